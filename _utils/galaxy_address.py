@@ -1,0 +1,121 @@
+"""
+uWSGI socket addresses: one parser, one value type.
+
+The forms are uWSGI's own (``core/socket.c``: a colon makes it TCP, ``@`` an abstract socket, anything else a path), plus
+``unix:/path`` and ``http://…`` for a stats server with ``stats-http``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+
+from galaxy_errors import AddressError
+
+# what fits sockaddr_un.sun_path with its closing NUL, unix(7)
+MAX_UNIX_PATH = 107
+_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?\Z")
+_FORMS = "expected host:port, :port, *:port, [ipv6]:port, /path, unix:/path or @abstract, each optionally after http://"
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """
+    Where a socket listens: TCP (``port`` > 0; ``host`` ``""`` means every interface) or a unix socket (``path``;
+    abstract ones start with ``@``). ``http`` says that a stats server speaks HTTP there (``stats-http``).
+    ``str()`` gives uWSGI's notation, which parses back to the same address.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    http: bool = False
+
+    def __str__(self) -> str:
+        if self.path:
+            text = f"unix:{self.path}" if self.http and not self.is_abstract else self.path
+        else:
+            text = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"http://{text}" if self.http else text
+
+    @property
+    def is_unix(self) -> bool:
+        return bool(self.path)
+
+    @property
+    def is_abstract(self) -> bool:
+        return self.path.startswith("@")
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Bound to every interface."""
+        return not self.path and self.host in ("", "0.0.0.0", "::")
+
+    @property
+    def peer(self) -> str | tuple[str, int]:
+        """What a client on this machine hands to ``socket.connect``."""
+        if self.is_abstract:
+            return "\0" + self.path[1:]
+        if self.path:
+            return self.path
+        if self.is_wildcard:
+            return ("::1" if self.host == "::" else "127.0.0.1", self.port)
+        return (self.host, self.port)
+
+
+def parse(text: str) -> Address:
+    """
+    The address that ``text`` names.
+
+    Raises ``AddressError``, which quotes ``text`` and says what is wrong with it.
+    """
+    if not isinstance(text, str):
+        raise AddressError(f"Bad address {text!r}: not a text; {_FORMS}")
+    rest = text.strip()
+    http = rest.startswith("http://")
+    if http:
+        rest = rest[len("http://") :]
+        if not rest.startswith(("/", "unix:", "@")):
+            rest = rest.partition("/")[0]
+    try:
+        return dataclasses.replace(_parse_plain(rest), http=http)
+    except ValueError as exc:
+        raise AddressError(f"Bad address {text!r}: {exc}; {_FORMS}") from None
+
+
+def _parse_plain(rest: str) -> Address:
+    if not rest or not rest.isprintable():
+        raise ValueError("it has unprintable characters" if rest else "it is empty")
+    if rest.startswith("unix:"):
+        rest = rest[len("unix:") :]
+        if not rest.startswith(("/", "@")):
+            raise ValueError("a unix socket needs an absolute path")
+    if rest.startswith("\\0"):
+        rest = "@" + rest[2:]
+    if rest.startswith(("/", "@")):
+        if rest == "@" or rest.endswith("/"):
+            raise ValueError("it names no socket")
+        if len(rest.encode()) > MAX_UNIX_PATH:
+            raise ValueError(f"it is longer than {MAX_UNIX_PATH} bytes, the system's limit for a unix socket")
+        return Address(path=rest)
+    host, colon, port = rest.rpartition(":")
+    if not colon:
+        raise ValueError("it has neither a port nor an absolute path")
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise ValueError(f"port {port!r} is not a number from 1 to 65535")
+    return Address(host=_parse_host(host), port=int(port))
+
+
+def _parse_host(host: str) -> str:
+    if host in ("", "*"):
+        return ""
+    if host.startswith("[") and host.endswith("]"):
+        return str(ipaddress.IPv6Address(host[1:-1]))
+    if ":" in host:
+        raise ValueError("an IPv6 address goes in brackets")
+    if host.replace(".", "").isdigit():
+        return str(ipaddress.IPv4Address(host))
+    if not _HOSTNAME.match(host):
+        raise ValueError(f"{host!r} is not a host name")
+    return host

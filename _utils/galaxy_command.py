@@ -1,0 +1,43 @@
+"""
+The one runner of external commands.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from galaxy_errors import CommandError
+from galaxy_secret import Secret
+
+
+def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 30, check: bool = True) -> str:
+    """
+    Run ``argv`` (never through a shell) in the C locale and return its standard output.
+
+    stdin
+        bytes for its standard input; a ``Secret`` reaches a command this way only
+    timeout
+        seconds, after which it is killed
+    check
+        a non-zero exit status is a failure; ``False`` where the output alone tells
+
+    Raises ``CommandError`` when it is not there, fails, or does not end in time.
+    """
+    environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+    if isinstance(stdin, Secret):
+        stdin = stdin.reveal()
+    source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=timeout, env=environment, check=False, **source)
+    except FileNotFoundError:
+        raise CommandError(argv, "not installed, or not on PATH") from None
+    except PermissionError:
+        raise CommandError(argv, "not permitted; run as root") from None
+    except subprocess.TimeoutExpired:
+        raise CommandError(argv, f"did not end within {timeout:g} s") from None
+    stderr = done.stderr.decode(errors="replace").strip()
+    if check and done.returncode:
+        last = stderr.splitlines()[-1] if stderr else "no message"
+        raise CommandError(argv, f"exit status {done.returncode}: {last}", done.returncode, stderr)
+    return done.stdout.decode(errors="replace")

@@ -1,0 +1,95 @@
+"""
+Errors of the Galaxy tree.
+
+All are ``CommandExecutionError``, so an execution module lets them pass and a state turns them into ``result: False``;
+the facts behind a message are attributes. A message says what failed, where, and what to do.
+"""
+
+from salt.exceptions import CommandExecutionError
+
+
+class GalaxyError(CommandExecutionError):
+    """Any failure that this tree reports itself."""
+
+
+class AddressError(GalaxyError):
+    """A text is not a uWSGI socket address."""
+
+
+class ConfigError(GalaxyError):
+    """A configuration file is missing, unreadable, malformed, or lacks what is asked of it."""
+
+
+class StatsError(GalaxyError):
+    """
+    The stats server gave no usable answer; each subclass is one way to fail.
+
+    address
+        the ``Address`` that was asked
+    received
+        bytes that had come when it failed
+    """
+
+    def __init__(self, address, what, received=0):
+        super().__init__(f"uWSGI stats server {address}: {what}")
+        self.address = address
+        self.received = received
+
+
+class StatsRefused(StatsError):
+    """Nothing listens there."""
+
+
+class StatsUnreachable(StatsError):
+    """No route, no such socket file, no permission, unknown host."""
+
+
+class StatsTimeout(StatsError):
+    """The deadline passed while connecting or reading."""
+
+
+class StatsClosed(StatsError):
+    """The server closed the connection before the document was complete."""
+
+
+class StatsTooLarge(StatsError):
+    """More bytes came than the size cap allows."""
+
+
+class StatsNotJSON(StatsError):
+    """The answer is not JSON."""
+
+
+class StatsNotUWSGI(StatsError):
+    """The answer is JSON but not uWSGI's stats document."""
+
+
+class CommandError(GalaxyError):
+    """
+    An external command failed.
+
+    argv, returncode, stderr
+        what ran, how it ended (``None``: not at all, or past its timeout), and what it said
+    """
+
+    def __init__(self, argv, what, returncode=None, stderr=""):
+        super().__init__(f"{argv[0]}: {what} (command: {' '.join(argv)})")
+        self.argv = argv
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+class ManagerError(GalaxyError):
+    """The process manager cannot be found, reached, or refuses."""
+
+
+class ProcessError(GalaxyError):
+    """The master cannot be identified, or a process cannot be signalled."""
+
+
+class NotReady(GalaxyError):
+    """Galaxy did not come to accept requests, or ended on the way there."""
+
+
+class LockError(GalaxyError):
+    """Another start or stop of the same Galaxy is under way."""

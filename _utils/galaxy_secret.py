@@ -1,0 +1,35 @@
+"""
+The one type in which a passphrase, key or token travels.
+"""
+
+from __future__ import annotations
+
+MASK = "**********"
+
+
+class Secret:
+    """
+    A value that no ``str``, ``repr``, format, log, pickle or JSON shows; only ``reveal`` does, for a command's standard
+    input or a 0600 file.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str | bytes):
+        self._value = value.encode() if isinstance(value, str) else bytes(value)
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a Secret is never serialised")
+
+    def reveal(self) -> bytes:
+        """The plain bytes."""
+        return self._value

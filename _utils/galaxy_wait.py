@@ -1,0 +1,53 @@
+"""
+The one loop that waits.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+
+INTERVAL = 0.05
+# a waiting minion may cost this part of a core, whatever one look costs
+CPU_SHARE = 0.012
+
+
+class Deadline:
+    """A point in time, ``seconds`` from now, that a whole operation shares."""
+
+    def __init__(self, seconds: float):
+        self.seconds = float(seconds)
+        self._end = time.monotonic() + self.seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self.left == 0.0
+
+
+def wait_until(condition: Callable[[], object], deadline: Deadline, interval: float = INTERVAL) -> object:
+    """
+    Call ``condition`` until it returns something true, and return that; ``None`` once the deadline has passed.
+
+    It is called at least once. The pause between two calls is ``interval`` seconds, or longer where a call takes so
+    much CPU that the waiting would use more than ``CPU_SHARE`` of a core. What ``condition`` raises ends the waiting.
+    """
+    while True:
+        before = _cpu_seconds()
+        result = condition()
+        if result:
+            return result
+        if deadline.passed:
+            return None
+        pause = max(interval, (_cpu_seconds() - before) / CPU_SHARE)
+        time.sleep(min(pause, deadline.left))
+
+
+def _cpu_seconds() -> float:
+    usages = (resource.getrusage(resource.RUSAGE_THREAD), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
