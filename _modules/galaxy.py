@@ -79,7 +79,7 @@ def status(
     Returns a mapping:
 
     running
-        its master lives
+        its master lives, or workers that outlived it
     accepting
         a worker accepts requests (uWSGI's ``accepting``)
     ready
@@ -90,7 +90,8 @@ def status(
         ``total``, and how many are ``not_accepting``, ``idle``, ``busy`` (some core in a request), ``saturated`` (all
         cores), ``cheap``, ``paused``
     listen_queue
-        ``length`` now, ``max``, ``errors`` (connections); ``None`` where it is down
+        connections: ``length`` now, ``max`` (``None`` until uWSGI tells, and for unix sockets), ``errors``; ``None``
+        where it is down
     manager
         ``name``, ``service``, ``state`` (running, starting, stopping, stopped, failed, unknown), ``term`` (its own word
         for it); ``None`` where nothing manages it
@@ -174,9 +175,7 @@ def accepting(
     return server.read_stats(_seconds(timeout)).accepting > 0
 
 
-def stats(
-    config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None, timeout=5
-):
+def stats(config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None, timeout=5):
     """
     The stats server's whole document, as uWSGI gives it.
 
@@ -455,9 +454,7 @@ def startup(
     """
     retries = _get("retries", galaxy_control.RETRIES) if retries is None else retries
     server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return galaxy_control.startup(
-        server, _patience(timeout), _count("retries", retries), _count("workers", workers)
-    )
+    return galaxy_control.startup(server, _patience(timeout), _count("retries", retries), _count("workers", workers))
 
 
 def reload(

@@ -127,7 +127,7 @@ def _start(server: Server, manager: Manager, deadline: Deadline, workers: int) -
         stats = server.read_stats(min(deadline.left, _LOOK))
     except StatsError:
         stats = None
-    if stats and stats.ready >= workers and manager.word().state is State.RUNNING:
+    if stats and stats.ready >= workers and manager.word().state in (State.RUNNING, State.STARTING):
         ready = {"ready": True, "pid": stats.pid, "accepting": stats.accepting, "seconds": 0.0}
         return {"changed": False, **about, **ready}
     manager.start()

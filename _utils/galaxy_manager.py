@@ -23,6 +23,7 @@ from galaxy_supervisor import SupervisorConfig
 from galaxy_wait import Deadline, wait_until
 
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_CONFIG_SUFFIXES = (".yml", ".yaml", ".ini")
 _SUPERVISOR_SERVICES = ("supervisor", "supervisord")
 
 
@@ -266,7 +267,8 @@ class Systemd(Manager):
             done = self._call(function, self.service, **kwargs)
         except ManagerError:
             raise
-        except Exception as exc:  # noqa: BLE001 - Salt's modules raise what they like; here it gets one type
+        # Salt's modules raise what they like; here it gets one type
+        except Exception as exc:
             raise ManagerError(f"systemd: {self.service}: {exc}") from None
         if not done:
             raise ManagerError(f"systemd: {function.partition('.')[2]} of {self.service} failed")
@@ -472,8 +474,12 @@ def _words_of(path: str) -> set[str]:
 
 
 def _rank(name: str, command: Collection[str], config: str | None) -> int | None:
+    runs_uwsgi = any("uwsgi" in os.path.basename(word) for word in command)
     if config and config in command:
-        return 0 if any("uwsgi" in os.path.basename(word) for word in command) else 1
+        return 0 if runs_uwsgi else 1
+    if config and runs_uwsgi and any(word.endswith(_CONFIG_SUFFIXES) for word in command):
+        # another server's
+        return None
     return 2 if "galaxy" in name.lower() else None
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 
 import psutil
 from galaxy_address import Address
-from galaxy_errors import ProcessError
+from galaxy_errors import MasterGone, ProcessError
 from galaxy_wait import Deadline, wait_until
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
@@ -82,8 +82,8 @@ def find_master(
     pidfile
         path of uWSGI's pidfile, asked next in the same way
 
-    ``None`` where nothing listens. Raises ``ProcessError`` where the sockets are held by something else, by workers
-    whose master is gone, or by two servers.
+    ``None`` where nothing listens. Raises ``MasterGone`` where workers outlived their master or two servers share the
+    sockets, ``ProcessError`` where something else holds them.
     """
     addresses = tuple(addresses)
     inodes = listeners(addresses)
@@ -98,12 +98,13 @@ def find_master(
         hint = "" if os.geteuid() == 0 else "; run as root to see other users' processes"
         raise ProcessError(f"{names}: something listens there that is not uWSGI{hint}")
     tops = [pid for pid in held if _parent(pid) not in held]
-    if len(tops) == 1:
+    if len(tops) == 1 and not _is_orphan(tops[0]):
         return Process.of(tops[0])
     pids = ", ".join(map(str, tops))
-    raise ProcessError(
-        f"{names}: held by several uWSGI processes with no common master (PIDs {pids}): two servers, or workers whose "
-        "master is gone; stop them first"
+    raise MasterGone(
+        f"{names}: held by uWSGI processes with no common master (PID {pids}): workers that outlived theirs, or two "
+        "servers; galaxy.stop ends them",
+        held,
     )
 
 
@@ -225,7 +226,9 @@ def _unix_listeners(paths: set[str]) -> Iterator[int]:
     with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
             fields = line.split(None, 7)
-            if len(fields) == 8 and fields[7].rstrip("\n") in paths and int(fields[3], 16) & _ACCEPTS:
+            # the table shows an abstract name's NULs, uWSGI's closing one too, as @
+            name = fields[7].rstrip("\n") if len(fields) == 8 else ""
+            if (name.rstrip("@") if name.startswith("@") else name) in paths and int(fields[3], 16) & _ACCEPTS:
                 yield int(fields[6])
 
 
@@ -292,6 +295,21 @@ def _topmost(pid: int, inodes: set[int]) -> Process | None:
     while parent and is_uwsgi(parent) and not inodes.isdisjoint(socket_inodes(parent)):
         pid, parent = parent, _parent(parent)
     return Process.of(pid)
+
+
+def _is_orphan(pid: int) -> bool:
+    """
+    Whether it is a worker whose master is gone: the leader of its process group is, and it has no uWSGI children.
+
+    A master leads its group under a manager, a daemon or an interactive shell, and its workers stay in that group.
+    """
+    try:
+        group = os.getpgid(pid)
+        if group == pid or psutil.pid_exists(group):
+            return False
+        return not any(is_uwsgi(child.pid) for child in psutil.Process(pid).children())
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 def _parent(pid: int) -> int | None:

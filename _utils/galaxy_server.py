@@ -17,7 +17,7 @@ import galaxy_process
 import galaxy_stats
 from galaxy_address import Address
 from galaxy_config import Config
-from galaxy_errors import ConfigError, GalaxyError
+from galaxy_errors import ConfigError, GalaxyError, MasterGone
 from galaxy_manager import Manager, State
 from galaxy_process import Process
 from galaxy_secret import MASK
@@ -119,10 +119,14 @@ def status(server: Server, timeout: float, verbose: bool = False) -> dict:
     """
     problems: list[str] = []
 
+    survivors = False
+
     def attempt(look: Callable, *args):
+        nonlocal survivors
         try:
             return look(*args)
         except GalaxyError as exc:
+            survivors = survivors or isinstance(exc, MasterGone)
             if str(exc) not in problems:
                 problems.append(str(exc))
             return None
@@ -141,7 +145,7 @@ def status(server: Server, timeout: float, verbose: bool = False) -> dict:
         problems += _manager_problems(manager, word, running=bool(master or stats))
     workers = stats.workers if stats else []
     result = {
-        "running": bool(master or stats),
+        "running": bool(master or stats or survivors),
         "accepting": bool(stats and stats.accepting),
         "ready": bool(stats and stats.ready),
         "pid": master.pid if master else None,
@@ -190,9 +194,10 @@ def _worker_problems(stats: Stats) -> list[str]:
     found = []
     if stats.count(WorkerState.SATURATED) == accepting:
         queue = stats.listen_queue
+        limit = f" of at most {queue['max']}" if queue["max"] else ""
         found.append(
-            f"All {accepting} accepting workers are saturated; {queue['length']} of {queue['max']} requests wait in the "
-            "listen queue."
+            f"All {accepting} accepting workers are saturated; {queue['length']}{limit} connections wait in the listen "
+            "queue."
         )
     if stats.count(WorkerState.PAUSED):
         found.append(f"{stats.count(WorkerState.PAUSED)} of {total} workers are paused.")

@@ -1,7 +1,8 @@
 """
 Read uWSGI's stats server, and what its document says of each worker.
 
-The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with one JSON document and closes it.
+The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with one JSON document and closes it; with
+``stats-http`` it waits for a request first, and sends HTTP headers before the document.
 """
 
 from __future__ import annotations
@@ -126,20 +127,20 @@ class Stats:
     @property
     def accepting(self) -> int:
         """Workers that have loaded and take requests (``accepting``)."""
-        return sum(record["accepting"] for record in self.document["workers"])
+        return sum(map(_accepts, self.document["workers"]))
 
     @property
     def ready(self) -> int:
         """Workers that accept and have an application; without ``need-app`` a failed import still comes to accept."""
-        return sum(bool(record["accepting"] and record.get("apps")) for record in self.document["workers"])
+        return sum(_accepts(record) and bool(record.get("apps")) for record in self.document["workers"])
 
     @property
     def listen_queue(self) -> dict:
-        """``length`` now, ``max`` of the smallest socket, ``errors``."""
+        """``length`` now, ``max`` of the smallest socket (``None``: unix sockets do not say), ``errors``."""
         sizes = [sock["max_queue"] for sock in self.document.get("sockets", []) if sock.get("max_queue")]
         return {
             "length": self.document.get("listen_queue", 0),
-            "max": min(sizes, default=0),
+            "max": min(sizes, default=None),
             "errors": self.document.get("listen_queue_errors", 0),
         }
 
@@ -168,6 +169,9 @@ def read(address: Address, timeout: float = TIMEOUT, limit: int = LIMIT) -> Stat
     """
     deadline = Deadline(timeout)
     with _connect(address, deadline) as sock:
+        if address.http:
+            # with stats-http it answers only to who has sent something (core/utils.c, uwsgi_send_http_stats)
+            _send(sock, address, b"GET / HTTP/1.0\r\n\r\n")
         data = _receive(sock, address, deadline, limit)
     return Stats(address, _check(address, _parse(address, data), len(data)))
 
@@ -208,6 +212,13 @@ def _connect_first(targets: list[tuple], deadline: Deadline) -> socket.socket:
     raise OSError("the name has no address")
 
 
+def _send(sock: socket.socket, address: Address, request: bytes) -> None:
+    try:
+        sock.sendall(request)
+    except OSError as exc:
+        raise StatsClosed(address, f"closed the connection before a request could be sent: {exc.strerror}") from None
+
+
 def _receive(sock: socket.socket, address: Address, deadline: Deadline, limit: int) -> bytes:
     chunks, received = [], 0
     while True:
@@ -233,7 +244,8 @@ def _receive(sock: socket.socket, address: Address, deadline: Deadline, limit: i
 def _parse(address: Address, data: bytes) -> object:
     received = len(data)
     if not data.strip():
-        raise StatsClosed(address, f"closed the connection after {received} bytes, before its document", received)
+        hint = "" if address.http else f"; if it has stats-http, its address is http://{address}"
+        raise StatsClosed(address, f"closed the connection before its document ({received} bytes){hint}", received)
     if data.startswith(b"HTTP/"):
         head, _, data = data.partition(b"\r\n\r\n")
         status = head.split(b"\r\n")[0].decode(errors="replace")
@@ -246,7 +258,9 @@ def _parse(address: Address, data: bytes) -> object:
     try:
         return _DECODER.decode(text)
     except RecursionError:
-        raise StatsNotJSON(address, f"not JSON that can be read: nested too deeply ({received} bytes)", received) from None
+        raise StatsNotJSON(
+            address, f"not JSON that can be read: nested too deeply ({received} bytes)", received
+        ) from None
     except json.JSONDecodeError as exc:
         if text.lstrip().startswith("{") and (exc.msg.startswith("Unterminated") or exc.pos >= len(text.rstrip()) - 5):
             what = f"closed the connection in the middle of its document, after {received} bytes"
@@ -319,6 +333,11 @@ def _short(value: object) -> str:
     return repr(value) if type(value) in (int, float, bool, type(None)) else f"a {type(value).__name__}"
 
 
+def _accepts(record: dict) -> bool:
+    """A worker that ended in a reload keeps its flag, but not its PID."""
+    return bool(record["accepting"] and record["pid"])
+
+
 def _worker(record: dict, now: float) -> Worker:
     cores = record.get("cores")
     # core 0 of `vars` of a free core is its last request: not looked at
@@ -329,7 +348,7 @@ def _worker(record: dict, now: float) -> Worker:
         id=record["id"],
         pid=record["pid"],
         state=_state(record, None if cores is None else len(cores), len(in_request)),
-        accepting=bool(record["accepting"]),
+        accepting=_accepts(record),
         apps=len(record.get("apps", ())),
         cores=None if cores is None else len(cores),
         busy_cores=None if cores is None else len(in_request),
@@ -343,7 +362,7 @@ def _state(record: dict, cores: int | None, busy: int) -> WorkerState:
     status = record["status"]
     if status == "cheap":
         return WorkerState.CHEAP
-    if not record["accepting"] or not record["pid"]:
+    if not _accepts(record):
         return WorkerState.NOT_ACCEPTING
     if status == "pause":
         return WorkerState.PAUSED
