@@ -332,10 +332,11 @@ def _number(setting: Setting) -> Setting:
 
 def _address(setting: Setting, shared: list[str], http: bool = False) -> Setting:
     text = setting.value
+    if setting.option not in _STATS:
+        # https = address,certificate,key
+        text = text.partition(",")[0]
     if re.match(r"=\d+\Z", text) and int(text[1:]) < len(shared):
         text = shared[int(text[1:])]
-    if setting.option not in _STATS:
-        text = text.partition(",")[0]
     try:
         address: Address = galaxy_address.parse(text)
     except AddressError as exc:

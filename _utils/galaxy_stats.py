@@ -187,6 +187,8 @@ def _connect(address: Address, deadline: Deadline) -> socket.socket:
         raise StatsRefused(address, "connection refused: nothing listens there; is Galaxy running?") from None
     except TimeoutError:
         raise StatsTimeout(address, f"timed out connecting after {deadline.seconds:g} s") from None
+    except (ConnectionResetError, ConnectionAbortedError):
+        raise StatsClosed(address, "reset the connection at once") from None
     except FileNotFoundError:
         raise StatsUnreachable(address, "no such socket; is Galaxy running?") from None
     except PermissionError:
@@ -262,12 +264,18 @@ def _parse(address: Address, data: bytes) -> object:
             address, f"not JSON that can be read: nested too deeply ({received} bytes)", received
         ) from None
     except json.JSONDecodeError as exc:
-        if text.lstrip().startswith("{") and (exc.msg.startswith("Unterminated") or exc.pos >= len(text.rstrip()) - 5):
+        if text.lstrip().startswith("{") and _is_cut(exc, text):
             what = f"closed the connection in the middle of its document, after {received} bytes"
             raise StatsClosed(address, what, received) from None
         raise StatsNotJSON(address, f"not JSON: {exc}; is this the stats server's address?", received) from None
     except ValueError as exc:
         raise StatsNotJSON(address, f"not JSON: {exc}", received) from None
+
+
+def _is_cut(exc: json.JSONDecodeError, text: str) -> bool:
+    """Whether the parser stopped because the text did, in a string or within a token of its end."""
+    at_end = exc.pos >= len(text.rstrip()) - len("false")
+    return exc.msg.startswith("Unterminated") or (at_end and exc.msg != "Extra data")
 
 
 def _refuse_constant(name: str) -> None:

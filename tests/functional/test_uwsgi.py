@@ -79,11 +79,13 @@ def test_requests_are_shown_without_their_secrets(modules, make_site):
     (request,) = worker["in_request"]
     assert (request["method"], request["uri"], request["remote_addr"]) == ("GET", "/hold/go", "127.0.0.1")
     assert isinstance(request["seconds"], int)
-    shown = json.dumps([
-        modules["galaxy.busy_workers"](**site.keywords),
-        modules["galaxy.stats"](**site.keywords),
-        modules["galaxy.status"](**site.keywords, verbose=True),
-    ])
+    shown = json.dumps(
+        [
+            modules["galaxy.busy_workers"](**site.keywords),
+            modules["galaxy.stats"](**site.keywords),
+            modules["galaxy.status"](**site.keywords, verbose=True),
+        ]
+    )
     for secret in ("topsecret", "topcookie", "dG9w", "not-for-your-eyes"):
         assert secret not in shown
     # and they were there to be hidden

@@ -161,5 +161,7 @@ class Site:
     def _request(self, path):
         connection = http.client.HTTPConnection(self.http, timeout=60)
         with contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", path, headers={"Cookie": "galaxysession=topcookie", "Authorization": "Basic dG9w"})
+            connection.request(
+                "GET", path, headers={"Cookie": "galaxysession=topcookie", "Authorization": "Basic dG9w"}
+            )
             return connection.getresponse().read()
