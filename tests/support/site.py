@@ -23,6 +23,7 @@ _APP = '''
 """Stands for Galaxy's web application: gates are files, so that a test decides when a request or a start goes on."""
 import os
 import pathlib
+import signal
 import time
 
 GATES = pathlib.Path({gates!r})
@@ -41,6 +42,10 @@ if (GATES / "load-is-slow").exists():
 
 def app(environ, start_response):
     kind, _, name = environ["PATH_INFO"].strip("/").partition("/")
+    if kind == "deaf":
+        # a worker that is stuck where no signal reaches it, as in a C library or on a dead disk
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+        kind = "hold"
     if kind == "hold":
         (GATES / f"{{name}}.held.{{os.getpid()}}.{{time.monotonic_ns()}}").touch()
         _pass(name)
@@ -147,11 +152,11 @@ class Site:
     def open(self, gate):
         (self.gates / gate).touch()
 
-    def hold(self, count, gate="go", query="key=topsecret"):
+    def hold(self, count, gate="go", query="key=topsecret", kind="hold"):
         """``count`` requests that stay in the application until ``gate`` opens; returns when all are in."""
         before = len(list(self.gates.glob(f"{gate}.held.*")))
         for _ in range(count):
-            threading.Thread(target=self._request, args=(f"/hold/{gate}?{query}",), daemon=True).start()
+            threading.Thread(target=self._request, args=(f"/{kind}/{gate}?{query}",), daemon=True).start()
         reached = wait_until(lambda: len(list(self.gates.glob(f"{gate}.held.*"))) - before >= count, Deadline(20))
         assert reached, self.log.read_text()
 
