@@ -37,7 +37,7 @@ def opts(minion_config):
 @pytest.fixture
 def modules(opts):
     """``__salt__`` of that minion."""
-    return salt.loader.minion_mods(dict(opts), context={})
+    return salt.loader.minion_mods(dict(opts), utils=salt.loader.utils(dict(opts)), context={})
 
 
 @pytest.fixture
