@@ -79,7 +79,8 @@ def stop(server: Server, timeout: float = GRACE, force: bool = False) -> dict:
     force
         the master too, where it outlives the manager's stop, by SIGINT (SIGTERM reloads it, unless ``die-on-term``)
 
-    Returns ``{"changed": …, "manager": …, "service": …, "stopped": [pid, …], "signals": [{"pid": …, "signal": …}, …]}``.
+    Returns ``{"changed": …, "manager": …, "service": …, "stopped": [pid, …], "signals": [{"pid": …, "signal": …},
+    …]}``.
     """
     with galaxy_lock.hold("galaxy.stop", Deadline(timeout)):
         return _stop(server, server.find_manager(_quiet_master(server)), timeout, force)
@@ -256,8 +257,8 @@ def manager_of(server: Server) -> Manager:
     if not manager:
         where = f" ({server.path})" if server.path else ""
         raise ManagerError(
-            f"No process manager has this Galaxy{where}: no program of supervisord, unit of systemd, Upstart job or init "
-            "script names it; give manager= and service="
+            f"No process manager has this Galaxy{where}: no program of supervisord, unit of systemd, Upstart job or "
+            "init script names it; give manager= and service="
         )
     return manager
 

@@ -14,15 +14,20 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 
+import psutil
+
 import galaxy_command
 import galaxy_supervisor
-import psutil
 from galaxy_errors import CommandError, ManagerError
 from galaxy_process import Process
 from galaxy_supervisor import SupervisorConfig
 from galaxy_wait import Deadline, wait_until
 
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+# there where systemd is PID 1, sd_booted(3)
+_SYSTEMD_RUNS = "/run/systemd/system"
+_UPSTART_JOBS = "/etc/init/*.conf"
+_INIT_SCRIPTS = "/etc/init.d/*"
 _CONFIG_SUFFIXES = (".yml", ".yaml", ".ini")
 _SUPERVISOR_SERVICES = ("supervisor", "supervisord")
 
@@ -398,9 +403,9 @@ def _supervisord(config, service, conf_file):
 
 def _supervisord_of(master, conf_file):
     parent = _parent_of(master)
-    if not parent or not galaxy_supervisor.is_supervisord(parent):
-        return None
-    for path in [conf_file] if conf_file else galaxy_supervisor.config_files():
+    for path in galaxy_supervisor.config_files_of(parent) if parent else ():
+        if not os.path.isfile(path) or (conf_file and os.path.realpath(path) != os.path.realpath(conf_file)):
+            continue
         config = SupervisorConfig(path)
         for group in {program.group for program in config.programs()}:
             for process in galaxy_supervisor.processes(config.connect(), group) or ():
@@ -410,7 +415,7 @@ def _supervisord_of(master, conf_file):
 
 
 def _systemd(config, service, _conf_file):
-    if not os.path.isdir("/run/systemd/system"):
+    if not os.path.isdir(_SYSTEMD_RUNS):
         return []
     found = {}
     for directory in _UNIT_DIRECTORIES:
@@ -427,7 +432,7 @@ def _systemd(config, service, _conf_file):
 
 
 def _unit_of(master, _conf_file):
-    if not os.path.isdir("/run/systemd/system"):
+    if not os.path.isdir(_SYSTEMD_RUNS):
         return None
     try:
         with open(f"/proc/{master.pid}/cgroup", encoding="utf-8") as file:
@@ -441,14 +446,14 @@ def _unit_of(master, _conf_file):
 def _upstart(config, service, _conf_file):
     if not shutil.which("initctl"):
         return []
-    return _definitions("/etc/init/*.conf", ".conf", config, service)
+    return _definitions(_UPSTART_JOBS, ".conf", config, service)
 
 
 def _sysvinit(config, service, _conf_file):
     # where systemd is the init, it runs the scripts too, but as units
-    if os.path.isdir("/run/systemd/system"):
+    if os.path.isdir(_SYSTEMD_RUNS):
         return []
-    return _definitions("/etc/init.d/*", "", config, service)
+    return _definitions(_INIT_SCRIPTS, "", config, service)
 
 
 def _definitions(pattern, suffix, config, service):

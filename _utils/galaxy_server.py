@@ -100,7 +100,9 @@ class Server:
         return galaxy_manager.detect(self._functions, config=self.path, master=master, **self._given)
 
     def log(self, manager: Manager | None, lines: int = 10) -> list[str]:
-        """The last lines of its log: what uWSGI writes to a file, or else what the manager keeps; queries blanked out."""
+        """
+        The last lines of its log: what uWSGI writes to a file, or else what the manager keeps; queries blanked out.
+        """
         try:
             paths = [setting.value for setting in self.config.logs]
         except GalaxyError:

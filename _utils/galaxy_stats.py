@@ -52,7 +52,10 @@ class WorkerState(str, enum.Enum):
 
 @dataclasses.dataclass
 class Request:
-    """What a core works on: ``method``, ``uri`` (path without query), ``remote_addr``, ``seconds`` so far; each may be None."""
+    """
+    What a core works on: ``method``, ``uri`` (path without query), ``remote_addr``, ``seconds`` so far; each may be
+    None.
+    """
 
     core: int
     method: str | None
@@ -64,9 +67,9 @@ class Request:
 @dataclasses.dataclass
 class Worker:
     """
-    A worker; names are those of uWSGI's document. ``rss`` and ``vsz`` are bytes (0 without ``memory-report``), ``avg_rt``
-    and ``running_time`` microseconds, ``last_spawn`` seconds since the epoch. ``cores`` and ``busy_cores`` are ``None``
-    with ``stats-no-cores``. ``signal`` is the uWSGI signal whose handler it runs.
+    A worker; names are those of uWSGI's document. ``rss`` and ``vsz`` are bytes (0 without ``memory-report``),
+    ``avg_rt`` and ``running_time`` microseconds, ``last_spawn`` seconds since the epoch. ``cores`` and ``busy_cores``
+    are ``None`` with ``stats-no-cores``. ``signal`` is the uWSGI signal whose handler it runs.
     """
 
     id: int

@@ -5,7 +5,6 @@ import subprocess
 import pytest
 import salt.config
 import salt.loader
-
 from support.site import BIN, REPO
 
 

@@ -11,9 +11,10 @@ import time
 import psutil
 import pytest
 import salt.loader
-from galaxy_wait import Deadline, wait_until
 from salt.exceptions import CommandExecutionError
 from support.site import BIN
+
+from galaxy_wait import Deadline, wait_until
 
 
 @pytest.fixture

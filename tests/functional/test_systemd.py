@@ -6,9 +6,10 @@ import shutil
 import tempfile
 
 import pytest
-from galaxy_wait import Deadline, wait_until
 from support.nspawn import Machine
 from support.site import BIN, REPO, Site
+
+from galaxy_wait import Deadline, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_the_unit_is_found_by_what_it_runs(call, machine, site):
 
 def test_a_changed_unit_restarts(call, site):
     pid = call("galaxy.master_pid")
-    done = call("state.apply", "galaxy", f'pillar={{"galaxy": {{"environment": {{"GALAXY_MARK": "x"}}}}}}')
+    done = call("state.apply", "galaxy", 'pillar={"galaxy": {"environment": {"GALAXY_MARK": "x"}}}')
     changed = [state for state in done.values() if state["changes"]]
     assert [state["changes"] for state in changed if state["__id__"] == "galaxy-service-running"] == [
         {"galaxy": "restarted"}

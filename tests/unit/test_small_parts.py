@@ -8,9 +8,10 @@ import pickle
 import sys
 import time
 
+import pytest
+
 import galaxy_command
 import galaxy_lock
-import pytest
 from galaxy_errors import CommandError, LockError
 from galaxy_secret import Secret
 from galaxy_wait import Deadline, Sparingly, wait_until
