@@ -371,7 +371,8 @@ def stop(
     Stop Galaxy through its process manager, and end the workers that outlive that.
 
     timeout
-        seconds that such a worker has after SIGTERM, before SIGKILL; also how long another start or stop is waited for
+        seconds that processes have to end after the manager's stop, and such a worker again after SIGTERM, before
+        SIGKILL; also how long another start or stop is waited for
     force
         end the master too, by SIGINT and then SIGKILL, where it outlives the manager's stop or nothing manages it
 

@@ -75,7 +75,7 @@ def stop(server: Server, timeout: float = GRACE, force: bool = False) -> dict:
     Stop the service through its manager; end the workers that outlive it.
 
     timeout
-        seconds that a process has after SIGTERM, before SIGKILL
+        seconds that processes have to end after the manager's stop, and again after SIGTERM, before SIGKILL
     force
         the master too, where it outlives the manager's stop, by SIGINT (SIGTERM reloads it, unless ``die-on-term``)
 
@@ -147,8 +147,8 @@ def _stop(server: Server, manager: Manager | None, grace: float, force: bool) ->
     tell = manager is not None and said.state is not State.STOPPED
     if tell:
         manager.stop()
-        # a worker that ends with its master takes a moment
-        wait_until(lambda: not any(process.is_alive for process in everyone), Deadline(1 if everyone else 0))
+        # an init script may only have sent a signal, and a worker ends a moment after its master
+        wait_until(lambda: not any(process.is_alive for process in everyone), Deadline(grace))
     signals = []
     if master and master.is_alive:
         if not force:

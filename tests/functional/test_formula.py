@@ -1,6 +1,7 @@
 """``state.apply galaxy`` as a masterless user calls it, under a real supervisord."""
 
 import pytest
+import salt.loader
 from support.site import UWSGI
 
 
@@ -89,3 +90,18 @@ def test_an_incomplete_pillar_is_said_before_anything_is_done(apply, supervisord
     assert done["galaxy-service-config-incomplete"]["result"] is False
     assert "galaxy:uwsgi" in done["galaxy-service-config-incomplete"]["name"]
     assert list(supervisord.programs.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "path"),
+    [("Debian", "/etc/supervisor/conf.d/galaxy.conf"), ("RedHat", "/etc/supervisord.d/galaxy.ini")],
+)
+def test_each_family_has_its_place_for_programs(opts, pillar, family, path):
+    grains = {**opts["grains"], "os_family": family}
+    given = {**opts, "grains": grains, "pillar": {"galaxy": {**pillar, "program_file": None}}}
+    del given["pillar"]["galaxy"]["program_file"]
+    modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
+    modules.pack["__grains__"] = grains
+    shown = modules["state.show_sls"]("galaxy.service.config", pillar=given["pillar"])
+    files = shown["galaxy-service-config-program"]["file"]
+    assert {"name": path} in files
