@@ -16,7 +16,7 @@ _SCRIPT = """#!/bin/sh
 case "$1" in
 start) {command} --daemonize {log} ;;
 stop) kill -INT "$(cat {pid})" ;;
-status) kill -0 "$(cat {pid})" ;;
+status) grep -q uwsgi "/proc/$(cat {pid})/cmdline" ;;
 esac
 """
 
