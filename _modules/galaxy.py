@@ -36,10 +36,9 @@ from salt.exceptions import SaltInvocationError
 
 import galaxy_control
 import galaxy_server
-import galaxy_stats
 from galaxy_errors import GalaxyError
 from galaxy_server import Server
-from galaxy_stats import WorkerState
+from galaxy_worker import WorkerState
 
 __virtualname__ = "galaxy"
 
@@ -528,7 +527,7 @@ def _states(state) -> tuple[WorkerState, ...]:
     try:
         return tuple(WorkerState(str(name).strip()) for name in names)
     except ValueError:
-        known = ", ".join(one.value for one in galaxy_stats.WorkerState)
+        known = ", ".join(one.value for one in WorkerState)
         raise SaltInvocationError(f"Unknown worker state {state!r}; expected one of {known}") from None
 
 

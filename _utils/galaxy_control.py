@@ -131,6 +131,12 @@ def _start(server: Server, manager: Manager, deadline: Deadline, workers: int) -
     if stats and stats.ready >= workers and manager.word().state in (State.RUNNING, State.STARTING):
         ready = {"ready": True, "pid": stats.pid, "accepting": stats.accepting, "seconds": 0.0}
         return {"changed": False, **about, **ready}
+    master = server.find_master(stats)
+    if master and not manager.owns(master):
+        raise ManagerError(
+            f"Galaxy runs already, PID {master.pid}, but {manager.name} did not start it as {manager.service}: a "
+            "second one would find its sockets taken; galaxy.stop force=True ends it"
+        )
     manager.start()
     return {"changed": True, **about, **_wait(server, manager, deadline, workers)}
 

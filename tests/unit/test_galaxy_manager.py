@@ -2,6 +2,7 @@
 
 import pytest
 
+import galaxy_detection
 import galaxy_manager
 import galaxy_supervisor
 from galaxy_errors import ManagerError
@@ -16,19 +17,19 @@ def host(tmp_path, monkeypatch):
     """An empty machine whose definitions lie in ``tmp_path``; ``host(kind, name, text)`` writes one."""
     systemd = tmp_path / "systemd"
     systemd.mkdir()
-    monkeypatch.setattr(galaxy_manager, "_UNIT_DIRECTORIES", (str(systemd),))
-    monkeypatch.setattr(galaxy_manager, "_SYSTEMD_RUNS", str(tmp_path / "systemd-runs"))
-    monkeypatch.setattr(galaxy_manager, "_UPSTART_JOBS", str(tmp_path / "init" / "*.conf"))
-    monkeypatch.setattr(galaxy_manager, "_INIT_SCRIPTS", str(tmp_path / "init.d" / "*"))
+    monkeypatch.setattr(galaxy_detection, "_UNIT_DIRECTORIES", (str(systemd),))
+    monkeypatch.setattr(galaxy_detection, "_SYSTEMD_RUNS", str(tmp_path / "systemd-runs"))
+    monkeypatch.setattr(galaxy_detection, "_UPSTART_JOBS", str(tmp_path / "init" / "*.conf"))
+    monkeypatch.setattr(galaxy_detection, "_INIT_SCRIPTS", str(tmp_path / "init.d" / "*"))
     monkeypatch.setattr(galaxy_supervisor, "CONFIG_FILES", (str(tmp_path / "supervisord.conf"),))
     monkeypatch.setattr(galaxy_supervisor.psutil, "pids", list)
-    monkeypatch.setattr(galaxy_manager.shutil, "which", lambda name: None)
+    monkeypatch.setattr(galaxy_detection.shutil, "which", lambda name: None)
 
     def write(kind, name, text):
         if kind == "systemd":
             (tmp_path / "systemd-runs").mkdir(exist_ok=True)
         if kind == "init":
-            monkeypatch.setattr(galaxy_manager.shutil, "which", lambda name: f"/sbin/{name}")
+            monkeypatch.setattr(galaxy_detection.shutil, "which", lambda name: f"/sbin/{name}")
         directory = tmp_path if kind == "supervisord" else tmp_path / kind
         directory.mkdir(exist_ok=True)
         (directory / name).write_text(text)
@@ -38,7 +39,7 @@ def host(tmp_path, monkeypatch):
 
 
 def _found(**keywords):
-    manager = galaxy_manager.detect({}, config=CONFIG, **keywords)
+    manager = galaxy_detection.detect({}, config=CONFIG, **keywords)
     return manager and (manager.name, manager.service)
 
 

@@ -10,7 +10,8 @@ from support.document import core, document, worker
 import galaxy_stats
 from galaxy_address import Address
 from galaxy_errors import StatsClosed, StatsError
-from galaxy_stats import Stats, WorkerState
+from galaxy_stats import Stats
+from galaxy_worker import WorkerState
 
 ADDRESS = Address("127.0.0.1", 9191)
 
