@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import pathlib
 import re
 
 import pytest
@@ -77,17 +76,3 @@ def test_defaults_are_those_of_the_code():
     values = dict(zip(arguments[-len(running.args.defaults) :], running.args.defaults, strict=True))
     for key in ("min_workers", "reload", "force"):
         assert ast.literal_eval(values[key]) == defaults[key]
-
-
-def test_no_path_of_a_machine_is_written_down():
-    for path in REPO.rglob("*"):
-        parts = path.relative_to(REPO).parts
-        if (
-            path.is_file()
-            and not parts[0].startswith((".venv", ".git", ".hypothesis", ".ruff"))
-            and path.suffix in _TEXTS
-        ):
-            assert str(pathlib.Path(REPO).resolve()) not in path.read_text(), path
-
-
-_TEXTS = {".py", ".md", ".sls", ".yaml", ".jinja", ".toml", ".example", ""}
