@@ -93,8 +93,8 @@ def status(
         connections: ``length`` now, ``max`` (``None`` until uWSGI tells, and for unix sockets), ``errors``; ``None``
         where it is down
     manager
-        ``name``, ``service``, ``state`` (running, starting, stopping, stopped, failed, unknown), ``term`` (its own word
-        for it); ``None`` where nothing manages it
+        ``name``, ``service``, ``state`` (running, starting, stopping, stopped, retrying, failed, unknown), ``term``
+        (its own word for it), ``active`` (something of it runs or will by itself); ``None`` where nothing manages it
     config, sockets, stats
         what was asked: path and addresses
     problems
@@ -251,7 +251,8 @@ def config(config=None, stats=None, socket=None, manager=None, service=None, con
     What the configuration says, by uWSGI's own reading rules.
 
     Returns ``path``, and ``sockets``, ``master_fifo``, ``logs`` (lists), ``stats``, ``processes``, ``threads``,
-    ``mules``, ``pidfile``: each ``{"value": …, "option": …, "source": "file:line"}``, ``None`` where there is none.
+    ``mules``, ``pidfile``: each ``{"value": …, "option": …, "source": "file:line"}``, ``None`` where there is none; and
+    ``unusable``, a list of sockets whose ``value`` is the text of what is wrong with them.
 
     Raises ``CommandExecutionError``, naming file and line, where it cannot be read.
 

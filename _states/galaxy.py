@@ -166,24 +166,26 @@ def mod_watch(name, sfun=None, reload=False, force=False, min_workers=1, timeout
     Restart or reload a running Galaxy because a watched state changed.
 
     .. note::
-        Called by the requisite system for ``running``; not for direct use.
+        Called by the requisite system; not for direct use.
     """
     ret = _ret(name)
-    if sfun not in (None, "running"):
-        return _done(ret, f"galaxy.{sfun} does nothing on a watch.")
     server = {key: kwargs.get(key) for key in _server(*[None] * 7)}
-    word = "reloaded" if reload else "restarted"
+    # Salt asks here whenever the state itself changed nothing, also when it failed, and takes this answer instead
+    if sfun == "ready":
+        return ready(name, **server, timeout=timeout, min_workers=min_workers)
+    if sfun == "dead":
+        return dead(name, **server, timeout=10 if timeout is None else timeout, force=force)
     try:
         before = __salt__["galaxy.status"](**server)
+        word = "reloaded" if reload and before["ready"] else "restarted"
         if __opts__["test"]:
             ret["result"] = None
             ret["comment"] = f"Galaxy would be {word}."
             ret["changes"] = {"galaxy": word}
             return ret
-        if reload and before["ready"]:
+        if word == "reloaded":
             __salt__["galaxy.reload"](**server, timeout=timeout)
         else:
-            word = "restarted"
             __salt__["galaxy.restart"](**server, timeout=timeout, workers=min_workers, force=force)
         ret = _verify(ret, server, before, min_workers, f"Galaxy was {word}")
         if ret["result"]:
@@ -250,5 +252,5 @@ def _is_ready(status: dict, min_workers: int) -> bool:
 
 
 def _is_down(status: dict) -> bool:
-    managed = status["manager"] and status["manager"]["state"] not in ("stopped", "failed", "unknown")
-    return not (status["running"] or managed)
+    # what its manager retries comes again by itself
+    return not (status["running"] or (status["manager"] and status["manager"]["active"]))

@@ -103,7 +103,7 @@ def _parse_plain(rest: str) -> Address:
     host, colon, port = rest.rpartition(":")
     if not colon:
         raise ValueError("it has neither a port nor an absolute path")
-    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise ValueError(f"port {port!r} is not a number from 1 to 65535")
     return Address(host=_parse_host(host), port=int(port))
 
@@ -117,6 +117,6 @@ def _parse_host(host: str) -> str:
         raise ValueError("an IPv6 address goes in brackets")
     if host.replace(".", "").isdigit():
         return str(ipaddress.IPv4Address(host))
-    if not _HOSTNAME.match(host):
+    if not _HOSTNAME.match(host) or any(len(label) > 63 for label in host.split(".")):
         raise ValueError(f"{host!r} is not a host name")
     return host

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import galaxy_address
 from galaxy_address import Address
@@ -31,6 +31,7 @@ _PIDFILES = {"pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"}
 _LOGS = {"logto", "logto2", "daemonize", "d", "daemonize2"}
 _INCLUDES = {"include", "inherit", "ini", "yaml", "yml", "y"}
 _ENDS = {"end", "endfor", "endif", "end-for", "end-if"}
+_PERSONAL = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "PWD", "OLDPWD", "MAIL", "TMPDIR", "LANG")
 _FALSE = ("false", "no", "off", "n", "0")
 _PLACEHOLDER = re.compile(r"([$%])\(([^()]+)\)")
 _MAX_INCLUDES = 16
@@ -57,7 +58,9 @@ class Config:
     processes, threads, mules
         ``Setting`` of int; uWSGI's defaults where the file is silent (source ``uWSGI default``)
     pidfile, master_fifo, logs
-        ``Setting`` of a path
+        ``Setting`` of an absolute path; others are relative to a directory that only the running server knows
+    unusable
+        settings of sockets and stats that are no address, such as a relative path, ``value`` being the ``AddressError``
     """
 
     path: str
@@ -69,6 +72,7 @@ class Config:
     pidfile: Setting | None
     master_fifo: tuple[Setting, ...]
     logs: tuple[Setting, ...]
+    unusable: tuple[Setting, ...] = ()
 
 
 @dataclasses.dataclass
@@ -83,11 +87,13 @@ def read(path: str, environment: Mapping[str, str] = os.environ) -> Config:
     The configuration in the file ``path``.
 
     environment
-        resolves ``$(NAME)``; what cannot be resolved stays as it is, as in uWSGI
+        resolves ``$(NAME)``; what cannot be resolved stays as it is, as in uWSGI. What differs from user to user, such
+        as ``HOME``, is not resolved: it is Galaxy's that counts
 
-    Raises ``ConfigError`` (missing, unreadable, no uWSGI section, bad number, include loop) and ``AddressError``, each
-    naming file and line.
+    Raises ``ConfigError`` (missing, unreadable, no uWSGI section, bad number, include loop), naming file and line. A
+    bad address is kept, so that the rest can be used.
     """
+    environment = {name: value for name, value in environment.items() if name not in _PERSONAL}
     options: list[_Option] = []
     _collect(os.path.abspath(path), options, environment, 0)
     _resolve(options, environment)
@@ -121,8 +127,7 @@ def _collect(path: str, options: list[_Option], environment: Mapping[str, str], 
             values = [value]
         for one in values:
             if key in _INCLUDES:
-                target = _substitute(one, options, environment)
-                _collect(os.path.join(os.path.dirname(path), target), options, environment, depth + 1)
+                _collect(_included(path, _substitute(one, options, environment)), options, environment, depth + 1)
             elif key in ("set", "S", "set-placeholder", "set-ph"):
                 name, _, content = one.partition("=")
                 options.append(_Option(name, content, source))
@@ -130,6 +135,16 @@ def _collect(path: str, options: list[_Option], environment: Mapping[str, str], 
                 options.append(_Option(key, one, source))
     if not found:
         raise ConfigError(_no_section(path, text, is_ini))
+
+
+def _included(path: str, target: str) -> str:
+    """
+    Where an included file is. uWSGI looks from the directory that it was started in, which is Galaxy's root: the parent
+    of the configuration's directory, or that directory itself.
+    """
+    directory = os.path.dirname(path)
+    candidates = [os.path.join(base, target) for base in (os.path.dirname(directory), directory)]
+    return next(filter(os.path.exists, candidates), candidates[-1])
 
 
 def _read_text(path: str) -> str:
@@ -173,7 +188,7 @@ def _yaml_options(text: str) -> Iterator[tuple[int, str | None, str]]:
     inside = None
     key = ""
     for number, raw in enumerate(text.split("\n"), 1):
-        line = re.sub(r"(^|\s)#.*", "", raw).expandtabs().rstrip()
+        line = raw.partition("#")[0].expandtabs().rstrip()
         content = line.lstrip()
         if not content or content in ("---", "..."):
             continue
@@ -308,26 +323,41 @@ def _interpret(path: str, options: list[_Option]) -> Config:
         return _number(found) if found else Setting(default, min(names), "uWSGI default")
 
     shared = [option.value for option in options if option.key == "shared-socket"]
+    unusable: list[Setting] = []
+
+    def addresses(settings: Iterable[Setting], http: bool = False) -> tuple[Setting, ...]:
+        found = []
+        for setting in settings:
+            try:
+                found.append(_address(setting, shared, http))
+            except AddressError as exc:
+                unusable.append(dataclasses.replace(setting, value=exc))
+        return tuple(found)
+
+    def absolute(settings: Iterable[Setting]) -> tuple[Setting, ...]:
+        return tuple(setting for setting in settings if os.path.isabs(setting.value))
+
     stats_http = any(option.key == "stats-http" and option.value.lower() not in _FALSE for option in options)
-    stats = last(_STATS)
+    stats = addresses([setting for setting in [last(_STATS)] if setting], stats_http)
     mules = listed({"mule"})
     total = len(mules) + sum(_number(setting).value for setting in listed({"mules"}))
     mule_source = last({"mule", "mules"}) or Setting(0, "mules", "uWSGI default")
     return Config(
         path=path,
-        sockets=tuple(_address(setting, shared) for setting in listed(_SOCKETS | _ROUTERS)),
-        stats=_address(stats, shared, stats_http) if stats else None,
+        sockets=addresses(listed(_SOCKETS | _ROUTERS)),
+        stats=stats[0] if stats else None,
         processes=number(_PROCESSES, 1),
         threads=number({"threads"}, 1),
         mules=dataclasses.replace(mule_source, value=total),
-        pidfile=last(_PIDFILES),
-        master_fifo=listed({"master-fifo"}),
-        logs=tuple(setting for setting in listed(_LOGS) if setting.value.startswith("/")),
+        pidfile=next(reversed(absolute(listed(_PIDFILES))), None),
+        master_fifo=absolute(listed({"master-fifo"})),
+        logs=absolute(listed(_LOGS)),
+        unusable=tuple(unusable),
     )
 
 
 def _number(setting: Setting) -> Setting:
-    if not re.match(r"\d+\Z", setting.value):
+    if not re.match(r"\d{1,9}\Z", setting.value):
         raise ConfigError(f"{setting.source}: {setting.option} = {setting.value!r} is not a number")
     return dataclasses.replace(setting, value=int(setting.value))
 

@@ -42,6 +42,7 @@ def start(server: Server, timeout: float = TIMEOUT, workers: int = 1) -> dict:
     Returns ``{"changed": …, "manager": …, "service": …}`` and what ``wait`` returns.
     """
     deadline = Deadline(timeout)
+    server.require_stats()
     with galaxy_lock.hold("galaxy.start", deadline):
         manager = manager_of(server)
         return _start(server, manager, deadline, workers)
@@ -54,8 +55,10 @@ def startup(server: Server, timeout: float = TIMEOUT, retries: int = RETRIES, wo
     timeout
         seconds for each try
 
-    Returns what ``start`` returns, and ``tries``. Raises ``NotReady`` for the last try.
+    Returns what ``start`` returns, and ``tries``. Raises ``NotReady`` for the last try, and at once where some workers
+    came to accept, but not as many as wanted: they serve.
     """
+    server.require_stats()
     with galaxy_lock.hold("galaxy.startup", Deadline(timeout)):
         manager = manager_of(server)
         brought_up = manager.bring_up(Deadline(timeout))
@@ -64,6 +67,8 @@ def startup(server: Server, timeout: float = TIMEOUT, retries: int = RETRIES, wo
                 done = _start(server, manager, Deadline(timeout), workers)
                 return {**done, "changed": done["changed"] or brought_up, "tries": tried}
             except NotReady as exc:
+                if _serves(server):
+                    raise
                 if tried > retries:
                     raise NotReady(f"Gave up after {tried} tries. {exc}") from None
                 _stop(server, manager, GRACE, force=True)
@@ -89,6 +94,7 @@ def stop(server: Server, timeout: float = GRACE, force: bool = False) -> dict:
 def restart(server: Server, timeout: float = TIMEOUT, workers: int = 1, force: bool = False) -> dict:
     """``stop``, then ``start``, with nothing in between. Returns both, as ``{"stop": …, "start": …}``."""
     deadline = Deadline(timeout)
+    server.require_stats()
     with galaxy_lock.hold("galaxy.restart", deadline):
         manager = manager_of(server)
         stopped = _stop(server, manager, GRACE, force)
@@ -122,6 +128,13 @@ def reload(server: Server, timeout: float = TIMEOUT) -> dict:
         return {"changed": True, "method": "master-fifo" if fifo else "SIGHUP", **done}
 
 
+def _serves(server: Server) -> bool:
+    try:
+        return server.read_stats(_LOOK).ready > 0
+    except GalaxyError:
+        return False
+
+
 def _start(server: Server, manager: Manager, deadline: Deadline, workers: int) -> dict:
     about = {"manager": manager.name, "service": manager.service}
     try:
@@ -135,7 +148,8 @@ def _start(server: Server, manager: Manager, deadline: Deadline, workers: int) -
     if master and not manager.owns(master):
         raise ManagerError(
             f"Galaxy runs already, PID {master.pid}, but {manager.name} did not start it as {manager.service}: a "
-            "second one would find its sockets taken; galaxy.stop force=True ends it"
+            "second one would find its sockets taken. galaxy.stop force=True ends it; where it is right as it is, say "
+            "which manager= and service= have it"
         )
     manager.start()
     return {"changed": True, **about, **_wait(server, manager, deadline, workers)}
@@ -149,8 +163,7 @@ def _stop(server: Server, manager: Manager | None, grace: float, force: bool) ->
     rest = {process for process in known if process} | set(galaxy_process.family(master) if master else ())
     rest.discard(master)
     everyone = [*rest, master] if master else list(rest)
-    said = manager.word() if manager else None
-    tell = manager is not None and said.state is not State.STOPPED
+    tell = manager is not None and manager.word().active
     if tell:
         manager.stop()
         # an init script may only have sent a signal, and a worker ends a moment after its master
@@ -226,6 +239,8 @@ class _Watch:
 
     def _judge(self, stats: Stats) -> None:
         total = len(stats.workers)
+        if total < self._workers:
+            self._fail(f"{self._workers} workers are wanted, but uWSGI has {total}")
         self.last = f"{stats.ready} of {total} workers accept, {self._workers} wanted"
         if stats.accepting == total and not stats.ready and self._also(stats):
             self._fail(f"All {total} workers accept, but none has an application: its import failed")
@@ -243,7 +258,7 @@ class _Watch:
         word = self._manager.word()
         if word.state in (State.RUNNING, State.STARTING):
             self._came_up = True
-        if word.state is State.FAILED or (self._came_up and word.state is State.STOPPED):
+        if word.state in (State.FAILED, State.RETRYING) or (self._came_up and word.state is State.STOPPED):
             detail = f" ({word.detail})" if word.detail else ""
             self._fail(f"{self._manager.name} says {word.term} of {self._manager.service}{detail}")
 
@@ -273,7 +288,7 @@ def _quiet_master(server: Server) -> Process | None:
     """Its master; ``None`` also where several processes hold the sockets with no master among them."""
     try:
         stats = server.read_stats(_LOOK)
-    except StatsError:
+    except GalaxyError:
         stats = None
     try:
         return server.find_master(stats)

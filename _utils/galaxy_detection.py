@@ -5,15 +5,17 @@ Which process manager keeps Galaxy up: by what is really there, not by the distr
 from __future__ import annotations
 
 import glob
+import itertools
 import os
+import re
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import psutil
 
 import galaxy_supervisor
 from galaxy_errors import ManagerError
-from galaxy_manager import InitScript, Manager, Supervisord, Systemd
+from galaxy_manager import InitScript, Manager, State, Supervisord, Systemd, is_of
 from galaxy_process import Process
 from galaxy_supervisor import SupervisorConfig
 
@@ -22,6 +24,8 @@ _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/sys
 _SYSTEMD_RUNS = "/run/systemd/system"
 _UPSTART_JOBS = "/etc/init/*.conf"
 _INIT_SCRIPTS = "/etc/init.d/*"
+# of what is called galaxy, such as galaxy-cleanup, the server itself
+_CALLED_GALAXY = re.compile(r"galaxy([-_.@]?(web|uwsgi|server|main)\w*)?", re.IGNORECASE)
 _CONFIG_SUFFIXES = (".yml", ".yaml", ".ini")
 
 
@@ -62,12 +66,11 @@ def detect(
     wanted = [manager] if manager else list(finders)
     if master:
         for name in wanted:
-            found = {"supervisord": _supervisord_of, "systemd": _unit_of}.get(name, lambda *_: None)(master, conf_file)
+            running = {"supervisord": _supervisord_of, "systemd": _unit_of}.get(name, lambda *_: None)
+            found = running(master, conf_file, functions)
             if found and service in (None, found[0]):
-                maker = makers[name](*found)
-                if maker.owns(master):
-                    return maker
-    ranked = {name: finders[name](config, service, conf_file) for name in wanted}
+                return makers[name](*found)
+    ranked = {name: finders[name](config, service, conf_file, functions) for name in wanted}
     for rank in (0, 1, 2):
         for name in wanted:
             fits = [found[1:] for found in ranked[name] if found[0] == rank]
@@ -88,24 +91,34 @@ def detect(
 # configuration, as a job handler does; 2: is called galaxy.
 
 
-def _supervisord(config, service, conf_file):
+def _supervisord(config, service, conf_file, _functions):
     found = []
     for path in [conf_file] if conf_file else galaxy_supervisor.config_files():
         for program in SupervisorConfig(path).programs():
-            grouped = program.group != program.name
             if service:
-                target = service.removesuffix("*").removesuffix(":")
-                if target in (program.group, f"{program.group}:{program.name}", program.name):
-                    exact = f"{program.group}:{program.name}" if grouped and target != program.group else program.group
-                    found.append((0, exact, path))
+                named = _service_of(program, service.removesuffix("*").removesuffix(":"))
+                if named:
+                    found.append((0, named, path))
             else:
-                rank = _rank(f"{program.group} {program.name}", program.command, config)
+                rank = _rank((program.group, program.name), program.command, program.directory, config)
                 if rank is not None:
                     found.append((rank, program.group, path))
     return list(dict.fromkeys(found))
 
 
-def _supervisord_of(master, conf_file):
+def _service_of(program, target):
+    """
+    What ``target`` (a group, a program, or ``group:process``) means for the program; ``None`` where it means another.
+    """
+    group, colon, process = target.partition(":")
+    if not colon:
+        if target == program.group:
+            return program.group
+        return f"{program.group}:{program.name}" if target == program.name else None
+    return target if group == program.group and is_of(process, program.name) else None
+
+
+def _supervisord_of(master, conf_file, _functions):
     parent = _parent_of(master)
     for path in galaxy_supervisor.config_files_of(parent) if parent else ():
         if not os.path.isfile(path) or (conf_file and os.path.realpath(path) != os.path.realpath(conf_file)):
@@ -118,24 +131,23 @@ def _supervisord_of(master, conf_file):
     return None
 
 
-def _systemd(config, service, _conf_file):
+def _systemd(config, service, _conf_file, functions):
     if not os.path.isdir(_SYSTEMD_RUNS):
         return []
+    if service:
+        # an instance (galaxy@web) or what a generator made has no file of its own
+        unit = Systemd(service.removesuffix(".service"), functions)
+        return [(0, unit.service)] if unit.word().state is not State.UNKNOWN else []
     found = {}
     for directory in _UNIT_DIRECTORIES:
         for path in glob.glob(os.path.join(directory, "*.service")):
             name = os.path.basename(path).removesuffix(".service")
-            if name in found or name.endswith("@"):
-                continue
-            if service:
-                if name == service.removesuffix(".service"):
-                    found[name] = 0
-            else:
-                found[name] = _rank(name, _words_of(path), config)
+            if name not in found and not name.endswith("@"):
+                found[name] = _rank((name,), *_read(path), config)
     return [(rank, name) for name, rank in found.items() if rank is not None]
 
 
-def _unit_of(master, _conf_file):
+def _unit_of(master, _conf_file, functions):
     if not os.path.isdir(_SYSTEMD_RUNS):
         return None
     try:
@@ -144,16 +156,17 @@ def _unit_of(master, _conf_file):
     except OSError:
         return None
     unit = next((name.removesuffix(".service") for name in groups if name.endswith(".service")), None)
-    return (unit,) if unit and _parent_of(master) == 1 else None
+    # what a minion's job left behind lies in the minion's cgroup: stopping Galaxy must not stop the minion
+    return (unit,) if unit and Systemd(unit, functions).main_pid() == master.pid else None
 
 
-def _upstart(config, service, _conf_file):
+def _upstart(config, service, _conf_file, _functions):
     if not shutil.which("initctl"):
         return []
     return _definitions(_UPSTART_JOBS, ".conf", config, service)
 
 
-def _sysvinit(config, service, _conf_file):
+def _sysvinit(config, service, _conf_file, _functions):
     # where systemd is the init, it runs the scripts too, but as units
     if os.path.isdir(_SYSTEMD_RUNS):
         return []
@@ -168,28 +181,46 @@ def _definitions(pattern, suffix, config, service):
             if name == service:
                 found.append((0, name))
         else:
-            rank = _rank(name, _words_of(path), config)
+            rank = _rank((name,), *_read(path), config)
             if rank is not None:
                 found.append((rank, name))
     return found
 
 
-def _words_of(path: str) -> set[str]:
+def _read(path: str) -> tuple[list[str], str]:
+    """The words of a unit, job or script, and its working directory."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return {word.strip("\"'").rpartition("=")[2] for word in file.read().split()}
+            text = file.read()
     except OSError:
-        return set()
+        return [], ""
+    directory = re.search(r"(?m)^(?:WorkingDirectory\s*=\s*-?|chdir\s+)(\S+)", text)
+    return text.split(), directory[1] if directory else ""
 
 
-def _rank(name: str, command: Collection[str], config: str | None) -> int | None:
-    runs_uwsgi = any("uwsgi" in os.path.basename(word) for word in command)
-    if config and config in command:
+def _rank(names: Iterable[str], command: Iterable[str], directory: str, config: str | None) -> int | None:
+    # a shell's command line is one word of its own
+    words = [word.strip("\"';") for word in " ".join(command).split()]
+    runs_uwsgi = any("uwsgi" in os.path.basename(word) for word in words)
+    named = _configurations(words, directory)
+    if config and os.path.realpath(config) in named:
         return 0 if runs_uwsgi else 1
-    if config and runs_uwsgi and any(word.endswith(_CONFIG_SUFFIXES) for word in command):
+    if config and runs_uwsgi and named:
         # another server's
         return None
-    return 2 if "galaxy" in name.lower() else None
+    return 2 if any(_CALLED_GALAXY.fullmatch(name) for name in names) else None
+
+
+def _configurations(words: list[str], directory: str) -> set[str]:
+    """The real paths of the configuration files among the words; relative ones only where it is known to what."""
+    bases = [directory, *(target for word, target in itertools.pairwise(words) if word == "cd")]
+    bases = [base for base in bases if os.path.isabs(base)]
+    found = set()
+    for word in words:
+        path = word.rpartition("=")[2]
+        if path.endswith(_CONFIG_SUFFIXES):
+            found.update(os.path.realpath(os.path.join(base, path)) for base in (bases or ["/"] * os.path.isabs(path)))
+    return found
 
 
 def _parent_of(process: Process) -> int | None:

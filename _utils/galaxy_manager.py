@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 
@@ -33,17 +34,29 @@ class State(str, enum.Enum):
     STARTING = "starting"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    RETRYING = "retrying"
     FAILED = "failed"
     UNKNOWN = "unknown"
 
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """A manager's word on the service: ``state``, its own term for it (``FATAL``, ``active (running)``), and why."""
+    """
+    A manager's word on the service.
+
+    state, term, detail
+        of the process that runs uWSGI: ``state``, the manager's own term (``FATAL``, ``active (running)``), and why
+    active
+        whether anything of the service runs or will by itself: only then is there something to stop
+    others
+        what is wrong with further processes of it, such as job handlers: sentences
+    """
 
     state: State
     term: str
     detail: str = ""
+    active: bool = False
+    others: tuple[str, ...] = ()
 
 
 class Manager:
@@ -116,38 +129,36 @@ class Supervisord(Manager):
         self._config = SupervisorConfig(conf_file)
         self._server = self._config.connect()
 
-    @property
-    def _target(self) -> str:
-        """In ``supervisorctl``'s notation: ``group:`` is every process of the group."""
-        return self.service if self._name else f"{self._group}:"
-
     def commands(self) -> dict[str, list[str]]:
         control = [self._binary("supervisorctl"), "-c", self.conf_file]
-        found = {verb: [*control, verb, self._target] for verb in ("start", "stop", "restart", "status")}
+        target = self.service if self._name else f"{self._group}:"
+        found = {verb: [*control, verb, target] for verb in ("start", "stop", "restart", "status")}
         if not self._name:
             found["status"][-1] = f"{self._group}:*"
         return {**found, "startup": [self._binary("supervisord"), "-c", self.conf_file]}
 
     def word(self) -> Word:
-        found = galaxy_supervisor.processes(self._server, self._group, self._name)
+        found = self._processes()
         if found is None:
             return Word(State.STOPPED, "supervisord is not running")
         if not found:
             return Word(State.STOPPED, "not known", f"supervisord has no {self.service} yet (supervisorctl update)")
-        kinds = {
-            **{"STOPPED": State.STOPPED, "STARTING": State.STARTING, "RUNNING": State.RUNNING},
-            **{"BACKOFF": State.FAILED, "STOPPING": State.STOPPING, "EXITED": State.FAILED, "FATAL": State.FAILED},
-        }
-        order = [State.FAILED, State.UNKNOWN, State.STARTING, State.STOPPING, State.STOPPED, State.RUNNING]
-        worst = min(found, key=lambda process: order.index(kinds.get(process.state, State.UNKNOWN)))
-        detail = worst.description if worst.state not in ("RUNNING", "STOPPED") else ""
-        if len(found) > 1 and worst.state != "RUNNING":
-            detail = f"{worst.group}:{worst.name}: {detail or worst.state}"
-        return Word(kinds.get(worst.state, State.UNKNOWN), worst.state, detail)
+        main = self._main(found)
+        state = _SUPERVISOR_STATES.get(main.state, State.UNKNOWN)
+        return Word(
+            state,
+            main.state,
+            main.description if state not in (State.RUNNING, State.STOPPED) else "",
+            any(process.state not in _SUPERVISOR_INACTIVE for process in found),
+            tuple(
+                f"supervisord says {process.state} of {process.group}:{process.name}."
+                for process in found
+                if process is not main and process.state not in ("RUNNING", "STARTING")
+            ),
+        )
 
     def owns(self, master: Process) -> bool:
-        found = galaxy_supervisor.processes(self._server, self._group, self._name) or ()
-        return any(process.pid == master.pid for process in found)
+        return not master.lineage.isdisjoint(process.pid for process in self._processes() or () if process.pid)
 
     def bring_up(self, deadline: Deadline) -> bool:
         if self._answers():
@@ -165,30 +176,54 @@ class Supervisord(Manager):
         if not self._answers():
             raise ManagerError(f"supervisord ({self.conf_file}) is not running; galaxy.startup brings it up")
         self._refresh()
-        try:
-            if self._name:
-                self._server.supervisor.startProcess(self.service, False)
-            else:
-                self._server.supervisor.startProcessGroup(self._group, False)
-        except galaxy_supervisor.xmlrpc.client.Fault as exc:
-            if exc.faultCode == galaxy_supervisor.BAD_NAME:
-                raise ManagerError(f"{self.conf_file}: no program or group {self.service}") from None
-            if exc.faultCode != galaxy_supervisor.ALREADY_STARTED:
-                raise ManagerError(f"supervisord does not start {self.service}: {exc.faultString}") from None
-        except OSError as exc:
-            raise ManagerError(f"supervisord ({self.conf_file}) does not answer: {exc}") from None
+        for name in self._targets():
+            try:
+                if name.endswith(":"):
+                    galaxy_supervisor.call(self._server, "startProcessGroup", self._group, False)
+                else:
+                    galaxy_supervisor.call(self._server, "startProcess", name, False)
+            except galaxy_supervisor.Fault as exc:
+                if exc.faultCode == galaxy_supervisor.BAD_NAME:
+                    raise ManagerError(f"{self.conf_file}: no program or group {self.service}") from None
+                if exc.faultCode != galaxy_supervisor.ALREADY_STARTED:
+                    raise ManagerError(f"supervisord does not start {self.service}: {exc.faultString}") from None
 
     def stop(self) -> None:
         if not self._answers():
             return
-        said = self._call("supervisord.stop", self._target, conf_file=self.conf_file, bin_env=self._control())
-        if self.word().state not in (State.STOPPED, State.FAILED):
-            raise ManagerError(f"supervisord did not stop {self.service}: {said.strip()}")
+        said = [
+            self._call("supervisord.stop", name, conf_file=self.conf_file, bin_env=self._control())
+            for name in self._targets()
+        ]
+        if self.word().active:
+            raise ManagerError(f"supervisord did not stop {self.service}: {' '.join(said).strip()}")
 
     def log(self, lines: int) -> list[str]:
-        found = galaxy_supervisor.processes(self._server, self._group, self._name) or []
-        broken = [process for process in found if process.state != "RUNNING"] or found
-        return [line for process in broken for path in process.logs for line in tail(path, lines)][-lines:]
+        found = self._processes()
+        return [line for path in self._main(found).logs for line in tail(path, lines)][-lines:] if found else []
+
+    def _processes(self) -> list[galaxy_supervisor.Process] | None:
+        """Those of the service: of the group, or of the program, which may have several (``numprocs``)."""
+        found = galaxy_supervisor.processes(self._server, self._group)
+        if found is None or not self._name:
+            return found
+        return [process for process in found if is_of(process.name, self._name)]
+
+    def _main(self, found: list[galaxy_supervisor.Process]) -> galaxy_supervisor.Process:
+        """The one that runs uWSGI; the first of them where none says so."""
+        programs = [
+            program.name
+            for program in self._config.programs()
+            if program.group == self._group and any("uwsgi" in word for word in program.command)
+        ]
+        serving = [process for process in found if any(is_of(process.name, name) for name in programs)]
+        return (serving or found)[0]
+
+    def _targets(self) -> list[str]:
+        """In ``supervisorctl``'s notation: ``group:`` is every process of the group."""
+        if not self._name:
+            return [f"{self._group}:"]
+        return [f"{self._group}:{process.name}" for process in self._processes() or ()] or [self.service]
 
     def _answers(self) -> bool:
         return galaxy_supervisor.processes(self._server, self._group) is not None
@@ -199,15 +234,18 @@ class Supervisord(Manager):
     def _refresh(self) -> None:
         """Take up a program file that is new or has changed, for this group alone (``supervisorctl update GROUP``)."""
         try:
-            added, changed, _ = self._server.supervisor.reloadConfig()[0]
-            if self._group in changed and self.word().state in (State.STOPPED, State.FAILED):
-                self._server.supervisor.removeProcessGroup(self._group)
+            added, changed, _ = galaxy_supervisor.call(self._server, "reloadConfig")[0]
+            if self._group in changed and not self.word().active:
+                galaxy_supervisor.call(self._server, "removeProcessGroup", self._group)
                 added = [*added, self._group]
             if self._group in added:
-                self._server.supervisor.addProcessGroup(self._group)
-        except (OSError, galaxy_supervisor.xmlrpc.client.Error) as exc:
-            what = galaxy_supervisor.describe(exc)
-            raise ManagerError(f"{self.conf_file}: supervisord cannot take up its configuration: {what}") from None
+                galaxy_supervisor.call(self._server, "addProcessGroup", self._group)
+        except galaxy_supervisor.Fault as exc:
+            # its message quotes the line that it cannot read, and that may be the environment's
+            what = exc.faultString.partition(":")[0]
+            raise ManagerError(
+                f"{self.conf_file}: supervisord cannot take up its configuration ({what}); `supervisorctl reread` tells"
+            ) from None
 
     def _control(self) -> str | None:
         """``supervisorctl`` for Salt's module; ``None`` lets it look on PATH."""
@@ -225,6 +263,24 @@ class Supervisord(Manager):
                 if os.path.basename(word) == "supervisord" and os.path.isabs(beside) and os.path.exists(beside):
                     return beside
         return shutil.which(name) or name
+
+
+# supervisor's process states
+_SUPERVISOR_STATES = {
+    "STOPPED": State.STOPPED,
+    "STARTING": State.STARTING,
+    "RUNNING": State.RUNNING,
+    "BACKOFF": State.RETRYING,
+    "STOPPING": State.STOPPING,
+    "EXITED": State.FAILED,
+    "FATAL": State.FAILED,
+}
+_SUPERVISOR_INACTIVE = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
+
+
+def is_of(process: str, program: str) -> bool:
+    """Whether the process has the program's name, or one of ``numprocs`` made from it (``web_00``)."""
+    return process == program or re.fullmatch(rf"{re.escape(program)}[_-]?\d+", process) is not None
 
 
 class Systemd(Manager):
@@ -246,16 +302,25 @@ class Systemd(Manager):
             **{"deactivating": State.STOPPING, "inactive": State.STOPPED, "failed": State.FAILED},
         }
         # it died, and systemd waits for RestartSec before it tries again
-        state = State.FAILED if sub.startswith("auto-restart") else kinds.get(active, State.UNKNOWN)
+        state = State.RETRYING if sub.startswith("auto-restart") else kinds.get(active, State.UNKNOWN)
         result, status = show.get("Result", ""), show.get("ExecMainStatus", "")
-        detail = f"result {result}, exit status {status}" if state is State.FAILED else ""
-        return Word(state, f"{active} ({sub})", detail)
+        failed = state in (State.FAILED, State.RETRYING)
+        detail = f"result {result}, exit status {status}" if failed else ""
+        return Word(state, f"{active} ({sub})", detail, active=active not in ("inactive", "failed"))
+
+    def main_pid(self) -> int:
+        """The unit's main process; 0 where it has none."""
+        return int(self._call("service.show", self.service).get("MainPID") or 0)
 
     def owns(self, master: Process) -> bool:
-        # what a minion's job left behind lies in the minion's cgroup: stopping Galaxy must not stop the minion
-        return self._call("service.show", self.service).get("MainPID") == str(master.pid)
+        # a unit of Type=forking without PIDFile= may not know its main process
+        main = self.main_pid()
+        return main in master.lineage if main else self.word().active
 
     def start(self) -> None:
+        if self.word().state is State.FAILED:
+            # or it would read as failed while its start waits for others
+            galaxy_command.run(["systemctl", "reset-failed", self.service], check=False)
         self._do("service.start", no_block=True)
 
     def stop(self) -> None:
@@ -289,8 +354,8 @@ class InitScript(Manager):
         return {**found, "startup": found["start"]}
 
     def word(self) -> Word:
-        running = self._call("service.status", self.service)
-        return Word(State.RUNNING, "running") if running else Word(State.STOPPED, "not running")
+        running = bool(self._call("service.status", self.service))
+        return Word(State.RUNNING, "running", active=True) if running else Word(State.STOPPED, "not running")
 
     def start(self) -> None:
         if not self._call("service.start", self.service):

@@ -1,15 +1,14 @@
 """
 Find uWSGI's master and its family, and signal nothing else.
 
-A process is (pid, create_time). Sockets are matched by inode: the kernel lists the listening ones (sock_diag(7)), and
-``/proc/PID/fd`` those of a process. psutil reads the whole connection table instead, which takes as long as ``lsof``
-where thousands are open.
+A process is its PID and its start time. Sockets are matched by inode: the kernel lists the listening ones
+(sock_diag(7)), and ``/proc/PID/fd`` those of a process. psutil reads the whole connection table instead, which takes as
+long as ``lsof`` where thousands are open.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import ipaddress
 import os
 import signal
@@ -31,39 +30,64 @@ _TCP_LISTEN = 10
 _ACCEPTS = 0x10000
 
 
-@dataclasses.dataclass(frozen=True)
 class Process:
-    """A process that was identified once; when its PID goes to another one, it counts as gone."""
+    """
+    A process that was identified once; when its PID goes to another one, it counts as gone.
 
-    pid: int
-    create_time: float
+    psutil compares start times by the kernel's ticks, which a step of the clock does not move.
+    """
+
+    def __init__(self, handle: psutil.Process):
+        self._handle = handle
+        self.pid: int = handle.pid
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
         """The process that has ``pid`` now, ``None`` where there is none."""
         try:
-            found = psutil.Process(pid)
-            return None if found.status() == psutil.STATUS_ZOMBIE else cls(pid, found.create_time())
-        except psutil.NoSuchProcess:
+            found = cls(psutil.Process(pid))
+        except (psutil.NoSuchProcess, ValueError):
             return None
+        return found if found.is_alive else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Process) and self._handle == other._handle
+
+    def __hash__(self) -> int:
+        return hash(self.pid)
+
+    def __repr__(self) -> str:
+        return f"Process({self.pid})"
+
+    @property
+    def create_time(self) -> float:
+        """When it was started, in seconds since the epoch."""
+        return self._handle.create_time()
 
     @property
     def is_alive(self) -> bool:
         """Still the same process, and not a zombie."""
-        return Process.of(self.pid) == self
+        try:
+            return self._handle.is_running() and self._handle.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
+    def lineage(self) -> set[int]:
+        """Its PID and those of its ancestors."""
+        try:
+            return {self.pid, *(parent.pid for parent in self._handle.parents())}
+        except psutil.NoSuchProcess:
+            return {self.pid}
 
     def signal(self, number: signal.Signals) -> bool:
         """
-        Send it a signal; ``False`` where it is gone.
+        Send it a signal; ``False`` where it is gone. psutil looks first that the PID was not reused.
 
         Raises ``ProcessError`` where this user may not.
         """
         try:
-            process = psutil.Process(self.pid)
-            if process.create_time() != self.create_time:
-                return False
-            # psutil looks once more that the PID was not reused
-            process.send_signal(number)
+            self._handle.send_signal(number)
             return True
         except psutil.NoSuchProcess:
             return False
@@ -217,7 +241,7 @@ def _resolve(host: str) -> set:
         pass
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return set()
     return {ipaddress.ip_address(info[4][0]) for info in found}
 
@@ -322,6 +346,7 @@ def _parent(pid: int) -> int | None:
 def _pid_in(pidfile: str | None) -> int | None:
     try:
         with open(pidfile, encoding="ascii") as file:
-            return int(file.read(32))
+            pid = int(file.read(32))
     except (TypeError, OSError, ValueError):
         return None
+    return pid if pid > 0 else None

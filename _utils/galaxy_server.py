@@ -25,7 +25,12 @@ from galaxy_secret import MASK
 from galaxy_stats import Stats
 from galaxy_worker import WorkerState
 
-_QUERY = re.compile(r"\?[^\s\"']+")
+# what a log line may give away: a query, the password of a URL, a setting that is called secret
+_SECRETS = (
+    (re.compile(r"\?[^\s\"']+"), f"?{MASK}"),
+    (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{MASK}@"),
+    (re.compile(r"(?i)(\w*(?:password|passwd|secret|token|api_?key)\w*[\"']?\s*[=:]\s*)\S+"), rf"\1{MASK}"),
+)
 
 
 class Server:
@@ -61,6 +66,11 @@ class Server:
         self._functions = functions
         self._given = {"manager": manager, "service": service, "conf_file": conf_file, "bin_env": bin_env}
 
+    @property
+    def is_given(self) -> bool:
+        """Whether both addresses were given, so that what the configuration says of them is not asked."""
+        return bool(self._stats and self._socket)
+
     @functools.cached_property
     def config(self) -> Config:
         """Its configuration. Raises ``ConfigError``."""
@@ -75,7 +85,17 @@ class Server:
             return self._stats
         if self.config.stats:
             return self.config.stats.value
+        for setting in self.config.unusable:
+            if setting.option in ("stats", "stats-server"):
+                raise setting.value
         raise ConfigError(f"{self.path}: no stats option; add one such as stats = 127.0.0.1:9191, or give stats=")
+
+    def require_stats(self) -> None:
+        """
+        Raises ``ConfigError`` where nothing says where the stats server is: without it nobody can tell when Galaxy is
+        ready, so what waits for that does not begin.
+        """
+        _ = self.stats_address
 
     @property
     def sockets(self) -> tuple[Address, ...]:
@@ -83,10 +103,8 @@ class Server:
         if self._socket:
             return (self._socket,)
         found = tuple(setting.value for setting in self.config.sockets) if self.path else ()
-        if not found:
-            # the master listens there too
-            return (self.stats_address,)
-        return found
+        # the master listens at its stats server's address too
+        return found or (self.stats_address,)
 
     def read_stats(self, timeout: float = galaxy_stats.TIMEOUT) -> Stats:
         """What its stats server says now. Raises ``StatsError`` or ``ConfigError``."""
@@ -103,7 +121,7 @@ class Server:
 
     def log(self, manager: Manager | None, lines: int = 10) -> list[str]:
         """
-        The last lines of its log: what uWSGI writes to a file, or else what the manager keeps; queries blanked out.
+        The last lines of its log: what uWSGI writes to a file, or else what the manager keeps; secrets blanked out.
         """
         try:
             paths = [setting.value for setting in self.config.logs]
@@ -112,7 +130,13 @@ class Server:
         found = [line for path in paths for line in galaxy_manager.tail(path, lines)]
         if not found and manager:
             found = manager.log(lines)
-        return [_QUERY.sub(f"?{MASK}", line) for line in found[-lines:]]
+        return [_blank(line) for line in found[-lines:]]
+
+
+def _blank(line: str) -> str:
+    for pattern, replacement in _SECRETS:
+        line = pattern.sub(replacement, line)
+    return line
 
 
 def status(server: Server, timeout: float, verbose: bool = False) -> dict:
@@ -143,6 +167,9 @@ def status(server: Server, timeout: float, verbose: bool = False) -> dict:
         problems.append(
             f"The stats server {stats.address} names PID {stats.pid}, which holds none of the server's sockets here."
         )
+    if server.path and not server.is_given:
+        config = attempt(lambda: server.config)
+        problems += [str(one.value) for one in config.unusable if str(one.value) not in problems] if config else []
     if stats:
         problems += _worker_problems(stats)
     if word:
@@ -165,6 +192,7 @@ def status(server: Server, timeout: float, verbose: bool = False) -> dict:
             "service": manager.service,
             "state": word.state.value if word else State.UNKNOWN.value,
             "term": word.term if word else "",
+            "active": bool(word and word.active),
         }
         if manager
         else None,
@@ -209,9 +237,10 @@ def _worker_problems(stats: Stats) -> list[str]:
 
 
 def _manager_problems(manager: Manager, word, running: bool) -> list[str]:
+    others = list(word.others)
     what = f"{manager.name} says {word.term} of {manager.service}" + (f" ({word.detail})" if word.detail else "")
     if word.state is State.RUNNING:
-        return [] if running else [f"{what}, but Galaxy does not answer."]
+        return others if running else [f"{what}, but Galaxy does not answer.", *others]
     if running:
-        return [f"{what}, but Galaxy runs."] if word.state is not State.STARTING else []
-    return [f"{what}."]
+        return [f"{what}, but Galaxy runs.", *others] if word.state is not State.STARTING else others
+    return [f"{what}.", *others]

@@ -123,6 +123,8 @@ def _connect(address: Address, deadline: Deadline) -> socket.socket:
         raise StatsUnreachable(address, "no such socket; is Galaxy running?") from None
     except PermissionError:
         raise StatsUnreachable(address, "permission denied; run as root") from None
+    except UnicodeError:
+        raise StatsUnreachable(address, "no such host name") from None
     except OSError as exc:
         if address.is_unix and exc.errno == errno.EAGAIN:
             raise StatsTimeout(address, "timed out connecting: its backlog is full") from None

@@ -16,6 +16,7 @@ import os
 import shlex
 import socket
 import xmlrpc.client
+from xml.parsers import expat
 
 import psutil
 
@@ -24,17 +25,22 @@ from galaxy_errors import ManagerError
 CONFIG_FILES = ("/etc/supervisord.conf", "/etc/supervisor/supervisord.conf")
 _TIMEOUT = 10
 # xmlrpc.Faults of supervisor
-BAD_NAME, NOT_RUNNING, ALREADY_STARTED = 10, 70, 60
+BAD_NAME, ALREADY_STARTED = 10, 60
+Fault = xmlrpc.client.Fault
+
+
+class NotRunning(ManagerError):
+    """Nothing answers at supervisord's address."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A ``[program:x]`` section: its process group (its own name unless a ``[group:x]`` has it), command and logs."""
+    """A ``[program:x]`` section: its process group (its own name unless a ``[group:x]`` has it), command, directory."""
 
     name: str
     group: str
     command: tuple[str, ...]
-    config_file: str
+    directory: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +82,8 @@ class SupervisorConfig:
         for section in self._parser.sections():
             if section.startswith("program:"):
                 name = section.partition(":")[2].strip()
-                found.append(Program(name, groups.get(name, name), self._command(section), self.path))
+                directory = self._get(section, "directory")
+                found.append(Program(name, groups.get(name, name), self._command(section), directory))
         return found
 
     def connect(self) -> xmlrpc.client.ServerProxy:
@@ -146,18 +153,38 @@ def config_files_of(pid: int) -> list[str]:
         return []
 
 
-def processes(server: xmlrpc.client.ServerProxy, group: str, name: str = "") -> list[Process] | None:
+def call(server: xmlrpc.client.ServerProxy, method: str, *arguments):
     """
-    The processes of a group, or the one of that name in it; ``None`` where supervisord does not run.
+    What ``supervisor.<method>`` answers.
+
+    Raises ``Fault`` where supervisord refuses, ``NotRunning`` where nothing answers, ``ManagerError`` for all else.
+    """
+    try:
+        return getattr(server.supervisor, method)(*arguments)
+    except Fault:
+        raise
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NotRunning("supervisord does not run") from None
+    except xmlrpc.client.ProtocolError as exc:
+        # never the request, which may carry a password
+        hint = "; check username and password in [supervisorctl]" if exc.errcode == 401 else ""
+        raise ManagerError(f"supervisord does not answer: HTTP {exc.errcode} {exc.errmsg}{hint}") from None
+    except (OSError, ValueError, http.client.HTTPException, xmlrpc.client.Error, expat.ExpatError) as exc:
+        raise ManagerError(f"supervisord does not answer: {str(exc) or type(exc).__name__}") from None
+
+
+def processes(server: xmlrpc.client.ServerProxy, group: str) -> list[Process] | None:
+    """
+    The processes of a group; ``None`` where supervisord does not run.
 
     Raises ``ManagerError`` where it answers with an error.
     """
     try:
-        infos = server.supervisor.getAllProcessInfo()
-    except (FileNotFoundError, ConnectionRefusedError):
+        infos = call(server, "getAllProcessInfo")
+    except NotRunning:
         return None
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error) as exc:
-        raise ManagerError(f"supervisord does not answer: {describe(exc)}") from None
+    except Fault as exc:
+        raise ManagerError(f"supervisord refuses to answer: {exc.faultString}") from None
     return [
         Process(
             name=info["name"],
@@ -168,18 +195,8 @@ def processes(server: xmlrpc.client.ServerProxy, group: str, name: str = "") -> 
             logs=tuple(filter(None, (info["stderr_logfile"], info["stdout_logfile"]))),
         )
         for info in infos
-        if info["group"] == group and name in ("", info["name"])
+        if info["group"] == group
     ]
-
-
-def describe(exc: Exception) -> str:
-    """What an XML-RPC failure says; never the request, which may carry a password."""
-    if isinstance(exc, xmlrpc.client.ProtocolError):
-        hint = "; check username and password in [supervisorctl]" if exc.errcode == 401 else ""
-        return f"HTTP {exc.errcode} {exc.errmsg}{hint}"
-    if isinstance(exc, xmlrpc.client.Fault):
-        return exc.faultString
-    return str(exc) or type(exc).__name__
 
 
 def _option(words: list[str]) -> str | None:

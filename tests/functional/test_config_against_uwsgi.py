@@ -96,5 +96,6 @@ def test_we_read_what_uwsgi_reads(tmp_path, name, text):
     assert str(ours.processes.value) == last("processes", "workers")
     assert str(ours.threads.value) == last("threads")
     assert ours.pidfile.value == last("pidfile")
-    assert [one.value for one in ours.master_fifo] == [value for key, value in shown if key == "master-fifo"]
+    fifos = [value for key, value in shown if key == "master-fifo"]
+    assert [one.value for one in ours.master_fifo] == [value for value in fifos if value.startswith("/")]
     assert [one.value for one in ours.logs] == [value for key, value in shown if key == "logto2"]

@@ -1,12 +1,12 @@
 """Start, stop and the states under a real supervisord."""
 
+import http.server
 import json
 import multiprocessing
 import os
 import pathlib
-import stat
 import subprocess
-import time
+import threading
 
 import psutil
 import pytest
@@ -32,7 +32,9 @@ def _is_up(pid):
 
 def test_the_manager_is_found_by_what_is_there(modules, site, supervisord):
     manager = modules["galaxy.status"](**site.keywords)["manager"]
-    assert manager == {"name": "supervisord", "service": "galaxy", "state": "stopped", "term": "STOPPED"}
+    assert manager == {
+        **{"name": "supervisord", "service": "galaxy", "state": "stopped", "term": "STOPPED", "active": False},
+    }
     commands = modules["galaxy.commands"](**site.keywords)
     assert commands["start"] == [str(BIN / "supervisorctl"), "-c", str(supervisord.conf_file), "start", "galaxy:"]
     # and they are what a person could type
@@ -100,15 +102,16 @@ def test_a_program_that_cannot_run_ends_the_waiting_with_its_log(modules, make_s
     site.open("broken")
     supervisord.program("galaxy", site.command, stdout_logfile=site.log)
     supervisord.start()
-    before = time.monotonic()
     with pytest.raises(CommandExecutionError) as caught:
         modules["galaxy.start"](**site.keywords, timeout=120)
-    assert time.monotonic() - before < 60
     text = str(caught.value)
+    # before its time is up
+    assert "is not ready after" not in text
     assert "supervisord says" in text
     assert "no app loaded" in text
-    # Galaxy's own message is there, the secret in its query is not
-    assert "RuntimeError" not in text or "hunter2" not in text
+    # Galaxy's own message is there, the secrets in it are not
+    assert "RuntimeError: no database at" in text
+    assert "hunter" not in text
 
 
 def test_startup_tries_again_and_says_how_often(modules, make_site, supervisord):
@@ -217,12 +220,12 @@ def test_the_password_of_supervisord_is_never_shown(modules, site, supervisord, 
 
 def test_several_candidates_are_named(modules, make_site, supervisord):
     site = make_site()
-    for name in ("galaxy-a", "galaxy-b"):
+    for name in ("galaxy-web", "galaxy-main"):
         supervisord.program(name, ["sleep", "1000"])
     supervisord.start()
-    with pytest.raises(CommandExecutionError, match="galaxy-a, galaxy-b; say which with service="):
+    with pytest.raises(CommandExecutionError, match="galaxy-main, galaxy-web; say which with service="):
         modules["galaxy.commands"](**site.keywords)
-    assert modules["galaxy.commands"](**site.keywords, service="galaxy-b")["service"] == "galaxy-b"
+    assert modules["galaxy.commands"](**site.keywords, service="galaxy-main")["service"] == "galaxy-main"
     with pytest.raises(CommandExecutionError, match="Nothing like supervisord galaxy-c"):
         modules["galaxy.commands"](**site.keywords, manager="supervisord", service="galaxy-c")
     with pytest.raises(CommandExecutionError, match="Unknown process manager 'runit'"):
@@ -242,11 +245,13 @@ class TestStates:
             again = state("galaxy.running", test=test, **site.keywords)
             assert (again["result"], again["changes"]) == (True, {})
 
-    def test_running_wants_its_number_of_workers(self, state, site):
-        assert state("galaxy.running", **site.keywords, timeout=20, min_workers=2)["result"] is True
-        more = state("galaxy.running", **site.keywords, timeout=1, retries=0, min_workers=3)
-        assert more["result"] is False
-        assert "2 of 2 workers accept, 3 wanted" in more["comment"]
+    def test_ready_and_dead_are_not_made_good_by_a_watch(self, state, site):
+        failed = state("galaxy.mod_watch", sfun="ready", **site.keywords, timeout=0.3)
+        assert failed["result"] is False
+        state("galaxy.running", **site.keywords, timeout=20)
+        assert state("galaxy.mod_watch", sfun="ready", **site.keywords)["result"] is True
+        assert state("galaxy.mod_watch", sfun="dead", **site.keywords)["changes"]
+        assert site.read() is None
 
     def test_dead_first_second_and_test(self, state, modules, site):
         modules["galaxy.start"](**site.keywords, timeout=20)
@@ -290,6 +295,157 @@ class TestStates:
             assert "bad" in state(f"galaxy.{function}", stats="bad")["comment"]
 
 
-def test_lock_is_for_root_alone():
-    mode = os.stat("/run").st_mode
-    assert not mode & stat.S_IWOTH
+@pytest.fixture
+def grouped(make_site, supervisord):
+    """Group ``galaxy`` of ``web``, which is uWSGI, and of ``handler``; both run, web first in no order."""
+    site = make_site(processes=2)
+    handler = supervisord.root / "handler"
+    handler.write_text(f"#!/bin/sh\n[ ! -e {supervisord.root}/broken ] || exit 1\nexec sleep 1000\n")
+    handler.chmod(0o755)
+    supervisord.program("handler", [handler], autorestart="false", startretries=0)
+    supervisord.program("web", site.command, autorestart="true")
+    (supervisord.programs / "group.conf").write_text("[group:galaxy]\nprograms=handler,web\n")
+    supervisord.start()
+    return site
+
+
+def _control(supervisord, *words):
+    subprocess.run([BIN / "supervisorctl", "-c", supervisord.conf_file, *words], capture_output=True, check=False)
+
+
+class TestGroups:
+    """uWSGI decides how Galaxy is; a job handler beside it is a problem, not the state."""
+
+    def test_a_stopped_handler_does_not_keep_galaxy_from_being_stopped(self, modules, grouped, supervisord):
+        pid = modules["galaxy.start"](**grouped.keywords, timeout=20)["pid"]
+        _control(supervisord, "stop", "galaxy:handler")
+        status = modules["galaxy.status"](**grouped.keywords)
+        assert status["ready"]
+        assert status["manager"]["state"] in ("starting", "running")
+        assert status["problems"] == ["supervisord says STOPPED of galaxy:handler."]
+        done = modules["galaxy.stop"](**grouped.keywords)
+        assert pid in done["stopped"]
+        assert done["signals"] == []
+        assert not modules["galaxy.status"](**grouped.keywords)["running"]
+
+    def test_a_broken_handler_does_not_touch_a_galaxy_that_serves(self, modules, state, grouped, supervisord):
+        (supervisord.root / "broken").touch()
+        first = state("galaxy.running", **grouped.keywords, timeout=20)
+        assert first["result"] is True
+        pid = modules["galaxy.master_pid"](**grouped.keywords)
+        again = state("galaxy.running", **grouped.keywords, timeout=20)
+        assert (again["result"], again["changes"]) == (True, {})
+        assert modules["galaxy.master_pid"](**grouped.keywords) == pid
+        problems = modules["galaxy.status"](**grouped.keywords)["problems"]
+        assert len(problems) == 1
+        assert "of galaxy:handler" in problems[0]
+
+    def test_a_changed_file_with_a_stopped_handler(self, modules, state, grouped, supervisord):
+        modules["galaxy.start"](**grouped.keywords, timeout=20)
+        _control(supervisord, "stop", "galaxy:handler")
+        supervisord.program("web", grouped.command, autorestart="true", environment='MARK="x"')
+        assert state("galaxy.running", **grouped.keywords)["result"] is True
+        done = modules["galaxy.restart"](**grouped.keywords, timeout=20)
+        assert psutil.Process(done["start"]["pid"]).environ()["MARK"] == "x"
+
+
+def test_a_galaxy_that_serves_is_not_killed_for_more_workers(modules, state, site):
+    pid = modules["galaxy.start"](**site.keywords, timeout=20, workers=2)["pid"]
+    more = state("galaxy.running", **site.keywords, min_workers=3, retries=2)
+    assert more["result"] is False
+    assert "3 workers are wanted, but uWSGI has 2" in more["comment"]
+    assert modules["galaxy.master_pid"](**site.keywords) == pid
+
+
+def test_without_stats_it_is_stopped_and_told_apart_but_not_started(modules, state, make_site, supervisord):
+    """As Galaxy's sample configuration is."""
+    site = make_site(stats=None)
+    supervisord.program("galaxy", site.command)
+    supervisord.start()
+    for function in ("start", "startup", "restart"):
+        with pytest.raises(CommandExecutionError, match="no stats option; add one"):
+            modules[f"galaxy.{function}"](**site.keywords)
+    assert supervisord.ask("galaxy")[0].state == "STOPPED"
+    assert "no stats option" in state("galaxy.running", **site.keywords)["comment"]
+    _control(supervisord, "start", "galaxy")
+    assert wait_until(site.get, Deadline(20)) == b"Galaxy\n"
+    status = modules["galaxy.status"](**site.keywords)
+    assert status["running"]
+    assert status["pid"] == modules["galaxy.master_pid"](**site.keywords) == supervisord.ask("galaxy")[0].pid
+    assert modules["galaxy.commands"](**site.keywords)["service"] == "galaxy"
+    assert state("galaxy.dead", **site.keywords)["result"] is True
+    assert supervisord.ask("galaxy")[0].state == "STOPPED"
+
+
+def test_what_its_manager_retries_is_not_dead(modules, state, make_site, supervisord):
+    site = make_site(need_app="true")
+    site.open("broken")
+    supervisord.program("galaxy", site.command, startretries=1000)
+    supervisord.start()
+    _control(supervisord, "start", "galaxy")
+    assert wait_until(lambda: supervisord.ask("galaxy")[0].state == "BACKOFF", Deadline(10))
+    assert state("galaxy.dead", test=True, **site.keywords)["result"] is None
+    assert state("galaxy.dead", **site.keywords)["result"] is True
+    assert supervisord.ask("galaxy")[0].state == "STOPPED"
+    assert modules["galaxy.stop"](**site.keywords)["changed"] is False
+
+
+def test_stopping_what_has_failed_for_good_changes_nothing(modules, make_site, supervisord):
+    site = make_site(need_app="true")
+    site.open("broken")
+    supervisord.program("galaxy", site.command, startretries=0)
+    supervisord.start()
+    _control(supervisord, "start", "galaxy")
+    assert wait_until(lambda: supervisord.ask("galaxy")[0].state == "FATAL", Deadline(10))
+    assert modules["galaxy.stop"](**site.keywords)["changed"] is False
+
+
+def test_a_wrapper_that_does_not_exec_owns_its_galaxy(modules, make_site, supervisord, tmp_path):
+    site = make_site(lazy_apps="true")
+    site.open("load-is-slow")
+    script = tmp_path / "run.sh"
+    script.write_text(f"#!/bin/sh\n{' '.join(site.command)}\n")
+    script.chmod(0o755)
+    supervisord.program("galaxy", [script], stopasgroup="true")
+    supervisord.start()
+    _control(supervisord, "start", "galaxy")
+    assert wait_until(site.read, Deadline(20))
+    site.open("load")
+    assert modules["galaxy.startup"](**site.keywords, timeout=20)["ready"]
+
+
+def test_a_graceful_hook_as_in_galaxys_sample_is_waited_for_and_then_cut_short(modules, make_site, supervisord):
+    hooks = [f"unix_signal:{number} gracefully_kill_them_all" for number in (2, 15)]
+    site = make_site(hook_master_start=hooks)
+    supervisord.program("galaxy", site.command, stopwaitsecs=2)
+    supervisord.start()
+    modules["galaxy.start"](**site.keywords, timeout=20)
+    site.hold(1)
+    done = modules["galaxy.stop"](**site.keywords, timeout=2)
+    assert not any(map(_is_up, done["stopped"]))
+
+
+def test_what_answers_at_supervisords_address_may_be_anything(modules, make_site, supervisord):
+    site = make_site()
+    supervisord.program("galaxy", site.command)
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</p>")
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        text = supervisord.conf_file.read_text().replace(
+            f"unix://{supervisord.socket}", f"http://127.0.0.1:{server.server_port}"
+        )
+        supervisord.conf_file.write_text(text)
+        keywords = {**site.keywords, "conf_file": str(supervisord.conf_file)}
+        assert any("supervisord does not answer" in one for one in modules["galaxy.status"](**keywords)["problems"])
+        with pytest.raises(CommandExecutionError, match="supervisord does not answer"):
+            modules["galaxy.start"](**keywords)
+        server.shutdown()

@@ -92,7 +92,7 @@ def test_status_names_the_unit(call):
     status = call("galaxy.status")
     assert status["ready"]
     assert status["manager"] == {
-        **{"name": "systemd", "service": "galaxy", "state": "running", "term": "active (running)"},
+        **{"name": "systemd", "service": "galaxy", "state": "running", "term": "active (running)", "active": True},
     }
     assert status["problems"] == []
 

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import psutil
 import pytest
@@ -179,8 +178,8 @@ def test_stats_over_http(modules, make_site):
 
 def test_stats_without_cores_and_more_than_128_kib(modules, make_site):
     site = make_site(processes=100, threads=4).start()
-    document = json.dumps(modules["galaxy.stats"](**site.keywords))
-    assert len(document) > 128 * 1024 * 0.5
+    document = json.dumps(modules["galaxy.stats"](**site.keywords), indent=1)
+    assert len(document) > 128 * 1024
     assert modules["galaxy.status"](**site.keywords)["workers"]["idle"] == 100
     site.stop()
     bare = make_site(stats_no_cores="true", processes=1).start()
@@ -211,10 +210,8 @@ def test_wait_ends_at_once_when_the_master_dies(modules, make_site):
     assert wait_until(site.read, Deadline(10))
     end = threading.Timer(0.7, os.kill, (site.process.pid, signal.SIGKILL))
     end.start()
-    before = time.monotonic()
     with pytest.raises(CommandExecutionError, match=f"PID {site.process.pid}, died"):
         modules["galaxy.wait"](**site.keywords, timeout=120)
-    assert time.monotonic() - before < 60
     end.join()
 
 
@@ -226,9 +223,12 @@ def test_wait_for_the_stats_server_alone(modules, make_site):
 
 
 def test_wait_says_at_its_timeout_what_it_saw(modules, make_site):
-    site = make_site(processes=1).start()
-    with pytest.raises(CommandExecutionError, match=r"not ready after 0.3 s: 1 of 1 workers accept, 2 wanted"):
-        modules["galaxy.wait"](**site.keywords, timeout=0.3, workers=2)
+    site = make_site(processes=2, lazy_apps="true")
+    site.open("load-is-slow")
+    site.start(wait=False)
+    assert wait_until(site.read, Deadline(10))
+    with pytest.raises(CommandExecutionError, match=r"not ready after 0.3 s: 0 of 2 workers accept, 1 wanted"):
+        modules["galaxy.wait"](**site.keywords, timeout=0.3)
 
 
 def test_stop_refuses_what_nothing_manages_unless_forced(modules, make_site):

@@ -35,7 +35,8 @@ def _pass(name):
 
 
 if (GATES / "broken").exists():
-    raise RuntimeError("no database at postgres?password=hunter2 today")
+    secrets = "postgres?password=hunter2 postgresql://galaxy:hunter3@db/x id_secret=hunter4"
+    raise RuntimeError("no database at " + secrets)
 if (GATES / "load-is-slow").exists():
     _pass("load")
 if not (GATES / "loaded").exists():

@@ -32,7 +32,7 @@ def test_galaxy_yml(read, tmp_path):
         "  socket: 127.0.0.1:4001   # behind nginx\n"
         "  socket: :4002\n"
         "\n"
-        "  stats: 127.0.0.1:9191\n"
+        "  stats: 127.0.0.1:9191#comment\n"
         "  processes: 4\n"
         "  threads: 4\n"
         "  mule: lib/galaxy/main.py\n"
@@ -161,8 +161,7 @@ def test_stats_http(read):
         ("galaxy:\n  x: 1\n", ConfigError, ["no uwsgi: section"]),
         ("gravity:\n  gunicorn:\n", ConfigError, ["Gunicorn serves this Galaxy"]),
         ("uwsgi:\n  processes: many\n", ConfigError, ["galaxy.yml:2", "'many'"]),
-        ("uwsgi:\n  socket: nowhere\n", AddressError, ["galaxy.yml:2", "socket", "'nowhere'"]),
-        ("uwsgi:\n  stats: 127.0.0.1:99999\n", AddressError, ["galaxy.yml:2", "stats", "'127.0.0.1:99999'"]),
+        ("uwsgi:\n  processes: " + "9" * 5000 + "\n", ConfigError, ["galaxy.yml:2", "is not a number"]),
         ("uwsgi:\n  include: galaxy.yml\n", ConfigError, ["galaxy.yml", "loop"]),
         ("uwsgi:\n  include: gone.yml\n", ConfigError, ["gone.yml", "no such"]),
         ("uwsgi:\n  if-plugin: python\n  socket: :1\n", ConfigError, ["galaxy.yml:3", "if-plugin"]),
@@ -172,6 +171,38 @@ def test_errors_name_file_and_line(read, text, error, words):
     with pytest.raises(error) as caught:
         read(text)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_bad_address_is_kept_with_its_error_and_hides_nothing(read):
+    config = read(
+        "uwsgi:\n  socket: var/uwsgi.sock\n  socket: 127.0.0.1:4001\n  http: 127.0.0.1:0\n  stats: 127.0.0.1:99999\n"
+        "  pidfile: run/galaxy.pid\n"
+    )
+    assert _addresses(config) == ["127.0.0.1:4001"]
+    assert config.stats is None
+    assert config.pidfile is None
+    texts = [str(setting.value) for setting in config.unusable]
+    assert len(texts) == 3
+    for line, quoted in ((2, "'var/uwsgi.sock'"), (4, "'127.0.0.1:0'"), (5, "'127.0.0.1:99999'")):
+        assert any(f"galaxy.yml:{line}: " in text and quoted in text for text in texts), texts
+
+
+def test_what_differs_from_user_to_user_is_not_resolved(read):
+    config = read(
+        "uwsgi:\n  pidfile: $(HOME)/galaxy.pid\n  logto: /var/log/$(HOME).log\n", environment={"HOME": "/root"}
+    )
+    assert config.pidfile is None
+    assert config.logs[0].value == "/var/log/$(HOME).log"
+
+
+def test_includes_are_looked_for_from_galaxys_root_first(tmp_path):
+    (tmp_path / "config").mkdir()
+    for directory, port in (("", 4001), ("config", 4002)):
+        (tmp_path / directory / "common.ini").write_text(f"[uwsgi]\nsocket = :{port}\n")
+    (tmp_path / "config" / "only.ini").write_text("[uwsgi]\nsocket = :4003\n")
+    path = tmp_path / "config" / "galaxy.yml"
+    path.write_text("uwsgi:\n  include: common.ini\n  include: only.ini\n")
+    assert _addresses(galaxy_config.read(str(path))) == [":4001", ":4003"]
 
 
 def test_errors_of_the_file_itself(tmp_path, read):

@@ -56,6 +56,10 @@ def test_nothing_there_is_none(host):
         (f"[program:web]\ncommand=uwsgi --yaml {CONFIG}\n", "web"),
         (f"[program:web]\ncommand=/venv/bin/uwsgi --yaml {CONFIG}\n[group:gx]\nprograms=web,handler\n", "gx"),
         ("[program:galaxy]\ncommand=/srv/run.sh\n", "galaxy"),
+        ("[program:x]\ncommand=uwsgi --yaml config/galaxy.yml\ndirectory=/srv/galaxy\n", "x"),
+        (f"[program:x]\ncommand=uwsgi --yaml={CONFIG}\n", "x"),
+        ("[program:x]\ncommand=/bin/sh -c 'cd /srv/galaxy && exec uwsgi --yaml config/galaxy.yml'\n", "x"),
+        (f"[program:x]\ncommand=/bin/bash -c 'uwsgi --yaml {CONFIG}'\n", "x"),
         # a handler names the configuration too, but the server is what runs uWSGI
         (
             f"[program:handler0]\ncommand=python main -c {CONFIG}\n[program:w]\ncommand=uwsgi --yaml {CONFIG}\n",
@@ -73,6 +77,30 @@ def test_another_servers_program_is_not_ours(host):
     assert _found() is None
 
 
+@pytest.mark.parametrize("name", ["galaxy-cleanup", "galaxy-db", "mygalaxy"])
+def test_what_has_only_galaxy_in_its_name_is_not_galaxy(host, name):
+    host("supervisord", "supervisord.conf", _SERVER + f"[program:{name}]\ncommand=sleep 1000\n")
+    assert _found() is None
+
+
+def test_a_configuration_is_known_behind_a_link(host, tmp_path):
+    (tmp_path / "real.yml").touch()
+    (tmp_path / "link.yml").symlink_to(tmp_path / "real.yml")
+    host("supervisord", "supervisord.conf", _SERVER + f"[program:x]\ncommand=uwsgi --yaml {tmp_path}/link.yml\n")
+    manager = galaxy_detection.detect({}, config=str(tmp_path / "real.yml"))
+    assert manager.service == "x"
+
+
+@pytest.mark.parametrize(
+    ("given", "service"),
+    [("gx", "gx"), ("gx:", "gx"), ("gx:*", "gx"), ("web", "gx:web"), ("gx:web", "gx:web"), ("gx:web_00", "gx:web_00")],
+)
+def test_services_are_named_as_supervisorctl_names_them(host, given, service):
+    text = "[program:web]\nnumprocs=2\nprocess_name=%(program_name)s_%(process_num)02d\ncommand=uwsgi\n"
+    host("supervisord", "supervisord.conf", _SERVER + text + "[group:gx]\nprograms=web\n")
+    assert _found(service=given) == ("supervisord", service)
+
+
 def test_includes_and_environment(host, tmp_path, monkeypatch):
     monkeypatch.setenv("GALAXY_ROOT", "/srv/galaxy")
     host("conf.d", "web.conf", "[program:web]\ncommand=uwsgi --yaml %(ENV_GALAXY_ROOT)s/config/galaxy.yml ; comment\n")
@@ -85,6 +113,9 @@ def test_includes_and_environment(host, tmp_path, monkeypatch):
 def test_systemd_units(host):
     host("systemd", "portal.service", f"[Service]\nExecStart=/venv/bin/uwsgi --yaml {CONFIG}\n")
     host("systemd", "galaxy-cleanup.service", "[Service]\nExecStart=/srv/cleanup\n")
+    assert _found() == ("systemd", "portal")
+    relative = "[Service]\nWorkingDirectory=/srv/galaxy\nExecStart=/venv/bin/uwsgi --yaml config/galaxy.yml\n"
+    host("systemd", "portal.service", relative)
     assert _found() == ("systemd", "portal")
 
 

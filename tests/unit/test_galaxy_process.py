@@ -1,8 +1,10 @@
 import os
+import pathlib
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -12,6 +14,7 @@ import galaxy_address
 import galaxy_process
 from galaxy_errors import ProcessError
 from galaxy_process import Process
+from galaxy_wait import Deadline, wait_until
 
 
 @pytest.fixture
@@ -34,14 +37,53 @@ def test_a_process_is_itself_until_it_ends(sleeper):
     assert not found.is_alive
 
 
+def _spawn_with_pid(pid):
+    """A sleeper with this PID, made as the kernel makes the next one; ``None`` where another process was quicker."""
+    pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+    process = subprocess.Popen(["sleep", "1000"])
+    if process.pid == pid:
+        return process
+    process.kill()
+    process.wait()
+    return None
+
+
 def test_a_reused_pid_is_never_signalled(sleeper):
     """The old scripts kept a PID over a stop and killed whoever had it then."""
-    before = Process(sleeper.pid, Process.of(sleeper.pid).create_time - 60)
-    assert not before.is_alive
-    assert before.signal(signal.SIGKILL) is False
-    assert sleeper.poll() is None
-    assert galaxy_process.end([before], signal.SIGTERM, 0.1) == []
-    assert sleeper.poll() is None
+    before = Process.of(sleeper.pid)
+    # start times are counted in clock ticks; nothing gets a PID again within one
+    assert wait_until(lambda: time.time() - before.create_time > 0.1, Deadline(5))
+    sleeper.kill()
+    sleeper.wait()
+    other = next(filter(None, (_spawn_with_pid(before.pid) for _ in range(200))))
+    try:
+        assert other.pid == before.pid
+        assert not before.is_alive
+        assert before != Process.of(other.pid)
+        assert before.signal(signal.SIGKILL) is False
+        assert galaxy_process.end([before], signal.SIGTERM, 0.1) == []
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_step_of_the_clock_does_not_make_it_another(sleeper, monkeypatch):
+    before = Process.of(sleeper.pid)
+    boot_time = psutil._pslinux.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_time + 3600)
+    assert before.is_alive
+    assert before == Process.of(sleeper.pid)
+    assert galaxy_process.end([before], signal.SIGTERM, 5) == [{"pid": sleeper.pid, "signal": "SIGTERM"}]
+
+
+def test_a_pidfile_may_hold_anything(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = galaxy_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        for text in ("-12", "0", "x", "", "9" * 30):
+            (tmp_path / "pid").write_text(text)
+            with pytest.raises(ProcessError, match="not uWSGI"):
+                galaxy_process.find_master([address], pidfile=str(tmp_path / "pid"))
 
 
 def test_end_escalates_only_where_needed():

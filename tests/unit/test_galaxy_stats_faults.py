@@ -170,6 +170,8 @@ def test_no_such_socket(tmp_path):
 
 
 def test_unknown_host():
+    with pytest.raises(StatsUnreachable, match="no such host name"):
+        galaxy_stats.read(Address("a" * 64, 1), TIMEOUT)
     with pytest.raises(StatsUnreachable, match="cannot connect"):
         galaxy_stats.read(Address("no-such-host.invalid", 1), TIMEOUT)
 

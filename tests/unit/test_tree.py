@@ -74,5 +74,5 @@ def test_defaults_are_those_of_the_code():
     (running,) = [node for node in _functions(REPO / "_states/galaxy.py") if node.name == "running"]
     arguments = [argument.arg for argument in running.args.args]
     values = dict(zip(arguments[-len(running.args.defaults) :], running.args.defaults, strict=True))
-    for key in ("min_workers", "reload", "force"):
+    for key in ("min_workers", "force"):
         assert ast.literal_eval(values[key]) == defaults[key]

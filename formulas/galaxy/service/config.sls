@@ -2,11 +2,17 @@
 {%- from "galaxy/map.jinja" import galaxy with context %}
 
 {%- if galaxy.manage_service %}
-{%- if galaxy.manager not in ["supervisord", "systemd"] or not galaxy.config or not galaxy.uwsgi %}
+include:
+  - galaxy.service.running
+
+{%- set complete = galaxy.config and galaxy.uwsgi and ":" not in (galaxy.service or "") %}
+{%- set placed = galaxy.manager == "systemd" or (galaxy.manager == "supervisord" and galaxy.program_file) %}
+{%- if not (complete and placed) %}
 galaxy-service-config-incomplete:
   test.fail_without_changes:
     - name: >-
-        galaxy:manage_service needs galaxy:manager (supervisord or systemd), galaxy:config and galaxy:uwsgi in pillar
+        galaxy:manage_service needs galaxy:manager (supervisord, with galaxy:program_file, or systemd), galaxy:config and
+        galaxy:uwsgi in pillar, and in galaxy:service a name without a group
     - failhard: True
 {%- elif galaxy.manager == "supervisord" %}
 galaxy-service-config-program:
@@ -14,7 +20,13 @@ galaxy-service-config-program:
     - name: {{ galaxy.program_file }}
     - source: salt://galaxy/service/files/program.conf.jinja
     - template: jinja
+    {%- if galaxy.environment %}
+    # what the environment holds may be a secret
+    - mode: '0600'
+    - show_changes: False
+    {%- else %}
     - mode: '0644'
+    {%- endif %}
     - makedirs: True
     - context:
         galaxy: {{ galaxy | json }}
@@ -26,7 +38,13 @@ galaxy-service-config-unit:
     - name: /etc/systemd/system/{{ galaxy.service or "galaxy" }}.service
     - source: salt://galaxy/service/files/galaxy.service.jinja
     - template: jinja
+    {%- if galaxy.environment %}
+    # what the environment holds may be a secret
+    - mode: '0600'
+    - show_changes: False
+    {%- else %}
     - mode: '0644'
+    {%- endif %}
     - context:
         galaxy: {{ galaxy | json }}
     - watch_in:

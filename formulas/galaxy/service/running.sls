@@ -6,6 +6,6 @@ galaxy-service-running:
     {%- for key, value in server.items() %}
     - {{ key }}: {{ value | json }}
     {%- endfor %}
-    {%- for key in ["timeout", "retries", "min_workers", "reload", "force"] %}
+    {%- for key in ["timeout", "retries", "min_workers", "force"] %}
     - {{ key }}: {{ galaxy[key] | json }}
     {%- endfor %}
