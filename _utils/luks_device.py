@@ -1,0 +1,212 @@
+"""
+Block devices: find one, say what it carries and who uses it, claim it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterator
+
+import galaxy_command
+from galaxy_errors import DeviceError, DeviceInUse, DeviceNotBlank
+
+# a tag as in fstab(5), and the lsblk column that holds it
+_TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
+# what udev links; resolved here as tags, so that they work where no udev runs
+_BY = {f"/dev/disk/by-{column}/": tag for tag, column in _TAGS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A block device: the path of its node, and ``number``, the kernel's ``major:minor``."""
+
+    path: str
+    number: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def sysfs(self) -> str:
+        """Its directory below /sys."""
+        return f"/sys/dev/block/{self.number}"
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(_read(f"{self.sysfs}/size")) * 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What ``wipefs`` finds at ``offset``: ``type`` is ``ext4``, ``crypto_LUKS``, ``gpt``, ``LVM2_member``, …"""
+
+    type: str
+    uuid: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.type} ({self.uuid})" if self.uuid else self.type
+
+
+def find(spec: str) -> Device:
+    """
+    The block device that ``spec`` names: a path, or ``UUID=``, ``LABEL=``, ``PARTUUID=``, ``PARTLABEL=`` as in
+    :manpage:`fstab(5)`; ``/dev/disk/by-uuid/…`` and its siblings work without udev too.
+
+    Raises ``DeviceError`` when there is none, more than one, or it is not a block device.
+    """
+    for prefix, tag in _BY.items():
+        if spec.startswith(prefix):
+            spec = f"{tag}={spec[len(prefix) :]}"
+    tag, equals, value = spec.partition("=")
+    if equals and tag in _TAGS:
+        path = _find_tagged(spec, _TAGS[tag], value.strip('"'))
+    elif spec.startswith("/"):
+        path = os.path.realpath(spec)
+    else:
+        raise DeviceError(spec, "names no device; give a path, UUID=… or LABEL=…")
+    try:
+        status = os.stat(path)
+    except OSError as exc:
+        raise DeviceError(spec, f"no such device ({exc.strerror}); is the volume attached?") from None
+    if not stat.S_ISBLK(status.st_mode):
+        raise DeviceError(spec, "not a block device")
+    return Device(path, f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}")
+
+
+def at(number: str) -> Device:
+    """The block device of that ``major:minor``."""
+    return Device(f"/dev/{os.path.basename(os.path.realpath(f'/sys/dev/block/{number}'))}", number)
+
+
+def _find_tagged(spec: str, column: str, value: str) -> str:
+    listed = json.loads(galaxy_command.run(["lsblk", "--json", "--list", "--output", f"PATH,{column.upper()}"]))
+    paths = sorted({device["path"] for device in listed["blockdevices"] if device[column] == value})
+    if not paths:
+        raise DeviceError(spec, "no attached device has it; is the volume attached?")
+    if len(paths) > 1:
+        raise DeviceError(spec, f"{' and '.join(paths)} both have it; detach the copy, or name the device by its path")
+    return os.path.realpath(paths[0])
+
+
+def signatures(path: Device | str) -> tuple[Signature, ...]:
+    """Everything that libblkid recognises on it: filesystems, partition tables, RAID, LVM, LUKS, swap."""
+    found = json.loads(galaxy_command.run(["wipefs", "--json", str(path)]) or "{}").get("signatures", [])
+    return tuple(Signature(each["type"], each["uuid"] or "", int(each["offset"], 16)) for each in found)
+
+
+def uses(device: Device) -> list[str]:
+    """Why the device is in use, one text a use: its mounts, swap, devices built on it. Empty: it is free."""
+    found = []
+    parts = [device.number, *(_read(f"{device.sysfs}/{part}/dev") for part in _partitions(device))]
+    for line in _read("/proc/self/mountinfo").splitlines():
+        fields = line.split()
+        if fields[2] in parts:
+            found.append(f"mounted on {fields[4]}")
+    for line in _read("/proc/swaps").splitlines()[1:]:
+        with contextlib.suppress(OSError):
+            number = os.stat(line.split()[0]).st_rdev
+            if f"{os.major(number)}:{os.minor(number)}" in parts:
+                found.append("used as swap")
+    for number in parts:
+        for holder in _listdir(f"/sys/dev/block/{number}/holders"):
+            name = _read(f"/sys/class/block/{holder}/dm/name")
+            found.append(f"held by the mapper {name}" if name else f"part of {holder}")
+    if not found and _claimed(device):
+        found.append("opened exclusively by another program")
+    return found
+
+
+def require_free(device: Device) -> None:
+    """Raises ``DeviceInUse``, naming the uses, unless nothing uses the device."""
+    found = uses(device)
+    if found:
+        raise DeviceInUse(device, f"in use: {'; '.join(found)}. Nothing was changed")
+
+
+def require_blank(device: Device, force: bool = False, signature: str | None = None) -> None:
+    """
+    Raises ``DeviceInUse`` or ``DeviceNotBlank``, naming what was found, unless the device is free and carries no
+    signature; or ``force`` is set and ``signature`` repeats the type or UUID of one that it carries.
+    """
+    require_free(device)
+    found = signatures(device)
+    if not found:
+        return
+    if force and signature and any(signature in (each.type, each.uuid) for each in found):
+        return
+    carries = f"it carries {', '.join(dict.fromkeys(map(str, found)))}"
+    what = "repeat its current type or UUID as `signature`" if force else "its data would be lost"
+    raise DeviceNotBlank(device, f"not formatted, for {carries}; {what}. Nothing was changed", found)
+
+
+@contextlib.contextmanager
+def claimed(device: Device) -> Iterator[None]:
+    """
+    Hold the advisory lock on the device that udev and systemd's tools respect, so that two runs never meet on it.
+
+    Raises ``DeviceInUse`` when another program holds it.
+    """
+    node = os.open(device.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(node, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DeviceInUse(device, "another program works on it (it holds the lock); try again later") from None
+        yield
+    finally:
+        os.close(node)
+
+
+def sync(path: Device | str) -> None:
+    """Return once all that was written to this file, directory or block device is on the medium."""
+    node = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(node)
+    finally:
+        os.close(node)
+
+
+def number_of(path: str) -> str:
+    """``major:minor`` of the block device node at ``path``; empty when there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if stat.S_ISBLK(status.st_mode) else ""
+
+
+def _claimed(device: Device) -> bool:
+    try:
+        os.close(os.open(device.path, os.O_RDONLY | os.O_EXCL))
+    except OSError as exc:
+        if exc.errno == errno.EBUSY:
+            return True
+        raise DeviceError(device, f"cannot be read: {exc.strerror}") from None
+    return False
+
+
+def _partitions(device: Device) -> list[str]:
+    return [name for name in _listdir(device.sysfs) if os.path.exists(f"{device.sysfs}/{name}/partition")]
+
+
+def _listdir(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

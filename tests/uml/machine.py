@@ -1,0 +1,100 @@
+"""
+A machine with real device-mapper and dm-crypt, for tests: user-mode Linux with this host's files as its read-only root.
+
+Its disks are image files (``/dev/ubdb``, ``/dev/ubdc``, …). Killing it is a power cut: what reached the images stays,
+what the guest's kernel still had in memory is lost. An exchange directory on the host is the guest's ``/run/share``.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import select
+import shlex
+import signal
+import subprocess
+import time
+
+INIT = pathlib.Path(__file__).with_name("init.sh")
+BOOT_SECONDS = 120
+
+
+class MachineError(AssertionError):
+    """The guest did not do what the harness needs of it."""
+
+
+class Machine:
+    """
+    share
+        exchange directory on the host
+    disks
+        image files
+    modules
+        kernel modules to load beside those of dm-crypt
+    """
+
+    def __init__(self, share: pathlib.Path, *disks: pathlib.Path, modules: tuple[str, ...] = ()):
+        self.share, self.disks, self.modules = share, disks, modules
+        share.mkdir(exist_ok=True)
+        self._process = None
+        self._seen = b""
+
+    def __enter__(self) -> Machine:
+        self.boot()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.kill()
+
+    def boot(self) -> None:
+        """Start it and wait until it takes commands."""
+        argv = ["linux.uml", "mem=768M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}"]
+        argv += [f"ubd{letter}={disk}" for letter, disk in zip("bcdef", self.disks, strict=False)]
+        argv += [f"share={self.share}", f"modules={','.join(self.modules)}", "con=null", "con0=fd:0,fd:1", "quiet"]
+        pipe = subprocess.PIPE
+        self._seen = b""
+        self._process = subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
+        )
+        self._await(b"ready", BOOT_SECONDS)
+
+    def start(self, *argv: str) -> None:
+        """Begin a command; ``finish`` waits for it."""
+        for name in ("output", "status"):
+            (self.share / name).unlink(missing_ok=True)
+        (self.share / "command").write_text(shlex.join(argv) + "\n")
+        self._process.stdin.write(b"\n")
+
+    def finish(self, timeout: float = 300) -> tuple[int, str]:
+        """Exit status and output of the command that was begun."""
+        self._await(b"done", timeout)
+        return int((self.share / "status").read_text()), (self.share / "output").read_text(errors="replace")
+
+    def run(self, *argv: str, timeout: float = 300) -> tuple[int, str]:
+        """Exit status and output (both streams) of a command."""
+        self.start(*argv)
+        return self.finish(timeout)
+
+    def power_off(self) -> None:
+        """End the guest in order."""
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def kill(self) -> None:
+        """Cut the power."""
+        if self._process and self._process.poll() is None:
+            # all of its processes at once: some write to the disk on behalf of others
+            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process:
+            self._process.wait()
+            self._process.stdout.close()
+
+    def _await(self, word: bytes, timeout: float) -> None:
+        end = time.monotonic() + timeout
+        while word not in self._seen.split():
+            readable = select.select([self._process.stdout], [], [], max(0, end - time.monotonic()))[0]
+            chunk = self._process.stdout.read(65536) if readable else b""
+            if not chunk:
+                raise MachineError(f"no {word!r} from the guest: {self._seen[-4000:].decode(errors='replace')}")
+            self._seen += chunk
+        self._seen = self._seen.split(word, 1)[1]
