@@ -16,10 +16,9 @@ from collections.abc import Iterator
 import galaxy_command
 from galaxy_errors import DeviceError, DeviceInUse, DeviceNotBlank
 
-# a tag as in fstab(5), and the lsblk column that holds it
-_TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
+_TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
 # what udev links; resolved here as tags, so that they work where no udev runs
-_BY = {f"/dev/disk/by-{column}/": tag for tag, column in _TAGS.items()}
+_BY = {f"/dev/disk/by-{tag.lower()}/": tag for tag in _TAGS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def find(spec: str) -> Device:
             spec = f"{tag}={spec[len(prefix) :]}"
     tag, equals, value = spec.partition("=")
     if equals and tag in _TAGS:
-        path = _find_tagged(spec, _TAGS[tag], value.strip('"'))
+        path = _find_tagged(spec, f"{tag}={value}")
     elif spec.startswith("/"):
         path = os.path.realpath(spec)
     else:
@@ -86,9 +85,10 @@ def at(number: str) -> Device:
     return Device(f"/dev/{os.path.basename(os.path.realpath(f'/sys/dev/block/{number}'))}", number)
 
 
-def _find_tagged(spec: str, column: str, value: str) -> str:
-    listed = json.loads(galaxy_command.run(["lsblk", "--json", "--list", "--output", f"PATH,{column.upper()}"]))
-    paths = sorted({device["path"] for device in listed["blockdevices"] if device[column] == value})
+def _find_tagged(spec: str, token: str) -> str:
+    # no cache, and all that match: two devices of one UUID are a volume and its copy, which must not be mistaken
+    argv = ["blkid", "--cache-file", "/dev/null", "--match-token", token, "--output", "device"]
+    paths = sorted(set(galaxy_command.run(argv, check=False).split()))
     if not paths:
         raise DeviceError(spec, "no attached device has it; is the volume attached?")
     if len(paths) > 1:
