@@ -1,0 +1,4 @@
+include:
+  - galaxy.storage.package
+  - galaxy.storage.volume
+  - galaxy.storage.directories
