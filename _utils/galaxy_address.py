@@ -56,7 +56,8 @@ class Address:
     def peer(self) -> str | tuple[str, int]:
         """What a client on this machine hands to ``socket.connect``."""
         if self.is_abstract:
-            return "\0" + self.path[1:]
+            # uWSGI binds the name with a closing NUL (core/socket.c), which Linux counts as part of it
+            return f"\0{self.path[1:]}\0"
         if self.path:
             return self.path
         if self.is_wildcard:

@@ -87,6 +87,19 @@ class ProcessError(GalaxyError):
     """The master cannot be identified, or a process cannot be signalled."""
 
 
+class MasterGone(ProcessError):
+    """
+    uWSGI processes hold the server's sockets, with no one master among them.
+
+    pids
+        of those processes
+    """
+
+    def __init__(self, what, pids):
+        super().__init__(what)
+        self.pids = pids
+
+
 class NotReady(GalaxyError):
     """Galaxy did not come to accept requests, or ended on the way there."""
 

@@ -30,6 +30,29 @@ class Deadline:
         return self.left == 0.0
 
 
+class Sparingly:
+    """
+    A look that may be dear, called from a loop that is quick: only so often that it takes ``share`` of the time.
+
+    Calling it calls ``look`` with the same arguments, or returns ``None`` where it is not yet time again. ``shortest`` and ``longest`` bound the
+    seconds between two looks.
+    """
+
+    def __init__(self, look: Callable[..., object], share: float = 0.01, shortest: float = 0.2, longest: float = 3.0):
+        self._look = look
+        self._share, self._shortest, self._longest = share, shortest, longest
+        self._next = 0.0
+
+    def __call__(self, *args) -> object:
+        before = time.monotonic()
+        if before < self._next:
+            return None
+        result = self._look(*args)
+        after = time.monotonic()
+        self._next = after + min(self._longest, max(self._shortest, (after - before) / self._share))
+        return result
+
+
 def wait_until(condition: Callable[[], object], deadline: Deadline, interval: float = INTERVAL) -> object:
     """
     Call ``condition`` until it returns something true, and return that; ``None`` once the deadline has passed.

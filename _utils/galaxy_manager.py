@@ -1,0 +1,490 @@
+"""
+The process manager that keeps Galaxy up: which one it is, what it says, and what it is told.
+
+This is the one place that starts and stops services, through Salt's ``service`` and ``supervisord`` modules where they
+do; their functions come in as an argument (``__salt__``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import glob
+import os
+import shutil
+from collections.abc import Callable, Collection, Mapping
+
+import galaxy_command
+import galaxy_supervisor
+import psutil
+from galaxy_errors import CommandError, ManagerError
+from galaxy_process import Process
+from galaxy_supervisor import SupervisorConfig
+from galaxy_wait import Deadline, wait_until
+
+_UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_CONFIG_SUFFIXES = (".yml", ".yaml", ".ini")
+_SUPERVISOR_SERVICES = ("supervisor", "supervisord")
+
+
+class State(str, enum.Enum):
+    """What a manager says of the service, in words that all of them share."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """A manager's word on the service: ``state``, its own term for it (``FATAL``, ``active (running)``), and why."""
+
+    state: State
+    term: str
+    detail: str = ""
+
+
+class Manager:
+    """
+    One service under one process manager.
+
+    ``name`` is ``supervisord``, ``systemd``, ``upstart`` or ``sysvinit``; ``service`` the program, group, unit or job.
+    """
+
+    name: str
+
+    def __init__(self, service: str, functions: Mapping[str, Callable]):
+        self.service = service
+        self._salt = functions
+
+    def commands(self) -> dict[str, list[str]]:
+        """The argv lists that start, stop, restart and query the service by hand, and bring the manager up."""
+        raise NotImplementedError
+
+    def word(self) -> Word:
+        """What the manager says now. Raises ``ManagerError`` where it cannot be asked."""
+        raise NotImplementedError
+
+    def starts(self, master: Process) -> bool:
+        """Whether ``master``, found among what it started, is what it calls the service's main process."""
+        return True
+
+    def bring_up(self, deadline: Deadline) -> bool:
+        """Start the manager itself where it does not run; whether that was needed."""
+        return False
+
+    def start(self) -> None:
+        """Tell the manager to start the service, without waiting for it. Raises ``ManagerError`` where it refuses."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Tell the manager to stop the service, and wait until it says so. Raises ``ManagerError`` where it refuses."""
+        raise NotImplementedError
+
+    def log(self, lines: int) -> list[str]:
+        """The last lines that the service wrote where its manager keeps them."""
+        return []
+
+    def _call(self, function: str, *args, **kwargs):
+        if function not in self._salt:
+            raise ManagerError(f"Salt has no {function} on this machine, so {self.name} cannot be told anything")
+        return self._salt[function](*args, **kwargs)
+
+
+class Supervisord(Manager):
+    """
+    A program or group of supervisord.
+
+    conf_file
+        supervisord's configuration file
+    bin_env
+        ``supervisorctl``, or the virtualenv that has it; found beside the running supervisord or on PATH otherwise
+    """
+
+    name = "supervisord"
+
+    def __init__(self, service: str, functions, conf_file: str, bin_env: str | None = None):
+        super().__init__(service.removesuffix("*").removesuffix(":"), functions)
+        self.conf_file = conf_file
+        self.bin_env = bin_env
+        self._group, _, self._name = self.service.partition(":")
+        self._config = SupervisorConfig(conf_file)
+        self._server = self._config.connect()
+
+    @property
+    def _target(self) -> str:
+        """In ``supervisorctl``'s notation: ``group:`` is every process of the group."""
+        return self.service if self._name else f"{self._group}:"
+
+    def commands(self) -> dict[str, list[str]]:
+        control = [self._binary("supervisorctl"), "-c", self.conf_file]
+        found = {verb: [*control, verb, self._target] for verb in ("start", "stop", "restart", "status")}
+        if not self._name:
+            found["status"][-1] = f"{self._group}:*"
+        return {**found, "startup": [self._binary("supervisord"), "-c", self.conf_file]}
+
+    def word(self) -> Word:
+        found = galaxy_supervisor.processes(self._server, self._group, self._name)
+        if found is None:
+            return Word(State.STOPPED, "supervisord is not running")
+        if not found:
+            return Word(State.STOPPED, "not known", f"supervisord has no {self.service} yet (supervisorctl update)")
+        kinds = {
+            **{"STOPPED": State.STOPPED, "STARTING": State.STARTING, "RUNNING": State.RUNNING},
+            **{"BACKOFF": State.FAILED, "STOPPING": State.STOPPING, "EXITED": State.FAILED, "FATAL": State.FAILED},
+        }
+        order = [State.FAILED, State.UNKNOWN, State.STARTING, State.STOPPING, State.STOPPED, State.RUNNING]
+        worst = min(found, key=lambda process: order.index(kinds.get(process.state, State.UNKNOWN)))
+        detail = worst.description if worst.state not in ("RUNNING", "STOPPED") else ""
+        if len(found) > 1 and worst.state != "RUNNING":
+            detail = f"{worst.group}:{worst.name}: {detail or worst.state}"
+        return Word(kinds.get(worst.state, State.UNKNOWN), worst.state, detail)
+
+    def bring_up(self, deadline: Deadline) -> bool:
+        if self._answers():
+            return False
+        service = next((name for name in _SUPERVISOR_SERVICES if self._has_service(name)), None)
+        if service and self.conf_file in galaxy_supervisor.CONFIG_FILES:
+            self._call("service.start", service)
+        else:
+            galaxy_command.run([self._binary("supervisord"), "-c", self.conf_file], timeout=max(deadline.left, 1))
+        if not wait_until(self._answers, deadline):
+            raise ManagerError(f"supervisord ({self.conf_file}) does not answer after it was started")
+        return True
+
+    def start(self) -> None:
+        if not self._answers():
+            raise ManagerError(f"supervisord ({self.conf_file}) is not running; galaxy.startup brings it up")
+        self._refresh()
+        try:
+            if self._name:
+                self._server.supervisor.startProcess(self.service, False)
+            else:
+                self._server.supervisor.startProcessGroup(self._group, False)
+        except galaxy_supervisor.xmlrpc.client.Fault as exc:
+            if exc.faultCode == galaxy_supervisor.BAD_NAME:
+                raise ManagerError(f"{self.conf_file}: no program or group {self.service}") from None
+            if exc.faultCode != galaxy_supervisor.ALREADY_STARTED:
+                raise ManagerError(f"supervisord does not start {self.service}: {exc.faultString}") from None
+        except OSError as exc:
+            raise ManagerError(f"supervisord ({self.conf_file}) does not answer: {exc}") from None
+
+    def stop(self) -> None:
+        if not self._answers():
+            return
+        said = self._call("supervisord.stop", self._target, conf_file=self.conf_file, bin_env=self._control())
+        if self.word().state not in (State.STOPPED, State.FAILED):
+            raise ManagerError(f"supervisord did not stop {self.service}: {said.strip()}")
+
+    def log(self, lines: int) -> list[str]:
+        found = galaxy_supervisor.processes(self._server, self._group, self._name) or []
+        broken = [process for process in found if process.state != "RUNNING"] or found
+        return [line for process in broken for path in process.logs for line in tail(path, lines)][-lines:]
+
+    def _answers(self) -> bool:
+        return galaxy_supervisor.processes(self._server, self._group) is not None
+
+    def _has_service(self, name: str) -> bool:
+        return "service.available" in self._salt and bool(self._salt["service.available"](name))
+
+    def _refresh(self) -> None:
+        """Take up a program file that is new or has changed, for this group alone (``supervisorctl update GROUP``)."""
+        try:
+            added, changed, _ = self._server.supervisor.reloadConfig()[0]
+            if self._group in changed and self.word().state in (State.STOPPED, State.FAILED):
+                self._server.supervisor.removeProcessGroup(self._group)
+                added = [*added, self._group]
+            if self._group in added:
+                self._server.supervisor.addProcessGroup(self._group)
+        except (OSError, galaxy_supervisor.xmlrpc.client.Error) as exc:
+            what = galaxy_supervisor.describe(exc)
+            raise ManagerError(f"{self.conf_file}: supervisord cannot take up its configuration: {what}") from None
+
+    def _control(self) -> str | None:
+        """``supervisorctl`` for Salt's module; ``None`` lets it look on PATH."""
+        path = self._binary("supervisorctl")
+        return path if os.path.isabs(path) else None
+
+    def _binary(self, name: str) -> str:
+        if self.bin_env:
+            if os.path.isdir(self.bin_env):
+                return os.path.join(self.bin_env, "bin", name)
+            return os.path.join(os.path.dirname(self.bin_env), name)
+        for process in psutil.process_iter(["cmdline"]):
+            for word in (process.info["cmdline"] or [])[:2]:
+                beside = os.path.join(os.path.dirname(word), name)
+                if os.path.basename(word) == "supervisord" and os.path.isabs(beside) and os.path.exists(beside):
+                    return beside
+        return shutil.which(name) or name
+
+
+class Systemd(Manager):
+    """A unit of systemd."""
+
+    name = "systemd"
+
+    def commands(self) -> dict[str, list[str]]:
+        found = {verb: ["systemctl", verb, self.service] for verb in ("start", "stop", "restart", "status")}
+        return {**found, "startup": found["start"]}
+
+    def word(self) -> Word:
+        show = self._call("service.show", self.service)
+        active, sub = show.get("ActiveState", ""), show.get("SubState", "")
+        if show.get("LoadState") not in ("loaded", "masked"):
+            return Word(State.UNKNOWN, show.get("LoadState", "not-found"), f"systemd has no unit {self.service}")
+        kinds = {
+            **{"active": State.RUNNING, "reloading": State.RUNNING, "activating": State.STARTING},
+            **{"deactivating": State.STOPPING, "inactive": State.STOPPED, "failed": State.FAILED},
+        }
+        # it died, and systemd waits for RestartSec before it tries again
+        state = State.FAILED if sub.startswith("auto-restart") else kinds.get(active, State.UNKNOWN)
+        result, status = show.get("Result", ""), show.get("ExecMainStatus", "")
+        detail = f"result {result}, exit status {status}" if state is State.FAILED else ""
+        return Word(state, f"{active} ({sub})", detail)
+
+    def starts(self, master: Process) -> bool:
+        # what a minion's job left behind lies in the minion's cgroup: stopping Galaxy must not stop the minion
+        return self._call("service.show", self.service).get("MainPID") == str(master.pid)
+
+    def start(self) -> None:
+        self._do("service.start", no_block=True)
+
+    def stop(self) -> None:
+        self._do("service.stop")
+
+    def log(self, lines: int) -> list[str]:
+        argv = ["journalctl", "-u", self.service, "-n", str(lines), "-o", "cat", "--no-pager", "-q"]
+        try:
+            return galaxy_command.run(argv, timeout=10).splitlines()
+        except CommandError:
+            return []
+
+    def _do(self, function: str, **kwargs) -> None:
+        try:
+            done = self._call(function, self.service, **kwargs)
+        except ManagerError:
+            raise
+        # Salt's modules raise what they like; here it gets one type
+        except Exception as exc:
+            raise ManagerError(f"systemd: {self.service}: {exc}") from None
+        if not done:
+            raise ManagerError(f"systemd: {function.partition('.')[2]} of {self.service} failed")
+
+
+class InitScript(Manager):
+    """An Upstart job or a SysV init script, as Salt's ``service`` module drives it."""
+
+    def __init__(self, name: str, service: str, functions):
+        super().__init__(service, functions)
+        self.name = name
+
+    def commands(self) -> dict[str, list[str]]:
+        verbs = ("start", "stop", "restart", "status")
+        if self.name == "upstart":
+            found = {verb: ["initctl", verb, self.service] for verb in verbs}
+        else:
+            found = {verb: [f"/etc/init.d/{self.service}", verb] for verb in verbs}
+        return {**found, "startup": found["start"]}
+
+    def word(self) -> Word:
+        running = self._call("service.status", self.service)
+        return Word(State.RUNNING, "running") if running else Word(State.STOPPED, "not running")
+
+    def start(self) -> None:
+        if not self._call("service.start", self.service):
+            raise ManagerError(f"{self.name}: {' '.join(self.commands()['start'])} failed")
+
+    def stop(self) -> None:
+        if not self._call("service.stop", self.service):
+            raise ManagerError(f"{self.name}: {' '.join(self.commands()['stop'])} failed")
+
+
+# Detection.
+
+
+def detect(
+    functions: Mapping[str, Callable],
+    config: str | None = None,
+    master: Process | None = None,
+    manager: str | None = None,
+    service: str | None = None,
+    conf_file: str | None = None,
+    bin_env: str | None = None,
+) -> Manager | None:
+    """
+    The manager of the Galaxy server, by what is really there; ``None`` where nothing manages it.
+
+    config
+        path of its configuration: a definition that names it is taken before one that is only called galaxy
+    master
+        its master, where it runs: what started it is the manager
+    manager, service
+        given by the user, believed
+    conf_file, bin_env
+        supervisord's configuration file, and its ``supervisorctl`` or virtualenv
+
+    Raises ``ManagerError`` for an unknown manager and where several definitions fit equally.
+    """
+    finders = {"supervisord": _supervisord, "systemd": _systemd, "upstart": _upstart, "sysvinit": _sysvinit}
+    if manager is not None and manager not in finders:
+        raise ManagerError(f"Unknown process manager {manager!r}; expected one of {', '.join(finders)}")
+    if conf_file and manager is None:
+        manager = "supervisord"
+    makers = {
+        "supervisord": lambda found, path=None: Supervisord(found, functions, path or conf_file, bin_env),
+        "systemd": lambda found: Systemd(found, functions),
+        "upstart": lambda found: InitScript("upstart", found, functions),
+        "sysvinit": lambda found: InitScript("sysvinit", found, functions),
+    }
+    wanted = [manager] if manager else list(finders)
+    if master:
+        for name in wanted:
+            found = {"supervisord": _supervisord_of, "systemd": _unit_of}.get(name, lambda *_: None)(master, conf_file)
+            if found and service in (None, found[0]):
+                maker = makers[name](*found)
+                if maker.starts(master):
+                    return maker
+    ranked = {name: finders[name](config, service, conf_file) for name in wanted}
+    for rank in (0, 1, 2):
+        for name in wanted:
+            fits = [found[1:] for found in ranked[name] if found[0] == rank]
+            if len(fits) > 1:
+                names = ", ".join(found[0] for found in fits)
+                raise ManagerError(f"{name} has several services that may be Galaxy: {names}; say which with service=")
+            if fits:
+                return makers[name](*fits[0])
+    if service and manager and manager != "supervisord":
+        return makers[manager](service)
+    if service or manager:
+        wanted_text = " ".join(filter(None, (manager, service)))
+        raise ManagerError(f"Nothing like {wanted_text} manages Galaxy here; check manager=, service= and conf_file=")
+    return None
+
+
+def tail(path: str, lines: int) -> list[str]:
+    """The last ``lines`` of the file; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 64 * 1024))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+# Each finder gives (rank, service, …). Rank 0: named by the user, or runs uWSGI with the configuration; 1: names the
+# configuration, as a job handler does; 2: is called galaxy.
+
+
+def _supervisord(config, service, conf_file):
+    found = []
+    for path in [conf_file] if conf_file else galaxy_supervisor.config_files():
+        for program in SupervisorConfig(path).programs():
+            grouped = program.group != program.name
+            if service:
+                target = service.removesuffix("*").removesuffix(":")
+                if target in (program.group, f"{program.group}:{program.name}", program.name):
+                    exact = f"{program.group}:{program.name}" if grouped and target != program.group else program.group
+                    found.append((0, exact, path))
+            else:
+                rank = _rank(f"{program.group} {program.name}", program.command, config)
+                if rank is not None:
+                    found.append((rank, program.group, path))
+    return list(dict.fromkeys(found))
+
+
+def _supervisord_of(master, conf_file):
+    parent = _parent_of(master)
+    if not parent or not galaxy_supervisor.is_supervisord(parent):
+        return None
+    for path in [conf_file] if conf_file else galaxy_supervisor.config_files():
+        config = SupervisorConfig(path)
+        for group in {program.group for program in config.programs()}:
+            for process in galaxy_supervisor.processes(config.connect(), group) or ():
+                if process.pid == master.pid:
+                    return group, path
+    return None
+
+
+def _systemd(config, service, _conf_file):
+    if not os.path.isdir("/run/systemd/system"):
+        return []
+    found = {}
+    for directory in _UNIT_DIRECTORIES:
+        for path in glob.glob(os.path.join(directory, "*.service")):
+            name = os.path.basename(path).removesuffix(".service")
+            if name in found or name.endswith("@"):
+                continue
+            if service:
+                if name == service.removesuffix(".service"):
+                    found[name] = 0
+            else:
+                found[name] = _rank(name, _words_of(path), config)
+    return [(rank, name) for name, rank in found.items() if rank is not None]
+
+
+def _unit_of(master, _conf_file):
+    if not os.path.isdir("/run/systemd/system"):
+        return None
+    try:
+        with open(f"/proc/{master.pid}/cgroup", encoding="utf-8") as file:
+            groups = [line.rstrip("\n").rpartition("/")[2] for line in file]
+    except OSError:
+        return None
+    unit = next((name.removesuffix(".service") for name in groups if name.endswith(".service")), None)
+    return (unit,) if unit and _parent_of(master) == 1 else None
+
+
+def _upstart(config, service, _conf_file):
+    if not shutil.which("initctl"):
+        return []
+    return _definitions("/etc/init/*.conf", ".conf", config, service)
+
+
+def _sysvinit(config, service, _conf_file):
+    # where systemd is the init, it runs the scripts too, but as units
+    if os.path.isdir("/run/systemd/system"):
+        return []
+    return _definitions("/etc/init.d/*", "", config, service)
+
+
+def _definitions(pattern, suffix, config, service):
+    found = []
+    for path in sorted(glob.glob(pattern)):
+        name = os.path.basename(path).removesuffix(suffix)
+        if service:
+            if name == service:
+                found.append((0, name))
+        else:
+            rank = _rank(name, _words_of(path), config)
+            if rank is not None:
+                found.append((rank, name))
+    return found
+
+
+def _words_of(path: str) -> set[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return {word.strip("\"'").rpartition("=")[2] for word in file.read().split()}
+    except OSError:
+        return set()
+
+
+def _rank(name: str, command: Collection[str], config: str | None) -> int | None:
+    runs_uwsgi = any("uwsgi" in os.path.basename(word) for word in command)
+    if config and config in command:
+        return 0 if runs_uwsgi else 1
+    if config and runs_uwsgi and any(word.endswith(_CONFIG_SUFFIXES) for word in command):
+        # another server's
+        return None
+    return 2 if "galaxy" in name.lower() else None
+
+
+def _parent_of(process: Process) -> int | None:
+    try:
+        return psutil.Process(process.pid).ppid()
+    except psutil.NoSuchProcess:
+        return None

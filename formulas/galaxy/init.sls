@@ -1,0 +1,3 @@
+# Galaxy serves: state.apply galaxy
+include:
+  - galaxy.service

@@ -1,0 +1,3 @@
+include:
+  - galaxy.service.config
+  - galaxy.service.running

@@ -1,0 +1,282 @@
+"""Start, stop and the states under a real supervisord."""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import stat
+import subprocess
+import time
+
+import psutil
+import pytest
+import salt.loader
+from galaxy_wait import Deadline, wait_until
+from salt.exceptions import CommandExecutionError
+from support.site import BIN
+
+
+@pytest.fixture
+def site(make_site, supervisord):
+    """A Galaxy as program ``web`` of group ``galaxy``, stopped; supervisord runs."""
+    found = make_site()
+    supervisord.program("web", found.command, group="galaxy", stdout_logfile=found.log)
+    supervisord.start()
+    return found
+
+
+def _is_up(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_the_manager_is_found_by_what_is_there(modules, site, supervisord):
+    manager = modules["galaxy.status"](**site.keywords)["manager"]
+    assert manager == {"name": "supervisord", "service": "galaxy", "state": "stopped", "term": "STOPPED"}
+    commands = modules["galaxy.commands"](**site.keywords)
+    assert commands["start"] == [str(BIN / "supervisorctl"), "-c", str(supervisord.conf_file), "start", "galaxy:"]
+    # and they are what a person could type
+    subprocess.run(commands["start"], check=True, capture_output=True)
+    assert modules["galaxy.wait"](**site.keywords, timeout=20)["ready"]
+    subprocess.run(commands["restart"], check=True, capture_output=True)
+    assert b"RUNNING" in subprocess.run(commands["status"], capture_output=True, check=False).stdout
+    subprocess.run(commands["stop"], check=True, capture_output=True)
+    assert not modules["galaxy.status"](**site.keywords)["running"]
+
+
+def test_start_stop_and_their_no_ops(modules, site):
+    first = modules["galaxy.start"](**site.keywords, timeout=20)
+    assert (first["changed"], first["ready"], first["accepting"] >= 1) == (True, True, True)
+    assert (first["manager"], first["service"]) == ("supervisord", "galaxy")
+    again = modules["galaxy.start"](**site.keywords)
+    assert (again["changed"], again["pid"]) == (False, first["pid"])
+    assert site.get() == b"Galaxy\n"
+    stopped = modules["galaxy.stop"](**site.keywords)
+    assert (stopped["changed"], stopped["signals"]) == (True, [])
+    assert first["pid"] in stopped["stopped"]
+    assert not any(map(_is_up, stopped["stopped"]))
+    assert modules["galaxy.stop"](**site.keywords) == {
+        "changed": False,
+        "manager": "supervisord",
+        "service": "galaxy",
+        "stopped": [],
+        "signals": [],
+    }
+
+
+def test_restart(modules, site):
+    first = modules["galaxy.start"](**site.keywords, timeout=20)
+    done = modules["galaxy.restart"](**site.keywords, timeout=20)
+    assert first["pid"] in done["stop"]["stopped"]
+    assert done["start"]["pid"] != first["pid"]
+
+
+def test_startup_brings_supervisord_up(modules, make_site, supervisord):
+    site = make_site()
+    supervisord.program("galaxy", site.command)
+    keywords = {**site.keywords, "conf_file": str(supervisord.conf_file), "bin_env": str(BIN / "supervisorctl")}
+    with pytest.raises(CommandExecutionError, match=r"galaxy.startup brings it up"):
+        modules["galaxy.start"](**keywords)
+    done = modules["galaxy.startup"](**keywords, timeout=20)
+    assert (done["changed"], done["tries"], done["ready"]) == (True, 1, True)
+    assert not modules["galaxy.startup"](**keywords)["changed"]
+
+
+def test_a_new_and_a_changed_program_file_are_taken_up(modules, make_site, supervisord):
+    supervisord.start()
+    site = make_site()
+    supervisord.program("galaxy", site.command)
+    keywords = {**site.keywords, "conf_file": str(supervisord.conf_file)}
+    assert modules["galaxy.status"](**keywords)["manager"]["term"] == "not known"
+    pid = modules["galaxy.start"](**keywords, timeout=20)["pid"]
+    supervisord.program("galaxy", site.command, environment='GALAXY_MARK="changed"')
+    done = modules["galaxy.restart"](**keywords, timeout=20)
+    assert done["start"]["pid"] != pid
+    assert psutil.Process(done["start"]["pid"]).environ()["GALAXY_MARK"] == "changed"
+
+
+def test_a_program_that_cannot_run_ends_the_waiting_with_its_log(modules, make_site, supervisord):
+    site = make_site(need_app="true")
+    site.open("broken")
+    supervisord.program("galaxy", site.command, stdout_logfile=site.log)
+    supervisord.start()
+    before = time.monotonic()
+    with pytest.raises(CommandExecutionError) as caught:
+        modules["galaxy.start"](**site.keywords, timeout=120)
+    assert time.monotonic() - before < 60
+    text = str(caught.value)
+    assert "supervisord says" in text
+    assert "no app loaded" in text
+    # Galaxy's own message is there, the secret in its query is not
+    assert "RuntimeError" not in text or "hunter2" not in text
+
+
+def test_startup_tries_again_and_says_how_often(modules, make_site, supervisord):
+    site = make_site(need_app="true")
+    site.open("broken")
+    supervisord.program("galaxy", site.command, stdout_logfile=site.log)
+    supervisord.start()
+    with pytest.raises(CommandExecutionError, match="Gave up after 2 tries"):
+        modules["galaxy.startup"](**site.keywords, timeout=30, retries=1)
+
+
+def test_startup_succeeds_on_a_later_try(modules, make_site, supervisord, tmp_path):
+    """The first start fails, as with a database that comes up late."""
+    site = make_site()
+    script = tmp_path / "galaxy-once"
+    script.write_text(
+        f"#!/bin/sh\nif mkdir {tmp_path}/tried 2>/dev/null; then exit 1; fi\nexec {' '.join(site.command)}\n"
+    )
+    script.chmod(0o755)
+    supervisord.program("galaxy", [script], startretries=0, stdout_logfile=site.log)
+    supervisord.start()
+    done = modules["galaxy.startup"](**site.keywords, timeout=30, retries=3)
+    assert (done["ready"], done["tries"]) == (True, 2)
+
+
+def test_a_worker_that_outlives_the_stop_is_ended(modules, make_site, supervisord):
+    site = make_site(processes=2, threads=None)
+    supervisord.program("galaxy", site.command, stopwaitsecs=1)
+    supervisord.start()
+    master = modules["galaxy.start"](**site.keywords, timeout=20, workers=2)["pid"]
+    site.hold(1, kind="deaf")
+    (hung,) = modules["galaxy.busy_workers"](**site.keywords, pids_only=True)
+    done = modules["galaxy.stop"](**site.keywords, timeout=1)
+    assert done["signals"] == [{"pid": hung, "signal": "SIGTERM"}, {"pid": hung, "signal": "SIGKILL"}]
+    assert not any(map(_is_up, [*done["stopped"], master]))
+
+
+def test_only_its_own_processes_are_signalled(modules, make_site, supervisord):
+    """A second uWSGI and a client of the port live on."""
+    other = make_site().start()
+    site = make_site(http=None)
+    supervisord.program("galaxy", site.command)
+    supervisord.start()
+    modules["galaxy.start"](**site.keywords, timeout=20)
+    done = modules["galaxy.stop"](**site.keywords, force=True)
+    assert other.process.pid not in done["stopped"]
+    assert other.process.poll() is None
+    assert other.get() == b"Galaxy\n"
+
+
+def _startup(opts, keywords, results):
+    modules = salt.loader.minion_mods(opts, context={})
+    results.put((os.getpid(), modules["galaxy.startup"](**keywords, timeout=30)))
+
+
+def test_two_startups_at_once_do_not_interleave(opts, modules, make_site, supervisord):
+    site = make_site(lazy_apps="true")
+    site.open("load-is-slow")
+    supervisord.program("galaxy", site.command)
+    supervisord.start()
+    results = multiprocessing.Queue()
+    arguments = (dict(opts), site.keywords, results)
+    both = [multiprocessing.Process(target=_startup, args=arguments) for _ in range(2)]
+    for process in both:
+        process.start()
+    lock = pathlib.Path("/run/galaxy.lock")
+    assert wait_until(lambda: lock.exists() and lock.read_text().startswith("galaxy.startup"), Deadline(20))
+    with pytest.raises(CommandExecutionError, match=r"galaxy.stop: galaxy.startup \(PID \d+\) is under way"):
+        modules["galaxy.stop"](**site.keywords, timeout=0.2)
+    site.open("load")
+    found = [results.get(timeout=40)[1] for _ in both]
+    for process in both:
+        process.join()
+    assert sorted(done["changed"] for done in found) == [False, True]
+    assert found[0]["pid"] == found[1]["pid"]
+
+
+def test_the_password_of_supervisord_is_never_shown(modules, site, supervisord, caplog):
+    caplog.set_level(0)
+    shown = [
+        modules["galaxy.status"](**site.keywords, verbose=True),
+        modules["galaxy.commands"](**site.keywords),
+        modules["galaxy.start"](**site.keywords, timeout=20),
+        modules["galaxy.stop"](**site.keywords),
+    ]
+    config = supervisord.conf_file.read_text().replace("password=s3cret-of-supervisord", "password=wrong-password")
+    supervisord.conf_file.write_text(config)
+    with pytest.raises(CommandExecutionError, match="HTTP 401") as caught:
+        modules["galaxy.start"](**site.keywords)
+    text = json.dumps(shown) + str(caught.value) + caplog.text
+    assert "s3cret-of-supervisord" not in text
+    assert "wrong-password" not in text
+
+
+def test_several_candidates_are_named(modules, make_site, supervisord):
+    site = make_site()
+    for name in ("galaxy-a", "galaxy-b"):
+        supervisord.program(name, ["sleep", "1000"])
+    supervisord.start()
+    with pytest.raises(CommandExecutionError, match="galaxy-a, galaxy-b; say which with service="):
+        modules["galaxy.commands"](**site.keywords)
+    assert modules["galaxy.commands"](**site.keywords, service="galaxy-b")["service"] == "galaxy-b"
+    with pytest.raises(CommandExecutionError, match="Nothing like supervisord galaxy-c"):
+        modules["galaxy.commands"](**site.keywords, manager="supervisord", service="galaxy-c")
+    with pytest.raises(CommandExecutionError, match="Unknown process manager 'runit'"):
+        modules["galaxy.commands"](**site.keywords, manager="runit")
+
+
+class TestStates:
+    def test_running_first_second_and_test(self, state, site):
+        would = state("galaxy.running", test=True, **site.keywords)
+        assert would["result"] is None
+        assert would["changes"] == {"galaxy": {"old": {"ready": False}, "new": {"ready": True}}}
+        assert site.read() is None
+        first = state("galaxy.running", **site.keywords, timeout=20)
+        assert first["result"] is True
+        assert first["changes"]["galaxy"]["new"]["ready"] is True
+        for test in (False, True):
+            again = state("galaxy.running", test=test, **site.keywords)
+            assert (again["result"], again["changes"]) == (True, {})
+
+    def test_running_wants_its_number_of_workers(self, state, site):
+        assert state("galaxy.running", **site.keywords, timeout=20, min_workers=2)["result"] is True
+        more = state("galaxy.running", **site.keywords, timeout=1, retries=0, min_workers=3)
+        assert more["result"] is False
+        assert "2 of 2 workers accept, 3 wanted" in more["comment"]
+
+    def test_dead_first_second_and_test(self, state, modules, site):
+        modules["galaxy.start"](**site.keywords, timeout=20)
+        would = state("galaxy.dead", test=True, **site.keywords)
+        assert (would["result"], would["changes"]["galaxy"]["new"]) == (None, {"running": False})
+        assert site.read()
+        done = state("galaxy.dead", **site.keywords)
+        assert done["result"] is True
+        assert done["changes"]["galaxy"]["new"]["running"] is False
+        for test in (False, True):
+            again = state("galaxy.dead", test=test, **site.keywords)
+            assert (again["result"], again["changes"]) == (True, {})
+
+    def test_ready_waits_and_starts_nothing(self, state, modules, site):
+        assert state("galaxy.ready", test=True, **site.keywords)["result"] is None
+        late = state("galaxy.ready", **site.keywords, timeout=0.3)
+        assert (late["result"], late["changes"]) == (False, {})
+        assert "not ready after 0.3 s" in late["comment"]
+        modules["galaxy.start"](**site.keywords, timeout=20)
+        assert state("galaxy.ready", **site.keywords)["result"] is True
+
+    def test_watch_restarts_or_reloads(self, state, modules, site):
+        pid = modules["galaxy.start"](**site.keywords, timeout=20)["pid"]
+        would = state("galaxy.mod_watch", test=True, sfun="running", **site.keywords)
+        assert (would["result"], would["changes"]) == (None, {"galaxy": "restarted"})
+        done = state("galaxy.mod_watch", sfun="running", reload=True, **site.keywords, timeout=30)
+        assert (done["result"], done["changes"]) == (True, {"galaxy": "reloaded"})
+        assert modules["galaxy.master_pid"](**site.keywords) == pid
+        done = state("galaxy.mod_watch", sfun="running", **site.keywords, timeout=20)
+        assert (done["result"], done["changes"]) == (True, {"galaxy": "restarted"})
+        assert modules["galaxy.master_pid"](**site.keywords) != pid
+
+    def test_errors_are_results_not_tracebacks(self, state, tmp_path):
+        gone = state("galaxy.running", config=str(tmp_path / "galaxy.yml"))
+        assert gone["result"] is False
+        assert f"{tmp_path}/galaxy.yml" in gone["comment"]
+        for function in ("running", "dead", "ready"):
+            nothing = state(f"galaxy.{function}")
+            assert nothing["result"] is False
+            assert "galaxy:config" in nothing["comment"]
+            assert "bad" in state(f"galaxy.{function}", stats="bad")["comment"]
+
+
+def test_lock_is_for_root_alone():
+    mode = os.stat("/run").st_mode
+    assert not mode & stat.S_IWOTH

@@ -1,0 +1,159 @@
+"""Under a real systemd: detection, start, stop, failure, the formula's unit."""
+
+import json
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+from galaxy_wait import Deadline, wait_until
+from support.nspawn import Machine
+from support.site import BIN, REPO, Site
+
+
+@pytest.fixture(scope="module")
+def share():
+    """The directory that this machine and the container both see."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def machine(share):
+    # not below /tmp of the overlay's own lower side
+    root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
+    found = Machine("galaxy-test", root / "machine", share)
+    try:
+        yield found.start()
+    finally:
+        found.stop()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def site(share):
+    return Site(share / "galaxy")
+
+
+@pytest.fixture(scope="module")
+def call(machine, share, site):
+    """``call(function, *arguments)``: a masterless minion in the machine; its return."""
+    config = share / "minion"
+    (config / "pillar").mkdir(parents=True)
+    (config / "pillar" / "top.sls").write_text("base:\n  '*':\n    - galaxy\n")
+    (config / "pillar" / "galaxy.sls").write_text(
+        json.dumps(
+            {
+                "galaxy": {
+                    **{"config": str(site.config), "manager": "systemd", "manage_service": True, "user": "root"},
+                    **{
+                        "group": "root",
+                        "root": str(site.root),
+                        "uwsgi": str(BIN / "uwsgi"),
+                        "timeout": 60,
+                        "retries": 0,
+                    },
+                }
+            }
+        )
+    )
+    (config / "minion").write_text(
+        f"root_dir: {config}\nfile_client: local\nid: systemd\n"
+        f"file_roots:\n  base:\n    - {REPO}\n    - {REPO / 'formulas'}\n"
+        f"pillar_roots:\n  base:\n    - {config / 'pillar'}\n"
+    )
+
+    def run(function, *arguments, check=True):
+        done = machine.run(
+            *(BIN / "salt-call", "--local", "-c", config, "--out=json", "--log-level=error", function, *arguments),
+            check=check,
+        )
+        return json.loads(done.stdout)["local"] if done.stdout.lstrip().startswith("{") else done.stderr
+
+    run("saltutil.sync_all")
+    return run
+
+
+def test_state_apply_writes_the_unit_and_ends_ready(call, machine, site):
+    would = call("state.apply", "galaxy", "test=True", check=False)
+    assert {state["result"] for state in would.values()} == {None}
+    assert machine.run("systemctl", "cat", "galaxy.service", check=False).returncode != 0
+    first = call("state.apply", "galaxy")
+    assert all(state["result"] for state in first.values()), first
+    assert site.read().accepting == 2
+    again = call("state.apply", "galaxy")
+    assert not any(state["changes"] for state in again.values()), again
+    assert machine.run("systemctl", "is-enabled", "galaxy.service").stdout.strip() == "enabled"
+
+
+def test_status_names_the_unit(call):
+    status = call("galaxy.status")
+    assert status["ready"]
+    assert status["manager"] == {
+        **{"name": "systemd", "service": "galaxy", "state": "running", "term": "active (running)"},
+    }
+    assert status["problems"] == []
+
+
+def test_the_unit_is_found_by_what_it_runs(call, machine, site):
+    """With neither manager nor service named, and a name that says nothing."""
+    given = [f"config={site.config}", "manager=systemd"]
+    assert call("galaxy.commands", *given)["stop"] == ["systemctl", "stop", "galaxy"]
+    unit = machine.run("systemctl", "cat", "galaxy.service").stdout
+    call("galaxy.stop")
+    machine.run("rm", "/etc/systemd/system/galaxy.service")
+    machine.run("sh", "-c", 'printf "%s" "$0" >/etc/systemd/system/portal.service', unit)
+    machine.run("systemctl", "daemon-reload")
+    assert call("galaxy.commands", *given)["service"] == "portal"
+    assert call("galaxy.start", *given)["ready"]
+    assert call("galaxy.stop", *given)["changed"]
+    machine.run("mv", "/etc/systemd/system/portal.service", "/etc/systemd/system/galaxy.service")
+    machine.run("systemctl", "daemon-reload")
+    assert call("galaxy.start")["ready"]
+
+
+def test_a_changed_unit_restarts(call, site):
+    pid = call("galaxy.master_pid")
+    done = call("state.apply", "galaxy", f'pillar={{"galaxy": {{"environment": {{"GALAXY_MARK": "x"}}}}}}')
+    changed = [state for state in done.values() if state["changes"]]
+    assert [state["changes"] for state in changed if state["__id__"] == "galaxy-service-running"] == [
+        {"galaxy": "restarted"}
+    ]
+    assert call("galaxy.master_pid") != pid
+
+
+def test_stop_and_stopped(call, site):
+    done = call("galaxy.stop")
+    assert (done["changed"], done["manager"], done["signals"]) == (True, "systemd", [])
+    assert not call("galaxy.stop")["changed"]
+    status = call("galaxy.status")
+    assert (status["running"], status["manager"]["state"]) == (False, "stopped")
+    assert "systemd says inactive (dead) of galaxy." in status["problems"]
+    again = call("state.apply", "galaxy.stopped")
+    assert [(state["result"], state["changes"]) for state in again.values()] == [(True, {})]
+
+
+def test_a_unit_that_fails_ends_the_waiting_with_its_log(call, site):
+    site.write(need_app="true")
+    site.open("broken")
+    try:
+        text = call("galaxy.start", "timeout=120", check=False)
+        assert "systemd says" in text
+        assert "result exit-code" in text
+        assert "no app loaded" in text
+    finally:
+        (site.gates / "broken").unlink()
+
+
+def test_restarted_and_clean(call, machine, site):
+    machine.run("systemctl", "reset-failed", "galaxy.service")
+    done = call("state.apply", "galaxy.restarted")
+    assert all(state["result"] for state in done.values()), done
+    assert call("galaxy.accepting")
+    done = call("state.apply", "galaxy.service.clean")
+    assert all(state["result"] for state in done.values()), done
+    assert wait_until(lambda: site.read() is None, Deadline(10))
+    assert machine.run("systemctl", "cat", "galaxy.service", check=False).returncode != 0
+    again = call("state.apply", "galaxy.service.clean")
+    assert not any(state["changes"] for state in again.values()), again

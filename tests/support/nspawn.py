@@ -1,0 +1,117 @@
+"""A machine with systemd as PID 1: a systemd-nspawn container on an overlay of this machine's files."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import psutil
+from galaxy_wait import Deadline, wait_until
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
+_MASKED = ("systemd-logind.service", "getty.target", "systemd-networkd.service", "systemd-resolved.service")
+_CGROUPS = ("systemd", "unified")
+
+
+class Machine:
+    """
+    ``share`` is the one directory that both sides see; all other files are this machine's as they were, and what the
+    container writes to them is gone with it.
+    """
+
+    def __init__(self, name, root, share):
+        self.name, self.root, self.share = name, root, share
+        self._process = None
+        self._leader = None
+
+    def start(self):
+        for directory in ("upper", "work", "merged"):
+            (self.root / directory).mkdir(parents=True)
+        merged = self.root / "merged"
+        options = f"lowerdir=/,upperdir={self.root}/upper,workdir={self.root}/work"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
+        self._prepare(merged / "etc")
+        argv = [
+            *("systemd-nspawn", "--register=no", "--keep-unit", "-M", self.name, "--resolv-conf=off", "--timezone=off"),
+            *(f"--bind={self.share}", "-D", merged, "--boot", "--", "--unit=test.target", "--show-status=0"),
+        ]
+        environment = {
+            **os.environ,
+            **{"SYSTEMD_NSPAWN_TMPFS_TMP": "0", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+        }
+        log = (self.root / "nspawn.log").open("wb")
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=self._enter_cgroups
+        )
+        log.close()
+        ready = wait_until(self._is_ready, Deadline(60))
+        assert ready, (self.root / "nspawn.log").read_text(errors="replace")
+        return self
+
+    def run(self, *argv, check=True):
+        """Run a command in there; its completed process, output as text."""
+        nsenter = ["nsenter", "-t", str(self._leader), "-a", "env", "-"]
+        words = [*nsenter, *(f"{key}={value}" for key, value in _ENVIRONMENT.items()), *map(str, argv)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        assert not check or done.returncode == 0, f"{argv}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def stop(self):
+        if self._process:
+            if self._leader and psutil.pid_exists(self._leader):
+                os.kill(self._leader, 9)
+            self._process.kill()
+            self._process.wait()
+        merged = self.root / "merged"
+        wait_until(lambda: subprocess.run(["umount", merged], capture_output=True).returncode == 0, Deadline(10))
+        for group in self._groups():
+            for directory, _, _ in os.walk(group, topdown=False):
+                wait_until(lambda path=directory: _removed(path), Deadline(5))
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _prepare(self, etc):
+        (etc / "fstab").write_text("")
+        (etc / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+        for name in ("tmp.conf", "x11.conf"):
+            # or boot empties /tmp, the other side of overlay's files among it
+            _link_to_null(etc / "tmpfiles.d" / name)
+        for name in _MASKED:
+            _link_to_null(etc / "systemd" / "system" / name)
+        unit = etc / "systemd" / "system" / "test.target"
+        unit.write_text("[Unit]\nRequires=basic.target dbus.socket\nAfter=basic.target\nAllowIsolate=yes\n")
+
+    def _groups(self):
+        return [pathlib.Path("/sys/fs/cgroup") / one / f"galaxy-{self.name}" for one in _CGROUPS if self._has(one)]
+
+    @staticmethod
+    def _has(controller):
+        return pathlib.Path("/sys/fs/cgroup", controller).is_dir()
+
+    def _enter_cgroups(self):
+        for group in self._groups():
+            group.mkdir(exist_ok=True)
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    def _is_ready(self):
+        assert self._process.poll() is None, (self.root / "nspawn.log").read_text(errors="replace")
+        children = psutil.Process(self._process.pid).children()
+        self._leader = children[0].pid if children else None
+        if not self._leader:
+            return False
+        return self.run("systemctl", "is-active", "test.target", check=False).stdout.strip() == "active"
+
+
+def _link_to_null(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/null")
+
+
+def _removed(path):
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,172 @@
+"""A server laid out like Galaxy's, served by a real uWSGI, for tests and the demo."""
+
+import contextlib
+import http.client
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import galaxy_address
+import galaxy_stats
+from galaxy_errors import StatsError
+from galaxy_wait import Deadline, wait_until
+
+REPO = pathlib.Path(__file__).resolve().parent.parent.parent
+BIN = pathlib.Path(sys.executable).parent
+UWSGI = str(BIN / "uwsgi")
+
+_APP = '''
+"""Stands for Galaxy's web application: gates are files, so that a test decides when a request or a start goes on."""
+import os
+import pathlib
+import signal
+import time
+
+GATES = pathlib.Path({gates!r})
+
+
+def _pass(name):
+    while not (GATES / name).exists():
+        time.sleep(0.01)
+
+
+if (GATES / "broken").exists():
+    raise RuntimeError("no database at postgres?password=hunter2 today")
+if (GATES / "load-is-slow").exists():
+    _pass("load")
+
+
+def app(environ, start_response):
+    kind, _, name = environ["PATH_INFO"].strip("/").partition("/")
+    if kind == "deaf":
+        # a worker that is stuck where no signal reaches it, as in a C library or on a dead disk
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+        kind = "hold"
+    if kind == "hold":
+        (GATES / f"{{name}}.held.{{os.getpid()}}.{{time.monotonic_ns()}}").touch()
+        _pass(name)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"Galaxy\\n"]
+
+
+def uwsgi_app():
+    return app
+'''
+
+
+def free_port(host="127.0.0.1"):
+    """A TCP port that nothing uses now."""
+    with socket.create_server((host, 0)) as sock:
+        return sock.getsockname()[1]
+
+
+class Site:
+    """
+    ``config/galaxy.yml`` and ``lib/`` under ``root``; ``options`` are further lines of its uWSGI section, ``None`` drops one.
+    """
+
+    def __init__(self, root, **options):
+        self.root = pathlib.Path(root)
+        self.gates = self.root / "gates"
+        self.config = self.root / "config" / "galaxy.yml"
+        self.log = self.root / "galaxy.log"
+        self.socket = f"127.0.0.1:{free_port()}"
+        self.http = f"127.0.0.1:{free_port()}"
+        self.stats = f"127.0.0.1:{free_port()}"
+        package = self.root / "lib" / "galaxy" / "webapps" / "galaxy"
+        for directory in (self.gates, self.config.parent, package):
+            directory.mkdir(parents=True, exist_ok=True)
+        for parent in (package, package.parent, package.parent.parent):
+            (parent / "__init__.py").touch()
+        (package / "buildapp.py").write_text(_APP.format(gates=str(self.gates)))
+        # a mule that waits for messages, as Galaxy's job handlers do
+        (self.root / "lib" / "galaxy" / "main.py").write_text("import uwsgi\nwhile True:\n    uwsgi.mule_get_msg()\n")
+        self.options = {
+            "socket": self.socket,
+            "http": self.http,
+            "stats": self.stats,
+            "master": "true",
+            "processes": 2,
+            "threads": 2,
+            "pythonpath": self.root / "lib",
+            "module": "galaxy.webapps.galaxy.buildapp:uwsgi_app()",
+            "mule": self.root / "lib" / "galaxy" / "main.py",
+            "farm": "job-handlers:1",
+            # pyuwsgi in a virtualenv would run the interpreter behind it when it reloads
+            "binary-path": sys.executable,
+            "pidfile": self.root / "galaxy.pid",
+        }
+        self.process = None
+        self.write(**options)
+
+    def write(self, **options):
+        """Write the configuration anew; a list repeats an option, uWSGI's way."""
+        for name, value in options.items():
+            self.options[name.replace("_", "-")] = value
+        lines = ["uwsgi:"]
+        for name, value in self.options.items():
+            values = value if isinstance(value, list) else [value]
+            lines += [f"  {name}: {one}" for one in values if one is not None]
+        lines += ["galaxy:", "  admin_users: admin@example.org", "  id_secret: not-for-your-eyes"]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    @property
+    def command(self):
+        return [UWSGI, "--yaml", str(self.config)]
+
+    @property
+    def keywords(self):
+        return {"config": str(self.config)}
+
+    def start(self, wait=True):
+        """uWSGI on its own, in a session of its own, with no process manager."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True)
+        if wait:
+            self.wait()
+        return self
+
+    def wait(self, accepting=None):
+        wanted = self.options["processes"] if accepting is None else accepting
+        assert wait_until(lambda: self.read() and self.read().accepting >= wanted, Deadline(20)), self.log.read_text()
+
+    def read(self):
+        with contextlib.suppress(StatsError):
+            form = "http://" if "stats-http" in self.options else ""
+            return galaxy_stats.read(galaxy_address.parse(form + self.stats), 5)
+
+    def stop(self):
+        """End it and all that it started, however it is."""
+        for gate in ("load", "go"):
+            self.open(gate)
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def open(self, gate):
+        (self.gates / gate).touch()
+
+    def hold(self, count, gate="go", query="key=topsecret", kind="hold"):
+        """``count`` requests that stay in the application until ``gate`` opens; returns when all are in."""
+        before = len(list(self.gates.glob(f"{gate}.held.*")))
+        for _ in range(count):
+            threading.Thread(target=self._request, args=(f"/{kind}/{gate}?{query}",), daemon=True).start()
+        reached = wait_until(lambda: len(list(self.gates.glob(f"{gate}.held.*"))) - before >= count, Deadline(20))
+        assert reached, self.log.read_text()
+
+    def get(self):
+        return self._request("/")
+
+    def _request(self, path):
+        connection = http.client.HTTPConnection(self.http, timeout=60)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request(
+                "GET", path, headers={"Cookie": "galaxysession=topcookie", "Authorization": "Basic dG9w"}
+            )
+            return connection.getresponse().read()

@@ -1,0 +1,64 @@
+"""A real supervisord for tests and the demo."""
+
+import contextlib
+import os
+import signal
+import subprocess
+
+import psutil
+from galaxy_supervisor import SupervisorConfig, processes
+from galaxy_wait import Deadline, wait_until
+
+from .site import BIN
+
+
+class Supervisord:
+    """A supervisord in ``root`` whose programs are files in ``root/conf.d``."""
+
+    def __init__(self, root):
+        self.root = root
+        self.conf_file = root / "supervisord.conf"
+        self.programs = root / "conf.d"
+        self.programs.mkdir(parents=True)
+        # a unix socket's path is short, a test's directory is not
+        self.socket = f"/tmp/supervisor-{os.getpid()}-{abs(hash(str(root))) % 10**8}.sock"  # noqa: S108
+        self.conf_file.write_text(
+            f"[unix_http_server]\nfile={self.socket}\nusername=galaxy\npassword=s3cret-of-supervisord\n"
+            "[rpcinterface:supervisor]\n"
+            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
+            f"[supervisord]\nlogfile={root}/supervisord.log\npidfile={root}/supervisord.pid\nchildlogdir={root}\n"
+            f"[supervisorctl]\nserverurl=unix://{self.socket}\nusername=galaxy\npassword=s3cret-of-supervisord\n"
+            "[include]\nfiles = conf.d/*.conf\n"
+        )
+
+    def program(self, name, command, group=None, **options):
+        """Write ``[program:name]``; ``stopsignal`` and the like as keywords."""
+        lines = [f"[program:{name}]", f"command={' '.join(map(str, command))}"]
+        lines += [f"{key}={value}" for key, value in {**_QUICK, **options}.items()]
+        if group:
+            lines += [f"[group:{group}]", f"programs={name}"]
+        (self.programs / f"{name}.conf").write_text("\n".join(lines) + "\n")
+
+    def start(self):
+        subprocess.run([BIN / "supervisord", "-c", self.conf_file], check=True)
+        assert wait_until(lambda: self.ask("nothing") is not None, Deadline(10))
+        return self
+
+    def ask(self, group):
+        return processes(SupervisorConfig(str(self.conf_file)).connect(), group)
+
+    def stop(self):
+        """End it and everything under it."""
+        with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess, ValueError):
+            main = psutil.Process(int((self.root / "supervisord.pid").read_text()))
+            family = [main, *main.children(recursive=True)]
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+            psutil.wait_procs(family, 10)
+
+
+_QUICK = {
+    **{"autostart": "false", "startsecs": 1, "startretries": 1, "stopsignal": "INT", "stopwaitsecs": 5},
+    **{"redirect_stderr": "true"},
+}

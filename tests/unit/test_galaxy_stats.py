@@ -1,0 +1,145 @@
+import copy
+import json
+import time
+
+import galaxy_stats
+import pytest
+from galaxy_address import Address
+from galaxy_errors import StatsClosed, StatsError
+from galaxy_stats import Stats, WorkerState
+from hypothesis import given
+from hypothesis import strategies as st
+from support.document import core, document, worker
+
+ADDRESS = Address("127.0.0.1", 9191)
+
+
+def _stats(*workers, **top):
+    return Stats(ADDRESS, galaxy_stats._check(ADDRESS, document(workers, **top), 0))
+
+
+@pytest.mark.parametrize(
+    ("record", "state"),
+    [
+        (worker(), WorkerState.IDLE),
+        (worker(accepting=0), WorkerState.NOT_ACCEPTING),
+        # the old scripts took exactly this for busy
+        (worker(accepting=0, status="busy"), WorkerState.NOT_ACCEPTING),
+        (worker(accepting=1, pid=0), WorkerState.NOT_ACCEPTING),
+        (worker(status="busy", cores=[core(1), core(0)]), WorkerState.BUSY),
+        (worker(status="busy", cores=[core(1), core(1)]), WorkerState.SATURATED),
+        (worker(status="busy", cores=[core(1)]), WorkerState.SATURATED),
+        (worker(status="busy", cores=None), WorkerState.BUSY),
+        (worker(status="cheap", pid=0, accepting=0), WorkerState.CHEAP),
+        (worker(status="pause"), WorkerState.PAUSED),
+        (worker(status="sig17"), WorkerState.BUSY),
+    ],
+)
+def test_states(record, state):
+    (found,) = _stats(record).workers
+    assert found.state is state
+    assert json.dumps(found.record())
+
+
+def test_reasons():
+    reasons = [
+        found.reason
+        for found in _stats(
+            worker(status="busy", cores=[core(1), core(0)]),
+            worker(status="sig17"),
+            worker(accepting=0),
+            worker(pid=0, accepting=0),
+            worker(status="pause"),
+        ).workers
+    ]
+    assert reasons == [
+        "1 of 2 cores in a request",
+        "handles uWSGI signal 17",
+        "loads its application or is respawned",
+        "not spawned",
+        "paused",
+    ]
+
+
+def test_ready_needs_an_application():
+    stats = _stats(worker(), worker(apps=[]), worker(accepting=0))
+    assert (stats.accepting, stats.ready) == (2, 1)
+
+
+def test_a_request_shows_its_path_and_nothing_else():
+    busy = core(
+        1,
+        [
+            "REQUEST_METHOD=POST",
+            "REQUEST_URI=/api/tools?key=topsecret",
+            "REMOTE_ADDR=192.0.2.7",
+            "HTTP_COOKIE=galaxysession=topsecret",
+            "HTTP_AUTHORIZATION=Bearer topsecret",
+            "QUERY_STRING=key=topsecret",
+            "HTTP_X_API_KEY=topsecret",
+        ],
+        request_start=int(time.time()) - 90,
+    )
+    stats = _stats(worker(status="busy", cores=[busy]))
+    (request,) = stats.workers[0].in_request
+    assert (request.method, request.uri, request.remote_addr) == ("POST", "/api/tools", "192.0.2.7")
+    assert 89 <= request.seconds <= 92
+    shown = json.dumps([stats.redacted(), stats.workers[0].record()])
+    assert "topsecret" not in shown
+    assert "/api/tools" in shown
+
+
+def test_a_free_core_does_not_show_its_last_request():
+    (found,) = _stats(worker(cores=[core(0, ["REQUEST_URI=/old"])])).workers
+    assert found.in_request == []
+
+
+@given(st.data())
+def test_a_document_with_one_wrong_value_is_refused_or_harmless(data):
+    broken = copy.deepcopy(document([worker(), worker(status="busy", cores=[core(1), core(0)])]))
+    place = broken
+    while True:
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans()):
+            place = place[key]
+            continue
+        place[key] = data.draw(st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.lists(st.integers())))
+        break
+    _read_all(broken)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_any_json_is_stats_or_a_stats_error(value):
+    _read_all(value)
+
+
+def _read_all(value):
+    try:
+        stats = Stats(ADDRESS, galaxy_stats._check(ADDRESS, value, 0))
+    except StatsError as exc:
+        assert str(ADDRESS) in str(exc)
+        return
+    for found in stats.workers:
+        json.dumps(found.record())
+    assert isinstance(stats.accepting, int)
+    assert stats.ready <= stats.accepting
+    json.dumps([stats.redacted(), stats.listen_queue])
+
+
+@given(st.integers(0))
+def test_cut_anywhere_it_is_closed_early(position):
+    data = json.dumps(document([worker(cores=[core(1, ['A=1\\"\u00e9'])])]), indent=1).encode()
+    cut = data[: position % len(data)]
+    with pytest.raises(StatsClosed, match="closed the connection"):
+        galaxy_stats._parse(ADDRESS, cut)
+
+
+def test_bytes_that_are_no_text_do_not_hide_the_rest():
+    """uWSGI copies a request's bytes as they are, control characters too."""
+    data = json.dumps(document([worker(status="busy", cores=[core(1, ["REQUEST_URI=/a@b"])])])).encode()
+    found = galaxy_stats._parse(ADDRESS, data.replace(b"@", b"\xff\x01"))
+    assert Stats(ADDRESS, found).workers[0].in_request[0].uri == "/a\ufffd\x01b"

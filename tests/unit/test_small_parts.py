@@ -1,0 +1,116 @@
+"""The runner, the secret, the waiting, the lock."""
+
+import copy
+import json
+import multiprocessing
+import os
+import pickle
+import sys
+import time
+
+import galaxy_command
+import galaxy_lock
+import pytest
+from galaxy_errors import CommandError, LockError
+from galaxy_secret import Secret
+from galaxy_wait import Deadline, Sparingly, wait_until
+
+
+class TestCommand:
+    def test_output_and_standard_input(self):
+        assert galaxy_command.run(["cat"], stdin=b"in") == "in"
+        assert galaxy_command.run(["cat"], stdin=Secret("in")) == "in"
+        assert galaxy_command.run(["cat"]) == ""
+
+    def test_speaks_the_c_locale(self, monkeypatch):
+        monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+        assert galaxy_command.run([sys.executable, "-c", "import os; print(os.environ['LC_ALL'])"]) == "C\n"
+
+    def test_failure_has_its_facts(self):
+        script = "import sys; print('first', file=sys.stderr); print('last', file=sys.stderr); sys.exit(3)"
+        with pytest.raises(CommandError, match="exit status 3: last") as caught:
+            galaxy_command.run([sys.executable, "-c", script])
+        assert (caught.value.returncode, caught.value.stderr) == (3, "first\nlast")
+        assert galaxy_command.run([sys.executable, "-c", script], check=False) == ""
+
+    def test_missing_and_hanging(self):
+        with pytest.raises(CommandError, match="not installed"):
+            galaxy_command.run(["no-such-command-here"])
+        with pytest.raises(CommandError, match="did not end within"):
+            galaxy_command.run(["sleep", "60"], timeout=0.1)
+
+    def test_no_shell(self, tmp_path):
+        assert galaxy_command.run(["echo", f"; touch {tmp_path}/x"]).startswith(";")
+        assert not (tmp_path / "x").exists()
+
+
+class TestSecret:
+    def test_nothing_shows_it(self):
+        secret = Secret("hunter2")
+        assert "hunter2" not in f"{secret} {secret!r} {secret!s} {secret:>20} {[secret]} {vars} {dir(secret)}"
+        assert secret.reveal() == b"hunter2"
+        assert secret
+        assert not Secret("")
+
+    def test_nothing_stores_it(self):
+        for store in (pickle.dumps, json.dumps, copy.copy):
+            with pytest.raises(TypeError):
+                store(Secret("hunter2"))
+
+
+class TestWait:
+    def test_condition_is_looked_at_at_least_once(self):
+        assert wait_until(lambda: "yes", Deadline(0)) == "yes"
+        assert wait_until(lambda: None, Deadline(0)) is None
+
+    def test_a_dear_look_is_taken_rarely(self):
+        looks = []
+
+        def dear():
+            looks.append(1)
+            end = time.thread_time() + 0.05
+            while time.thread_time() < end:
+                pass
+
+        wait_until(dear, Deadline(1))
+        # 50 ms of CPU at most every 4 s
+        assert len(looks) <= 2
+
+    def test_what_the_condition_raises_ends_it(self):
+        with pytest.raises(ZeroDivisionError):
+            wait_until(lambda: 1 / 0, Deadline(60))
+
+    def test_sparingly(self):
+        calls = []
+        look = Sparingly(lambda value: calls.append(value) or "seen", shortest=60)
+        assert [look(1), look(2)] == ["seen", None]
+        assert calls == [1]
+
+
+def _hold(path, held, release):
+    with galaxy_lock.hold("galaxy.startup", Deadline(5), path):
+        held.set()
+        release.wait()
+
+
+class TestLock:
+    def test_second_fails_and_names_the_first(self, tmp_path):
+        path = str(tmp_path / "lock")
+        held, release = multiprocessing.Event(), multiprocessing.Event()
+        other = multiprocessing.Process(target=_hold, args=(path, held, release))
+        other.start()
+        held.wait()
+        expected = rf"galaxy.stop: galaxy.startup \(PID {other.pid}\) is under way"
+        with pytest.raises(LockError, match=expected), galaxy_lock.hold("galaxy.stop", Deadline(0.1), path):
+            pass
+        other.kill()
+        other.join()
+        # the kernel released it with its holder
+        with galaxy_lock.hold("galaxy.stop", Deadline(5), path):
+            pass
+
+    def test_without_permission(self, tmp_path):
+        if os.geteuid() == 0:
+            pytest.skip("root may write everywhere")
+        with pytest.raises(LockError, match="needs root"), galaxy_lock.hold("galaxy.stop", Deadline(1), "/run/x.lock"):
+            pass
