@@ -43,10 +43,15 @@ from galaxy_secret import Secret
 __virtualname__ = "luks"
 __func_alias__ = {"format_": "format", "open_": "open"}
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    __salt__: dict
+    __opts__: dict
+
 
 def __virtual__():
     if not salt.utils.path.which("cryptsetup"):
-        return False, "luks: the command cryptsetup is not installed"
+        return False, "luks: cryptsetup is not installed"
     return __virtualname__
 
 

@@ -21,13 +21,18 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "luks"
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    __salt__: dict
+    __opts__: dict
+
 _ERRORS = (CommandExecutionError, SaltInvocationError)
 _BACKUPS = "/var/backups/luks"
 
 
 def __virtual__():
     if "luks.status" not in __salt__:
-        return False, "luks: the execution module luks is not there (is cryptsetup installed?)"
+        return False, "luks: the luks execution module is not loaded; install cryptsetup, and run saltutil.sync_all"
     return __virtualname__
 
 

@@ -1,12 +1,7 @@
-{%- from "galaxy/map.jinja" import galaxy with context %}
+# What the volume needs is installed; the luks module and states are there only where cryptsetup is.
+{%- from "galaxy/storage/map.jinja" import storage with context %}
 
-{%- if galaxy.storage.packages %}
-galaxy-storage-package-installed:
+galaxy-storage-package:
   pkg.installed:
-    - pkgs: {{ galaxy.storage.packages | json }}
-    # the luks module and states are there only where cryptsetup is
-    - reload_modules: True
-{%- else %}
-galaxy-storage-package-installed:
-  test.nop
-{%- endif %}
+    - pkgs: {{ storage.packages | json }}
+    - reload_modules: true

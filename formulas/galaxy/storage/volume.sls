@@ -1,6 +1,5 @@
-{%- from "galaxy/map.jinja" import galaxy with context %}
-{%- from "galaxy/storage/volume.jinja" import volume with context %}
-{%- set storage = galaxy.storage %}
+# The volume is open and mounted.
+{%- from "galaxy/storage/map.jinja" import storage, volume with context %}
 
 include:
   - galaxy.storage.package
@@ -18,17 +17,14 @@ galaxy-storage-volume-key:
 galaxy-storage-volume-mounted:
   luks.mounted:
     - name: {{ volume.mount_point | json }}
-    - device: {{ volume.device | json }}
-    - mapper: {{ volume.mapper | json }}
-    - filesystem: {{ volume.filesystem | json }}
-    - key: {{ storage.key | json }}
-    - encrypt: {{ storage.encrypt | json }}
-    - mkfs_options: {{ storage.mkfs_options | json }}
-    - mount_options: {{ storage.mount_options | json }}
-    - discard: {{ storage.discard | json }}
-    - backups: {{ storage.backups | json }}
-{%- for option, value in storage.luks.items() %}
-    - {{ option }}: {{ value | json }}
-{%- endfor %}
+    {%- for key in ["device", "mapper", "filesystem"] %}
+    - {{ key }}: {{ volume[key] | json }}
+    {%- endfor %}
+    {%- for key in ["key", "encrypt", "mkfs_options", "mount_options", "discard", "backups"] %}
+    - {{ key }}: {{ storage[key] | json }}
+    {%- endfor %}
+    {%- for key, value in storage.luks.items() %}
+    - {{ key }}: {{ value | json }}
+    {%- endfor %}
     - require:
       - sls: galaxy.storage.package
