@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import os
 
+import salt.utils.data
 import salt.utils.path
 from salt.exceptions import SaltInvocationError
 
@@ -47,6 +48,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
+    __pillar__: dict
 
 
 def __virtual__():
@@ -490,7 +492,8 @@ def _key(source, passphrase, subject, parameter="key") -> Secret:
         return luks_key.prompt(subject)
     scheme, _, name = _text(parameter, source).rpartition("://")
     if scheme == "pillar":
-        return luks_key.passphrase(__salt__["pillar.get"](name, None), source)
+        # not pillar.get: since Salt 3008 it gives asterisks for what it holds
+        return luks_key.passphrase(salt.utils.data.traverse_dict_and_list(__pillar__, name, None), source)
     if scheme == "sdb":
         value = __salt__["sdb.get"](source)
         # Salt gives the address itself for a profile that it does not know

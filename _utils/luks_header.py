@@ -100,7 +100,7 @@ class Slot:
 @dataclasses.dataclass(frozen=True)
 class Header:
     """
-    What a valid LUKS header says; ``key_size`` in bits. ``metadata`` is all of it as text, so two headers are equal only
+    What a valid LUKS header says; ``key_size`` in bits. ``metadata`` is all of it as text: two headers are equal only
     when nothing differs.
     """
 
@@ -150,7 +150,7 @@ def require(path: luks_device.Device | str) -> Header:
 
 
 def is_unfinished(device: luks_device.Device, header: Header | None) -> bool:
-    """Whether the device, with ``header`` as read from it, carries an unfinished volume, be it torn, and no more."""
+    """Whether the device, of that ``header``, carries an unfinished volume, torn or whole, and nothing else."""
     if header:
         return header.unfinished
     found = luks_device.signatures(device)

@@ -15,7 +15,7 @@ import luks_backup
 import luks_device
 import luks_header
 from galaxy_errors import KeySlotError, KeySourceError
-from galaxy_secret import Secret
+from galaxy_secret import MASK, Secret
 
 # cryptsetup's own limit of a key file
 MAX_KEY_FILE = 8 << 20
@@ -60,6 +60,8 @@ def passphrase(value: object, source: str) -> Secret:
     value = value.removesuffix("\n")
     if not value:
         raise KeySourceError(source, "the passphrase is empty")
+    if value == MASK:
+        raise KeySourceError(source, "gives asterisks, which Salt puts in the place of a secret, not the passphrase")
     return Secret(value.encode(errors="surrogateescape"))
 
 

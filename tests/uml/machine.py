@@ -7,6 +7,7 @@ what the guest's kernel still had in memory is lost. An exchange directory on th
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import select
@@ -14,6 +15,7 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 
 INIT = pathlib.Path(__file__).with_name("init.sh")
 BOOT_SECONDS = 120
@@ -38,6 +40,7 @@ class Machine:
         share.mkdir(exist_ok=True)
         self._process = None
         self._seen = b""
+        self._log = collections.deque(maxlen=60)
 
     def __enter__(self) -> Machine:
         self.boot()
@@ -53,10 +56,11 @@ class Machine:
         argv += [f"share={self.share}", f"modules={','.join(self.modules)}", "con=null", "con0=fd:0,fd:1", "quiet"]
         pipe = subprocess.PIPE
         self._seen = b""
+        self._log.clear()
         self._process = subprocess.Popen(
             argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
         )
-        self._await(b"ready", BOOT_SECONDS)
+        self._await(b"ready".__eq__, BOOT_SECONDS)
 
     def start(self, *argv: str) -> None:
         """Begin a command; ``finish`` waits for it."""
@@ -67,13 +71,21 @@ class Machine:
 
     def finish(self, timeout: float = 300) -> tuple[int, str]:
         """Exit status and output of the command that was begun."""
-        self._await(b"done", timeout)
+        self._await(b"done".__eq__, timeout)
         return int((self.share / "status").read_text()), (self.share / "output").read_text(errors="replace")
 
     def run(self, *argv: str, timeout: float = 300) -> tuple[int, str]:
         """Exit status and output (both streams) of a command."""
         self.start(*argv)
         return self.finish(timeout)
+
+    def words(self, prefix: str, timeout: float) -> Iterator[str]:
+        """The words of that prefix that the running command writes to the console, as they come, until it ends."""
+        while True:
+            word = self._await(lambda word: word.startswith(prefix.encode()) or word == b"done", timeout)
+            if word == b"done":
+                return
+            yield word[len(prefix) :].decode()
 
     def power_off(self) -> None:
         """End the guest in order."""
@@ -89,12 +101,17 @@ class Machine:
             self._process.wait()
             self._process.stdout.close()
 
-    def _await(self, word: bytes, timeout: float) -> None:
+    def _await(self, wanted: Callable[[bytes], bool], timeout: float) -> bytes:
         end = time.monotonic() + timeout
-        while word not in self._seen.split():
+        while True:
+            while b"\n" in self._seen:
+                line, self._seen = self._seen.split(b"\n", 1)
+                self._log.append(line)
+                if wanted(line.strip()):
+                    return line.strip()
             readable = select.select([self._process.stdout], [], [], max(0, end - time.monotonic()))[0]
             chunk = self._process.stdout.read(65536) if readable else b""
             if not chunk:
-                raise MachineError(f"no {word!r} from the guest: {self._seen[-4000:].decode(errors='replace')}")
+                log = b"\n".join([*self._log, self._seen]).decode(errors="replace")
+                raise MachineError(f"the guest did not answer; its console: {log}")
             self._seen += chunk
-        self._seen = self._seen.split(word, 1)[1]

@@ -2,13 +2,18 @@
 Fixtures of the tests that run inside the guest: the real loader, as ``salt-call --local`` has it, and fresh devices.
 """
 
+import hashlib
 import json
+import logging
 import pathlib
 import subprocess
 import uuid
 
 import pytest
 import salt.client
+
+# Salt's log handlers outlive pytest's capture of the streams that they write to
+logging.raiseExceptions = False
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
 BACKUPS = "/run/backups"
@@ -18,6 +23,12 @@ CHEAP = {"pbkdf": "pbkdf2", "iterations": 1000}
 
 def sh(*argv, **kwargs):
     return subprocess.run(argv, check=True, capture_output=True, text=True, **kwargs).stdout.strip()
+
+
+def content(device):
+    """What is on the whole device, for comparison."""
+    with open(device, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +60,7 @@ def state(caller):
     """Run one state and return its result."""
 
     def run(function, name, test=False, **kwargs):
-        (result,) = caller.cmd("state.single", function, name=name, test=test, concurrent=True, **kwargs).values()
+        (result,) = caller.cmd("state.single", function, name=name, test=test, **kwargs).values()
         return result
 
     return run
