@@ -29,18 +29,19 @@ def read_file(path: str) -> Secret:
     Raises ``KeySourceError`` unless it is a regular, non-empty file that only its owner, root or ourselves, can read.
     """
     try:
-        node = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        # O_NONBLOCK: a pipe must not stop us
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise KeySourceError(path, "key file is not a regular file")
+            if status.st_mode & 0o077:
+                mode = f"{status.st_mode & 0o777:04o}"
+                raise KeySourceError(path, f"key file has mode {mode}, open to others; chmod 0600 it")
+            if status.st_uid not in (0, os.geteuid()):
+                raise KeySourceError(path, f"key file belongs to user {status.st_uid}; chown it to root")
+            key = file.read(MAX_KEY_FILE + 1)
     except OSError as exc:
         raise KeySourceError(path, f"key file cannot be read: {exc.strerror}") from None
-    with open(node, "rb") as file:
-        status = os.fstat(node)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeySourceError(path, "key file is not a regular file")
-        if status.st_mode & 0o077:
-            raise KeySourceError(path, f"key file has mode {status.st_mode & 0o777:04o}, open to others; chmod 0600 it")
-        if status.st_uid not in (0, os.geteuid()):
-            raise KeySourceError(path, f"key file belongs to user {status.st_uid}; chown it to root")
-        key = file.read(MAX_KEY_FILE + 1)
     if not 0 < len(key) <= MAX_KEY_FILE:
         raise KeySourceError(path, "key file is longer than cryptsetup reads" if key else "key file is empty")
     return Secret(key)
