@@ -11,7 +11,7 @@ import tempfile
 import galaxy_command
 import luks_device
 import luks_header
-from galaxy_errors import HeaderError
+from galaxy_errors import DeviceNotBlank, HeaderError
 from galaxy_secret import Secret
 
 DIRECTORY = "/var/backups/luks"
@@ -69,22 +69,27 @@ def restore(device: luks_device.Device, path: str, force: bool = False, director
         raise HeaderError(path, "not a LUKS header backup")
     if backup.unfinished:
         raise HeaderError(path, "the header of an unfinished volume; restored, it would call the volume's data absent")
-    luks_device.require_free(device)
+    with luks_device.claimed(device):
+        luks_device.require_free(device)
+        _require_replaceable(device, backup, force, directory)
+        _run("luksHeaderRestore", device, path)
+        luks_device.sync(device)
+        if luks_header.read(device) != backup:
+            raise HeaderError(device, f"restored from {path}, but what it reads now differs from that")
+
+
+def _require_replaceable(device: luks_device.Device, backup: luks_header.Header, force: bool, directory: str) -> None:
     current = luks_header.read(device)
     if current is None:
         if not force:
             raise HeaderError(device, "no valid LUKS header to compare with; `force` restores to it nevertheless")
-        others = [each for each in luks_device.signatures(device) if each.type != "crypto_LUKS"]
+        others = [each for each in luks_device.signatures(device) if each.uuid != backup.uuid]
         if others:
-            luks_device.require_blank(device)
+            raise DeviceNotBlank(device, f"it carries {', '.join(map(str, others))}. Nothing was changed", others)
     elif current.uuid != backup.uuid:
         raise HeaderError(device, f"holds volume {current.uuid}; the backup is of {backup.uuid}. Nothing was changed")
     else:
         make(device, directory)
-    _run("luksHeaderRestore", device, path)
-    luks_device.sync(device)
-    if luks_header.read(device) != backup:
-        raise HeaderError(device, f"restored from {path}, but what it reads now differs from that")
 
 
 def _path_for(header: luks_header.Header, directory: str) -> str:

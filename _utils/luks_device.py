@@ -10,10 +10,10 @@ import errno
 import fcntl
 import json
 import os
-import stat
 from collections.abc import Iterator
 
 import galaxy_command
+import luks_sysfs
 from galaxy_errors import DeviceError, DeviceInUse, DeviceNotBlank
 
 _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
@@ -39,7 +39,7 @@ class Device:
     @property
     def size(self) -> int:
         """Bytes."""
-        return int(_read(f"{self.sysfs}/size")) * 512
+        return int(luks_sysfs.read(f"{self.sysfs}/size")) * 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +71,10 @@ def find(spec: str) -> Device:
         path = os.path.realpath(spec)
     else:
         raise DeviceError(spec, "names no device; give a path, UUID=… or LABEL=…")
-    try:
-        status = os.stat(path)
-    except OSError as exc:
-        raise DeviceError(spec, f"no such device ({exc.strerror}); is the volume attached?") from None
-    if not stat.S_ISBLK(status.st_mode):
-        raise DeviceError(spec, "not a block device")
-    return Device(path, f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}")
+    number = luks_sysfs.number(path)
+    if not number:
+        raise DeviceError(spec, "not a block device" if os.path.exists(path) else "no such device; is it attached?")
+    return Device(path, number)
 
 
 def at(number: str) -> Device:
@@ -90,7 +87,7 @@ def _find_tagged(spec: str, token: str) -> str:
     argv = ["blkid", "--cache-file", "/dev/null", "--match-token", token, "--output", "device"]
     paths = sorted(set(galaxy_command.run(argv, check=False).split()))
     if not paths:
-        raise DeviceError(spec, "no attached device has it; is the volume attached?")
+        raise DeviceError(spec, "no device has it; is it attached?")
     if len(paths) > 1:
         raise DeviceError(spec, f"{' and '.join(paths)} both have it; detach the copy, or name the device by its path")
     return os.path.realpath(paths[0])
@@ -105,19 +102,17 @@ def signatures(path: Device | str) -> tuple[Signature, ...]:
 def uses(device: Device) -> list[str]:
     """Why the device is in use, one text a use: its mounts, swap, devices built on it. Empty: it is free."""
     found = []
-    parts = [device.number, *(_read(f"{device.sysfs}/{part}/dev") for part in _partitions(device))]
-    for line in _read("/proc/self/mountinfo").splitlines():
+    parts = [device.number, *(luks_sysfs.read(f"{device.sysfs}/{part}/dev") for part in _partitions(device))]
+    for line in luks_sysfs.read("/proc/self/mountinfo").splitlines():
         fields = line.split()
         if fields[2] in parts:
             found.append(f"mounted on {fields[4]}")
-    for line in _read("/proc/swaps").splitlines()[1:]:
-        with contextlib.suppress(OSError):
-            number = os.stat(line.split()[0]).st_rdev
-            if f"{os.major(number)}:{os.minor(number)}" in parts:
-                found.append("used as swap")
+    for line in luks_sysfs.read("/proc/swaps").splitlines()[1:]:
+        if luks_sysfs.number(line.split()[0]) in parts:
+            found.append("used as swap")
     for number in parts:
-        for holder in _listdir(f"/sys/dev/block/{number}/holders"):
-            name = _read(f"/sys/class/block/{holder}/dm/name")
+        for holder in luks_sysfs.names(f"/sys/dev/block/{number}/holders"):
+            name = luks_sysfs.read(f"/sys/class/block/{holder}/dm/name")
             found.append(f"held by the mapper {name}" if name else f"part of {holder}")
     if not found and _claimed(device):
         found.append("opened exclusively by another program")
@@ -147,13 +142,25 @@ def require_blank(device: Device, force: bool = False, signature: str | None = N
     raise DeviceNotBlank(device, f"not formatted, for {carries}; {what}. Nothing was changed", found)
 
 
+def wipe(device: Device) -> None:
+    """
+    Erase every signature, those at the end of the device too: a partition table's copy there would come back to life.
+    """
+    galaxy_command.run(["wipefs", "--all", device.path])
+    sync(device)
+
+
 @contextlib.contextmanager
-def claimed(device: Device) -> Iterator[None]:
+def claimed(device: Device | str) -> Iterator[None]:
     """
     Hold the advisory lock on the device that udev and systemd's tools respect, so that two runs never meet on it.
+    Of an image file cryptsetup takes that lock itself.
 
     Raises ``DeviceInUse`` when another program holds it.
     """
+    if not isinstance(device, Device):
+        yield
+        return
     node = os.open(device.path, os.O_RDONLY)
     try:
         try:
@@ -174,15 +181,6 @@ def sync(path: Device | str) -> None:
         os.close(node)
 
 
-def number_of(path: str) -> str:
-    """``major:minor`` of the block device node at ``path``; empty when there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ""
-    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if stat.S_ISBLK(status.st_mode) else ""
-
-
 def _claimed(device: Device) -> bool:
     try:
         os.close(os.open(device.path, os.O_RDONLY | os.O_EXCL))
@@ -194,19 +192,4 @@ def _claimed(device: Device) -> bool:
 
 
 def _partitions(device: Device) -> list[str]:
-    return [name for name in _listdir(device.sysfs) if os.path.exists(f"{device.sysfs}/{name}/partition")]
-
-
-def _listdir(path: str) -> list[str]:
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return [name for name in luks_sysfs.names(device.sysfs) if os.path.exists(f"{device.sysfs}/{name}/partition")]

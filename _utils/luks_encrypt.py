@@ -15,7 +15,7 @@ import luks_device
 import luks_filesystem
 import luks_header
 import luks_mapping
-from galaxy_errors import DeviceNotBlank, FilesystemError
+from galaxy_errors import CommandError, DeviceNotBlank, VolumeError
 from galaxy_secret import Secret
 
 FORMAT, MKFS, BACKUP, OPEN, MOUNT = STEPS = ("format", "mkfs", "header_backup", "open", "mount")
@@ -65,14 +65,12 @@ def run(plan: Plan, key: Secret) -> list[str]:
         if OPEN in steps:
             luks_mapping.open_volume(device, plan.mapper, key, plan.discard)
         if MOUNT in steps:
-            mapping = f"/dev/mapper/{plan.mapper}"
-            if not luks_filesystem.type_of(mapping):
-                raise FilesystemError(
-                    mapping,
-                    "an encrypted volume without a filesystem, and not one that this procedure left unfinished, so it "
-                    "may hold data. If it does not, make a filesystem by hand",
-                )
-            luks_filesystem.mount(mapping, plan.mount_point, list(plan.mount_options), plan.fstype)
+            try:
+                luks_filesystem.mount(f"/dev/mapper/{plan.mapper}", plan.mount_point, plan.mount_options, plan.fstype)
+            except (VolumeError, CommandError):
+                if OPEN in steps:
+                    luks_mapping.close_volume(plan.mapper)
+                raise
     return steps
 
 
@@ -91,6 +89,7 @@ def format_volume(
     with luks_device.claimed(device):
         if force:
             luks_device.require_blank(device, force, signature)
+            luks_device.wipe(device)
         else:
             _require_fresh(device, key)
         luks_header.write(device, key, options)
@@ -104,9 +103,11 @@ def _make(plan: Plan, device: luks_device.Device, key: Secret) -> None:
     luks_mapping.require_openable(device, plan.mapper, None)
     luks_header.write(device, key, plan.luks)
     luks_mapping.open_volume(device, plan.mapper, key)
-    luks_filesystem.make(f"/dev/mapper/{plan.mapper}", plan.fstype, list(plan.mkfs_options))
-    # all that mkfs wrote is on the medium, and nobody has it open, before the mark goes
-    luks_mapping.close_volume(plan.mapper)
+    try:
+        luks_filesystem.make(f"/dev/mapper/{plan.mapper}", plan.fstype, plan.mkfs_options)
+    finally:
+        luks_mapping.close_volume(plan.mapper)
+    # all that mkfs wrote is on the medium, and nobody has it open; only now the mark goes
     luks_header.finish(device)
 
 
@@ -127,7 +128,7 @@ def _require_fresh(device: luks_device.Device, key: Secret) -> None:
     if header and header.slots:
         # the mark says that it is empty; this asks the content itself, should somebody have used it by hand
         name = f"unfinished-{header.uuid}"
-        luks_mapping.open_volume(device, name, key, readonly=True)
+        luks_mapping.open_volume(device, name, key)
         try:
             files = luks_filesystem.files_on(f"/dev/mapper/{name}")
         finally:

@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import galaxy_command
 import luks_device
+import luks_sysfs
 from galaxy_errors import CommandError, FilesystemError, MountPointError
 
 # how mkfs of each says "no questions, and over what an interrupted one left"
@@ -41,8 +42,8 @@ class Mount:
 
 def mounts(path: str) -> list[Mount]:
     """Where the filesystem on block device ``path`` is mounted, in the order of mounting."""
-    number = luks_device.number_of(path)
-    return [each for each in _all_mounts() if number and luks_device.number_of(each.source) == number]
+    number = luks_sysfs.number(path)
+    return [each for each in _all_mounts() if number and luks_sysfs.number(each.source) == number]
 
 
 def mounted_at(target: str) -> Mount | None:
@@ -65,8 +66,8 @@ def require_mountable(path: str, target: str) -> bool:
     """
     mount = mounted_at(target)
     if mount:
-        number = luks_device.number_of(path)
-        if number and luks_device.number_of(mount.source) == number:
+        number = luks_sysfs.number(path)
+        if number and luks_sysfs.number(mount.source) == number:
             return True
         raise MountPointError(target, f"{mount.source} is mounted there, not {path}. Nothing was changed")
     if os.path.lexists(target) and not os.path.isdir(target):
@@ -86,28 +87,28 @@ def require_maker(fstype: str) -> None:
         raise FilesystemError(fstype, f"{_MAKE[fstype][0]} is not installed. Nothing was changed")
 
 
-def make(path: str, fstype: str, options: list[str]) -> None:
+def make(path: str, fstype: str, options: Sequence[str]) -> None:
     """``mkfs`` on a device whose content the caller has proven to be nothing; on the medium when this returns."""
     galaxy_command.run([*_MAKE[fstype], *options, path], timeout=_TIMEOUT)
     luks_device.sync(path)
 
 
-def mount(path: str, target: str, options: list[str], fstype: str | None = None) -> bool:
+def mount(path: str, target: str, options: Sequence[str], fstype: str) -> None:
     """
-    Mount device ``path`` on directory ``target``, which is made if missing; ``False`` when it was mounted already.
+    Mount device ``path`` on directory ``target``, which is made if missing.
 
-    Raises ``MountPointError``, or ``FilesystemError`` when the device carries another filesystem than ``fstype``.
+    Raises ``FilesystemError`` when the device carries another filesystem than ``fstype``, or none: it may hold data
+    nevertheless, so nothing here would make one.
     """
-    if require_mountable(path, target):
-        return False
     found = type_of(path)
-    if not found or (fstype and found != fstype):
-        raise FilesystemError(path, f"carries {found or 'no filesystem'}, not {fstype or 'one'}; it was not touched")
+    if found != fstype:
+        what = f"carries {found}" if found else "an encrypted volume without a filesystem that is known"
+        raise FilesystemError(path, f"{what}, not {fstype}; it may hold data, and was not touched")
     os.makedirs(target, exist_ok=True)
-    galaxy_command.run(["mount", "-t", found, "-o", ",".join(options) or "defaults", path, target], timeout=_TIMEOUT)
+    argv = ["mount", "-t", fstype, *(["-o", ",".join(options)] if options else []), path, target]
+    galaxy_command.run(argv, timeout=_TIMEOUT)
     if not require_mountable(path, target):
         raise MountPointError(target, f"{path} is not mounted there although `mount` succeeded")
-    return True
 
 
 def unmount(target: str) -> None:
@@ -123,8 +124,8 @@ def type_of(path: str) -> str:
 
 def files_on(path: str) -> list[str]:
     """
-    The names in the root of the filesystem on device ``path``, looked at read-only; none when there is no filesystem,
-    or one that was made only half.
+    The names in the root of the filesystem on device ``path``; none when there is no filesystem, or one that was made
+    only half.
     """
     fstype = type_of(path)
     if not fstype:

@@ -10,6 +10,8 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+import luks_sysfs
+
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
@@ -39,17 +41,17 @@ def find(number: str, mount_points: Iterable[str] = ()) -> list[Holder]:
     for path in mount_points:
         with contextlib.suppress(OSError):
             filesystems.add(os.stat(path).st_dev)
-    own, seen = _namespace("self"), set()
+    own, seen = luks_sysfs.link("/proc/self/ns/mnt"), set()
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         use = next(_uses(pid, device, filesystems), None)
-        namespace = _namespace(pid)
+        namespace = luks_sysfs.link(f"/proc/{pid}/ns/mnt")
         if use is None and namespace not in seen | {own}:
             seen.add(namespace)
-            if any(line.split()[2] == number for line in _lines(f"/proc/{pid}/mountinfo")):
+            if any(line.split()[2] == number for line in luks_sysfs.read(f"/proc/{pid}/mountinfo").splitlines()):
                 use = "mount namespace"
         if use:
-            found.append(Holder(int(pid), "".join(_lines(f"/proc/{pid}/comm")), use))
+            found.append(Holder(int(pid), luks_sysfs.read(f"/proc/{pid}/comm"), use))
     return sorted(found, key=lambda holder: holder.pid)
 
 
@@ -58,15 +60,10 @@ def _uses(pid: str, device: int, filesystems: set[int]) -> Iterator[str]:
         if _is_on(f"/proc/{pid}/{link}", device, filesystems):
             yield link
     for directory in ("fd", "map_files"):
-        try:
-            links = os.listdir(f"/proc/{pid}/{directory}")
-        except OSError:
-            continue
-        for link in links:
-            path = f"/proc/{pid}/{directory}/{link}"
+        for name in luks_sysfs.names(f"/proc/{pid}/{directory}"):
+            path = f"/proc/{pid}/{directory}/{name}"
             if _is_on(path, device, filesystems):
-                with contextlib.suppress(OSError):
-                    yield os.readlink(path)
+                yield luks_sysfs.link(path)
 
 
 def _is_on(path: str, device: int, filesystems: set[int]) -> bool:
@@ -75,18 +72,3 @@ def _is_on(path: str, device: int, filesystems: set[int]) -> bool:
     except OSError:
         return False
     return status.st_dev in filesystems or (stat.S_ISBLK(status.st_mode) and status.st_rdev == device)
-
-
-def _namespace(pid: str) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    except OSError:
-        return ""
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []

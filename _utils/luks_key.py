@@ -29,8 +29,7 @@ def read_file(path: str) -> Secret:
     Raises ``KeySourceError`` unless it is a regular, non-empty file that only its owner, root or ourselves, can read.
     """
     try:
-        # O_NONBLOCK: a pipe must not stop us
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=_open_plain) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise KeySourceError(path, "key file is not a regular file")
@@ -114,20 +113,21 @@ def add(
 
     Raises ``WrongKey``, ``HeaderError``, or ``KeySlotError`` when no key slot is free.
     """
-    header = luks_header.require(device)
-    luks_header.require_key(device, key)
-    if luks_header.opens(device, new):
-        return False
-    if len(header.slots) >= _MOST_SLOTS[header.version]:
-        raise KeySlotError(device, "all key slots are in use; remove one first")
-    luks_backup.make(device, backups, key)
-    # cryptsetup reads the old key first, of the size that it is told, and the new one from the rest of its input
-    argv = ["cryptsetup", "luksAddKey", "--batch-mode", *options.slot_argv(header.version)]
-    argv += ["--key-file=-", f"--keyfile-size={len(key.reveal())}", str(device), "-"]
-    luks_header.unlock(argv, Secret(key.reveal() + new.reveal()), device)
-    luks_device.sync(device)
-    if not luks_header.opens(device, new):
-        raise KeySlotError(device, "the new key was written but does not open the volume; the old one still does")
+    with luks_device.claimed(device):
+        header = luks_header.require(device)
+        luks_header.require_key(device, key)
+        if luks_header.opens(device, new):
+            return False
+        if len(header.slots) >= _MOST_SLOTS[header.version]:
+            raise KeySlotError(device, "all key slots are in use; remove one first")
+        luks_backup.make(device, backups, key)
+        # cryptsetup reads the old key first, of the size that it is told, and the new one from the rest of its input
+        argv = ["cryptsetup", "luksAddKey", "--batch-mode", *options.slot_argv(header.version)]
+        argv += ["--key-file=-", f"--keyfile-size={len(key.reveal())}", str(device), "-"]
+        luks_header.unlock(argv, Secret(key.reveal() + new.reveal()), device)
+        luks_device.sync(device)
+        if not luks_header.opens(device, new):
+            raise KeySlotError(device, "the new key was written but does not open the volume; the old one still does")
     return True
 
 
@@ -154,16 +154,23 @@ def remove(device: luks_device.Device | str, key: Secret, backups: str = luks_ba
 
     Raises ``KeySlotError`` when no other key slot would be left, since the data would be lost.
     """
-    header = luks_header.require(device)
-    slots = [slot.number for slot in header.slots if luks_header.opens(device, key, slot.number)]
-    if not slots:
-        return False
-    if len(slots) == len(header.slots):
-        raise KeySlotError(device, "this is the last key; without it the data is lost. Add another key first")
-    luks_backup.make(device, backups)
-    for _ in slots:
-        luks_header.unlock(["cryptsetup", "luksRemoveKey", "--batch-mode", "--key-file=-", str(device)], key, device)
-    luks_device.sync(device)
-    if luks_header.opens(device, key):
-        raise KeySlotError(device, "the key still opens the volume")
+    with luks_device.claimed(device):
+        header = luks_header.require(device)
+        slots = [slot.number for slot in header.slots if luks_header.opens(device, key, slot.number)]
+        if not slots:
+            return False
+        if len(slots) == len(header.slots):
+            raise KeySlotError(device, "this is the last key; without it the data is lost. Add another key first")
+        luks_backup.make(device, backups, key)
+        argv = ["cryptsetup", "luksRemoveKey", "--batch-mode", "--key-file=-", str(device)]
+        for _ in slots:
+            luks_header.unlock(argv, key, device)
+        luks_device.sync(device)
+        if luks_header.opens(device, key):
+            raise KeySlotError(device, "the key still opens the volume")
     return True
+
+
+def _open_plain(path: str, flags: int) -> int:
+    # neither through a link, nor waiting for the other end of a pipe
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -13,6 +13,7 @@ import luks_device
 import luks_filesystem
 import luks_header
 import luks_holders
+import luks_sysfs
 from galaxy_errors import CommandError, MapperError, VolumeBusy
 from galaxy_secret import Secret
 
@@ -57,15 +58,8 @@ def valid_name(name: str) -> bool:
 
 def all_open() -> list[Mapping]:
     """Every dm-crypt mapping of a LUKS volume on this machine."""
-    found = []
-    for node in sorted(os.listdir("/sys/class/block")):
-        base = f"/sys/class/block/{node}"
-        kind, _, rest = _read(f"{base}/dm/uuid").partition("-")
-        if kind == "CRYPT" and rest.startswith("LUKS"):
-            slaves = os.listdir(f"{base}/slaves")
-            backing = _read(f"{base}/slaves/{slaves[0]}/dev") if slaves else ""
-            found.append(Mapping(_read(f"{base}/dm/name"), _read(f"{base}/dev"), rest.split("-")[1], backing))
-    return found
+    nodes = [f"/sys/class/block/{name}" for name in luks_sysfs.names("/sys/class/block")]
+    return [mapping for mapping in map(_mapping, nodes) if mapping]
 
 
 def named(name: str) -> Mapping | None:
@@ -102,9 +96,7 @@ def require_openable(device: luks_device.Device, name: str, header: luks_header.
     return bool(present)
 
 
-def open_volume(
-    device: luks_device.Device, name: str, key: Secret, discard: bool = False, readonly: bool = False
-) -> None:
+def open_volume(device: luks_device.Device, name: str, key: Secret, discard: bool = False) -> None:
     """
     Open the volume on ``device`` as ``/dev/mapper/<name>``; the caller has made sure that it can be
     (``require_openable``).
@@ -113,7 +105,6 @@ def open_volume(
     """
     argv = ["cryptsetup", "open", "--type=luks", "--key-file=-"]
     argv += ["--allow-discards"] if discard else []
-    argv += ["--readonly"] if readonly else []
     luks_header.unlock([*argv, device.path, name], key, device)
     mapping = named(name)
     if not mapping or not mapping.serves(device):
@@ -170,9 +161,19 @@ def holders(mapping: Mapping) -> list[luks_holders.Holder]:
     return luks_holders.find(mapping.number, [each.target for each in luks_filesystem.mounts(mapping.path)])
 
 
+def _mapping(node: str) -> Mapping | None:
+    # dm-crypt's own form: CRYPT-LUKS2-<uuid without dashes>-<name>
+    kind, _, rest = luks_sysfs.read(f"{node}/dm/uuid").partition("-")
+    if kind != "CRYPT" or not rest.startswith("LUKS"):
+        return None
+    backing = [luks_sysfs.read(f"{node}/slaves/{name}/dev") for name in luks_sysfs.names(f"{node}/slaves")]
+    name, number = luks_sysfs.read(f"{node}/dm/name"), luks_sysfs.read(f"{node}/dev")
+    return Mapping(name, number, rest.split("-")[1], backing[0] if backing else "")
+
+
 def _names() -> list[str]:
     """Of every device-mapper device, LUKS or not."""
-    return [_read(f"/sys/class/block/{node}/dm/name") for node in os.listdir("/sys/class/block")]
+    return [luks_sysfs.read(f"/sys/class/block/{node}/dm/name") for node in luks_sysfs.names("/sys/class/block")]
 
 
 def _sizes(mapping: Mapping) -> dict:
@@ -188,11 +189,3 @@ def _busy(mapping: Mapping, what: str, exc: CommandError) -> Exception:
     if not found:
         return exc
     return VolumeBusy(mapping, f"{what}; held by {', '.join(map(str, found))}. Stop them first", found)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

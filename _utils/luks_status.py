@@ -55,7 +55,7 @@ def _facts(device: luks_device.Device | None, mapping: luks_mapping.Mapping | No
         facts.update(
             mapper=mapping.name,
             stale=mapping.stale,
-            filesystem=luks_filesystem.type_of(mapping.path),
+            filesystem="" if mapping.stale else luks_filesystem.type_of(mapping.path),
             mounts=_plain(luks_filesystem.mounts(mapping.path)),
             processes=_plain(luks_mapping.holders(mapping)),
         )

@@ -49,17 +49,20 @@ def test_swap_is_refused(call, plan):
     refused(call, plan, DeviceNotBlank, "swap")
 
 
-def test_a_raid_member_is_refused(call, plan):
-    # linux-raid version 1.2 superblock, as in md(4): magic, major version, checksum over 256 bytes
+def raid_superblock(sector):
+    """As md(4) describes version 1: magic number, version, place, and a checksum of the whole."""
     block = bytearray(256)
     block[0:8] = (0xA92B4EFC).to_bytes(4, "little") + (1).to_bytes(4, "little")
-    block[128:136] = (8).to_bytes(8, "little")
-    block[144:152] = (8).to_bytes(8, "little")
+    block[144:152] = sector.to_bytes(8, "little")
     total = sum(int.from_bytes(block[i : i + 4], "little") for i in range(0, 256, 4))
     block[216:220] = ((total & 0xFFFFFFFF) + (total >> 32)).to_bytes(4, "little")
+    return block
+
+
+def test_a_raid_member_is_refused(call, plan):
     with open(plan["device"], "r+b") as file:
         file.seek(4096)
-        file.write(block)
+        file.write(raid_superblock(8))
     refused(call, plan, DeviceNotBlank, "linux_raid_member")
 
 
@@ -100,6 +103,7 @@ def test_a_volume_without_filesystem_is_not_given_one(call, plan):
     before = content(plan["device"])
     with pytest.raises(FilesystemError, match="may hold data"):
         call("luks.encrypt", **plan)
+    assert call("luks.status", plan["device"])["open"] is False
     assert content(plan["device"]) == before
 
 
@@ -111,6 +115,18 @@ def test_force_needs_the_signature_repeated(call, plan):
             call("luks.format", plan["device"], key=plan["key"], force=True, signature=signature)
     assert content(plan["device"]) == before
     call("luks.format", plan["device"], key=plan["key"], force=True, signature="ext4", backups=BACKUPS, **CHEAP)
+    assert {each.type for each in luks_device.signatures(plan["device"])} == {"crypto_LUKS"}
+
+
+def test_a_forced_format_leaves_no_signature_at_the_end(call, plan):
+    """As a GPT does, whose copy the kernel would use."""
+    sh("mkswap", plan["device"])
+    with open(plan["device"], "r+b") as file:
+        # md(4), version 1.0: a superblock 8 KiB before the end
+        file.seek(-8192, os.SEEK_END)
+        file.write(raid_superblock(file.tell() // 512))
+    assert {each.type for each in luks_device.signatures(plan["device"])} == {"swap", "linux_raid_member"}
+    call("luks.format", plan["device"], key=plan["key"], force=True, signature="swap", backups=BACKUPS, **CHEAP)
     assert {each.type for each in luks_device.signatures(plan["device"])} == {"crypto_LUKS"}
 
 

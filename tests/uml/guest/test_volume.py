@@ -9,6 +9,8 @@ import pytest
 from conftest import BACKUPS, content, sh
 
 from galaxy_errors import (
+    DeviceInUse,
+    HeaderError,
     VolumeBusy,
     WrongKey,
 )
@@ -112,3 +114,32 @@ def test_resize_uses_the_grown_device(call, plan, tmp_path, version):
     assert sizes["after"]["volume"] - sizes["before"]["volume"] == 48 << 20
     assert sizes["after"]["filesystem"] > sizes["before"]["filesystem"] + (40 << 20)
     assert call("luks.resize", "galaxy", key=plan["key"])["before"] == sizes["after"]
+
+
+def test_header_restore_brings_back_the_keys_of_then(call, device, key, wrong_key, new_device):
+    cheap = {"backups": BACKUPS, "version": 1, "iterations": 1000}
+    backup = call("luks.format", device, key=key, **cheap)["header_backup"]
+    call("luks.change_key", device, new_key=wrong_key, key=key, **cheap)
+    assert call("luks.test_key", device, key=key) is False
+    other = new_device()
+    call("luks.format", other, key=key, **cheap)
+    before = content(other)
+    with pytest.raises(HeaderError, match="the backup is of"):
+        call("luks.header_restore", other, backup, backups=BACKUPS)
+    assert content(other) == before
+    assert call("luks.header_restore", device, backup, backups=BACKUPS) is True
+    assert call("luks.test_key", device, key=key) is True
+
+
+def test_a_lost_header_is_restored(call, encrypted):
+    backup = call("luks.header_backup", encrypted["device"], backups=BACKUPS)
+    with pytest.raises(DeviceInUse):
+        call("luks.header_restore", encrypted["device"], backup)
+    call("luks.close", "galaxy")
+    with open(encrypted["device"], "r+b") as file:
+        file.write(bytes(1 << 20))
+    with pytest.raises(HeaderError, match="force"):
+        call("luks.header_restore", encrypted["device"], backup)
+    assert call("luks.header_restore", encrypted["device"], backup, force=True) is True
+    assert call("luks.encrypt", **encrypted) == ["open", "mount"]
+    assert pathlib.Path(encrypted["mount_point"], "file").read_text() == "data"
