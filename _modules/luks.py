@@ -200,7 +200,9 @@ def open_(device, mapper, key=None, passphrase=None, discard=False, test=False):
         salt '*' luks.open UUID=0ad6c58f-3798-440f-818c-5a5bea96859f galaxy key=/etc/luks/galaxy.key
     """
     found, name = _device(device), _mapper(mapper)
-    if luks_mapping.require_openable(found, name, luks_header.require(found)):
+    uuid = luks_header.identity(found)
+    luks_header.require_finished(found, uuid)
+    if luks_mapping.require_openable(found, name, uuid):
         return False
     secret = _key(key, passphrase, device)
     if test:

@@ -100,7 +100,7 @@ def format_volume(
 def _make(plan: Plan, device: luks_device.Device, key: Secret) -> None:
     """Steps ``format`` and ``mkfs``: from a blank or unfinished device to a finished, closed volume."""
     _require_fresh(device, key)
-    luks_mapping.require_openable(device, plan.mapper, None)
+    luks_mapping.require_openable(device, plan.mapper, "")
     luks_header.write(device, key, plan.luks)
     luks_mapping.open_volume(device, plan.mapper, key)
     try:
@@ -150,7 +150,7 @@ def _steps(plan: Plan, device: luks_device.Device) -> list[str]:
     if luks_header.is_unfinished(device, header):
         _require_unused(device)
     else:
-        is_open = luks_mapping.require_openable(device, plan.mapper, header)
+        is_open = luks_mapping.require_openable(device, plan.mapper, header.uuid if header else "")
         if header:
             has_backup = bool(luks_backup.current(header, plan.backups))
             done = {FORMAT: True, MKFS: True, BACKUP: has_backup, OPEN: is_open, MOUNT: is_mounted}

@@ -72,9 +72,9 @@ def of(device: luks_device.Device) -> Mapping | None:
     return next((each for each in all_open() if each.serves(device)), None)
 
 
-def require_openable(device: luks_device.Device, name: str, header: luks_header.Header | None) -> bool:
+def require_openable(device: luks_device.Device, name: str, uuid: str) -> bool:
     """
-    Whether the device, of that ``header``, is open as ``name`` already; ``False``: it is not, and can be.
+    Whether the device, with volume ``uuid`` if any, is open as ``name`` already; ``False``: it is not, and can be.
 
     Raises ``MapperError`` when the name, or the device, is taken.
     """
@@ -86,8 +86,8 @@ def require_openable(device: luks_device.Device, name: str, header: luks_header.
     if present and not present.serves(device):
         other = os.path.basename(os.path.realpath(f"/sys/dev/block/{present.backing}"))
         raise MapperError(name, f"taken: it is open for /dev/{other}, not for {device}. Nothing was changed")
-    if present and header and header.uuid.replace("-", "") != present.uuid:
-        raise MapperError(name, f"stale: open for volume {present.uuid}, but {device} now holds {header.uuid}")
+    if present and uuid and uuid.replace("-", "") != present.uuid:
+        raise MapperError(name, f"stale: open for volume {present.uuid}, but {device} now holds {uuid}")
     if not present and name in _names():
         raise MapperError(name, "taken by a device-mapper device that is no LUKS volume. Nothing was changed")
     other = of(device)
@@ -105,7 +105,12 @@ def open_volume(device: luks_device.Device, name: str, key: Secret, discard: boo
     """
     argv = ["cryptsetup", "open", "--type=luks", "--key-file=-"]
     argv += ["--allow-discards"] if discard else []
-    luks_header.unlock([*argv, device.path, name], key, device)
+    try:
+        luks_header.unlock([*argv, device.path, name], key, device)
+    except CommandError:
+        # a header that is damaged has a better message
+        luks_header.require(device)
+        raise
     mapping = named(name)
     if not mapping or not mapping.serves(device):
         raise MapperError(name, f"cryptsetup opened {device}, but no mapping of it is there")

@@ -14,6 +14,8 @@ for module in aes_generic cbc xts sha256_generic hmac dm-mod encrypted-keys dm-c
     modprobe -d /run/modules $module
 done
 mount -t hostfs none /run/share -o "$share"
+# a checkout below /tmp is hidden by now
+[ -e "$repo" ] || { mkdir -p "$repo" && mount -t hostfs none "$repo" -o "$repo"; }
 stty -F /dev/console raw -echo
 echo ready
 while read -r _; do

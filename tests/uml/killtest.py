@@ -35,6 +35,7 @@ GUEST = HERE / "kill_guest.py"
 DISK_SIZE = 64 << 20
 # no command may take longer before the kill; a kill at the end of the last one counts too
 LONGEST = 60
+PLAIN = "a plain filesystem"
 
 
 @dataclasses.dataclass
@@ -73,7 +74,7 @@ class Lane:
         self.new_disk(2 - self.disks % 2)
         subprocess.run(["mkfs.ext4", "-q", "-F", "-d", HERE, self.disk], check=True)
         before = self.digest()
-        self.kill("plain filesystem", {"do": "encrypt", **self.job})
+        self.kill(PLAIN, {"do": "encrypt", **self.job})
         if self.digest() != before:
             raise AssertionError("the plain filesystem changed")
 
@@ -126,10 +127,19 @@ class Lane:
                 name = word
                 time.sleep(self.random.random() * self.random.choice((0.02, 0.3, 1.0)))
                 break
+        else:
+            self.check_end(held, machine)
         machine.kill()
         if len(seen) > len(self.commands.get(kind, [])):
             self.commands[kind] = seen
         self.kills.append(Kill(job["version"], held, name))
+
+    def check_end(self, held: str, machine: Machine) -> None:
+        """The command ended before it was killed: as it must."""
+        status, output = machine.result()
+        refused = "DeviceNotBlank" in output
+        if (status != 0, refused) != (held == PLAIN, held == PLAIN):
+            raise AssertionError(f"encrypt, where the disk held {held}, ended with status {status}:\n{output}")
 
     def target(self, kind: tuple) -> int:
         """The number of the command to kill at: each kind of command as often, however often it runs."""

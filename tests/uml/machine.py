@@ -17,7 +17,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
-INIT = pathlib.Path(__file__).with_name("init.sh")
+REPO = pathlib.Path(__file__).resolve().parents[2]
+INIT = REPO / "tests/uml/init.sh"
 BOOT_SECONDS = 120
 
 
@@ -53,7 +54,14 @@ class Machine:
         """Start it and wait until it takes commands."""
         argv = ["linux.uml", "mem=768M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}"]
         argv += [f"ubd{letter}={disk}" for letter, disk in zip("bcdef", self.disks, strict=False)]
-        argv += [f"share={self.share}", f"modules={','.join(self.modules)}", "con=null", "con0=fd:0,fd:1", "quiet"]
+        argv += [
+            f"repo={REPO}",
+            f"share={self.share}",
+            f"modules={','.join(self.modules)}",
+            "con=null",
+            "con0=fd:0,fd:1",
+            "quiet",
+        ]
         pipe = subprocess.PIPE
         self._seen = b""
         self._log.clear()
@@ -63,21 +71,21 @@ class Machine:
         self._await(b"ready".__eq__, BOOT_SECONDS)
 
     def start(self, *argv: str) -> None:
-        """Begin a command; ``finish`` waits for it."""
+        """Begin a command; ``words`` tells when it has ended."""
         for name in ("output", "status"):
             (self.share / name).unlink(missing_ok=True)
         (self.share / "command").write_text(shlex.join(argv) + "\n")
         self._process.stdin.write(b"\n")
 
-    def finish(self, timeout: float = 300) -> tuple[int, str]:
-        """Exit status and output of the command that was begun."""
-        self._await(b"done".__eq__, timeout)
-        return int((self.share / "status").read_text()), (self.share / "output").read_text(errors="replace")
-
     def run(self, *argv: str, timeout: float = 300) -> tuple[int, str]:
         """Exit status and output (both streams) of a command."""
         self.start(*argv)
-        return self.finish(timeout)
+        self._await(b"done".__eq__, timeout)
+        return self.result()
+
+    def result(self) -> tuple[int, str]:
+        """The same of the command that has ended."""
+        return int((self.share / "status").read_text()), (self.share / "output").read_text(errors="replace")
 
     def words(self, prefix: str, timeout: float) -> Iterator[str]:
         """The words of that prefix that the running command writes to the console, as they come, until it ends."""
