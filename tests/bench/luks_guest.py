@@ -1,4 +1,4 @@
-"""The guest's side of ``luks.py``: medians of opening one volume in both ways by turns, as JSON."""
+"""The guest's side of ``test_luks.py``: medians of opening one volume in both ways by turns, as JSON."""
 
 import json
 import pathlib
@@ -26,8 +26,7 @@ def main():
     pathlib.Path(KEY).write_text("passphrase")
     pathlib.Path(KEY).chmod(0o600)
     config = pathlib.Path("/run/minion")
-    directories = {f"{kind}_dirs": [str(REPO / f"_{kind}s")] for kind in ("module", "util")}
-    directories["utils_dirs"] = directories.pop("util_dirs")
+    directories = {"module_dirs": [str(REPO / "_modules")], "utils_dirs": [str(REPO / "_utils")]}
     config.write_text(json.dumps({"id": "guest", "file_client": "local", "root_dir": "/run/salt", **directories}))
     call = salt.client.Caller(c_path=str(config)).cmd
     call("luks.format", DEVICE, key=KEY, backups="/run/backups")

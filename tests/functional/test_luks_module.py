@@ -2,7 +2,9 @@
 
 import pytest
 import salt.loader
+import yaml
 from salt.exceptions import SaltInvocationError
+from support.site import REPO
 
 from galaxy_errors import ConfigError, DeviceError, KeySourceError, MapperError
 
@@ -107,6 +109,12 @@ def test_generate_key(modules, tmp_path):
     assert modules["luks.generate_key"](path) == path
     with pytest.raises(KeySourceError, match="already"):
         modules["luks.generate_key"](path)
+
+
+def test_the_example_names_every_key_of_the_defaults():
+    example = yaml.safe_load((REPO / "pillar.storage.example").read_text())["galaxy"]["storage"]
+    defaults = yaml.safe_load((REPO / "formulas/galaxy/storage/defaults.yaml").read_text())["storage"]
+    assert set(example) - {"passphrase"} == set(defaults)
 
 
 def test_the_formula_renders_from_pillar_and_from_the_old_ini(load, tmp_path):

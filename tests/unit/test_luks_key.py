@@ -1,6 +1,7 @@
 """Where a key comes from."""
 
 import os
+import pty
 
 import pytest
 
@@ -73,6 +74,19 @@ def test_a_generated_key_is_new_private_and_never_replaced(tmp_path):
         luks_key.generate_file(str(first))
     assert first.read_bytes() == key
     assert sorted(os.listdir(first.parent)) == ["first", "second"]
+
+
+def test_a_prompted_passphrase_is_not_echoed():
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os._exit(luks_key.prompt("/dev/vdb").reveal() != b"typed words")
+    shown = b""
+    while b"Passphrase for /dev/vdb: " not in shown:
+        shown += os.read(terminal, 1024)
+    os.write(terminal, b"typed words\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"typed" not in shown + os.read(terminal, 1024)
+    os.close(terminal)
 
 
 def test_prompting_needs_a_terminal():
