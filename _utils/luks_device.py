@@ -15,7 +15,9 @@ from collections.abc import Iterator
 import galaxy_command
 import luks_sysfs
 from galaxy_errors import DeviceError, DeviceInUse, DeviceNotBlank
+from galaxy_wait import Deadline, wait_until
 
+PATIENCE = 30
 _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
 # what udev links; resolved here as tags, so that they work where no udev runs
 _BY = {f"/dev/disk/by-{tag.lower()}/": tag for tag in _TAGS}
@@ -156,17 +158,15 @@ def claimed(device: Device | str) -> Iterator[None]:
     Hold the advisory lock on the device that udev and systemd's tools respect, so that two runs never meet on it.
     Of an image file cryptsetup takes that lock itself.
 
-    Raises ``DeviceInUse`` when another program holds it.
+    Raises ``DeviceInUse`` when another program holds it for longer than ``PATIENCE`` seconds; udev does for a moment.
     """
     if not isinstance(device, Device):
         yield
         return
     node = os.open(device.path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(node, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DeviceInUse(device, "another program works on it (it holds the lock); try again later") from None
+        if not wait_until(lambda: _lock(node), Deadline(PATIENCE)):
+            raise DeviceInUse(device, "another program works on it (it holds the lock); try again later")
         yield
     finally:
         os.close(node)
@@ -179,6 +179,14 @@ def sync(path: Device | str) -> None:
         os.fsync(node)
     finally:
         os.close(node)
+
+
+def _lock(node: int) -> bool:
+    try:
+        fcntl.flock(node, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_exclusive(device: Device) -> bool:

@@ -1,6 +1,7 @@
 """The execution module as Salt's loader makes it: what it takes as a key, and how it refuses."""
 
 import pytest
+import salt.client
 import salt.loader
 import yaml
 from salt.exceptions import SaltInvocationError
@@ -115,6 +116,23 @@ def test_the_example_names_every_key_of_the_defaults():
     example = yaml.safe_load((REPO / "pillar.storage.example").read_text())["galaxy"]["storage"]
     defaults = yaml.safe_load((REPO / "formulas/galaxy/storage/defaults.yaml").read_text())["storage"]
     assert set(example) - {"passphrase"} == set(defaults)
+
+
+def test_what_requires_the_volume_does_not_run_without_it(opts, tmp_path):
+    (tmp_path / "needs_data.sls").write_text(
+        "include: [galaxy.storage]\n"
+        "mount: {test.nop: [{require: [{luks: galaxy-storage-volume-mounted}]}]}\n"
+        "directories: {test.nop: [{require: [{sls: galaxy.storage.directories}]}]}\n"
+    )
+    roots = {"base": [str(REPO), str(REPO / "formulas"), str(tmp_path)]}
+    storage = {"device": "/nonexistent", "packages": [], "user": "root", "group": "root"}
+    caller = salt.client.Caller(mopts={**opts, "file_roots": roots})
+    done = caller.cmd("state.apply", "needs_data", pillar={"galaxy": {"storage": storage}})
+    results = {state["__id__"]: state for state in done.values()}
+    assert "/nonexistent: no such device" in results["galaxy-storage-volume-mounted"]["comment"]
+    for name in ("mount", "directories"):
+        assert results[name]["result"] is False
+        assert "requisite failed" in results[name]["comment"]
 
 
 def test_the_formula_renders_from_pillar_and_from_the_old_ini(load, tmp_path):

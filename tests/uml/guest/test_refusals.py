@@ -81,6 +81,12 @@ def test_a_device_under_another_is_refused(call, plan):
     refused(call, plan, DeviceInUse, "held by the mapper linear")
 
 
+def test_a_device_that_another_program_works_on_is_refused(call, plan, monkeypatch):
+    monkeypatch.setattr(luks_device, "PATIENCE", 0.2)
+    with luks_device.claimed(luks_device.find(plan["device"])):
+        refused(call, plan, DeviceInUse, "holds the lock")
+
+
 def test_no_block_device_is_refused(call, plan, tmp_path):
     (tmp_path / "file").write_bytes(b"\0" * 4096)
     for path in (tmp_path / "file", tmp_path / "missing"):
