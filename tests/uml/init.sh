@@ -23,4 +23,4 @@ while read -r _; do
     echo $? >/run/share/status
     echo done
 done
-poweroff -f
+

@@ -85,7 +85,6 @@ class Lane:
             with Machine(self.share, self.disk) as machine:
                 self.converge(machine)
                 if self.job["holds_data"] or len(self.kills) >= kills:
-                    machine.power_off()
                     return
                 self.job["holds_data"] = True
                 if self.random.random() < 0.5:

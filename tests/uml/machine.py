@@ -97,7 +97,7 @@ class Machine:
 
     def power_off(self) -> None:
         """End the guest in order."""
-        self._process.stdin.close()
+        self.start("poweroff", "-f")
         self._process.wait(60)
 
     def kill(self) -> None:
