@@ -23,4 +23,3 @@ while read -r _; do
     echo $? >/run/share/status
     echo done
 done
-
