@@ -2,15 +2,23 @@
 
 PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: demo test test-newest test-oldest bench lint venv-newest venv-oldest venv-lint clean
+.PHONY: demo test test-newest test-oldest bench killtest lint uml venv-newest venv-oldest venv-lint clean
 
-test: test-newest test-oldest
+test: test-newest test-oldest uml
 
 test-newest: venv-newest
 	$(call PYTEST,newest) tests/unit tests/functional tests/integration
 
 test-oldest: venv-oldest
 	$(call PYTEST,oldest) tests/unit tests/functional
+
+# real dm-crypt, in user-mode Linux: the life of a volume, refusals, states, and the kill test's short form
+uml: venv-newest
+	$(call PYTEST,newest) tests/uml
+
+# the power is cut at 200 random moments within luks.encrypt; about 20 minutes
+killtest: venv-newest
+	nice .venv-newest/bin/python tests/uml/killtest.py --kills 200
 
 demo: venv-newest
 	.venv-newest/bin/python tests/demo.py

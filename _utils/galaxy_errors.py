@@ -106,3 +106,73 @@ class NotReady(GalaxyError):
 
 class LockError(GalaxyError):
     """Another start or stop of the same Galaxy is under way."""
+
+
+class VolumeError(GalaxyError):
+    """
+    An encrypted volume cannot be what is asked of it; nothing was changed unless the message says so.
+
+    subject
+        the device, mapper, mount point, or file at fault
+    """
+
+    def __init__(self, subject, what):
+        super().__init__(f"{subject}: {what}")
+        self.subject = str(subject)
+
+
+class DeviceError(VolumeError):
+    """The device is missing, ambiguous, or not a block device."""
+
+
+class DeviceNotBlank(VolumeError):
+    """The device carries signatures; ``signatures`` are those found."""
+
+    def __init__(self, subject, what, signatures):
+        super().__init__(subject, what)
+        self.signatures = signatures
+
+
+class DeviceInUse(VolumeError):
+    """The device is mounted, used as swap, part of another device, or opened exclusively."""
+
+
+class HeaderError(VolumeError):
+    """There is no valid LUKS header, or a header backup is not what it must be."""
+
+
+class WrongKey(VolumeError):
+    """The key opens no key slot of the volume."""
+
+
+class KeySourceError(VolumeError):
+    """The place named as the source of a key gives none."""
+
+
+class KeySlotError(VolumeError):
+    """A key slot cannot be changed as asked."""
+
+
+class MapperError(VolumeError):
+    """The mapper name, or the volume, is taken by another; or its device is lost."""
+
+
+class FilesystemError(VolumeError):
+    """The filesystem on the volume, or what is needed to make it, is not what was asked."""
+
+
+class MountPointError(VolumeError):
+    """The mount point is not empty, not a directory, or has something else mounted."""
+
+
+class VolumeBusy(VolumeError):
+    """
+    The volume is in use.
+
+    processes
+        those that hold it, as ``luks_holders.Holder``
+    """
+
+    def __init__(self, subject, what, processes):
+        super().__init__(subject, what)
+        self.processes = processes

@@ -1,0 +1,76 @@
+"""
+``luks-cryptdev.ini``, in which the scripts that this tree replaces kept a machine's encrypted volume.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+
+from galaxy_errors import ConfigError
+
+PATH = "/etc/luks/luks-cryptdev.ini"
+_SECTION = "luks"
+
+
+@dataclasses.dataclass(frozen=True)
+class CryptDev:
+    """The ``[luks]`` section; ``keysize`` in bits. A UUID, where there is one, finds the volume: device names move."""
+
+    device: str
+    uuid: str
+    cryptdev: str
+    mountpoint: str
+    filesystem: str
+    cipher_algorithm: str
+    keysize: int
+    hash_algorithm: str
+
+    def storage(self) -> dict:
+        """The same volume as ``galaxy:storage`` in pillar declares it, but for its key."""
+        return {
+            "device": f"UUID={self.uuid}" if self.uuid else self.device,
+            "mapper": self.cryptdev,
+            "mount_point": self.mountpoint,
+            "filesystem": self.filesystem,
+            "cipher": self.cipher_algorithm,
+            "key_size": self.keysize,
+            "hash": self.hash_algorithm,
+        }
+
+
+def read(path: str = PATH) -> CryptDev:
+    """
+    The volume that the file describes.
+
+    Raises ``ConfigError`` when it cannot be read, or lacks the device, its UUID and mapper, or the mount point.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with open(path, encoding="utf-8") as file:
+            parser.read_file(file)
+        section = {key: value.strip().strip("\"'") for key, value in parser[_SECTION].items()}
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from None
+    except (configparser.Error, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: not an INI file: {str(exc).splitlines()[0]}") from None
+    except KeyError:
+        raise ConfigError(f"{path}: has no section [{_SECTION}]") from None
+    section["cryptdev"] = section.get("cryptdev") or section.get("mapper", "").removeprefix("/dev/mapper/")
+    missing = [key for key in ("cryptdev", "mountpoint") if not section.get(key)]
+    missing += [] if section.get("uuid") or section.get("device") else ["uuid"]
+    if missing:
+        raise ConfigError(f"{path}: [{_SECTION}] lacks {', '.join(missing)}")
+    keysize = section.get("keysize") or "256"
+    if not keysize.isdecimal():
+        raise ConfigError(f"{path}: [{_SECTION}] keysize {keysize!r} is no number of bits")
+    return CryptDev(
+        device=section.get("device", ""),
+        uuid=section.get("uuid", ""),
+        cryptdev=section["cryptdev"],
+        mountpoint=section["mountpoint"],
+        filesystem=section.get("filesystem") or "ext4",
+        cipher_algorithm=section.get("cipher_algorithm") or "aes-xts-plain64",
+        keysize=int(keysize),
+        hash_algorithm=section.get("hash_algorithm") or "sha256",
+    )

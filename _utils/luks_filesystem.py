@@ -1,0 +1,160 @@
+"""
+Filesystems on an opened volume: make, mount, grow, and look what is on one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import galaxy_command
+import luks_device
+import luks_sysfs
+from galaxy_errors import CommandError, FilesystemError, MountPointError
+
+# how mkfs of each says "no questions, and over what an interrupted one left"
+_MAKE = {
+    "ext4": ["mkfs.ext4", "-q", "-F"],
+    "ext3": ["mkfs.ext3", "-q", "-F"],
+    "ext2": ["mkfs.ext2", "-q", "-F"],
+    "xfs": ["mkfs.xfs", "-q", "-f"],
+    "btrfs": ["mkfs.btrfs", "-q", "-f"],
+}
+# a large volume on slow storage
+_TIMEOUT = 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Mount:
+    """A mounted filesystem, as ``findmnt`` lists it."""
+
+    target: str
+    source: str
+    fstype: str
+    options: str
+
+
+def mounts(path: str) -> list[Mount]:
+    """Where the filesystem on block device ``path`` is mounted, in the order of mounting."""
+    number = luks_sysfs.number(path)
+    return [each for each in _all_mounts() if number and luks_sysfs.number(each.source) == number]
+
+
+def mounted_at(target: str) -> Mount | None:
+    """What is mounted on the directory; the topmost, where several are."""
+    target = os.path.realpath(target)
+    return next((each for each in reversed(_all_mounts()) if each.target == target), None)
+
+
+def _all_mounts() -> list[Mount]:
+    columns = ["TARGET", "SOURCE", "FSTYPE", "OPTIONS"]
+    listed = galaxy_command.run(["findmnt", "--json", "--list", "--nofsroot", f"--output={','.join(columns)}"])
+    return [Mount(*(each[name.lower()] or "" for name in columns)) for each in json.loads(listed)["filesystems"]]
+
+
+def require_mountable(path: str, target: str) -> bool:
+    """
+    Whether device ``path`` is mounted on directory ``target`` already; ``False``: it is not, and can be.
+
+    Raises ``MountPointError`` when something else is mounted there, or it is not an empty directory.
+    """
+    mount = mounted_at(target)
+    if mount:
+        number = luks_sysfs.number(path)
+        if number and luks_sysfs.number(mount.source) == number:
+            return True
+        raise MountPointError(target, f"{mount.source} is mounted there, not {path}. Nothing was changed")
+    if os.path.lexists(target) and not os.path.isdir(target):
+        raise MountPointError(target, "not a directory. Nothing was changed")
+    if os.path.isdir(target) and os.listdir(target):
+        raise MountPointError(
+            target, "not empty; mounting would hide what is in it. Move it away first. Nothing was changed"
+        )
+    return False
+
+
+def require_maker(fstype: str) -> None:
+    """Raises ``FilesystemError`` unless this machine can make such a filesystem."""
+    if fstype not in _MAKE:
+        raise FilesystemError(fstype, f"not a filesystem that is made here; one of {', '.join(_MAKE)}")
+    if not shutil.which(_MAKE[fstype][0]):
+        raise FilesystemError(fstype, f"{_MAKE[fstype][0]} is not installed. Nothing was changed")
+
+
+def make(path: str, fstype: str, options: Sequence[str]) -> None:
+    """``mkfs`` on a device whose content the caller has proven to be nothing; on the medium when this returns."""
+    galaxy_command.run([*_MAKE[fstype], *options, path], timeout=_TIMEOUT)
+    luks_device.sync(path)
+
+
+def mount(path: str, target: str, options: Sequence[str], fstype: str) -> None:
+    """
+    Mount device ``path`` on directory ``target``, which is made if missing.
+
+    Raises ``FilesystemError`` when the device carries another filesystem than ``fstype``, or none: it may hold data
+    nevertheless, so nothing here would make one.
+    """
+    found = type_of(path)
+    if found != fstype:
+        what = f"carries {found}" if found else "an encrypted volume without a filesystem that is known"
+        raise FilesystemError(path, f"{what}, not {fstype}; it may hold data, and was not touched")
+    os.makedirs(target, exist_ok=True)
+    argv = ["mount", "-t", fstype, *(["-o", ",".join(options)] if options else []), path, target]
+    galaxy_command.run(argv, timeout=_TIMEOUT)
+    if not require_mountable(path, target):
+        raise MountPointError(target, f"{path} is not mounted there although `mount` succeeded")
+
+
+def unmount(target: str) -> None:
+    """Raises ``CommandError`` when it is busy."""
+    galaxy_command.run(["umount", target], timeout=_TIMEOUT)
+
+
+def type_of(path: str) -> str:
+    """The filesystem that the device carries; empty when there is none, or something else."""
+    found = [each.type for each in luks_device.signatures(path)]
+    return found[0] if found else ""
+
+
+def files_on(path: str) -> list[str]:
+    """
+    The names in the root of the filesystem on device ``path``; none when there is no filesystem, or one that was made
+    only half.
+    """
+    fstype = type_of(path)
+    if not fstype:
+        return []
+    if fstype not in _MAKE:
+        return [f"({fstype})"]
+    try:
+        with _mounted_readonly(path, fstype) as root:
+            return sorted(set(os.listdir(root)) - {"lost+found"})
+    except CommandError:
+        return []
+
+
+def grow(mount: Mount) -> None:
+    """Let a mounted filesystem use all of its device."""
+    argv = {"xfs": ["xfs_growfs", mount.target], "btrfs": ["btrfs", "filesystem", "resize", "max", mount.target]}
+    galaxy_command.run(argv.get(mount.fstype, ["resize2fs", mount.source]), timeout=_TIMEOUT)
+
+
+def size(mount: Mount) -> int:
+    """Bytes that a mounted filesystem spans."""
+    facts = os.statvfs(mount.target)
+    return facts.f_blocks * facts.f_frsize
+
+
+@contextlib.contextmanager
+def _mounted_readonly(path: str, fstype: str) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="luks-", dir="/run") as root:
+        galaxy_command.run(["mount", "-t", fstype, "-o", "ro,nodev,nosuid,noexec", path, root], timeout=_TIMEOUT)
+        try:
+            yield root
+        finally:
+            unmount(root)

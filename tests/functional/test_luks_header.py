@@ -1,0 +1,209 @@
+"""Headers and keys with the real cryptsetup, on image files."""
+
+import os
+import pathlib
+
+import pytest
+
+import luks_backup
+import luks_header
+import luks_key
+from galaxy_errors import CommandError, HeaderError, KeySlotError, WrongKey
+from galaxy_secret import Secret
+
+# as binary as a key can be, so no reading of it may stop at a newline or a NUL
+KEY = Secret(b"first\n\0key \xff")
+OTHER = Secret("second key\n")
+# the cheapest key derivation of each version
+LUKS1 = luks_header.Options(version=1, iterations=1000)
+LUKS2 = luks_header.Options(pbkdf="pbkdf2", iterations=1000)
+OLD_SCRIPTS = luks_header.Options(version=1, key_size=256, hash="sha256", iterations=1000)
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "image"
+    with open(path, "wb") as file:
+        file.truncate(32 << 20)
+    return str(path)
+
+
+@pytest.fixture
+def backups(tmp_path):
+    return str(tmp_path / "backups")
+
+
+@pytest.fixture(params=[LUKS1, LUKS2], ids=["luks1", "luks2"])
+def volume(request, image):
+    """A finished volume that KEY opens; its options are ``request.param``."""
+    luks_header.write(image, KEY, request.param)
+    luks_header.finish(image)
+    return image
+
+
+@pytest.fixture
+def options(request):
+    return LUKS1 if "luks1" in request.node.name else LUKS2
+
+
+@pytest.mark.parametrize(
+    ("options", "version", "key_size", "pbkdf"),
+    [(LUKS1, 1, 512, "pbkdf2"), (LUKS2, 2, 512, "pbkdf2"), (OLD_SCRIPTS, 1, 256, "pbkdf2")],
+)
+def test_a_new_volume_is_unfinished_until_it_is_finished(image, options, version, key_size, pbkdf):
+    assert luks_header.read(image) is None
+    luks_header.write(image, KEY, options)
+    header = luks_header.read(image)
+    assert (header.version, header.cipher, header.key_size) == (version, "aes-xts-plain64", key_size)
+    assert header.slots == (luks_header.Slot(0, pbkdf),)
+    assert header.unfinished
+    with pytest.raises(HeaderError, match="unfinished"):
+        luks_header.require(image)
+    final = luks_header.finish(image)
+    assert luks_header.require(image).uuid == final
+    assert luks_header.opens(image, KEY)
+    assert not luks_header.opens(image, OTHER)
+
+
+def test_argon2id_is_the_default(image):
+    luks_header.write(image, KEY, luks_header.Options(iterations=4, memory=32))
+    assert luks_header.read(image).slots == (luks_header.Slot(0, "argon2id"),)
+
+
+def test_one_torn_copy_of_a_luks2_header_is_repaired(image):
+    luks_header.write(image, KEY, LUKS2)
+    before = luks_header.read(image)
+    with open(image, "r+b") as file:
+        file.write(os.urandom(8192))
+    assert luks_header.read(image) == before
+
+
+def test_an_older_copy_never_calls_a_finished_volume_unfinished(image):
+    """The power fails between the writes of the two copies."""
+    luks_header.write(image, KEY, LUKS2)
+    with open(image, "rb") as file:
+        file.seek(0x4000)
+        copy = file.read(0x4000)
+    final = luks_header.finish(image)
+    with open(image, "r+b") as file:
+        file.seek(0x4000)
+        file.write(copy)
+    assert luks_header.read(image).uuid == final
+    # reading repaired it, so the loss of the first copy finds the final one too
+    with open(image, "r+b") as file:
+        file.write(bytes(4096))
+    assert luks_header.read(image).uuid == final
+
+
+def test_key_slots_that_open_nothing_do_not_count(image, backups):
+    luks_header.write(image, KEY, LUKS2)
+    luks_header.finish(image)
+    unbound = ["cryptsetup", "luksAddKey", "--unbound", "--key-size=512", "--batch-mode", *LUKS2.slot_argv(2)]
+    luks_header.unlock([*unbound, image, "-"], OTHER, image)
+    assert len(luks_header.read(image).slots) == 1
+    with pytest.raises(KeySlotError, match="last key"):
+        luks_key.remove(image, KEY, backups)
+
+
+def test_add_change_remove(volume, options, backups):
+    assert luks_key.add(volume, KEY, OTHER, options, backups) is True
+    assert luks_key.add(volume, KEY, OTHER, options, backups) is False
+    assert luks_header.opens(volume, KEY)
+    assert luks_header.opens(volume, OTHER)
+    third = Secret("third")
+    assert luks_key.change(volume, KEY, third, options, backups) is True
+    assert [luks_header.opens(volume, key) for key in (KEY, OTHER, third)] == [False, True, True]
+    assert luks_key.remove(volume, KEY, backups) is False
+    assert luks_key.remove(volume, OTHER, backups) is True
+    assert len(luks_header.read(volume).slots) == 1
+    # the header before each change, and all of the first change's keys are in the first
+    headers = [luks_header.read(str(path)) for path in pathlib.Path(backups).iterdir()]
+    assert sorted(len(header.slots) for header in headers) == [1, 2, 2, 3]
+
+
+def test_the_last_key_is_never_removed(volume, options, backups):
+    before = pathlib.Path(volume).read_bytes()
+    with pytest.raises(KeySlotError, match="last key"):
+        luks_key.remove(volume, KEY, backups)
+    assert pathlib.Path(volume).read_bytes() == before
+
+
+def test_a_key_in_two_slots_is_removed_from_both(volume, options, backups):
+    argv = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-file=-", f"--keyfile-size={len(KEY.reveal())}"]
+    luks_header.unlock(
+        [*argv, *options.slot_argv(options.version), volume, "-"], Secret(KEY.reveal() + KEY.reveal()), volume
+    )
+    assert len(luks_header.read(volume).slots) == 2
+    with pytest.raises(KeySlotError, match="last key"):
+        luks_key.remove(volume, KEY, backups)
+    luks_key.add(volume, KEY, OTHER, options, backups)
+    assert luks_key.remove(volume, KEY, backups) is True
+    assert not luks_header.opens(volume, KEY)
+    assert luks_header.opens(volume, OTHER)
+
+
+@pytest.mark.parametrize("change", [luks_key.add, luks_key.change])
+def test_a_wrong_key_changes_nothing(volume, options, backups, change):
+    before = pathlib.Path(volume).read_bytes()
+    with pytest.raises(WrongKey, match=volume):
+        change(volume, OTHER, Secret("new"), options, backups)
+    assert pathlib.Path(volume).read_bytes() == before
+    assert not os.path.exists(backups)
+
+
+def test_no_free_key_slot(image, backups):
+    luks_header.write(image, KEY, LUKS1)
+    luks_header.finish(image)
+    for number in range(7):
+        luks_key.add(image, KEY, Secret(f"key {number}"), LUKS1, backups)
+    with pytest.raises(KeySlotError, match="all key slots"):
+        luks_key.add(image, KEY, OTHER, LUKS1, backups)
+
+
+def test_backup_is_private_verified_and_made_once(volume, backups):
+    path = pathlib.Path(luks_backup.make(volume, backups, KEY))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    header = luks_header.read(volume)
+    assert luks_header.read(str(path)) == header
+    assert luks_backup.current(header, backups) == str(path)
+    made = path.stat().st_mtime_ns
+    assert luks_backup.make(volume, backups) == str(path)
+    assert path.stat().st_mtime_ns == made
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_damaged_or_readable_backup_is_none(volume, backups):
+    header = luks_header.read(volume)
+    path = pathlib.Path(luks_backup.make(volume, backups))
+    path.chmod(0o644)
+    assert luks_backup.current(header, backups) is None
+    luks_backup.make(volume, backups)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with open(path, "r+b") as file:
+        file.write(bytes(64 << 10))
+    assert luks_backup.current(header, backups) is None
+    luks_backup.make(volume, backups)
+    assert luks_backup.current(header, backups) == str(path)
+
+
+def test_no_backup_of_an_unfinished_volume(image, backups):
+    """Restored later, it would call the volume's data absent."""
+    luks_header.write(image, KEY, LUKS2)
+    with pytest.raises(HeaderError, match="unfinished"):
+        luks_backup.make(image, backups)
+
+
+def test_a_backup_that_its_key_does_not_open_is_none(volume, backups):
+    with pytest.raises(HeaderError, match="does not open"):
+        luks_backup.make(volume, backups, OTHER)
+    assert os.listdir(backups) == []
+
+
+def test_errors_do_not_hold_the_key(volume, backups):
+    with pytest.raises(WrongKey) as caught:
+        luks_key.add(volume, Secret("hidden words"), OTHER, LUKS2, backups)
+    with pytest.raises(CommandError) as failed:
+        luks_header.write("/nonexistent", Secret("hidden words"), LUKS2)
+    for error in (caught.value, failed.value):
+        assert "hidden words" not in f"{error} {error!r} {vars(error)}"

@@ -1,0 +1,138 @@
+"""
+Fixtures of the tests that run inside the guest: the real loader, as ``salt-call --local`` has it, and fresh devices.
+"""
+
+import hashlib
+import json
+import logging
+import pathlib
+import subprocess
+import uuid
+
+import pytest
+import salt.client
+
+# Salt's log handlers outlive pytest's capture of the streams that they write to
+logging.raiseExceptions = False
+
+REPO = pathlib.Path(__file__).resolve().parents[3]
+BACKUPS = "/run/backups"
+# key derivations that a test can wait for
+CHEAP = {"pbkdf": "pbkdf2", "iterations": 1000}
+
+
+def sh(*argv, **kwargs):
+    return subprocess.run(argv, check=True, capture_output=True, text=True, **kwargs).stdout.strip()
+
+
+def content(device):
+    """What is on the whole device, for comparison."""
+    with open(device, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.fixture(scope="session")
+def caller(tmp_path_factory):
+    config = tmp_path_factory.mktemp("salt") / "minion"
+    config.write_text(
+        json.dumps(
+            {
+                "id": "guest",
+                "file_client": "local",
+                "root_dir": str(config.parent),
+                "module_dirs": [str(REPO / "_modules")],
+                "states_dirs": [str(REPO / "_states")],
+                "utils_dirs": [str(REPO / "_utils")],
+            }
+        )
+    )
+    return salt.client.Caller(c_path=str(config))
+
+
+@pytest.fixture
+def call(caller):
+    """Call an execution function."""
+    return caller.cmd
+
+
+@pytest.fixture
+def state(caller):
+    """Run one state and return its result."""
+
+    def run(function, name, test=False, **kwargs):
+        (result,) = caller.cmd("state.single", function, name=name, test=test, **kwargs).values()
+        return result
+
+    return run
+
+
+@pytest.fixture
+def new_device(tmp_path):
+    """Makes block devices without content; their paths are in ``made``."""
+    made = []
+
+    def make(size="48M"):
+        image = tmp_path / f"disk{len(made)}"
+        sh("truncate", "-s", size, str(image))
+        made.append(sh("losetup", "--find", "--show", str(image)))
+        return made[-1]
+
+    make.made = made
+    yield make
+    for node in pathlib.Path("/sys/class/block").glob("dm-*"):
+        name = (node / "dm/name").read_text().strip()
+        subprocess.run(["umount", "--all-targets", f"/dev/mapper/{name}"], capture_output=True, check=False)
+        subprocess.run(["dmsetup", "remove", "--force", name], capture_output=True, check=False)
+        # where no udev runs, only cryptsetup removes the node
+        pathlib.Path("/dev/mapper", name).unlink(missing_ok=True)
+    for number, device in enumerate(made):
+        subprocess.run(["umount", device], capture_output=True, check=False)
+        subprocess.run(["losetup", "--detach", device], check=False)
+        (tmp_path / f"disk{number}").unlink()
+
+
+@pytest.fixture
+def device(new_device):
+    return new_device()
+
+
+@pytest.fixture
+def key(tmp_path):
+    path = tmp_path / "key"
+    path.write_text(f"passphrase {uuid.uuid4()}")
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture
+def wrong_key(tmp_path):
+    path = tmp_path / "wrong"
+    path.write_text("not the passphrase")
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture
+def mount_point(tmp_path):
+    return str(tmp_path / "export")
+
+
+@pytest.fixture
+def plan(device, key, mount_point):
+    """The arguments of ``luks.encrypt``."""
+    return {"device": device, "mapper": "galaxy", "mount_point": mount_point, "key": key, "backups": BACKUPS, **CHEAP}
+
+
+@pytest.fixture
+def small(plan):
+    """The same for LUKS1, whose header is an eighth of LUKS2's, where the version makes no difference."""
+    return plan | {"version": 1}
+
+
+@pytest.fixture
+def encrypted(call, small):
+    """A finished volume that is open and mounted, with a file on it."""
+    call("luks.encrypt", **small)
+    pathlib.Path(small["mount_point"], "file").write_text("data")
+    sh("sync")
+    return small

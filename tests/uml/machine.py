@@ -1,0 +1,125 @@
+"""
+A machine with real device-mapper and dm-crypt, for tests: user-mode Linux with this host's files as its read-only root.
+
+Its disks are image files (``/dev/ubdb``, ``/dev/ubdc``, …). Killing it is a power cut: what reached the images stays,
+what the guest's kernel still had in memory is lost. An exchange directory on the host is the guest's ``/run/share``.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+import select
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+INIT = REPO / "tests/uml/init.sh"
+BOOT_SECONDS = 120
+
+
+class MachineError(AssertionError):
+    """The guest did not do what the harness needs of it."""
+
+
+class Machine:
+    """
+    share
+        exchange directory on the host
+    disks
+        image files
+    modules
+        kernel modules to load beside those of dm-crypt
+    """
+
+    def __init__(self, share: pathlib.Path, *disks: pathlib.Path, modules: tuple[str, ...] = ()):
+        self.share, self.disks, self.modules = share, disks, modules
+        share.mkdir(exist_ok=True)
+        self._process = None
+        self._seen = b""
+        self._log = collections.deque(maxlen=60)
+
+    def __enter__(self) -> Machine:
+        self.boot()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.kill()
+
+    def boot(self) -> None:
+        """Start it and wait until it takes commands."""
+        argv = ["linux.uml", "mem=768M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}"]
+        argv += [f"ubd{letter}={disk}" for letter, disk in zip("bcdef", self.disks, strict=False)]
+        argv += [
+            f"repo={REPO}",
+            f"share={self.share}",
+            f"modules={','.join(self.modules)}",
+            "con=null",
+            "con0=fd:0,fd:1",
+            "quiet",
+        ]
+        pipe = subprocess.PIPE
+        self._seen = b""
+        self._log.clear()
+        self._process = subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
+        )
+        self._await(b"ready".__eq__, BOOT_SECONDS)
+
+    def start(self, *argv: str) -> None:
+        """Begin a command; ``words`` tells when it has ended."""
+        for name in ("output", "status"):
+            (self.share / name).unlink(missing_ok=True)
+        (self.share / "command").write_text(shlex.join(argv) + "\n")
+        self._process.stdin.write(b"\n")
+
+    def run(self, *argv: str, timeout: float = 300) -> tuple[int, str]:
+        """Exit status and output (both streams) of a command."""
+        self.start(*argv)
+        self._await(b"done".__eq__, timeout)
+        return self.result()
+
+    def result(self) -> tuple[int, str]:
+        """The same of the command that has ended."""
+        return int((self.share / "status").read_text()), (self.share / "output").read_text(errors="replace")
+
+    def words(self, prefix: str, timeout: float) -> Iterator[str]:
+        """The words of that prefix that the running command writes to the console, as they come, until it ends."""
+        while True:
+            word = self._await(lambda word: word.startswith(prefix.encode()) or word == b"done", timeout)
+            if word == b"done":
+                return
+            yield word[len(prefix) :].decode()
+
+    def power_off(self) -> None:
+        """End the guest in order."""
+        self.start("poweroff", "-f")
+        self._process.wait(60)
+
+    def kill(self) -> None:
+        """Cut the power."""
+        if self._process and self._process.poll() is None:
+            # all of its processes at once: some write to the disk on behalf of others
+            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process:
+            self._process.wait()
+            self._process.stdout.close()
+
+    def _await(self, wanted: Callable[[bytes], bool], timeout: float) -> bytes:
+        end = time.monotonic() + timeout
+        while True:
+            while b"\n" in self._seen:
+                line, self._seen = self._seen.split(b"\n", 1)
+                self._log.append(line)
+                if wanted(line.strip()):
+                    return line.strip()
+            readable = select.select([self._process.stdout], [], [], max(0, end - time.monotonic()))[0]
+            chunk = self._process.stdout.read(65536) if readable else b""
+            if not chunk:
+                log = b"\n".join([*self._log, self._seen]).decode(errors="replace")
+                raise MachineError(f"the guest did not answer; its console: {log}")
+            self._seen += chunk

@@ -1,0 +1,83 @@
+"""``luks-cryptdev.ini`` of the old scripts."""
+
+import pytest
+
+import luks_cryptdev_ini
+from galaxy_errors import ConfigError
+
+INI = """\
+# written by the script
+[luks]
+cipher_algorithm = aes-xts-plain64
+hash_algorithm = sha256
+keysize = 256
+device = /dev/vdb
+uuid = 101de0a7-e4f5-4d40-9829-541a2b34c1bf
+cryptdev = crypt
+mapper = /dev/mapper/crypt
+mountpoint = /export
+filesystem = ext4
+header_path = /etc/luks/100%/luks-header.bck
+"""
+STORAGE = {
+    "device": "UUID=101de0a7-e4f5-4d40-9829-541a2b34c1bf",
+    "mapper": "crypt",
+    "mount_point": "/export",
+    "filesystem": "ext4",
+    "cipher": "aes-xts-plain64",
+    "key_size": 256,
+    "hash": "sha256",
+}
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text):
+        path = tmp_path / "luks-cryptdev.ini"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return luks_cryptdev_ini.read(str(path)).storage()
+
+    return read
+
+
+def test_a_complete_file(read):
+    assert read(INI) == STORAGE
+
+
+def without(key):
+    return "".join(line for line in INI.splitlines(keepends=True) if not line.startswith(key))
+
+
+@pytest.mark.parametrize("key", ["cryptdev", "mapper", "device", "filesystem", "cipher_algorithm", "hash_algorithm"])
+def test_what_other_keys_or_the_old_defaults_tell_may_be_missing(read, key):
+    assert read(without(key)) == STORAGE
+
+
+def test_quoted_values(read):
+    assert read(INI.replace("= crypt\n", "= 'crypt'\n").replace("= /export", '= "/export"')) == STORAGE
+
+
+def test_the_device_serves_where_there_is_no_uuid(read):
+    assert read(without("uuid"))["device"] == "/dev/vdb"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (without("mountpoint"), "mountpoint"),
+        ("[luks]\nmountpoint=/export\n", "cryptdev, uuid"),
+        ("[other]\n", r"\[luks\]"),
+        ("no section\n", "not an INI file"),
+        (INI + INI, "not an INI file"),
+        (INI.replace("256", "many"), "many"),
+        (b"\xff\xfe\n", "not an INI file"),
+    ],
+)
+def test_what_is_missing_or_malformed_is_named(read, text, match):
+    with pytest.raises(ConfigError, match=match):
+        read(text)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        luks_cryptdev_ini.read(str(tmp_path / "none"))
