@@ -24,7 +24,7 @@ demo: venv-newest
 	.venv-newest/bin/python tests/demo.py
 
 bench: venv-newest
-	.venv-newest/bin/python tests/bench/run.py
+	$(call PYTEST,newest) tests/bench
 
 lint: venv-lint
 	.venv-lint/bin/ruff check .

@@ -32,13 +32,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 
+from salt.exceptions import SaltInvocationError
+
 import galaxy_control
 import galaxy_server
-import galaxy_stats
 from galaxy_errors import GalaxyError
 from galaxy_server import Server
-from galaxy_stats import WorkerState
-from salt.exceptions import SaltInvocationError
+from galaxy_worker import WorkerState
 
 __virtualname__ = "galaxy"
 
@@ -137,8 +137,8 @@ def busy_workers(
 
     Returns a list, empty where all are free. Each record has ``id, pid, state, reason, accepting, apps, cores,
     busy_cores, signal, requests, exceptions, harakiri_count, respawn_count, last_spawn`` (epoch seconds), ``rss, vsz``
-    (bytes; 0 without ``memory-report``), ``avg_rt, running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for
-    each busy core ``core, method, uri`` (without its query), ``remote_addr, seconds``.
+    (bytes; 0 without ``memory-report``), ``avg_rt, running_time`` (microseconds), ``tx`` (bytes) and ``in_request``:
+    for each busy core ``core, method, uri`` (without its query), ``remote_addr, seconds``.
 
     Raises ``CommandExecutionError`` where the stats server cannot be read.
 
@@ -227,7 +227,8 @@ def sockets(config=None, stats=None, socket=None, manager=None, service=None, co
     Where Galaxy listens.
 
     Returns a list of ``{"address": …, "option": …, "source": …}``: uWSGI's option (``socket``, ``http``, …, ``stats``)
-    and ``file:line``, or ``given`` for an address from an argument or pillar. Raises ``CommandExecutionError`` where the configuration cannot be read.
+    and ``file:line``, or ``given`` for an address from an argument or pillar. Raises ``CommandExecutionError`` where
+    the configuration cannot be read.
 
     CLI Example:
 
@@ -275,8 +276,8 @@ def commands(config=None, stats=None, socket=None, manager=None, service=None, c
     """
     How Galaxy is started and stopped by hand on this machine.
 
-    Returns ``manager``, ``service``, and the argv lists ``start``, ``stop``, ``restart``, ``status`` and ``startup`` (which
-    brings the manager itself up). Raises ``CommandExecutionError`` where nothing manages Galaxy.
+    Returns ``manager``, ``service``, and the argv lists ``start``, ``stop``, ``restart``, ``status`` and ``startup``
+    (which brings the manager itself up). Raises ``CommandExecutionError`` where nothing manages Galaxy.
 
     CLI Example:
 
@@ -308,9 +309,9 @@ def wait(
     workers
         how many must accept with their application loaded; 0 waits for the stats server alone
 
-    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises ``CommandExecutionError`` with the reason
-    and the log's last lines: after ``timeout``, and at once when the master dies or the manager says that the service
-    failed.
+    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises ``CommandExecutionError`` with the
+    reason and the log's last lines: after ``timeout``, and at once when the master dies or the manager says that the
+    service failed.
 
     CLI Example:
 
@@ -369,13 +370,15 @@ def stop(
     Stop Galaxy through its process manager, and end the workers that outlive that.
 
     timeout
-        seconds that such a worker has after SIGTERM, before SIGKILL; also how long another start or stop is waited for
+        seconds that processes have to end after the manager's stop, and such a worker again after SIGTERM, before
+        SIGKILL; also how long another start or stop is waited for
     force
         end the master too, by SIGINT and then SIGKILL, where it outlives the manager's stop or nothing manages it
 
-    Only processes that were seen to be this uWSGI's are signalled, each only while it is still the same process. Returns
-    ``{"changed": …, "manager": …, "service": …, "stopped": [PID, …], "signals": [{"pid": …, "signal": …}, …]}``;
-    ``changed`` is ``False`` where nothing ran. Raises ``CommandExecutionError`` where the master outlives the stop.
+    Only processes that were seen to be this uWSGI's are signalled, each only while it is still the same process.
+    Returns ``{"changed": …, "manager": …, "service": …, "stopped": [PID, …], "signals": [{"pid": …, "signal": …},
+    …]}``; ``changed`` is ``False`` where nothing ran. Raises ``CommandExecutionError`` where the master outlives the
+    stop.
 
     CLI Example:
 
@@ -443,8 +446,8 @@ def startup(
     retries
         how often it is stopped and started again while no worker comes to accept (default: 5)
 
-    Returns what :py:func:`start` returns, and ``tries``. Raises ``CommandExecutionError`` with the last try's reason and
-    the log's last lines.
+    Returns what :py:func:`start` returns, and ``tries``. Raises ``CommandExecutionError`` with the last try's reason
+    and the log's last lines.
 
     CLI Example:
 
@@ -524,7 +527,7 @@ def _states(state) -> tuple[WorkerState, ...]:
     try:
         return tuple(WorkerState(str(name).strip()) for name in names)
     except ValueError:
-        known = ", ".join(one.value for one in galaxy_stats.WorkerState)
+        known = ", ".join(one.value for one in WorkerState)
         raise SaltInvocationError(f"Unknown worker state {state!r}; expected one of {known}") from None
 
 

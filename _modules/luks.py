@@ -150,7 +150,7 @@ def encrypt(
     may_format : True
         whether a blank device may be formatted
     test : False
-        only say what would be done
+        only say what would be done; the key is tried on a volume that would be opened
     version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
         of a new volume, as in ``luks.format``
 
@@ -176,9 +176,13 @@ def encrypt(
         may_format=bool(may_format),
     )
     steps = luks_encrypt.remaining(plan)
-    if test or not steps:
+    if not steps:
         return steps
-    return luks_encrypt.run(plan, _key(key, passphrase, device))
+    if not test:
+        return luks_encrypt.run(plan, _key(key, passphrase, device))
+    if luks_encrypt.OPEN in steps and luks_encrypt.FORMAT not in steps:
+        luks_header.require_key(_device(device), _key(key, passphrase, device))
+    return steps
 
 
 def open_(device, mapper, key=None, passphrase=None, discard=False, test=False):
@@ -423,7 +427,9 @@ def header_backup(device, backups=luks_backup.DIRECTORY):
 
         salt '*' luks.header_backup /dev/vdb
     """
-    return luks_backup.make(_device(device), _absolute("backups", backups))
+    found = _device(device)
+    with luks_device.claimed(found):
+        return luks_backup.make(found, _absolute("backups", backups))
 
 
 def header_restore(device, name, force=False, backups=luks_backup.DIRECTORY):

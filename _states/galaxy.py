@@ -136,7 +136,7 @@ def dead(
     name
         any text
     timeout
-        seconds that a worker which outlives the manager's stop has after SIGTERM, before SIGKILL
+        seconds that processes have to end after the manager's stop, and workers again after SIGTERM, before SIGKILL
     force
         end the master too where it outlives that, or where nothing manages it
     """

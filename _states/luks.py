@@ -85,16 +85,15 @@ def mounted(
         "mount": name,
     }
     try:
-        steps = __salt__["luks.encrypt"](test=True, **wanted)
+        steps = __salt__["luks.encrypt"](test=__opts__["test"], **wanted)
+        changes = {step: subjects[step] for step in steps}
         if not steps:
             return _same(name, f"{device} is open as {mapper} and mounted")
         if __opts__["test"]:
-            return _would(name, f"Steps to be taken: {', '.join(steps)}", {step: subjects[step] for step in steps})
-        steps = __salt__["luks.encrypt"](**wanted)
+            return _would(name, f"Steps to be taken: {', '.join(steps)}", changes)
         left = __salt__["luks.encrypt"](test=True, **wanted)
     except _ERRORS as exc:
         return _failed(name, exc)
-    changes = {step: subjects[step] for step in steps}
     if left:
         return _failed(name, f"Steps that did not last: {', '.join(left)}", changes)
     return _changed(name, f"{device} is open as {mapper} and mounted", changes)

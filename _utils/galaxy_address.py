@@ -1,8 +1,8 @@
 """
 uWSGI socket addresses: one parser, one value type.
 
-The forms are uWSGI's own (``core/socket.c``: a colon makes it TCP, ``@`` an abstract socket, anything else a path), plus
-``unix:/path`` and ``http://…`` for a stats server with ``stats-http``.
+The forms are uWSGI's own (``core/socket.c``: a colon makes it TCP, ``@`` an abstract socket, anything else a path),
+plus ``unix:/path`` and ``http://…`` for a stats server with ``stats-http``.
 """
 
 from __future__ import annotations

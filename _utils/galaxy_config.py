@@ -167,7 +167,9 @@ def _ini_options(text: str) -> Iterator[tuple[int, str | None, str]]:
 
 
 def _yaml_options(text: str) -> Iterator[tuple[int, str | None, str]]:
-    """As ``_ini_options`` for ``uwsgi:``; uWSGI takes values that strict YAML refuses, such as ``%(x)`` and ``*:80``."""
+    """
+    As ``_ini_options`` for ``uwsgi:``; uWSGI takes values that strict YAML refuses, such as ``%(x)`` and ``*:80``.
+    """
     inside = None
     key = ""
     for number, raw in enumerate(text.split("\n"), 1):
@@ -210,7 +212,7 @@ def _magic(text: str, path: str) -> str:
     table = {
         **{str(index): part for index, part in enumerate(directory.strip("/").split("/")[:10])},
         **{"o": path, "p": path, "s": name, "d": f"{directory.rstrip('/')}/", "c": os.path.basename(directory)},
-        **{"e": extension if dot else "", "n": stem if dot else name, "x": SECTION},
+        **{"e": extension if dot else "", "n": stem if dot else name, "x": ""},
         **{"h": socket.gethostname(), "k": str(os.cpu_count() or 1), "%": "%"},
     }
     table.update({letter.upper(): table[letter] for letter in "opsdcenx"})

@@ -75,11 +75,12 @@ def stop(server: Server, timeout: float = GRACE, force: bool = False) -> dict:
     Stop the service through its manager; end the workers that outlive it.
 
     timeout
-        seconds that a process has after SIGTERM, before SIGKILL
+        seconds that processes have to end after the manager's stop, and again after SIGTERM, before SIGKILL
     force
         the master too, where it outlives the manager's stop, by SIGINT (SIGTERM reloads it, unless ``die-on-term``)
 
-    Returns ``{"changed": …, "manager": …, "service": …, "stopped": [pid, …], "signals": [{"pid": …, "signal": …}, …]}``.
+    Returns ``{"changed": …, "manager": …, "service": …, "stopped": [pid, …], "signals": [{"pid": …, "signal": …},
+    …]}``.
     """
     with galaxy_lock.hold("galaxy.stop", Deadline(timeout)):
         return _stop(server, server.find_manager(_quiet_master(server)), timeout, force)
@@ -130,6 +131,12 @@ def _start(server: Server, manager: Manager, deadline: Deadline, workers: int) -
     if stats and stats.ready >= workers and manager.word().state in (State.RUNNING, State.STARTING):
         ready = {"ready": True, "pid": stats.pid, "accepting": stats.accepting, "seconds": 0.0}
         return {"changed": False, **about, **ready}
+    master = server.find_master(stats)
+    if master and not manager.owns(master):
+        raise ManagerError(
+            f"Galaxy runs already, PID {master.pid}, but {manager.name} did not start it as {manager.service}: a "
+            "second one would find its sockets taken; galaxy.stop force=True ends it"
+        )
     manager.start()
     return {"changed": True, **about, **_wait(server, manager, deadline, workers)}
 
@@ -146,8 +153,8 @@ def _stop(server: Server, manager: Manager | None, grace: float, force: bool) ->
     tell = manager is not None and said.state is not State.STOPPED
     if tell:
         manager.stop()
-        # a worker that ends with its master takes a moment
-        wait_until(lambda: not any(process.is_alive for process in everyone), Deadline(1 if everyone else 0))
+        # an init script may only have sent a signal, and a worker ends a moment after its master
+        wait_until(lambda: not any(process.is_alive for process in everyone), Deadline(grace))
     signals = []
     if master and master.is_alive:
         if not force:
@@ -256,8 +263,8 @@ def manager_of(server: Server) -> Manager:
     if not manager:
         where = f" ({server.path})" if server.path else ""
         raise ManagerError(
-            f"No process manager has this Galaxy{where}: no program of supervisord, unit of systemd, Upstart job or init "
-            "script names it; give manager= and service="
+            f"No process manager has this Galaxy{where}: no program of supervisord, unit of systemd, Upstart job or "
+            "init script names it; give manager= and service="
         )
     return manager
 

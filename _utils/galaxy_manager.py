@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import glob
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+
+import psutil
+from salt.exceptions import SaltException
 
 import galaxy_command
 import galaxy_supervisor
-import psutil
 from galaxy_errors import CommandError, ManagerError
 from galaxy_process import Process
 from galaxy_supervisor import SupervisorConfig
 from galaxy_wait import Deadline, wait_until
 
-_UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-_CONFIG_SUFFIXES = (".yml", ".yaml", ".ini")
 _SUPERVISOR_SERVICES = ("supervisor", "supervisord")
 
 
@@ -68,8 +67,8 @@ class Manager:
         """What the manager says now. Raises ``ManagerError`` where it cannot be asked."""
         raise NotImplementedError
 
-    def starts(self, master: Process) -> bool:
-        """Whether ``master``, found among what it started, is what it calls the service's main process."""
+    def owns(self, master: Process) -> bool:
+        """Whether ``master`` is what the manager started for this service, as far as it can tell."""
         return True
 
     def bring_up(self, deadline: Deadline) -> bool:
@@ -91,7 +90,10 @@ class Manager:
     def _call(self, function: str, *args, **kwargs):
         if function not in self._salt:
             raise ManagerError(f"Salt has no {function} on this machine, so {self.name} cannot be told anything")
-        return self._salt[function](*args, **kwargs)
+        try:
+            return self._salt[function](*args, **kwargs)
+        except SaltException as exc:
+            raise ManagerError(f"{self.name}: {self.service}: {exc}") from None
 
 
 class Supervisord(Manager):
@@ -142,6 +144,10 @@ class Supervisord(Manager):
         if len(found) > 1 and worst.state != "RUNNING":
             detail = f"{worst.group}:{worst.name}: {detail or worst.state}"
         return Word(kinds.get(worst.state, State.UNKNOWN), worst.state, detail)
+
+    def owns(self, master: Process) -> bool:
+        found = galaxy_supervisor.processes(self._server, self._group, self._name) or ()
+        return any(process.pid == master.pid for process in found)
 
     def bring_up(self, deadline: Deadline) -> bool:
         if self._answers():
@@ -245,7 +251,7 @@ class Systemd(Manager):
         detail = f"result {result}, exit status {status}" if state is State.FAILED else ""
         return Word(state, f"{active} ({sub})", detail)
 
-    def starts(self, master: Process) -> bool:
+    def owns(self, master: Process) -> bool:
         # what a minion's job left behind lies in the minion's cgroup: stopping Galaxy must not stop the minion
         return self._call("service.show", self.service).get("MainPID") == str(master.pid)
 
@@ -263,14 +269,7 @@ class Systemd(Manager):
             return []
 
     def _do(self, function: str, **kwargs) -> None:
-        try:
-            done = self._call(function, self.service, **kwargs)
-        except ManagerError:
-            raise
-        # Salt's modules raise what they like; here it gets one type
-        except Exception as exc:
-            raise ManagerError(f"systemd: {self.service}: {exc}") from None
-        if not done:
+        if not self._call(function, self.service, **kwargs):
             raise ManagerError(f"systemd: {function.partition('.')[2]} of {self.service} failed")
 
 
@@ -302,68 +301,6 @@ class InitScript(Manager):
             raise ManagerError(f"{self.name}: {' '.join(self.commands()['stop'])} failed")
 
 
-# Detection.
-
-
-def detect(
-    functions: Mapping[str, Callable],
-    config: str | None = None,
-    master: Process | None = None,
-    manager: str | None = None,
-    service: str | None = None,
-    conf_file: str | None = None,
-    bin_env: str | None = None,
-) -> Manager | None:
-    """
-    The manager of the Galaxy server, by what is really there; ``None`` where nothing manages it.
-
-    config
-        path of its configuration: a definition that names it is taken before one that is only called galaxy
-    master
-        its master, where it runs: what started it is the manager
-    manager, service
-        given by the user, believed
-    conf_file, bin_env
-        supervisord's configuration file, and its ``supervisorctl`` or virtualenv
-
-    Raises ``ManagerError`` for an unknown manager and where several definitions fit equally.
-    """
-    finders = {"supervisord": _supervisord, "systemd": _systemd, "upstart": _upstart, "sysvinit": _sysvinit}
-    if manager is not None and manager not in finders:
-        raise ManagerError(f"Unknown process manager {manager!r}; expected one of {', '.join(finders)}")
-    if conf_file and manager is None:
-        manager = "supervisord"
-    makers = {
-        "supervisord": lambda found, path=None: Supervisord(found, functions, path or conf_file, bin_env),
-        "systemd": lambda found: Systemd(found, functions),
-        "upstart": lambda found: InitScript("upstart", found, functions),
-        "sysvinit": lambda found: InitScript("sysvinit", found, functions),
-    }
-    wanted = [manager] if manager else list(finders)
-    if master:
-        for name in wanted:
-            found = {"supervisord": _supervisord_of, "systemd": _unit_of}.get(name, lambda *_: None)(master, conf_file)
-            if found and service in (None, found[0]):
-                maker = makers[name](*found)
-                if maker.starts(master):
-                    return maker
-    ranked = {name: finders[name](config, service, conf_file) for name in wanted}
-    for rank in (0, 1, 2):
-        for name in wanted:
-            fits = [found[1:] for found in ranked[name] if found[0] == rank]
-            if len(fits) > 1:
-                names = ", ".join(found[0] for found in fits)
-                raise ManagerError(f"{name} has several services that may be Galaxy: {names}; say which with service=")
-            if fits:
-                return makers[name](*fits[0])
-    if service and manager and manager != "supervisord":
-        return makers[manager](service)
-    if service or manager:
-        wanted_text = " ".join(filter(None, (manager, service)))
-        raise ManagerError(f"Nothing like {wanted_text} manages Galaxy here; check manager=, service= and conf_file=")
-    return None
-
-
 def tail(path: str, lines: int) -> list[str]:
     """The last ``lines`` of the file; none where it cannot be read."""
     try:
@@ -373,118 +310,3 @@ def tail(path: str, lines: int) -> list[str]:
             return file.read().decode(errors="replace").splitlines()[-lines:]
     except OSError:
         return []
-
-
-# Each finder gives (rank, service, …). Rank 0: named by the user, or runs uWSGI with the configuration; 1: names the
-# configuration, as a job handler does; 2: is called galaxy.
-
-
-def _supervisord(config, service, conf_file):
-    found = []
-    for path in [conf_file] if conf_file else galaxy_supervisor.config_files():
-        for program in SupervisorConfig(path).programs():
-            grouped = program.group != program.name
-            if service:
-                target = service.removesuffix("*").removesuffix(":")
-                if target in (program.group, f"{program.group}:{program.name}", program.name):
-                    exact = f"{program.group}:{program.name}" if grouped and target != program.group else program.group
-                    found.append((0, exact, path))
-            else:
-                rank = _rank(f"{program.group} {program.name}", program.command, config)
-                if rank is not None:
-                    found.append((rank, program.group, path))
-    return list(dict.fromkeys(found))
-
-
-def _supervisord_of(master, conf_file):
-    parent = _parent_of(master)
-    if not parent or not galaxy_supervisor.is_supervisord(parent):
-        return None
-    for path in [conf_file] if conf_file else galaxy_supervisor.config_files():
-        config = SupervisorConfig(path)
-        for group in {program.group for program in config.programs()}:
-            for process in galaxy_supervisor.processes(config.connect(), group) or ():
-                if process.pid == master.pid:
-                    return group, path
-    return None
-
-
-def _systemd(config, service, _conf_file):
-    if not os.path.isdir("/run/systemd/system"):
-        return []
-    found = {}
-    for directory in _UNIT_DIRECTORIES:
-        for path in glob.glob(os.path.join(directory, "*.service")):
-            name = os.path.basename(path).removesuffix(".service")
-            if name in found or name.endswith("@"):
-                continue
-            if service:
-                if name == service.removesuffix(".service"):
-                    found[name] = 0
-            else:
-                found[name] = _rank(name, _words_of(path), config)
-    return [(rank, name) for name, rank in found.items() if rank is not None]
-
-
-def _unit_of(master, _conf_file):
-    if not os.path.isdir("/run/systemd/system"):
-        return None
-    try:
-        with open(f"/proc/{master.pid}/cgroup", encoding="utf-8") as file:
-            groups = [line.rstrip("\n").rpartition("/")[2] for line in file]
-    except OSError:
-        return None
-    unit = next((name.removesuffix(".service") for name in groups if name.endswith(".service")), None)
-    return (unit,) if unit and _parent_of(master) == 1 else None
-
-
-def _upstart(config, service, _conf_file):
-    if not shutil.which("initctl"):
-        return []
-    return _definitions("/etc/init/*.conf", ".conf", config, service)
-
-
-def _sysvinit(config, service, _conf_file):
-    # where systemd is the init, it runs the scripts too, but as units
-    if os.path.isdir("/run/systemd/system"):
-        return []
-    return _definitions("/etc/init.d/*", "", config, service)
-
-
-def _definitions(pattern, suffix, config, service):
-    found = []
-    for path in sorted(glob.glob(pattern)):
-        name = os.path.basename(path).removesuffix(suffix)
-        if service:
-            if name == service:
-                found.append((0, name))
-        else:
-            rank = _rank(name, _words_of(path), config)
-            if rank is not None:
-                found.append((rank, name))
-    return found
-
-
-def _words_of(path: str) -> set[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return {word.strip("\"'").rpartition("=")[2] for word in file.read().split()}
-    except OSError:
-        return set()
-
-
-def _rank(name: str, command: Collection[str], config: str | None) -> int | None:
-    runs_uwsgi = any("uwsgi" in os.path.basename(word) for word in command)
-    if config and config in command:
-        return 0 if runs_uwsgi else 1
-    if config and runs_uwsgi and any(word.endswith(_CONFIG_SUFFIXES) for word in command):
-        # another server's
-        return None
-    return 2 if "galaxy" in name.lower() else None
-
-
-def _parent_of(process: Process) -> int | None:
-    try:
-        return psutil.Process(process.pid).ppid()
-    except psutil.NoSuchProcess:
-        return None

@@ -8,6 +8,7 @@ where thousands are open.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import os
@@ -17,6 +18,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 import psutil
+
 from galaxy_address import Address
 from galaxy_errors import MasterGone, ProcessError
 from galaxy_wait import Deadline, wait_until
@@ -115,10 +117,8 @@ def is_uwsgi(pid: int) -> bool:
     try:
         process = psutil.Process(pid)
         names = [process.name(), *process.cmdline()[:2]]
-        try:
+        with contextlib.suppress(psutil.AccessDenied):
             names.append(process.exe())
-        except psutil.AccessDenied:
-            pass
         return any("uwsgi" in os.path.basename(name).lower() for name in names)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False

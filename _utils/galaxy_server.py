@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import galaxy_address
 import galaxy_config
+import galaxy_detection
 import galaxy_manager
 import galaxy_process
 import galaxy_stats
@@ -21,7 +22,8 @@ from galaxy_errors import ConfigError, GalaxyError, MasterGone
 from galaxy_manager import Manager, State
 from galaxy_process import Process
 from galaxy_secret import MASK
-from galaxy_stats import Stats, WorkerState
+from galaxy_stats import Stats
+from galaxy_worker import WorkerState
 
 _QUERY = re.compile(r"\?[^\s\"']+")
 
@@ -37,7 +39,7 @@ class Server:
     stats, socket
         addresses, winning over the configuration
     manager, service, conf_file, bin_env
-        as in ``galaxy_manager.detect``, winning over detection
+        as in ``galaxy_detection.detect``, winning over detection
 
     Nothing is read before it is asked for, so a server whose volume is not mounted has a ``Server`` too.
     """
@@ -96,11 +98,13 @@ class Server:
         return galaxy_process.find_master(self.sockets, stats.pid if stats else None, pidfile)
 
     def find_manager(self, master: Process | None = None) -> Manager | None:
-        """What manages it. Raises ``ManagerError`` as ``galaxy_manager.detect``."""
-        return galaxy_manager.detect(self._functions, config=self.path, master=master, **self._given)
+        """What manages it. Raises ``ManagerError`` as ``galaxy_detection.detect``."""
+        return galaxy_detection.detect(self._functions, config=self.path, master=master, **self._given)
 
     def log(self, manager: Manager | None, lines: int = 10) -> list[str]:
-        """The last lines of its log: what uWSGI writes to a file, or else what the manager keeps; queries blanked out."""
+        """
+        The last lines of its log: what uWSGI writes to a file, or else what the manager keeps; queries blanked out.
+        """
         try:
             paths = [setting.value for setting in self.config.logs]
         except GalaxyError:

@@ -1,5 +1,5 @@
 """
-Read uWSGI's stats server, and what its document says of each worker.
+Read uWSGI's stats server.
 
 The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with one JSON document and closes it; with
 ``stats-http`` it waits for a request first, and sends HTTP headers before the document.
@@ -7,14 +7,13 @@ The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import errno
 import functools
 import json
 import socket
 import time
 
+import galaxy_worker
 from galaxy_address import Address
 from galaxy_errors import (
     StatsClosed,
@@ -26,83 +25,11 @@ from galaxy_errors import (
     StatsUnreachable,
 )
 from galaxy_wait import Deadline
+from galaxy_worker import Worker, WorkerState
 
 TIMEOUT = 5
 LIMIT = 64 * 1024 * 1024
 _CHUNK = 256 * 1024
-# what a request's variables may show: the others hold cookies, authorization headers and query strings
-_SAFE_VARS = ("REQUEST_METHOD", "PATH_INFO", "REQUEST_URI", "REMOTE_ADDR", "SERVER_PROTOCOL")
-
-
-class WorkerState(str, enum.Enum):
-    """
-    What a worker can do now, from uWSGI's ``status``, ``accepting`` and ``cores[].in_request``.
-
-    ``status`` says busy as soon as one core is in a request, so ``BUSY`` (it can still take requests) and ``SATURATED``
-    (it cannot) are told apart by the cores.
-    """
-
-    NOT_ACCEPTING = "not_accepting"
-    IDLE = "idle"
-    BUSY = "busy"
-    SATURATED = "saturated"
-    CHEAP = "cheap"
-    PAUSED = "paused"
-
-
-@dataclasses.dataclass
-class Request:
-    """What a core works on: ``method``, ``uri`` (path without query), ``remote_addr``, ``seconds`` so far; each may be None."""
-
-    core: int
-    method: str | None
-    uri: str | None
-    remote_addr: str | None
-    seconds: int | None
-
-
-@dataclasses.dataclass
-class Worker:
-    """
-    A worker; names are those of uWSGI's document. ``rss`` and ``vsz`` are bytes (0 without ``memory-report``), ``avg_rt``
-    and ``running_time`` microseconds, ``last_spawn`` seconds since the epoch. ``cores`` and ``busy_cores`` are ``None``
-    with ``stats-no-cores``. ``signal`` is the uWSGI signal whose handler it runs.
-    """
-
-    id: int
-    pid: int
-    state: WorkerState
-    accepting: bool
-    apps: int
-    cores: int | None
-    busy_cores: int | None
-    signal: int | None
-    requests: int
-    exceptions: int
-    harakiri_count: int
-    respawn_count: int
-    last_spawn: int
-    rss: int
-    vsz: int
-    avg_rt: int
-    running_time: int
-    tx: int
-    in_request: list[Request]
-
-    @property
-    def reason(self) -> str:
-        """Why it is not free, in a few words."""
-        if self.signal is not None:
-            return f"handles uWSGI signal {self.signal}"
-        if self.state is WorkerState.NOT_ACCEPTING:
-            return "loads its application or is respawned" if self.pid else "not spawned"
-        if self.busy_cores:
-            return f"{self.busy_cores} of {self.cores} cores in a request"
-        return {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}.get(self.state, self.state.value)
-
-    def record(self) -> dict:
-        """Plain data for a module's return."""
-        return {**dataclasses.asdict(self), "state": self.state.value, "reason": self.reason}
 
 
 class Stats:
@@ -118,7 +45,7 @@ class Stats:
     def workers(self) -> list[Worker]:
         """A ``Worker`` for each, in uWSGI's order."""
         now = time.time()
-        return [_worker(record, now) for record in self.document["workers"]]
+        return [galaxy_worker.read(record, now) for record in self.document["workers"]]
 
     def count(self, state: WorkerState) -> int:
         """How many workers are in ``state``."""
@@ -127,12 +54,12 @@ class Stats:
     @property
     def accepting(self) -> int:
         """Workers that have loaded and take requests (``accepting``)."""
-        return sum(map(_accepts, self.document["workers"]))
+        return sum(map(galaxy_worker.accepts, self.document["workers"]))
 
     @property
     def ready(self) -> int:
         """Workers that accept and have an application; without ``need-app`` a failed import still comes to accept."""
-        return sum(_accepts(record) and bool(record.get("apps")) for record in self.document["workers"])
+        return sum(galaxy_worker.accepts(record) and bool(record.get("apps")) for record in self.document["workers"])
 
     @property
     def listen_queue(self) -> dict:
@@ -150,7 +77,10 @@ class Stats:
         for worker in self.document["workers"]:
             cores = worker.get("cores")
             if cores is not None:
-                worker = {**worker, "cores": [{**core, "vars": _safe_vars(core.get("vars", []))} for core in cores]}
+                worker = {
+                    **worker,
+                    "cores": [{**core, "vars": galaxy_worker.safe_vars(core.get("vars", []))} for core in cores],
+                }
             workers.append(worker)
         return {**self.document, "workers": workers}
 
@@ -283,10 +213,6 @@ def _refuse_constant(name: str) -> None:
 
 
 _DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
-_NUMBERS = (
-    *("requests", "exceptions", "harakiri_count", "respawn_count", "last_spawn", "rss", "vsz", "avg_rt"),
-    *("running_time", "tx"),
-)
 
 
 def _check(address: Address, document: object, received: int) -> dict:
@@ -318,7 +244,7 @@ def _check(address: Address, document: object, received: int) -> dict:
         for key in ("id", "pid", "accepting", "status"):
             if key not in worker:
                 refuse(f"a worker has no {key}")
-        number(worker, "a worker's", "id", "pid", "accepting", *_NUMBERS)
+        number(worker, "a worker's", "id", "pid", "accepting", *galaxy_worker.NUMBERS)
         if type(worker["status"]) is not str:
             refuse(f"a worker's status is {_short(worker['status'])}")
         if type(worker.get("apps", [])) is not list:
@@ -339,65 +265,3 @@ def _check(address: Address, document: object, received: int) -> dict:
 def _short(value: object) -> str:
     """The type of a wrong value, and a number itself; never a text or a list, which may be somebody's secret."""
     return repr(value) if type(value) in (int, float, bool, type(None)) else f"a {type(value).__name__}"
-
-
-def _accepts(record: dict) -> bool:
-    """A worker that ended in a reload keeps its flag, but not its PID."""
-    return bool(record["accepting"] and record["pid"])
-
-
-def _worker(record: dict, now: float) -> Worker:
-    cores = record.get("cores")
-    # core 0 of `vars` of a free core is its last request: not looked at
-    in_request = [_request(core, now) for core in cores or () if core.get("in_request")]
-    numbers = {key: record.get(key, 0) for key in _NUMBERS}
-    status = record["status"]
-    return Worker(
-        id=record["id"],
-        pid=record["pid"],
-        state=_state(record, None if cores is None else len(cores), len(in_request)),
-        accepting=_accepts(record),
-        apps=len(record.get("apps", ())),
-        cores=None if cores is None else len(cores),
-        busy_cores=None if cores is None else len(in_request),
-        signal=int(status[3:]) if status.startswith("sig") and status[3:].isdecimal() else None,
-        in_request=in_request,
-        **numbers,
-    )
-
-
-def _state(record: dict, cores: int | None, busy: int) -> WorkerState:
-    status = record["status"]
-    if status == "cheap":
-        return WorkerState.CHEAP
-    if not _accepts(record):
-        return WorkerState.NOT_ACCEPTING
-    if status == "pause":
-        return WorkerState.PAUSED
-    if busy and busy == cores:
-        return WorkerState.SATURATED
-    if busy or status == "busy" or status.startswith("sig"):
-        return WorkerState.BUSY
-    return WorkerState.IDLE
-
-
-def _request(core: dict, now: float) -> Request:
-    found = dict(text.partition("=")[::2] for text in core.get("vars", ()) if isinstance(text, str))
-    started = core.get("req_info", {}).get("request_start")
-    return Request(
-        core=core.get("id", 0),
-        method=found.get("REQUEST_METHOD"),
-        uri=_path(found.get("REQUEST_URI") or found.get("PATH_INFO")),
-        remote_addr=found.get("REMOTE_ADDR"),
-        seconds=max(0, round(now - started)) if type(started) is int and started else None,
-    )
-
-
-def _path(uri: str | None) -> str | None:
-    return uri.partition("?")[0] if uri else None
-
-
-def _safe_vars(variables: list) -> list[str]:
-    """Those of ``KEY=value`` that hold no secret, a URI without its query."""
-    pairs = [text.partition("=") for text in variables if isinstance(text, str)]
-    return [f"{key}={_path(value) or ''}" for key, _, value in pairs if key in _SAFE_VARS]

@@ -18,6 +18,7 @@ import socket
 import xmlrpc.client
 
 import psutil
+
 from galaxy_errors import ManagerError
 
 CONFIG_FILES = ("/etc/supervisord.conf", "/etc/supervisor/supervisord.conf")
@@ -124,17 +125,25 @@ class SupervisorConfig:
 
 def config_files() -> list[str]:
     """Configuration files of the supervisords that run (``-c``), then those in the usual places."""
-    found = [path for path in map(_config_of, psutil.process_iter(["cmdline"])) if path]
+    found = [path for pid in psutil.pids() for path in config_files_of(pid)]
     found += CONFIG_FILES
     return [path for path in dict.fromkeys(found) if os.path.isfile(path)]
 
 
-def is_supervisord(pid: int) -> bool:
-    """Whether the process is a supervisord."""
+def config_files_of(pid: int) -> list[str]:
+    """
+    Configuration files that the process can have if it is a supervisord: one if it was told (``-c``), else the usual
+    ones.
+    """
     try:
-        return any(os.path.basename(word) == "supervisord" for word in psutil.Process(pid).cmdline()[:2])
+        process = psutil.Process(pid)
+        words = process.cmdline()
+        if not any(os.path.basename(word) == "supervisord" for word in words[:2]):
+            return []
+        path = _option(words)
+        return [os.path.join(process.cwd(), path)] if path else list(CONFIG_FILES)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
+        return []
 
 
 def processes(server: xmlrpc.client.ServerProxy, group: str, name: str = "") -> list[Process] | None:
@@ -173,25 +182,14 @@ def describe(exc: Exception) -> str:
     return str(exc) or type(exc).__name__
 
 
-def _config_of(process: psutil.Process) -> str | None:
-    words = process.info["cmdline"] or []
-    if not any(os.path.basename(word) == "supervisord" for word in words[:2]):
-        return None
+def _option(words: list[str]) -> str | None:
     for index, word in enumerate(words):
-        path = None
         if word in ("-c", "--configuration"):
-            path = words[index + 1] if index + 1 < len(words) else None
-        elif word.startswith("--configuration="):
-            path = word.partition("=")[2]
-        elif word.startswith("-c") and len(word) > 2:
-            path = word[2:]
-        if path and not os.path.isabs(path):
-            try:
-                path = os.path.join(process.cwd(), path)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                path = None
-        if path:
-            return path
+            return words[index + 1] if index + 1 < len(words) else None
+        if word.startswith("--configuration="):
+            return word.partition("=")[2]
+        if word.startswith("-c") and len(word) > 2:
+            return word[2:]
     return None
 
 

@@ -8,7 +8,7 @@ import resource
 import time
 from collections.abc import Callable
 
-INTERVAL = 0.05
+INTERVAL = 0.08
 # a waiting minion may cost this part of a core, whatever one look costs
 CPU_SHARE = 0.012
 
@@ -34,8 +34,8 @@ class Sparingly:
     """
     A look that may be dear, called from a loop that is quick: only so often that it takes ``share`` of the time.
 
-    Calling it calls ``look`` with the same arguments, or returns ``None`` where it is not yet time again. ``shortest`` and ``longest`` bound the
-    seconds between two looks.
+    Calling it calls ``look`` with the same arguments, or returns ``None`` where it is not yet time again. ``shortest``
+    and ``longest`` bound the seconds between two looks.
     """
 
     def __init__(self, look: Callable[..., object], share: float = 0.01, shortest: float = 0.2, longest: float = 3.0):

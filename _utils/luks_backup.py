@@ -4,9 +4,11 @@ Backups of LUKS headers: without its header a volume is lost, whatever else is i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import tempfile
+import shutil
+from collections.abc import Iterator
 
 import galaxy_command
 import luks_device
@@ -37,8 +39,8 @@ def make(device: luks_device.Device | str, directory: str = DIRECTORY, key: Secr
     if current(header, directory):
         return path
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    # both files hold only what the device's header does; the directory is 0700
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=directory) as scratch:
+    luks_device.sync(os.path.dirname(directory))
+    with _scratch_directory(os.path.join(directory, f".new-{header.uuid}")) as scratch:
         new, restored = os.path.join(scratch, "header"), os.path.join(scratch, "restored")
         _run("luksHeaderBackup", device, new)
         os.chmod(new, 0o600)
@@ -96,6 +98,17 @@ def _path_for(header: luks_header.Header, directory: str) -> str:
     # the name changes with the header, so no backup ever replaces an earlier one
     digest = hashlib.sha256(header.metadata.encode()).hexdigest()
     return os.path.join(directory, f"{header.uuid}-{digest[:12]}.luksheader")
+
+
+@contextlib.contextmanager
+def _scratch_directory(path: str) -> Iterator[str]:
+    # what a crash left there goes first: it is a header, with all its key slots
+    shutil.rmtree(path, ignore_errors=True)
+    os.mkdir(path, mode=0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
 
 def _run(action: str, device: luks_device.Device | str, file: str) -> None:

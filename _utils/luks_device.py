@@ -114,7 +114,7 @@ def uses(device: Device) -> list[str]:
         for holder in luks_sysfs.names(f"/sys/dev/block/{number}/holders"):
             name = luks_sysfs.read(f"/sys/class/block/{holder}/dm/name")
             found.append(f"held by the mapper {name}" if name else f"part of {holder}")
-    if not found and _claimed(device):
+    if not found and _is_exclusive(device):
         found.append("opened exclusively by another program")
     return found
 
@@ -181,7 +181,7 @@ def sync(path: Device | str) -> None:
         os.close(node)
 
 
-def _claimed(device: Device) -> bool:
+def _is_exclusive(device: Device) -> bool:
     try:
         os.close(os.open(device.path, os.O_RDONLY | os.O_EXCL))
     except OSError as exc:

@@ -44,7 +44,7 @@ def remaining(plan: Plan) -> list[str]:
     """
     The steps that ``run`` would take now, in order; none when all is as planned.
 
-    Raises a ``VolumeError`` for whatever ``run`` would refuse before it has changed anything.
+    Raises a ``VolumeError`` for whatever ``run`` would refuse before it has changed anything, but for a wrong key.
     """
     return _steps(plan, luks_device.find(plan.device))
 
@@ -135,7 +135,7 @@ def _require_fresh(device: luks_device.Device, key: Secret) -> None:
             luks_mapping.close_volume(name)
         if files:
             raise DeviceNotBlank(
-                device, f"marked unfinished, yet there are files on it: {', '.join(files[:5])}; it was not touched", ()
+                device, f"marked unfinished, yet it holds {', '.join(files[:5])}; it was not touched", ()
             )
 
 
@@ -155,6 +155,8 @@ def _steps(plan: Plan, device: luks_device.Device) -> list[str]:
             has_backup = bool(luks_backup.current(header, plan.backups))
             done = {FORMAT: True, MKFS: True, BACKUP: has_backup, OPEN: is_open, MOUNT: is_mounted}
             return [step for step in STEPS if not done[step]]
+        if is_open:
+            luks_header.require(device)
         luks_device.require_blank(device)
     if not plan.may_format:
         luks_header.require(device)

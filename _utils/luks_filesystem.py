@@ -25,7 +25,6 @@ _MAKE = {
     "xfs": ["mkfs.xfs", "-q", "-f"],
     "btrfs": ["mkfs.btrfs", "-q", "-f"],
 }
-TYPES = tuple(_MAKE)
 # a large volume on slow storage
 _TIMEOUT = 3600
 

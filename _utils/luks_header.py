@@ -24,8 +24,9 @@ _UNFINISHED = "756e6669-6e69-8"
 _TYPE = "crypto_LUKS"
 # a slow key derivation on a busy machine takes its time
 TIMEOUT = 300
-# cryptsetup(8): what it returns when no key slot opens
-_NO_KEY = 2
+# cryptsetup(8), return codes: wrong parameters, such as a device without a valid header; no permission, such as with a
+# key that opens no key slot
+_NOT_LUKS, _NO_KEY = 1, 2
 # on-disk format of LUKS1, "phdr": magic, version, cipher, mode, hash, payload, key bytes, digest, salt, iterations,
 # UUID, then eight key slots of state, iterations, salt, offset, stripes; cryptsetup has no JSON of it. Magic, version
 # and UUID are at the same place in LUKS2
@@ -131,7 +132,7 @@ def read(path: luks_device.Device | str) -> Header | None:
             return _version1(_phdr(path))
         dump = galaxy_command.run(["cryptsetup", "luksDump", "--dump-json-metadata", path])
     except CommandError as exc:
-        if exc.returncode is None:
+        if exc.returncode != _NOT_LUKS:
             raise
         return None
     return _version2(_phdr(path), dump)

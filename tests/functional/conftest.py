@@ -5,7 +5,6 @@ import subprocess
 import pytest
 import salt.config
 import salt.loader
-
 from support.site import BIN, REPO
 
 
@@ -37,7 +36,7 @@ def opts(minion_config):
 @pytest.fixture
 def modules(opts):
     """``__salt__`` of that minion."""
-    return salt.loader.minion_mods(dict(opts), context={})
+    return salt.loader.minion_mods(dict(opts), utils=salt.loader.utils(dict(opts)), context={})
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import time
 import psutil
 import pytest
 import salt.loader
-from galaxy_wait import Deadline, wait_until
 from salt.exceptions import CommandExecutionError
 from support.site import BIN
+
+from galaxy_wait import Deadline, wait_until
 
 
 @pytest.fixture
@@ -156,6 +157,18 @@ def test_only_its_own_processes_are_signalled(modules, make_site, supervisord):
     assert other.process.pid not in done["stopped"]
     assert other.process.poll() is None
     assert other.get() == b"Galaxy\n"
+
+
+def test_a_galaxy_that_was_started_by_hand_is_not_started_twice(modules, state, site):
+    site.start()
+    with pytest.raises(CommandExecutionError, match=f"PID {site.process.pid}, but supervisord did not start it"):
+        modules["galaxy.start"](**site.keywords)
+    assert "but Galaxy runs" in " ".join(modules["galaxy.status"](**site.keywords)["problems"])
+    failed = state("galaxy.running", **site.keywords, retries=0)
+    assert (failed["result"], failed["changes"]) == (False, {})
+    assert site.process.poll() is None
+    assert modules["galaxy.stop"](**site.keywords, force=True)["signals"][0]["signal"] == "SIGINT"
+    assert modules["galaxy.start"](**site.keywords, timeout=20)["changed"]
 
 
 def _startup(opts, keywords, results):

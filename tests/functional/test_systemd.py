@@ -6,9 +6,10 @@ import shutil
 import tempfile
 
 import pytest
-from galaxy_wait import Deadline, wait_until
 from support.nspawn import Machine
 from support.site import BIN, REPO, Site
+
+from galaxy_wait import Deadline, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_the_unit_is_found_by_what_it_runs(call, machine, site):
 
 def test_a_changed_unit_restarts(call, site):
     pid = call("galaxy.master_pid")
-    done = call("state.apply", "galaxy", f'pillar={{"galaxy": {{"environment": {{"GALAXY_MARK": "x"}}}}}}')
+    done = call("state.apply", "galaxy", 'pillar={"galaxy": {"environment": {"GALAXY_MARK": "x"}}}')
     changed = [state for state in done.values() if state["changes"]]
     assert [state["changes"] for state in changed if state["__id__"] == "galaxy-service-running"] == [
         {"galaxy": "restarted"}
@@ -157,3 +158,34 @@ def test_restarted_and_clean(call, machine, site):
     assert machine.run("systemctl", "cat", "galaxy.service", check=False).returncode != 0
     again = call("state.apply", "galaxy.service.clean")
     assert not any(state["changes"] for state in again.values()), again
+
+
+def test_startup_brings_up_the_packaged_supervisord_through_its_unit(call, machine, share):
+    """As distributions lay it out: /etc/supervisor, programs in conf.d, a unit called supervisor."""
+    site = Site(share / "supervised")
+    config = (
+        "[unix_http_server]\nfile=/run/supervisor.sock\n[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
+        "[supervisord]\nlogfile=/run/supervisord.log\npidfile=/run/supervisord.pid\n"
+        "[supervisorctl]\nserverurl=unix:///run/supervisor.sock\n[include]\nfiles = /etc/supervisor/conf.d/*.conf\n"
+    )
+    program = f"[program:web]\ncommand={' '.join(site.command)}\nautostart=false\nstopsignal=INT\n"
+    unit = f"[Service]\nExecStart={BIN}/supervisord -n -c /etc/supervisor/supervisord.conf\n"
+    machine.run("mkdir", "-p", "/etc/supervisor/conf.d")
+    for path, text in (
+        ("/etc/supervisor/supervisord.conf", config),
+        ("/etc/supervisor/conf.d/web.conf", program),
+        ("/etc/systemd/system/supervisor.service", unit),
+    ):
+        machine.run("sh", "-c", 'printf "%s" "$0" >"$1"', text, path)
+    machine.run("systemctl", "daemon-reload")
+    given = [f"config={site.config}", "manager=supervisord", "service=web"]
+    down = call("galaxy.status", *given)["manager"]
+    assert (down["name"], down["service"], down["state"]) == ("supervisord", "web", "stopped")
+    # its supervisorctl is in the virtualenv, which nothing tells while no supervisord runs
+    done = call("galaxy.startup", *given, f"bin_env={BIN.parent}")
+    assert (done["changed"], done["ready"], done["service"]) == (True, True, "web")
+    assert machine.run("systemctl", "is-active", "supervisor").stdout.strip() == "active"
+    assert call("galaxy.status", *given)["problems"] == []
+    assert call("galaxy.stop", *given)["changed"]
+    machine.run("systemctl", "stop", "supervisor")

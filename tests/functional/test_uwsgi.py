@@ -5,11 +5,14 @@ import os
 import signal
 import socket
 import subprocess
+import threading
+import time
 
 import psutil
 import pytest
-from galaxy_wait import Deadline, wait_until
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from galaxy_wait import Deadline, wait_until
 
 
 def test_status_of_a_galaxy_that_is_down_is_an_answer(modules, make_site):
@@ -206,10 +209,20 @@ def test_wait_ends_at_once_when_the_master_dies(modules, make_site):
     site.open("load-is-slow")
     site.start(wait=False)
     assert wait_until(site.read, Deadline(10))
-    watcher = subprocess.Popen(["/bin/sh", "-c", f"sleep 0.7; kill -9 {site.process.pid}"])
+    end = threading.Timer(0.7, os.kill, (site.process.pid, signal.SIGKILL))
+    end.start()
+    before = time.monotonic()
     with pytest.raises(CommandExecutionError, match=f"PID {site.process.pid}, died"):
         modules["galaxy.wait"](**site.keywords, timeout=120)
-    watcher.wait()
+    assert time.monotonic() - before < 60
+    end.join()
+
+
+def test_wait_for_the_stats_server_alone(modules, make_site):
+    site = make_site(lazy_apps="true")
+    site.open("load-is-slow")
+    site.start(wait=False)
+    assert modules["galaxy.wait"](**site.keywords, timeout=20, workers=0)["accepting"] == 0
 
 
 def test_wait_says_at_its_timeout_what_it_saw(modules, make_site):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import psutil
+
 from galaxy_wait import Deadline, wait_until
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import psutil
+
 from galaxy_supervisor import SupervisorConfig, processes
 from galaxy_wait import Deadline, wait_until
 
@@ -21,7 +22,7 @@ class Supervisord:
         self.programs = root / "conf.d"
         self.programs.mkdir(parents=True)
         # a unix socket's path is short, a test's directory is not
-        self.socket = f"/tmp/supervisor-{os.getpid()}-{abs(hash(str(root))) % 10**8}.sock"  # noqa: S108
+        self.socket = f"/tmp/supervisor-{os.getpid()}-{abs(hash(str(root))) % 10**8}.sock"
         self.conf_file.write_text(
             f"[unix_http_server]\nfile={self.socket}\nusername=galaxy\npassword=s3cret-of-supervisord\n"
             "[rpcinterface:supervisor]\n"

@@ -133,6 +133,7 @@ class Lane:
         if len(seen) > len(self.commands.get(kind, [])):
             self.commands[kind] = seen
         self.kills.append(Kill(job["version"], held, name))
+        print(f"killed in {name}; the disk held {held}", flush=True)
 
     def check_end(self, held: str, machine: Machine) -> None:
         """The command ended before it was killed: as it must."""

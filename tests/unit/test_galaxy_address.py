@@ -1,11 +1,12 @@
 import string
 
-import galaxy_address
 import pytest
-from galaxy_address import Address
-from galaxy_errors import AddressError
 from hypothesis import given
 from hypothesis import strategies as st
+
+import galaxy_address
+from galaxy_address import Address
+from galaxy_errors import AddressError
 
 
 @pytest.mark.parametrize(

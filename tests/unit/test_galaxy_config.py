@@ -1,10 +1,11 @@
 import string
 
-import galaxy_config
 import pytest
-from galaxy_errors import AddressError, ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
+
+import galaxy_config
+from galaxy_errors import AddressError, ConfigError
 
 
 @pytest.fixture

@@ -2,14 +2,16 @@ import copy
 import json
 import time
 
-import galaxy_stats
 import pytest
-from galaxy_address import Address
-from galaxy_errors import StatsClosed, StatsError
-from galaxy_stats import Stats, WorkerState
 from hypothesis import given
 from hypothesis import strategies as st
 from support.document import core, document, worker
+
+import galaxy_stats
+from galaxy_address import Address
+from galaxy_errors import StatsClosed, StatsError
+from galaxy_stats import Stats
+from galaxy_worker import WorkerState
 
 ADDRESS = Address("127.0.0.1", 9191)
 

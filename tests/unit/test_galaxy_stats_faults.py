@@ -1,5 +1,6 @@
 """Every way in which a stats server can fail, on real sockets: each its own error, inside its deadline."""
 
+import contextlib
 import json
 import os
 import socket
@@ -7,8 +8,11 @@ import struct
 import threading
 import time
 
-import galaxy_stats
 import pytest
+from support.document import core, document, worker
+from support.site import free_port
+
+import galaxy_stats
 from galaxy_address import Address
 from galaxy_errors import (
     StatsClosed,
@@ -19,8 +23,6 @@ from galaxy_errors import (
     StatsTooLarge,
     StatsUnreachable,
 )
-from support.document import core, document, worker
-from support.site import free_port
 
 GOOD = json.dumps(document([worker() for _ in range(8)]), indent=1).encode()
 TIMEOUT = 0.6
@@ -42,11 +44,8 @@ def serve():
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                with connection:
-                    try:
-                        handler(connection, stop)
-                    except OSError:
-                        pass
+                with connection, contextlib.suppress(OSError):
+                    handler(connection, stop)
 
         threading.Thread(target=run, daemon=True).start()
         name = listener.getsockname()

@@ -48,7 +48,15 @@ def test_mounted_does_not_format_unless_told(state, wanted, device):
     assert luks_device.signatures(device) == ()
 
 
-def test_mounted_says_why_it_cannot(state, wanted, device, wrong_key):
+def test_mounted_with_the_wrong_key(state, call, wanted, encrypted, wrong_key):
+    call("luks.close", "galaxy")
+    for test in (True, False):
+        result = state("luks.mounted", test=test, **(wanted | {"key": wrong_key}))
+        assert (result["result"], result["changes"]) == (False, {})
+        assert "no key slot opens" in result["comment"]
+
+
+def test_mounted_says_why_it_cannot(state, wanted, device):
     sh("mkfs.ext4", "-q", device)
     for test in (True, False):
         result = state("luks.mounted", test=test, **wanted)

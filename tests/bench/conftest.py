@@ -1,0 +1,33 @@
+"""Benchmarks: ratios against a peer measured in the same run, printed as a table. They assert nothing."""
+
+import os
+
+import pytest
+from support.fleet import galaxies, master, minions, salt_cli, tree  # noqa: F401
+
+# a minion keeps bytecode of what it was given; a machine that tests may say otherwise
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+_ROWS = []
+
+
+@pytest.fixture
+def row():
+    """
+    ``row(work, figure, bound)``: a line of the table; ``figure`` and ``bound`` as texts, ``ok`` whether it is reached.
+    """
+
+    def add(work, figure, bound, ok):
+        _ROWS.append((work, figure, bound, "yes" if ok else "NO"))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not _ROWS:
+        return
+    table = [("work", "measured", "must reach", "reached"), *_ROWS]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    terminalreporter.write_line("")
+    for line in table:
+        terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))

@@ -1,0 +1,107 @@
+"""``state.apply galaxy`` as a masterless user calls it, under a real supervisord."""
+
+import pytest
+import salt.loader
+from support.site import UWSGI
+
+
+@pytest.fixture
+def pillar(make_site, supervisord):
+    """Pillar of a Galaxy whose program file the formula writes; supervisord runs and knows nothing of it yet."""
+    supervisord.start()
+    site = make_site()
+    return {
+        **{"config": str(site.config), "conf_file": str(supervisord.conf_file), "manager": "supervisord"},
+        **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "timeout": 30},
+        **{"program_file": str(supervisord.programs / "galaxy.conf"), "log": str(site.log), "retries": 0},
+    }
+
+
+@pytest.fixture
+def apply(modules, pillar):
+    """``apply(sls, test=…, key=value)``: the states' returns by ID; further keys go into pillar."""
+
+    def run(sls, test=False, **more):
+        done = modules["state.apply"](sls, test=test, pillar={"galaxy": {**pillar, **more}})
+        assert isinstance(done, dict), done
+        return {state["__id__"]: state for state in done.values()}
+
+    return run
+
+
+def test_first_second_and_test(apply, supervisord):
+    would = apply("galaxy", test=True)
+    assert {name: state["result"] for name, state in would.items()} == {
+        "galaxy-service-config-program": None,
+        "galaxy-service-running": None,
+    }
+    assert list(supervisord.programs.iterdir()) == []
+    first = apply("galaxy")
+    assert all(state["result"] and state["changes"] for state in first.values()), first
+    for test in (False, True):
+        again = apply("galaxy", test=test)
+        assert all(state["result"] is True and not state["changes"] for state in again.values()), again
+
+
+def test_a_changed_program_file_restarts_or_reloads(apply, modules, pillar):
+    keywords = {"config": pillar["config"]}
+    apply("galaxy")
+    pid = modules["galaxy.master_pid"](**keywords)
+    would = apply("galaxy", test=True, stop_timeout=7)
+    assert would["galaxy-service-running"]["changes"] == {"galaxy": "restarted"}
+    assert modules["galaxy.master_pid"](**keywords) == pid
+    done = apply("galaxy", stop_timeout=7)
+    assert done["galaxy-service-running"]["changes"] == {"galaxy": "restarted"}
+    restarted = modules["galaxy.master_pid"](**keywords)
+    assert restarted != pid
+    done = apply("galaxy", stop_timeout=8, reload=True)
+    assert done["galaxy-service-running"]["changes"] == {"galaxy": "reloaded"}
+    assert modules["galaxy.master_pid"](**keywords) == restarted
+
+
+def test_stopped_restarted_and_clean(apply, modules, pillar, supervisord):
+    keywords = {"config": pillar["config"]}
+    apply("galaxy")
+    pid = modules["galaxy.master_pid"](**keywords)
+    would = apply("galaxy.restarted", test=True)
+    assert would["galaxy-restarted"]["result"] is None
+    assert modules["galaxy.master_pid"](**keywords) == pid
+    assert apply("galaxy.restarted")["galaxy-restarted"]["result"] is True
+    assert modules["galaxy.master_pid"](**keywords) != pid
+    assert apply("galaxy.stopped")["galaxy-stopped"]["changes"]
+    assert apply("galaxy.stopped")["galaxy-stopped"]["changes"] == {}
+    assert not modules["galaxy.status"](**keywords)["running"]
+    apply("galaxy")
+    done = apply("galaxy.service.clean")
+    assert all(state["result"] for state in done.values()), done
+    assert list(supervisord.programs.iterdir()) == []
+    assert not any(state["changes"] for state in apply("galaxy.service.clean").values())
+
+
+def test_without_manage_service_it_only_sees_to_a_running_galaxy(apply, modules, pillar, supervisord):
+    supervisord.program("web", [UWSGI, "--yaml", pillar["config"]])
+    done = apply("galaxy", manage_service=False, manager=None)
+    assert list(done) == ["galaxy-service-running"]
+    assert done["galaxy-service-running"]["result"] is True
+
+
+def test_an_incomplete_pillar_is_said_before_anything_is_done(apply, supervisord):
+    done = apply("galaxy", uwsgi=None)
+    assert done["galaxy-service-config-incomplete"]["result"] is False
+    assert "galaxy:uwsgi" in done["galaxy-service-config-incomplete"]["name"]
+    assert list(supervisord.programs.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "path"),
+    [("Debian", "/etc/supervisor/conf.d/galaxy.conf"), ("RedHat", "/etc/supervisord.d/galaxy.ini")],
+)
+def test_each_family_has_its_place_for_programs(opts, pillar, family, path):
+    grains = {**opts["grains"], "os_family": family}
+    given = {**opts, "grains": grains, "pillar": {"galaxy": {**pillar, "program_file": None}}}
+    del given["pillar"]["galaxy"]["program_file"]
+    modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
+    modules.pack["__grains__"] = grains
+    shown = modules["state.show_sls"]("galaxy.service.config", pillar=given["pillar"])
+    files = shown["galaxy-service-config-program"]["file"]
+    assert {"name": path} in files

@@ -1,0 +1,78 @@
+"""What must hold for the tree as a whole: documentation, defaults, layout."""
+
+import ast
+import inspect
+import re
+
+import pytest
+import yaml
+from salt.exceptions import CommandExecutionError
+from support.site import REPO
+
+import galaxy_control
+import galaxy_errors
+
+
+def _module(path):
+    return ast.parse(path.read_text())
+
+
+def _functions(path):
+    return [node for node in _module(path).body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+
+
+MODULES = sorted((REPO / "_modules").glob("*.py"))
+PUBLIC = [(path.stem, node) for path in MODULES for node in _functions(path)]
+
+
+@pytest.mark.parametrize(("module", "node"), PUBLIC, ids=[f"{module}.{node.name}" for module, node in PUBLIC])
+def test_each_public_function_says_how_it_is_called(module, node):
+    text = ast.get_docstring(node)
+    assert "CLI Example:\n\n.. code-block:: bash\n" in text
+    assert re.search(rf"salt '\*' {module}\.{node.name.rstrip('_')}\b", text)
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "_utils").glob("*.py")), ids=lambda path: path.stem)
+def test_utils_are_plain_python(path):
+    text = path.read_text()
+    assert not re.search(r"__(salt|opts|pillar|grains|context|utils)__\[", text)
+    for node in ast.walk(_module(path)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("salt"):
+            assert node.module == "salt.exceptions"
+        if isinstance(node, ast.FunctionDef):
+            # the loader's directory is on the path only while a file is loaded
+            inner = [one for one in ast.walk(node) if isinstance(one, (ast.Import, ast.ImportFrom))]
+            assert inner == [], f"import inside {node.name}"
+
+
+@pytest.mark.parametrize("directory", ["_utils", "_modules", "_states"])
+def test_nothing_but_the_runner_spawns_and_nothing_but_the_waiting_sleeps(directory):
+    for path in (REPO / directory).glob("*.py"):
+        text = path.read_text()
+        assert ("subprocess" in text) == (path.name == "galaxy_command.py"), path
+        assert ("time.sleep" in text) == (path.name == "galaxy_wait.py"), path
+        assert "shell=True" not in text
+        assert "os.kill" not in text
+
+
+def test_every_error_is_one_that_salt_shows_without_traceback():
+    for _, found in inspect.getmembers(galaxy_errors, inspect.isclass):
+        assert issubclass(found, CommandExecutionError)
+
+
+def test_pillar_example_and_defaults_name_the_same_keys_and_values():
+    defaults = yaml.safe_load((REPO / "formulas/galaxy/defaults.yaml").read_text())["galaxy"]
+    example = yaml.safe_load((REPO / "pillar.example").read_text())["galaxy"]
+    assert sorted(example) == sorted(defaults)
+    different = {key for key in defaults if example[key] != defaults[key]}
+    assert different == {"config"}
+
+
+def test_defaults_are_those_of_the_code():
+    defaults = yaml.safe_load((REPO / "formulas/galaxy/defaults.yaml").read_text())["galaxy"]
+    assert (defaults["timeout"], defaults["retries"]) == (galaxy_control.TIMEOUT, galaxy_control.RETRIES)
+    (running,) = [node for node in _functions(REPO / "_states/galaxy.py") if node.name == "running"]
+    arguments = [argument.arg for argument in running.args.args]
+    values = dict(zip(arguments[-len(running.args.defaults) :], running.args.defaults, strict=True))
+    for key in ("min_workers", "reload", "force"):
+        assert ast.literal_eval(values[key]) == defaults[key]
