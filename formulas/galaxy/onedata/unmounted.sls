@@ -1,10 +1,9 @@
 # Undoes galaxy.onedata: Galaxy is stopped, then its spaces are unmounted.
-{%- from "galaxy/map.jinja" import galaxy with context %}
 
 include:
   - galaxy.stopped
 
-{%- for name in galaxy.onedata.spaces %}
+{%- for name in salt["onedata.status"]() %}
 galaxy-onedata-{{ name }}-unmounted:
   onedata.unmounted:
     - name: {{ name | json }}
