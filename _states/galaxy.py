@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
+    __running__: dict
 
 _ERRORS = (CommandExecutionError, SaltInvocationError)
 
@@ -49,6 +50,7 @@ def running(
     min_workers=1,
     reload=False,
     force=False,
+    mounts=(),
 ):
     """
     Galaxy runs under its process manager and accepts requests.
@@ -65,10 +67,15 @@ def running(
         what a change in a watched state does to a running Galaxy: a graceful reload instead of a restart
     force
         let a restart end a master that outlives the manager's stop (``galaxy.stop``)
+    mounts
+        directories on which a filesystem must be mounted, or Galaxy is not started: its data is there
     """
     server = _server(config, stats, socket, manager, service, conf_file, bin_env)
     ret = _ret(name)
     try:
+        missing = [path for path in mounts if not __salt__["mount.is_mounted"](path)]
+        if missing:
+            return _failed(ret, f"Galaxy is not started without its data: nothing is mounted on {', '.join(missing)}")
         before = __salt__["galaxy.status"](**server)
         if _is_ready(before, min_workers):
             return _done(ret, f"Galaxy is ready: {_accepting(before)} workers accept requests.")
@@ -161,6 +168,34 @@ def dead(
         return _failed(ret, exc)
 
 
+def reported(name):
+    """
+    The master knows how a boot went: the event ``galaxy/<minion>/ready``, or ``galaxy/<minion>/failed`` with the first
+    ``step`` that failed (the SLS below ``galaxy``), its ``state`` (ID) and the ``reason``.
+
+    Give it ``order: last``. On a masterless minion the event stays on its own bus.
+
+    name
+        any text
+    """
+    ret = _ret(name)
+    failed = sorted(
+        (state for state in __running__.values() if state["result"] is False and state.get("__run_num__") is not None),
+        key=lambda state: state["__run_num__"],
+    )
+    tag = f"galaxy/{__opts__['id']}/{'failed' if failed else 'ready'}"
+    data = {}
+    if failed:
+        step = failed[0]["__sls__"].removeprefix("galaxy.")
+        data = {"step": step, "state": failed[0]["__id__"], "reason": failed[0]["comment"]}
+    if __opts__["test"]:
+        ret["result"] = None
+        ret["comment"] = f"The event {tag} would be sent."
+        return ret
+    __salt__["event.send"](tag, data)
+    return _done(ret, f"The event {tag} was sent.")
+
+
 def mod_watch(name, sfun=None, reload=False, force=False, min_workers=1, timeout=None, **kwargs):
     """
     Restart or reload a running Galaxy because a watched state changed.
@@ -218,7 +253,7 @@ def _would(ret: dict, comment: str, before: dict, after: dict) -> dict:
     return ret
 
 
-def _failed(ret: dict, exc: Exception) -> dict:
+def _failed(ret: dict, exc: Exception | str) -> dict:
     ret["result"] = False
     ret["comment"] = str(exc)
     return ret

@@ -108,6 +108,19 @@ class LockError(GalaxyError):
     """Another start or stop of the same Galaxy is under way."""
 
 
+class OnedataError(GalaxyError):
+    """
+    An Onedata space cannot be mounted.
+
+    name
+        of the space
+    """
+
+    def __init__(self, name, what):
+        super().__init__(f"Onedata space {name}: {what}")
+        self.name = name
+
+
 class VolumeError(GalaxyError):
     """
     An encrypted volume cannot be what is asked of it; nothing was changed unless the message says so.

@@ -1,5 +1,11 @@
 # The process manager's definition of Galaxy, where galaxy:manage_service asks for it.
-{%- from "galaxy/map.jinja" import galaxy with context %}
+{%- from "galaxy/map.jinja" import galaxy, autostart, has_storage with context %}
+
+{%- set mount_point = none %}
+{%- if has_storage %}
+{%- from "galaxy/storage/map.jinja" import volume with context %}
+{%- set mount_point = volume.mount_point %}
+{%- endif %}
 
 {%- if galaxy.manage_service %}
 include:
@@ -30,6 +36,8 @@ galaxy-service-config-program:
     - makedirs: True
     - context:
         galaxy: {{ galaxy | json }}
+        autostart: {{ autostart | json }}
+        mount_point: {{ mount_point | json }}
     - watch_in:
       - galaxy: galaxy-service-running
 {%- else %}
@@ -47,11 +55,13 @@ galaxy-service-config-unit:
     {%- endif %}
     - context:
         galaxy: {{ galaxy | json }}
+        autostart: {{ autostart | json }}
+        mount_point: {{ mount_point | json }}
     - watch_in:
       - galaxy: galaxy-service-running
 
 galaxy-service-config-boot:
-  service.{{ "enabled" if galaxy.autostart else "disabled" }}:
+  service.{{ "enabled" if autostart else "disabled" }}:
     - name: {{ galaxy.service or "galaxy" }}
     - require:
       - file: galaxy-service-config-unit

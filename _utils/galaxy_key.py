@@ -1,0 +1,116 @@
+"""
+Where a key, passphrase or token comes from. It is named by its place, and read only when it is needed.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import stat
+from collections.abc import Callable, Mapping
+
+from galaxy_errors import KeySourceError
+from galaxy_secret import MASK, Secret
+
+# cryptsetup's own limit of a key file
+MAX_KEY_FILE = 8 << 20
+
+
+def resolve(
+    source: str,
+    functions: Mapping[str, Callable],
+    pillar: Mapping,
+    subject: str,
+    parameter: str = "key",
+) -> Secret:
+    """
+    The secret at the place ``source``: ``pillar://path:to:it``, ``sdb://profile/key``, the absolute path of a key file,
+    or ``prompt`` for the terminal.
+
+    functions, pillar
+        Salt's execution modules (``__salt__``) and the minion's pillar
+    subject
+        what it opens, for the prompt
+    parameter
+        what names the place, for errors
+
+    Raises ``KeySourceError``, naming the place and never what is there.
+    """
+    if source == "prompt":
+        return prompt(subject)
+    scheme, _, name = source.rpartition("://")
+    if scheme == "pillar":
+        # not pillar.get: since Salt 3008 it gives asterisks for what it holds
+        return passphrase(_traverse(pillar, name), source)
+    if scheme == "sdb":
+        value = functions["sdb.get"](source)
+        # Salt gives the address itself for a profile that it does not know
+        return passphrase(None if value == source else value, source)
+    if os.path.isabs(source):
+        return read_file(source)
+    raise KeySourceError(f"`{parameter}`", "names no place of a key: pillar://…, sdb://…, an absolute path, or prompt")
+
+
+def read_file(path: str) -> Secret:
+    """
+    The key in file ``path``, byte for byte as cryptsetup reads key files.
+
+    Raises ``KeySourceError`` unless it is a regular, non-empty file that only its owner, root or ourselves, can read.
+    """
+    try:
+        with open(path, "rb", opener=_open_plain) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise KeySourceError(path, "key file is not a regular file")
+            if status.st_mode & 0o077:
+                mode = f"{status.st_mode & 0o777:04o}"
+                raise KeySourceError(path, f"key file has mode {mode}, open to others; chmod 0600 it")
+            if status.st_uid not in (0, os.geteuid()):
+                raise KeySourceError(path, f"key file belongs to user {status.st_uid}; chown it to root")
+            key = file.read(MAX_KEY_FILE + 1)
+    except OSError as exc:
+        raise KeySourceError(path, f"key file cannot be read: {exc.strerror}") from None
+    if not 0 < len(key) <= MAX_KEY_FILE:
+        raise KeySourceError(path, "key file is longer than cryptsetup reads" if key else "key file is empty")
+    return Secret(key)
+
+
+def passphrase(value: object, source: str) -> Secret:
+    """
+    ``value`` as a passphrase; one newline at its end, left by an editor or a YAML block, is not part of it.
+
+    Raises ``KeySourceError``, naming the ``source``, when it is no text or empty.
+    """
+    if isinstance(value, bytes):
+        value = value.decode(errors="surrogateescape")
+    if not isinstance(value, str):
+        found = "nothing" if value is None else f"a {type(value).__name__} (quote it in YAML)"
+        raise KeySourceError(source, f"holds no passphrase but {found}")
+    value = value.removesuffix("\n")
+    if not value:
+        raise KeySourceError(source, "the passphrase is empty")
+    if value == MASK:
+        raise KeySourceError(source, "gives asterisks, which Salt puts in the place of a secret, not the passphrase")
+    return Secret(value.encode(errors="surrogateescape"))
+
+
+def prompt(subject: str) -> Secret:
+    """Ask for a passphrase on the terminal, without echo. Raises ``KeySourceError`` where there is no terminal."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        raise KeySourceError("prompt", "there is no terminal to ask on; name another source of the key") from None
+    os.close(terminal)
+    return passphrase(getpass.getpass(f"Passphrase for {subject}: "), "prompt")
+
+
+def _traverse(pillar: Mapping, path: str) -> object:
+    found: object = pillar
+    for name in path.split(":"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _open_plain(path: str, flags: int) -> int:
+    # neither through a link, nor waiting for the other end of a pipe
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,0 +1,194 @@
+"""
+Mount, look at and unmount Onedata spaces with ``oneclient``.
+
+Options are those of oneclient(1) and oneclient.conf(5). The token reaches it in a configuration file that only root
+can read and that is gone when the mount is there: its environment would show the token for as long as it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import galaxy_command
+import galaxy_mounts
+import luks_holders
+from galaxy_errors import CommandError, MountPointError, OnedataError
+from galaxy_secret import MASK, Secret
+from galaxy_wait import Deadline, wait_until
+from onedata_space import Space
+
+TIMEOUT = 60
+ONECLIENT = "oneclient"
+# where packages put the machine's own settings, oneclient.conf(5)
+_CONFIG = "/etc/oneclient.conf"
+_TOKEN_KEYS = ("access_token", "authorization_token", "token")
+# a look at a FUSE filesystem whose process hangs would never return
+_LOOK = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """
+    How a mount point is.
+
+    mounted
+        something is mounted there
+    alive
+        and it answers; ``False`` for a FUSE mount whose process has ended ("Transport endpoint is not connected") or
+        hangs
+    fstype, source, options
+        of the mount, as ``findmnt`` shows them; empty where there is none
+    problem
+        why it does not answer
+    """
+
+    mounted: bool
+    alive: bool
+    fstype: str = ""
+    source: str = ""
+    options: str = ""
+    problem: str = ""
+
+    @property
+    def is_fuse(self) -> bool:
+        """Whether a FUSE filesystem, as oneclient's is, is mounted."""
+        return self.fstype.split(".")[0] == "fuse"
+
+
+def version() -> str:
+    """What ``oneclient --version`` says. Raises ``CommandError`` where it is not installed."""
+    said = galaxy_command.run([ONECLIENT, "--version"])
+    return next((line.rpartition(":")[2].strip() for line in said.splitlines() if line.strip()), "")
+
+
+def look(space: Space) -> State:
+    """How the space's mount point is now."""
+    mount = galaxy_mounts.mounted_at(space.mount_point)
+    if not mount:
+        return State(mounted=False, alive=False)
+    problem = ""
+    try:
+        galaxy_command.run(["stat", "--file-system", "--", space.mount_point], timeout=_LOOK)
+    except CommandError as exc:
+        last = exc.stderr.splitlines()[-1].rpartition(": ")[2] if exc.stderr else ""
+        problem = last or f"does not answer within {_LOOK} s"
+    return State(True, not problem, mount.fstype, mount.source, mount.options, problem)
+
+
+def mount(space: Space, token: Secret, timeout: float = TIMEOUT) -> bool:
+    """
+    Mount the space; a dead mount of it is taken away first. ``False``: it was mounted already.
+
+    timeout
+        seconds until the mount answers
+
+    Raises ``MountPointError`` where something else is mounted or files lie there, ``OnedataError`` where oneclient
+    fails, with its own words.
+    """
+    deadline = Deadline(timeout)
+    state = look(space)
+    if state.mounted and not state.is_fuse:
+        raise MountPointError(space.mount_point, f"{state.source} is mounted there, which is not Onedata")
+    if state.alive:
+        return False
+    if state.mounted:
+        unmount(space, lazy=True)
+    _require_mount_point(space)
+    with _config_file(token) as config:
+        argv = _argv(space, config)
+        try:
+            galaxy_command.run(argv, timeout=max(deadline.left, 1))
+        except CommandError as exc:
+            raise OnedataError(space.name, _reason(exc, token)) from None
+        if not wait_until(lambda: look(space).alive, deadline):
+            problem = look(space).problem or "nothing is mounted"
+            raise OnedataError(space.name, f"oneclient returned, but after {timeout:g} s {problem}")
+    return True
+
+
+def unmount(space: Space, lazy: bool = False) -> bool:
+    """
+    Unmount the space. ``False``: nothing was mounted.
+
+    lazy
+        detach it now, whoever uses it; the only way with a mount whose process is gone
+
+    Raises ``MountPointError`` where it is busy, or something else is mounted there.
+    """
+    state = look(space)
+    if not state.mounted:
+        return False
+    if not state.is_fuse:
+        raise MountPointError(space.mount_point, f"{state.source} is mounted there, which is not Onedata")
+    argv = ["umount", *(["--lazy"] if lazy or not state.alive else []), "--", space.mount_point]
+    try:
+        galaxy_command.run(argv, timeout=TIMEOUT)
+    except CommandError as exc:
+        raise MountPointError(space.mount_point, f"cannot be unmounted{_users(space) or f': {exc}'}") from None
+    if galaxy_mounts.mounted_at(space.mount_point):
+        raise MountPointError(space.mount_point, "another filesystem is mounted under the one that was unmounted")
+    return True
+
+
+def _users(space: Space) -> str:
+    device = os.stat(space.mount_point).st_dev
+    found = luks_holders.find(f"{os.major(device)}:{os.minor(device)}", [space.mount_point])
+    return f", it is in use by {', '.join(map(str, found))}" if found else ""
+
+
+def _require_mount_point(space: Space) -> None:
+    path = space.mount_point
+    if not os.path.lexists(path):
+        os.makedirs(path)
+        if space.uid is not None or space.gid is not None:
+            os.chown(path, -1 if space.uid is None else space.uid, -1 if space.gid is None else space.gid)
+    if not os.path.isdir(path):
+        raise MountPointError(path, "not a directory. Nothing was changed")
+    if os.listdir(path) and not space.nonempty:
+        raise MountPointError(
+            path, "not empty; mounting would hide what is in it. Move it away, or set nonempty. Nothing was changed"
+        )
+
+
+def _argv(space: Space, config: str) -> list[str]:
+    argv = [ONECLIENT, "--config", config, "--host", space.provider_host]
+    if space.provider_port:
+        argv += ["--port", str(space.provider_port)]
+    if space.insecure:
+        argv.append("--insecure")
+    fuse = ["allow_other"]
+    fuse += [f"{key}={value}" for key, value in (("uid", space.uid), ("gid", space.gid)) if value is not None]
+    fuse += ["nonempty"] if space.nonempty else []
+    for option in fuse:
+        argv += ["--opt", option]
+    return [*argv, *space.options, space.mount_point]
+
+
+@contextlib.contextmanager
+def _config_file(token: Secret) -> Iterator[str]:
+    """A configuration file with the machine's settings and the token: mode 0600, on tmpfs, gone after the mount."""
+    with tempfile.TemporaryDirectory(prefix="onedata-", dir="/run") as directory:
+        path = os.path.join(directory, "oneclient.conf")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            for line in _machine_settings():
+                file.write(line.encode(errors="surrogateescape") + b"\n")
+            file.write(b"access_token = " + token.reveal() + b"\n")
+        yield path
+
+
+def _machine_settings() -> list[str]:
+    try:
+        text = pathlib.Path(_CONFIG).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.partition("=")[0].strip() not in _TOKEN_KEYS]
+
+
+def _reason(exc: CommandError, token: Secret) -> str:
+    said = exc.stderr.splitlines()[-1] if exc.stderr else str(exc)
+    return f"oneclient failed: {said.replace(token.reveal().decode(errors='replace'), MASK)}"

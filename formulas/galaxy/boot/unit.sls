@@ -1,0 +1,17 @@
+# A masterless machine comes back by itself: a systemd unit applies galaxy.boot at every boot.
+{%- from "galaxy/map.jinja" import galaxy with context %}
+
+galaxy-boot-unit-file:
+  file.managed:
+    - name: /etc/systemd/system/galaxy-boot.service
+    - source: salt://galaxy/boot/files/galaxy-boot.service.jinja
+    - template: jinja
+    - mode: '0644'
+    - context:
+        boot: {{ galaxy.boot | json }}
+
+galaxy-boot-unit-enabled:
+  service.enabled:
+    - name: galaxy-boot
+    - require:
+      - file: galaxy-boot-unit-file

@@ -1,0 +1,12 @@
+# Undoes galaxy.onedata: Galaxy is stopped, then its spaces are unmounted.
+
+include:
+  - galaxy.stopped
+
+{%- for name in salt["onedata.status"]() %}
+galaxy-onedata-{{ name }}-unmounted:
+  onedata.unmounted:
+    - name: {{ name | json }}
+    - require:
+      - sls: galaxy.stopped
+{%- endfor %}

@@ -1,0 +1,164 @@
+"""A minion that starts comes back by itself: a real master with a real reactor; and what the beacon tells."""
+
+import json
+import time
+
+import pytest
+from galaxy_wait import Deadline, wait_until
+from support.site import REPO, UWSGI, Site
+from support.supervisord import Supervisord
+
+ROLE, PLAIN = "galaxy-boot", "galaxy-plain"
+
+
+@pytest.fixture(scope="module")
+def galaxies(tmp_path_factory):
+    found = {}
+    for minion in (ROLE, PLAIN):
+        root = tmp_path_factory.mktemp(minion)
+        found[minion] = (Site(root / "galaxy", processes=1), Supervisord(root / "supervisor").start())
+    yield found
+    for site, supervisord in found.values():
+        supervisord.stop()
+        site.stop()
+
+
+@pytest.fixture(scope="module")
+def pillar(tmp_path_factory, galaxies):
+    """``pillar(minion, key=value)`` writes its ``galaxy:`` anew; the directory is ``pillar.root``."""
+    root = tmp_path_factory.mktemp("pillar")
+    (root / "top.sls").write_text(json.dumps({"base": {name: [name] for name in galaxies}}))
+
+    def write(minion, **more):
+        site, supervisord = galaxies[minion]
+        keys = {
+            **{"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)},
+            **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "retries": 0},
+            **{"program_file": str(supervisord.programs / "galaxy.conf"), "log": str(site.log), "timeout": 60},
+            **{"boot": {"enabled": minion == ROLE}},
+            **more,
+        }
+        (root / f"{minion}.sls").write_text(json.dumps({"galaxy": keys}))
+
+    write.root = root
+    for name in galaxies:
+        write(name)
+    return write
+
+
+@pytest.fixture(scope="module")
+def master(salt_factories, pillar):
+    overrides = {
+        "file_roots": {"base": [str(REPO), str(REPO / "formulas")]},
+        "pillar_roots": {"base": [str(pillar.root)]},
+        "open_mode": True,
+        "reactor": [{"salt/minion/*/start": ["salt://galaxy/reactor/boot.sls"]}],
+        # so many machines boot at a time, the others wait for their turn
+        "reactor_worker_threads": 2,
+    }
+    daemon = salt_factories.salt_master_daemon("boot-master", overrides=overrides)
+    with daemon.started():
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def minions(master, event_listener_of):
+    beacon = [{"interval": 1}, {"down": 1}, {"saturated": 1}, {"stuck": 2}, {"recovered": 2}]
+    daemons = {
+        name: master.salt_minion_daemon(name, overrides={"beacons": {"galaxy": beacon} if name == ROLE else {}})
+        for name in (ROLE, PLAIN)
+    }
+    for daemon in daemons.values():
+        daemon.start()
+    client = master.salt_cli()
+    # once: the reactor's first boots may find nothing synced yet
+    done = client.run("saltutil.sync_all", minion_tgt="*", _timeout=120)
+    assert sorted(done.data) == sorted(daemons)
+    event_listener_of("salt/run/*/ret", 0, count=2)
+    yield daemons
+    for daemon in daemons.values():
+        daemon.terminate()
+
+
+@pytest.fixture(scope="module")
+def event_listener_of(event_listener, master):
+    """``event_listener_of(tag, since, count)``: the events on the master's bus, or what of them came in 60 s."""
+
+    def wait(pattern, since, count=1, seconds=60):
+        found = []
+
+        def look():
+            events = event_listener.get_events([(master.id, pattern)], after_time=float(since))
+            found[:] = sorted(events, key=lambda event: event.stamp)
+            return len(found) >= count
+
+        wait_until(look, Deadline(seconds))
+        return found
+
+    return wait
+
+
+def _restart(daemon):
+    began = time.time()
+    daemon.terminate()
+    daemon.start()
+    return began
+
+
+def test_a_minion_with_the_role_is_ready_after_its_start(minions, galaxies, event_listener_of):
+    site, supervisord = galaxies[ROLE]
+    began = _restart(minions[ROLE])
+    (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]
+    assert event.data["data"] == {}
+    assert event.tag == f"galaxy/{ROLE}/ready"
+    assert site.get() == b"Galaxy\n"
+    # and what was not told to be Galaxy was left alone
+    assert galaxies[PLAIN][0].read() is None
+
+
+def test_a_minion_without_the_role_is_left_alone(minions, galaxies, event_listener_of):
+    began = _restart(minions[PLAIN])
+    assert event_listener_of("salt/run/*/ret", began)
+    assert galaxies[PLAIN][0].read() is None
+    assert event_listener_of(f"galaxy/{PLAIN}/*", began, seconds=1) == []
+
+
+def test_the_same_minion_starting_twice_is_harmless(minions, galaxies, event_listener_of):
+    site, _ = galaxies[ROLE]
+    _restart(minions[ROLE])
+    began = _restart(minions[ROLE])
+    events = event_listener_of(f"galaxy/{ROLE}/*", began)
+    assert {event.tag for event in events} == {f"galaxy/{ROLE}/ready"}
+    assert site.get() == b"Galaxy\n"
+
+
+def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar, event_listener_of):
+    site, _ = galaxies[ROLE]
+    pillar(ROLE, onedata={"spaces": {"userdata": {"provider_host": "p.example.org", "mount_point": "relative"}}})
+    began = _restart(minions[ROLE])
+    (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]
+    assert event.tag == f"galaxy/{ROLE}/failed"
+    pillar(ROLE)
+    began = _restart(minions[ROLE])
+    (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]
+    assert event.tag == f"galaxy/{ROLE}/ready"
+
+
+def test_the_beacon_tells_once_and_tells_the_end(minions, master, galaxies, event_listener_of):
+    site, _ = galaxies[ROLE]
+    assert wait_until(site.read, Deadline(30))
+    began = time.time()
+    tag = f"salt/beacon/{ROLE}/galaxy"
+    site.hold(2, gate="beacon")
+    (saturated,) = event_listener_of(f"{tag}/saturated", began)
+    assert saturated.data["workers"] == 1
+    (stuck,) = event_listener_of(f"{tag}/stuck", began)
+    assert {request["uri"] for request in stuck.data["requests"]} == {"/hold/beacon"}
+    site.open("beacon")
+    (recovered,) = event_listener_of(f"{tag}/recovered", began)
+    assert recovered.data["from"] == ["saturated", "stuck"]
+    assert len(event_listener_of(f"{tag}/saturated", began, count=2, seconds=1)) == 1
+    began = time.time()
+    master.salt_cli().run("galaxy.stop", minion_tgt=ROLE, _timeout=60)
+    (down,) = event_listener_of(f"{tag}/down", began)
+    assert "connection refused" in down.data["reason"]

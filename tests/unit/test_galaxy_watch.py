@@ -1,0 +1,82 @@
+import time
+
+from galaxy_address import Address
+from galaxy_errors import StatsRefused
+from galaxy_stats import Stats
+from galaxy_watch import Memory, Thresholds, observe
+from hypothesis import given
+from hypothesis import strategies as st
+from support.document import core, document, worker
+
+ADDRESS = Address("127.0.0.1", 9191)
+LIMITS = Thresholds(down=60, saturated=120, stuck=600, recovered=60)
+WELL = Stats(ADDRESS, document([worker(), worker()]))
+FULL = Stats(ADDRESS, document([worker(status="busy", cores=[core(1)]) for _ in range(2)]))
+DOWN = StatsRefused(ADDRESS, "connection refused")
+LOADING = Stats(ADDRESS, document([worker(accepting=0)]))
+
+
+def _stuck(seconds):
+    busy = core(1, ["REQUEST_METHOD=GET", "REQUEST_URI=/slow?key=secret"], request_start=int(time.time()) - seconds)
+    return Stats(ADDRESS, document([worker(status="busy", cores=[busy, core()])]))
+
+
+def _run(*looks):
+    """``(seconds, answer)`` in turn: the tags that each look gives."""
+    memory = Memory()
+    return [[event["tag"] for event in observe(answer, memory, LIMITS, now)] for now, answer in looks]
+
+
+def test_a_short_outage_is_no_event():
+    assert _run((0, WELL), (30, DOWN), (60, WELL), (90, DOWN), (120, WELL), (500, WELL)) == [[]] * 6
+
+
+def test_down_is_told_once_and_recovered_once():
+    assert _run((0, DOWN), (59, DOWN), (60, DOWN), (90, DOWN), (100, WELL), (150, WELL), (160, WELL), (300, WELL)) == [
+        *([], [], ["down"], [], [], [], ["recovered"], []),
+    ]
+
+
+def test_flapping_is_no_storm():
+    looks = [(second, DOWN if second // 30 % 2 else WELL) for second in range(0, 3600, 10)]
+    assert sum(_run((-100, DOWN), (-30, DOWN), *looks), []) == ["down"]
+
+
+def test_loading_counts_as_down_and_says_so():
+    memory = Memory()
+    observe(LOADING, memory, LIMITS, 0)
+    (event,) = observe(LOADING, memory, LIMITS, 60)
+    assert event == {"tag": "down", "reason": "no worker accepts with its application loaded"}
+
+
+def test_a_busy_minute_is_no_event_two_are():
+    assert _run((0, FULL), (60, FULL), (90, WELL), (100, FULL), (219, FULL), (220, FULL)) == [
+        *([], [], [], [], [], ["saturated"]),
+    ]
+
+
+def test_stuck_is_told_at_once_with_its_request():
+    memory = Memory()
+    assert observe(_stuck(599 - 5), memory, LIMITS, 0) == []
+    (event,) = observe(_stuck(601), memory, LIMITS, 10)
+    assert event["tag"] == "stuck"
+    (request,) = event["requests"]
+    assert (request["pid"], request["uri"], request["core"]) == (1234, "/slow", 0)
+    assert observe(_stuck(700), memory, LIMITS, 110) == []
+    assert observe(WELL, memory, LIMITS, 120) == []
+    assert observe(WELL, memory, LIMITS, 180) == [{"tag": "recovered", "from": ["stuck"]}]
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.sampled_from([WELL, FULL, DOWN, LOADING]))))
+def test_each_event_is_told_once_between_two_recoveries(steps):
+    memory, now, told = Memory(), 0, set()
+    for pause, answer in steps:
+        now += pause
+        for event in observe(answer, memory, LIMITS, now):
+            if event["tag"] == "recovered":
+                assert set(event["from"]) == told
+                assert told
+                told = set()
+            else:
+                assert event["tag"] not in told
+                told.add(event["tag"])
