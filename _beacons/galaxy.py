@@ -23,8 +23,8 @@ Events, each once while its condition lasts:
 ``salt/beacon/<minion>/galaxy/recovered``
     none of this has been seen for ``recovered`` seconds; ``from`` says what is over
 
-``config`` or ``stats`` name the server, as in the execution module ``galaxy``; without them ``galaxy:`` in pillar does. uWSGI
-tells since when a request runs only from version 2.0.19 on; with older ones ``stuck`` stays silent.
+``config`` or ``stats`` name the server, as in the execution module ``galaxy``; without them ``galaxy:`` in pillar does.
+uWSGI tells since when a request runs only from version 2.0.19 on; with older ones ``stuck`` stays silent.
 """
 
 from __future__ import annotations

@@ -17,20 +17,21 @@ Spaces are declared by name in ``galaxy:onedata`` (pillar, grains or minion conf
             gid: galaxy
         ini: /etc/galaxy/onedatactl.ini        # spaces of the scripts before this tree; the ones above win
 
-``token`` in place of ``access_token`` names the place of the token: ``sdb://profile/key``, ``pillar://path:to:it``, or the
-path of a file, mode 0600. No function takes a token itself: Salt keeps arguments in the job cache.
+``token`` in place of ``access_token`` names the place of the token: ``sdb://profile/key``, ``pillar://path:to:it``, or
+the path of a file, mode 0600. No function takes a token itself: Salt keeps arguments in the job cache.
 
 :depends: oneclient
 """
 
 from __future__ import annotations
 
+from salt.exceptions import SaltInvocationError
+
 import galaxy_key
 import onedata_mount
 import onedata_space
 from galaxy_secret import Secret
 from onedata_space import Space
-from salt.exceptions import SaltInvocationError
 
 __virtualname__ = "onedata"
 
@@ -42,6 +43,21 @@ if TYPE_CHECKING:
 
 def __virtual__():
     return __virtualname__
+
+
+def spaces():
+    """
+    The names of the declared spaces.
+
+    Returns a list. Raises ``CommandExecutionError`` where the old INI cannot be read.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' onedata.spaces
+    """
+    return list(_declared())
 
 
 def status(name=None):
@@ -101,8 +117,8 @@ def unmount(name, lazy=False):
     lazy
         detach it even while it is in use (``umount --lazy``); a dead mount is always detached so
 
-    Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where it is busy, naming the
-    processes.
+    Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where it is busy, naming
+    the processes.
 
     CLI Example:
 
@@ -145,7 +161,9 @@ def _declared() -> dict[str, tuple[dict, Secret | None]]:
 
 def _space(name) -> Space:
     settings, _ = _find(name)
-    return onedata_space.of(name, {key: value for key, value in settings.items() if key not in ("access_token", "token")})
+    return onedata_space.of(
+        name, {key: value for key, value in settings.items() if key not in ("access_token", "token")}
+    )
 
 
 def _token(name) -> Secret:

@@ -75,7 +75,9 @@ def _change(name, wanted: bool, do) -> dict:
         ret["result"] = _word(after) == what
         ret["comment"] = f"Onedata space {name} was {what}: {before['mount_point']}"
         if not ret["result"]:
-            ret["comment"] = f"Onedata space {name} is {_word(after)} after all: {after['problem'] or 'no reason known'}"
+            ret["comment"] = (
+                f"Onedata space {name} is {_word(after)} after all: {after['problem'] or 'no reason known'}"
+            )
         return ret
     except _ERRORS as exc:
         ret["result"] = False

@@ -16,8 +16,8 @@ CONDITIONS = ("down", "saturated", "stuck")
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
     """
-    Seconds: how long Galaxy must be ``down`` or ``saturated`` (every accepting worker is), how long one request must be in
-    a core to be ``stuck``, and how long nothing of this must have been seen for ``recovered``.
+    Seconds: how long Galaxy must be ``down`` or ``saturated`` (every accepting worker is), how long one request must be
+    in a core to be ``stuck``, and how long nothing of this must have been seen for ``recovered``.
     """
 
     down: float = 60
@@ -28,7 +28,9 @@ class Thresholds:
 
 @dataclasses.dataclass
 class Memory:
-    """What one look must know of those before: since when each condition holds, which were told, since when all is well."""
+    """
+    What one look must know of those before: since when each condition holds, which were told, since when all is well.
+    """
 
     since: dict[str, float] = dataclasses.field(default_factory=dict)
     told: set[str] = dataclasses.field(default_factory=set)
@@ -42,8 +44,9 @@ def observe(answer: Stats | StatsError, memory: Memory, thresholds: Thresholds, 
     answer
         what the stats server said, or how it failed
 
-    Each event has a ``tag``: ``down`` (with ``reason``), ``saturated`` (with ``workers``, ``listen_queue``), ``stuck`` (with
-    ``requests``: PID, core, method, uri, seconds), told once while it lasts, or ``recovered`` (with what is over).
+    Each event has a ``tag``: ``down`` (with ``reason``), ``saturated`` (with ``workers``, ``listen_queue``), ``stuck``
+    (with ``requests``: PID, core, method, uri, seconds), told once while it lasts, or ``recovered`` (with what is
+    over).
     """
     stuck = _stuck(answer, thresholds)
     holds = {

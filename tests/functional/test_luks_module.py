@@ -113,7 +113,7 @@ def test_generate_key(modules, tmp_path):
 
 
 def test_the_example_names_every_key_of_the_defaults():
-    example = yaml.safe_load((REPO / "pillar.storage.example").read_text())["galaxy"]["storage"]
+    example = yaml.safe_load((REPO / "pillar.example").read_text())["galaxy"]["storage"]
     defaults = yaml.safe_load((REPO / "formulas/galaxy/storage/defaults.yaml").read_text())["storage"]
     assert set(example) - {"passphrase"} == set(defaults)
 

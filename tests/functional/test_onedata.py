@@ -12,11 +12,12 @@ import sys
 import psutil
 import pytest
 import salt.loader
-from galaxy_wait import Deadline, wait_until
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from support.site import REPO
 
-TOKEN = "MDAxNWxvY2F00aW9uIG9uZXpvbmU"  # noqa: S105
+from galaxy_wait import Deadline, wait_until
+
+TOKEN = "MDAxNWxvY2F00aW9uIG9uZXpvbmU"
 WRONG = "MDAxNWxvY2F00aW9uIHdyb25n"
 
 

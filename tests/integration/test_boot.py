@@ -4,9 +4,10 @@ import json
 import time
 
 import pytest
-from galaxy_wait import Deadline, wait_until
 from support.site import REPO, UWSGI, Site
 from support.supervisord import Supervisord
+
+from galaxy_wait import Deadline, wait_until
 
 ROLE, PLAIN = "galaxy-boot", "galaxy-plain"
 
@@ -106,7 +107,7 @@ def _restart(daemon):
 
 
 def test_a_minion_with_the_role_is_ready_after_its_start(minions, galaxies, event_listener_of):
-    site, supervisord = galaxies[ROLE]
+    site, _ = galaxies[ROLE]
     began = _restart(minions[ROLE])
     (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]
     assert event.data["data"] == {}
@@ -133,11 +134,15 @@ def test_the_same_minion_starting_twice_is_harmless(minions, galaxies, event_lis
 
 
 def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar, event_listener_of):
-    site, _ = galaxies[ROLE]
     pillar(ROLE, onedata={"spaces": {"userdata": {"provider_host": "p.example.org", "mount_point": "relative"}}})
     began = _restart(minions[ROLE])
     (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]
     assert event.tag == f"galaxy/{ROLE}/failed"
+    assert event.data["data"] == {
+        "step": "onedata",
+        "state": "galaxy-onedata-userdata-mounted",
+        "reason": "Onedata space userdata: mount_point is 'relative', not an absolute path",
+    }
     pillar(ROLE)
     began = _restart(minions[ROLE])
     (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]

@@ -52,7 +52,8 @@ def test_a_reused_pid_is_never_signalled(sleeper):
     """The old scripts kept a PID over a stop and killed whoever had it then."""
     before = Process.of(sleeper.pid)
     # start times are counted in clock ticks; nothing gets a PID again within one
-    assert wait_until(lambda: time.time() - before.create_time > 0.1, Deadline(5))
+    identified = time.monotonic()
+    assert wait_until(lambda: time.monotonic() - identified > 0.05, Deadline(5))
     sleeper.kill()
     sleeper.wait()
     other = next(filter(None, (_spawn_with_pid(before.pid) for _ in range(200))))

@@ -1,8 +1,9 @@
 import os
 import pwd
 
-import onedata_space
 import pytest
+
+import onedata_space
 from galaxy_errors import ConfigError
 
 GIVEN = {"provider_host": "provider.example.org", "mount_point": "/onedata/userdata/"}

@@ -64,8 +64,10 @@ def test_pillar_example_and_defaults_name_the_same_keys_and_values():
     defaults = yaml.safe_load((REPO / "formulas/galaxy/defaults.yaml").read_text())["galaxy"]
     example = yaml.safe_load((REPO / "pillar.example").read_text())["galaxy"]
     assert sorted(example) == sorted(defaults)
+    for part in ("onedata", "boot"):
+        assert sorted(example[part]) == sorted(defaults[part])
     different = {key for key in defaults if example[key] != defaults[key]}
-    assert different == {"config"}
+    assert different == {"config", "storage", "onedata", "boot"}
 
 
 def test_defaults_are_those_of_the_code():

@@ -6,7 +6,7 @@ include:
   - galaxy.storage
 {%- endif %}
 
-{%- for name in salt["onedata.status"]() %}
+{%- for name in salt["onedata.spaces"]() %}
 galaxy-onedata-{{ name }}-mounted:
   onedata.mounted:
     - name: {{ name | json }}

@@ -3,7 +3,7 @@
 include:
   - galaxy.stopped
 
-{%- for name in salt["onedata.status"]() %}
+{%- for name in salt["onedata.spaces"]() %}
 galaxy-onedata-{{ name }}-unmounted:
   onedata.unmounted:
     - name: {{ name | json }}

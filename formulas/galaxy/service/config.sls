@@ -1,11 +1,5 @@
 # The process manager's definition of Galaxy, where galaxy:manage_service asks for it.
-{%- from "galaxy/map.jinja" import galaxy, autostart, has_storage with context %}
-
-{%- set mount_point = none %}
-{%- if has_storage %}
-{%- from "galaxy/storage/map.jinja" import volume with context %}
-{%- set mount_point = volume.mount_point %}
-{%- endif %}
+{%- from "galaxy/map.jinja" import galaxy, autostart with context %}
 
 {%- if galaxy.manage_service %}
 include:
@@ -34,10 +28,6 @@ galaxy-service-config-program:
     - mode: '0644'
     {%- endif %}
     - makedirs: True
-    - context:
-        galaxy: {{ galaxy | json }}
-        autostart: {{ autostart | json }}
-        mount_point: {{ mount_point | json }}
     - watch_in:
       - galaxy: galaxy-service-running
 {%- else %}
@@ -53,10 +43,6 @@ galaxy-service-config-unit:
     {%- else %}
     - mode: '0644'
     {%- endif %}
-    - context:
-        galaxy: {{ galaxy | json }}
-        autostart: {{ autostart | json }}
-        mount_point: {{ mount_point | json }}
     - watch_in:
       - galaxy: galaxy-service-running
 
