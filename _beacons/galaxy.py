@@ -24,7 +24,7 @@ Events, each once while its condition lasts:
     none of this has been seen for ``recovered`` seconds; ``from`` says what is over
 
 ``config`` or ``stats`` name the server, as in the execution module ``galaxy``; without them ``galaxy:`` in pillar does.
-uWSGI tells since when a request runs only from version 2.0.19 on; with older ones ``stuck`` stays silent.
+Only newer versions of uWSGI tell since when a request runs (``req_info``); with others ``stuck`` stays silent.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import os
 
-import salt.utils.data
 import salt.utils.path
 from salt.exceptions import SaltInvocationError
 
+import galaxy_key
 import luks_backup
 import luks_cryptdev_ini
 import luks_device
@@ -38,7 +38,6 @@ import luks_header
 import luks_key
 import luks_mapping
 import luks_status
-from galaxy_errors import KeySourceError
 from galaxy_secret import Secret
 
 __virtualname__ = "luks"
@@ -406,7 +405,7 @@ def generate_key(name):
         salt '*' luks.generate_key /etc/luks/galaxy.key
     """
     path = _absolute("name", name)
-    luks_key.generate_file(path)
+    galaxy_key.generate_file(path)
     return path
 
 
@@ -495,20 +494,8 @@ def _key(source, passphrase, subject, parameter="key") -> Secret:
                 "a passphrase as argument is for `salt-call --local`. From a master it is kept in the job cache, where "
                 f"it may be by now: change it, and give its place as `{parameter}`"
             )
-        return luks_key.passphrase(passphrase, "passphrase")
-    if source == "prompt":
-        return luks_key.prompt(subject)
-    scheme, _, name = _text(parameter, source).rpartition("://")
-    if scheme == "pillar":
-        # not pillar.get: since Salt 3008 it gives asterisks for what it holds
-        return luks_key.passphrase(salt.utils.data.traverse_dict_and_list(__pillar__, name, None), source)
-    if scheme == "sdb":
-        value = __salt__["sdb.get"](source)
-        # Salt gives the address itself for a profile that it does not know
-        return luks_key.passphrase(None if value == source else value, source)
-    if os.path.isabs(source):
-        return luks_key.read_file(source)
-    raise KeySourceError(f"`{parameter}`", "names no place of a key: pillar://…, sdb://…, an absolute path, or prompt")
+        return galaxy_key.passphrase(passphrase, "passphrase")
+    return galaxy_key.resolve(_text(parameter, source), __salt__, __pillar__, subject, parameter)
 
 
 def _luks_options(options) -> luks_header.Options:

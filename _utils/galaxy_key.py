@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import secrets
 import stat
 from collections.abc import Callable, Mapping
 
@@ -104,11 +105,44 @@ def prompt(subject: str) -> Secret:
     return passphrase(getpass.getpass(f"Passphrase for {subject}: "), "prompt")
 
 
+def generate_file(path: str, size: int = 64) -> None:
+    """
+    A new key file of ``size`` random bytes (``secrets``), as hexadecimal digits, mode 0600, on the medium before this
+    returns. Raises ``KeySourceError`` when there already is a file: a key is never overwritten.
+    """
+    directory = os.path.dirname(path) or "."
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    temporary = f"{path}.new-{secrets.token_hex(4)}"
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(size))
+            file.flush()
+            os.fsync(file.fileno())
+        # link, unlike rename, never replaces: a crash leaves the whole key or none, and no run another's key
+        os.link(temporary, path)
+    except FileExistsError:
+        raise KeySourceError(path, "there already is a key file; it was left as it is") from None
+    except OSError as exc:
+        raise KeySourceError(path, f"key file cannot be written: {exc.strerror}") from None
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+    _sync(directory)
+
+
 def _traverse(pillar: Mapping, path: str) -> object:
     found: object = pillar
     for name in path.split(":"):
         found = found.get(name) if isinstance(found, Mapping) else None
     return found
+
+
+def _sync(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_plain(path: str, flags: int) -> int:

@@ -5,17 +5,17 @@ Filesystems on an opened volume: make, mount, grow, and look what is on one.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
 import galaxy_command
+import galaxy_mounts
 import luks_device
 import luks_sysfs
 from galaxy_errors import CommandError, FilesystemError, MountPointError
+from galaxy_mounts import Mount
 
 # how mkfs of each says "no questions, and over what an interrupted one left"
 _MAKE = {
@@ -29,32 +29,10 @@ _MAKE = {
 _TIMEOUT = 3600
 
 
-@dataclasses.dataclass(frozen=True)
-class Mount:
-    """A mounted filesystem, as ``findmnt`` lists it."""
-
-    target: str
-    source: str
-    fstype: str
-    options: str
-
-
 def mounts(path: str) -> list[Mount]:
     """Where the filesystem on block device ``path`` is mounted, in the order of mounting."""
     number = luks_sysfs.number(path)
-    return [each for each in _all_mounts() if number and luks_sysfs.number(each.source) == number]
-
-
-def mounted_at(target: str) -> Mount | None:
-    """What is mounted on the directory; the topmost, where several are."""
-    target = os.path.realpath(target)
-    return next((each for each in reversed(_all_mounts()) if each.target == target), None)
-
-
-def _all_mounts() -> list[Mount]:
-    columns = ["TARGET", "SOURCE", "FSTYPE", "OPTIONS"]
-    listed = galaxy_command.run(["findmnt", "--json", "--list", "--nofsroot", f"--output={','.join(columns)}"])
-    return [Mount(*(each[name.lower()] or "" for name in columns)) for each in json.loads(listed)["filesystems"]]
+    return [each for each in galaxy_mounts.read() if number and luks_sysfs.number(each.source) == number]
 
 
 def require_mountable(path: str, target: str) -> bool:
@@ -63,7 +41,7 @@ def require_mountable(path: str, target: str) -> bool:
 
     Raises ``MountPointError`` when something else is mounted there, or it is not an empty directory.
     """
-    mount = mounted_at(target)
+    mount = galaxy_mounts.mounted_at(target)
     if mount:
         number = luks_sysfs.number(path)
         if number and luks_sysfs.number(mount.source) == number:

@@ -9,10 +9,10 @@ import os
 import re
 
 import galaxy_command
+import galaxy_holders
 import luks_device
 import luks_filesystem
 import luks_header
-import luks_holders
 import luks_sysfs
 from galaxy_errors import CommandError, MapperError, VolumeBusy
 from galaxy_secret import Secret
@@ -161,9 +161,9 @@ def resize(name: str, key: Secret | None) -> dict:
     return {"before": before, "after": _sizes(mapping)}
 
 
-def holders(mapping: Mapping) -> list[luks_holders.Holder]:
+def holders(mapping: Mapping) -> list[galaxy_holders.Holder]:
     """The processes that hold the volume."""
-    return luks_holders.find(mapping.number, [each.target for each in luks_filesystem.mounts(mapping.path)])
+    return galaxy_holders.find(mapping.number, [each.target for each in luks_filesystem.mounts(mapping.path)])
 
 
 def _mapping(node: str) -> Mapping | None:

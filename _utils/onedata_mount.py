@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterator
 
 import galaxy_command
+import galaxy_holders
 import galaxy_mounts
-import luks_holders
 from galaxy_errors import CommandError, MountPointError, OnedataError
 from galaxy_secret import MASK, Secret
 from galaxy_wait import Deadline, wait_until
@@ -137,7 +137,7 @@ def unmount(space: Space, lazy: bool = False) -> bool:
 
 def _users(space: Space) -> str:
     device = os.stat(space.mount_point).st_dev
-    found = luks_holders.find(f"{os.major(device)}:{os.minor(device)}", [space.mount_point])
+    found = galaxy_holders.find(f"{os.major(device)}:{os.minor(device)}", [space.mount_point])
     return f", it is in use by {', '.join(map(str, found))}" if found else ""
 
 
