@@ -121,8 +121,8 @@ def test_the_example_names_every_key_of_the_defaults():
 def test_what_requires_the_volume_does_not_run_without_it(opts, tmp_path):
     (tmp_path / "needs_data.sls").write_text(
         "include: [galaxy.storage]\n"
-        "mount: {test.nop: [{require: [{luks: galaxy-storage-volume-mounted}]}]}\n"
-        "directories: {test.nop: [{require: [{sls: galaxy.storage.directories}]}]}\n"
+        "volume: {test.nop: [{require: [{luks: galaxy-storage-volume-mounted}]}]}\n"
+        "all: {test.nop: [{require: [{sls: galaxy.storage}]}]}\n"
     )
     roots = {"base": [str(REPO), str(REPO / "formulas"), str(tmp_path)]}
     storage = {"device": "/nonexistent", "packages": [], "user": "root", "group": "root"}
@@ -130,7 +130,7 @@ def test_what_requires_the_volume_does_not_run_without_it(opts, tmp_path):
     done = caller.cmd("state.apply", "needs_data", pillar={"galaxy": {"storage": storage}})
     results = {state["__id__"]: state for state in done.values()}
     assert "/nonexistent: no such device" in results["galaxy-storage-volume-mounted"]["comment"]
-    for name in ("mount", "directories"):
+    for name in ("volume", "all"):
         assert results[name]["result"] is False
         assert "requisite failed" in results[name]["comment"]
 

@@ -57,7 +57,7 @@ class Lane:
         self.share.mkdir(parents=True)
         self.kills = []
         self.disks = 0
-        self.commands = {}
+        self.commands, self.ended = {}, set()
         self.converged = 0
 
     def run(self, kills: int) -> list[Kill]:
@@ -128,6 +128,7 @@ class Lane:
                 break
         else:
             self.check_end(held, machine)
+            self.ended.add(kind)
         machine.kill()
         if len(seen) > len(self.commands.get(kind, [])):
             self.commands[kind] = seen
@@ -144,7 +145,8 @@ class Lane:
     def target(self, kind: tuple) -> int:
         """The number of the command to kill at: each kind of command as often, however often it runs."""
         known = self.commands.get(kind, [])
-        if not known or self.random.random() < 0.25:
+        # beyond what is known, as long as no command has run to its end
+        if not known or (kind not in self.ended and self.random.random() < 0.25):
             return len(known) + self.random.randint(1, 12)
         name = self.random.choice(sorted(set(known)))
         return 1 + self.random.choice([index for index, each in enumerate(known) if each == name])

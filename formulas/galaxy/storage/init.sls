@@ -3,3 +3,9 @@ include:
   - galaxy.storage.package
   - galaxy.storage.volume
   - galaxy.storage.directories
+
+# Salt 3006 takes `require: sls: galaxy.storage` as met, whatever became of what is included, unless there is a state here
+galaxy-storage:
+  test.nop:
+    - require:
+      - sls: galaxy.storage.directories
