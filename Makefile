@@ -2,12 +2,12 @@
 
 PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: demo test test-newest test-oldest bench killtest lint uml venv-newest venv-oldest venv-lint clean
+.PHONY: demo test test-newest test-oldest bench killtest lint slow uml venv-newest venv-oldest venv-lint clean
 
 test: test-newest test-oldest uml
 
 test-newest: venv-newest
-	$(call PYTEST,newest) tests/unit tests/functional tests/integration
+	$(call PYTEST,newest) -m 'not slow' tests/unit tests/functional tests/integration
 
 test-oldest: venv-oldest
 	$(call PYTEST,oldest) tests/unit tests/functional
@@ -16,6 +16,10 @@ test-oldest: venv-oldest
 uml: venv-newest
 	$(call PYTEST,newest) tests/uml
 
+# boots and beacons on a real master's bus, all of them
+slow: venv-newest
+	$(call PYTEST,newest) tests/integration/test_boot.py
+
 # the power is cut at 200 random moments within luks.encrypt; about 20 minutes
 killtest: venv-newest
 	nice .venv-newest/bin/python tests/uml/killtest.py --kills 200
@@ -23,8 +27,9 @@ killtest: venv-newest
 demo: venv-newest
 	.venv-newest/bin/python tests/demo.py
 
+# BENCH_SHARE=0.1 takes a tenth of the rounds
 bench: venv-newest
-	$(call PYTEST,newest) tests/bench
+	BENCH_SHARE=$(or $(BENCH_SHARE),1) $(call PYTEST,newest) tests/bench
 
 lint: venv-lint
 	.venv-lint/bin/ruff check .

@@ -117,6 +117,7 @@ def test_a_minion_without_the_role_is_left_alone(minions, galaxies, event_listen
     assert event_listener_of(f"galaxy/{PLAIN}/*", began, seconds=1) == []
 
 
+@pytest.mark.slow
 def test_the_same_minion_starting_twice_is_harmless(minions, master, galaxies, event_listener_of):
     site, _ = galaxies[ROLE]
     _restart(minions[ROLE])
@@ -144,6 +145,7 @@ def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar,
     assert event.tag == f"galaxy/{ROLE}/ready"
 
 
+@pytest.mark.slow
 def test_the_beacon_tells_once_and_tells_the_end(minions, master, galaxies, event_listener_of):
     site, _ = galaxies[ROLE]
     assert wait_until(site.read, Deadline(30))
