@@ -148,6 +148,7 @@ def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar,
 @pytest.mark.slow
 def test_the_beacon_tells_once_and_tells_the_end(minions, master, galaxies, event_listener_of):
     site, _ = galaxies[ROLE]
+    master.salt_cli().run("state.apply", "galaxy", minion_tgt=ROLE, _timeout=120)
     assert wait_until(site.read, Deadline(30))
     began = time.time()
     tag = f"salt/beacon/{ROLE}/galaxy"
