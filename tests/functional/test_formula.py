@@ -96,6 +96,15 @@ def test_without_manage_service_it_only_sees_to_a_running_galaxy(apply, modules,
     assert done["galaxy-service-running"]["result"] is True
 
 
+def test_galaxy_never_starts_without_its_volume(apply, modules, pillar):
+    """Neither by requisite, nor where somebody applies the running state alone."""
+    storage = {"device": "/dev/no-such-disk", "packages": [], "user": "root", "group": "root", "mount_point": "/export"}
+    done = apply("galaxy", storage=storage, retries=0)
+    assert "/dev/no-such-disk" in done["galaxy-storage-volume-mounted"]["comment"]
+    assert done["galaxy-service-running"]["result"] is False
+    assert not modules["galaxy.status"](config=pillar["config"])["running"]
+
+
 def test_the_parts_stand_alone(apply):
     done = apply("galaxy.service.config")
     assert all(state["result"] for state in done.values()), done

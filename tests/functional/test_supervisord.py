@@ -253,6 +253,13 @@ class TestStates:
         assert state("galaxy.mod_watch", sfun="dead", **site.keywords)["changes"]
         assert site.read() is None
 
+    def test_running_starts_nothing_where_its_data_is_not_mounted(self, state, site, tmp_path):
+        missing = state("galaxy.running", **site.keywords, mounts=["/proc", str(tmp_path)])
+        assert (missing["result"], missing["changes"]) == (False, {})
+        assert f"nothing is mounted on {tmp_path}" in missing["comment"]
+        assert site.read() is None
+        assert state("galaxy.running", **site.keywords, mounts=["/proc"], timeout=20)["result"] is True
+
     def test_dead_first_second_and_test(self, state, modules, site):
         modules["galaxy.start"](**site.keywords, timeout=20)
         would = state("galaxy.dead", test=True, **site.keywords)

@@ -51,7 +51,7 @@ class Machine:
 
     def run(self, *argv, check=True):
         """Run a command in there; its completed process, output as text."""
-        nsenter = ["nsenter", "-t", str(self._leader), "-a", "env", "-"]
+        nsenter = ["nsenter", "-t", str(self._leader), "--all", "--root", "--wd", "env", "-"]
         words = [*nsenter, *(f"{key}={value}" for key, value in _ENVIRONMENT.items()), *map(str, argv)]
         done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         assert not check or done.returncode == 0, f"{argv}\n{done.stdout}\n{done.stderr}"
