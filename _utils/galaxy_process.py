@@ -338,8 +338,10 @@ def _is_orphan(pid: int) -> bool:
 
 def _parent(pid: int) -> int | None:
     try:
-        return psutil.Process(pid).ppid() or None
-    except psutil.NoSuchProcess:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            # pid (comm) state ppid …, and comm may hold anything
+            return int(file.read(4096).rpartition(b")")[2].split()[1]) or None
+    except (OSError, IndexError):
         return None
 
 
