@@ -183,10 +183,10 @@ class Supervisord(Manager):
                 else:
                     galaxy_supervisor.call(self._server, "startProcess", name, False)
             except galaxy_supervisor.Fault as exc:
-                if exc.faultCode == galaxy_supervisor.BAD_NAME:
+                if exc.code == galaxy_supervisor.BAD_NAME:
                     raise ManagerError(f"{self.conf_file}: no program or group {self.service}") from None
-                if exc.faultCode != galaxy_supervisor.ALREADY_STARTED:
-                    raise ManagerError(f"supervisord does not start {self.service}: {exc.faultString}") from None
+                if exc.code != galaxy_supervisor.ALREADY_STARTED:
+                    raise ManagerError(f"supervisord does not start {self.service}: {exc}") from None
 
     def stop(self) -> None:
         if not self._answers():
@@ -242,7 +242,7 @@ class Supervisord(Manager):
                 galaxy_supervisor.call(self._server, "addProcessGroup", self._group)
         except galaxy_supervisor.Fault as exc:
             # its message quotes the line that it cannot read, and that may be the environment's
-            what = exc.faultString.partition(":")[0]
+            what = str(exc).partition(":")[0]
             raise ManagerError(
                 f"{self.conf_file}: supervisord cannot take up its configuration ({what}); `supervisorctl reread` tells"
             ) from None

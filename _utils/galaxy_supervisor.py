@@ -11,12 +11,9 @@ import base64
 import configparser
 import dataclasses
 import glob
-import http.client
 import os
 import shlex
 import socket
-import xmlrpc.client
-from xml.parsers import expat
 
 import psutil
 
@@ -26,7 +23,14 @@ CONFIG_FILES = ("/etc/supervisord.conf", "/etc/supervisor/supervisord.conf")
 _TIMEOUT = 10
 # xmlrpc.Faults of supervisor
 BAD_NAME, ALREADY_STARTED = 10, 60
-Fault = xmlrpc.client.Fault
+
+
+class Fault(ManagerError):
+    """supervisord refuses; ``code`` is one of its ``xmlrpc.Faults``."""
+
+    def __init__(self, code: int, text: str):
+        super().__init__(text)
+        self.code = code
 
 
 class NotRunning(ManagerError):
@@ -86,9 +90,10 @@ class SupervisorConfig:
                 found.append(Program(name, groups.get(name, name), self._command(section), directory))
         return found
 
-    def connect(self) -> xmlrpc.client.ServerProxy:
+    def connect(self):
         """
-        Its XML-RPC interface, at ``[supervisorctl] serverurl`` or what the server sections say.
+        Its XML-RPC interface (``xmlrpc.client.ServerProxy``), at ``[supervisorctl] serverurl`` or what the server
+        sections say.
 
         Raises ``ManagerError`` where it has none.
         """
@@ -101,7 +106,7 @@ class SupervisorConfig:
         password = self._get("supervisorctl", "password") or self._get(section, "password")
         if not (unix or inet or self._get("supervisorctl", "serverurl")):
             raise ManagerError(f"{self.path}: no unix_http_server section, so supervisord cannot be spoken to; add one")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1/RPC2", transport=_Transport(url, user, password))
+        return _connect(url, user, password)
 
     def _read(self, path: str) -> None:
         try:
@@ -153,16 +158,21 @@ def config_files_of(pid: int) -> list[str]:
         return []
 
 
-def call(server: xmlrpc.client.ServerProxy, method: str, *arguments):
+def call(server, method: str, *arguments):
     """
     What ``supervisor.<method>`` answers.
 
     Raises ``Fault`` where supervisord refuses, ``NotRunning`` where nothing answers, ``ManagerError`` for all else.
     """
+    # not at the top: a minion that has no supervisord need not load them
+    import http.client
+    import xmlrpc.client
+    from xml.parsers import expat
+
     try:
         return getattr(server.supervisor, method)(*arguments)
-    except Fault:
-        raise
+    except xmlrpc.client.Fault as exc:
+        raise Fault(exc.faultCode, exc.faultString) from None
     except (FileNotFoundError, ConnectionRefusedError):
         raise NotRunning("supervisord does not run") from None
     except xmlrpc.client.ProtocolError as exc:
@@ -173,7 +183,7 @@ def call(server: xmlrpc.client.ServerProxy, method: str, *arguments):
         raise ManagerError(f"supervisord does not answer: {str(exc) or type(exc).__name__}") from None
 
 
-def processes(server: xmlrpc.client.ServerProxy, group: str) -> list[Process] | None:
+def processes(server, group: str) -> list[Process] | None:
     """
     The processes of a group; ``None`` where supervisord does not run.
 
@@ -184,7 +194,7 @@ def processes(server: xmlrpc.client.ServerProxy, group: str) -> list[Process] | 
     except NotRunning:
         return None
     except Fault as exc:
-        raise ManagerError(f"supervisord refuses to answer: {exc.faultString}") from None
+        raise ManagerError(f"supervisord refuses to answer: {exc}") from None
     return [
         Process(
             name=info["name"],
@@ -210,26 +220,24 @@ def _option(words: list[str]) -> str | None:
     return None
 
 
-class _Transport(xmlrpc.client.Transport):
-    def __init__(self, url: str, user: str, password: str):
-        super().__init__()
-        self._url = url
-        if user:
-            token = base64.b64encode(f"{user}:{password}".encode()).decode()
-            self._headers = [("Authorization", f"Basic {token}")]
+def _connect(url: str, user: str, password: str):
+    import http.client
+    import xmlrpc.client
 
-    def make_connection(self, host):
-        if self._url.startswith("unix://"):
-            return _UnixConnection(self._url[len("unix://") :])
-        return http.client.HTTPConnection(self._url.partition("://")[2].split("/")[0], timeout=_TIMEOUT)
+    class UnixConnection(http.client.HTTPConnection):
+        def connect(self):
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(url[len("unix://") :])
 
+    class Transport(xmlrpc.client.Transport):
+        def make_connection(self, host):
+            if url.startswith("unix://"):
+                return UnixConnection("localhost", timeout=_TIMEOUT)
+            return http.client.HTTPConnection(url.partition("://")[2].split("/")[0], timeout=_TIMEOUT)
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str):
-        super().__init__("localhost", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+    headers = []
+    if user:
+        token = base64.b64encode(f"{user}:{password}".encode()).decode()
+        headers = [("Authorization", f"Basic {token}")]
+    return xmlrpc.client.ServerProxy("http://127.0.0.1/RPC2", transport=Transport(headers=headers))
