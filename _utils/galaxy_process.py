@@ -116,7 +116,7 @@ def find_master(
     if not inodes:
         return None
     for pid in (stats_pid, _pid_in(pidfile)):
-        if pid and is_uwsgi(pid) and not inodes.isdisjoint(socket_inodes(pid)):
+        if pid and is_uwsgi(pid) and holds(pid, inodes):
             return _topmost(pid, inodes)
     names = ", ".join(str(address) for address in addresses)
     held = holders(inodes)
@@ -256,21 +256,18 @@ def _unix_listeners(paths: set[str]) -> Iterator[int]:
                 yield int(fields[6])
 
 
-def socket_inodes(pid: int) -> set[int]:
-    """Inodes of the sockets that the process has open; empty where it is gone or may not be looked at."""
-    found = set()
+def holds(pid: int, inodes: set[int]) -> bool:
+    """Whether the process has one of the sockets open; no where it is gone or may not be looked at."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:
             for entry in entries:
-                try:
-                    target = os.readlink(entry.path)
-                except OSError:
-                    continue
-                if target.startswith("socket:["):
-                    found.add(int(target[8:-1]))
+                with contextlib.suppress(OSError):
+                    if os.readlink(entry.path) in wanted:
+                        return True
     except OSError:
         pass
-    return found
+    return False
 
 
 def holders(inodes: set[int]) -> list[int]:
@@ -278,7 +275,7 @@ def holders(inodes: set[int]) -> list[int]:
     pids = psutil.pids()
     # a look at the command line costs a tenth of is_uwsgi, and suffices unless uWSGI renamed itself
     for candidates, check in ((filter(_named_uwsgi, pids), lambda pid: True), (pids, is_uwsgi)):
-        held = [pid for pid in candidates if not inodes.isdisjoint(socket_inodes(pid)) and check(pid)]
+        held = [pid for pid in candidates if holds(pid, inodes) and check(pid)]
         if held:
             return held
     return []
@@ -316,7 +313,7 @@ def _named_uwsgi(pid: int) -> bool:
 def _topmost(pid: int, inodes: set[int]) -> Process | None:
     """From a holder up to the one whose parent does not hold the sockets: a pidfile may name a worker."""
     parent = _parent(pid)
-    while parent and is_uwsgi(parent) and not inodes.isdisjoint(socket_inodes(parent)):
+    while parent and is_uwsgi(parent) and holds(parent, inodes):
         pid, parent = parent, _parent(parent)
     return Process.of(pid)
 
