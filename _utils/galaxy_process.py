@@ -271,13 +271,17 @@ def holds(pid: int, inodes: set[int]) -> bool:
 
 
 def holders(inodes: set[int]) -> list[int]:
-    """PIDs of the uWSGI processes that have one of the sockets open."""
+    """PIDs of the uWSGI processes that have one of the sockets open, and of the uWSGI processes that these started."""
     pids = psutil.pids()
     # a look at the command line costs a tenth of is_uwsgi, and suffices unless uWSGI renamed itself
     for candidates, check in ((filter(_named_uwsgi, pids), lambda pid: True), (pids, is_uwsgi)):
-        held = [pid for pid in candidates if holds(pid, inodes) and check(pid)]
+        held: set[int] = set()
+        for pid in candidates:
+            # a master comes before its workers, whose open files need not be looked at then
+            if (_parent(pid) in held and check(pid)) or (holds(pid, inodes) and check(pid)):
+                held.add(pid)
         if held:
-            return held
+            return sorted(held)
     return []
 
 

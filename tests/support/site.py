@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -61,10 +62,18 @@ def uwsgi_app():
 '''
 
 
+_given = set()
+
+
 def free_port(host="127.0.0.1"):
-    """A TCP port that nothing uses now."""
-    with socket.create_server((host, 0)) as sock:
-        return sock.getsockname()[1]
+    """A TCP port that nothing uses now, never given before, and outside the range that clients' sockets come from."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        if port in _given:
+            continue
+        with contextlib.suppress(OSError), socket.create_server((host, port)):
+            _given.add(port)
+            return port
 
 
 class Site:
