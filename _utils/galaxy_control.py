@@ -67,7 +67,8 @@ def startup(server: Server, timeout: float = TIMEOUT, retries: int = RETRIES, wo
                 done = _start(server, manager, Deadline(timeout), workers)
                 return {**done, "changed": done["changed"] or brought_up, "tries": tried}
             except NotReady as exc:
-                if _serves(server):
+                stats = _read(server)
+                if stats and stats.ready:
                     raise
                 if tried > retries:
                     raise NotReady(f"Gave up after {tried} tries. {exc}") from None
@@ -128,19 +129,17 @@ def reload(server: Server, timeout: float = TIMEOUT) -> dict:
         return {"changed": True, "method": "master-fifo" if fifo else "SIGHUP", **done}
 
 
-def _serves(server: Server) -> bool:
+def _read(server: Server, timeout: float = _LOOK) -> Stats | None:
+    """What its stats server says; ``None`` where it says nothing or there is none."""
     try:
-        return server.read_stats(_LOOK).ready > 0
+        return server.read_stats(timeout)
     except GalaxyError:
-        return False
+        return None
 
 
 def _start(server: Server, manager: Manager, deadline: Deadline, workers: int) -> dict:
     about = {"manager": manager.name, "service": manager.service}
-    try:
-        stats = server.read_stats(min(deadline.left, _LOOK))
-    except StatsError:
-        stats = None
+    stats = _read(server, min(deadline.left, _LOOK))
     if stats and stats.ready >= workers and manager.word().state in (State.RUNNING, State.STARTING):
         ready = {"ready": True, "pid": stats.pid, "accepting": stats.accepting, "seconds": 0.0}
         return {"changed": False, **about, **ready}
@@ -205,7 +204,7 @@ def _wait(server: Server, manager: Manager | None, deadline: Deadline, workers: 
 
 
 class _Watch:
-    """What one waiting has seen so far; ``look`` is cheap enough to be called twenty times a second."""
+    """What one waiting has seen so far; ``look`` is cheap enough to be called a dozen times a second."""
 
     def __init__(self, server: Server, manager: Manager | None, deadline: Deadline, workers: int, also):
         self.last = "no look yet"
@@ -259,14 +258,13 @@ class _Watch:
         if word.state in (State.RUNNING, State.STARTING):
             self._came_up = True
         if word.state in (State.FAILED, State.RETRYING) or (self._came_up and word.state is State.STOPPED):
-            detail = f" ({word.detail})" if word.detail else ""
-            self._fail(f"{self._manager.name} says {word.term} of {self._manager.service}{detail}")
+            self._fail(f"{self._manager.name} says {word.term} of {self._manager.service}{word.why}")
 
     def _reason(self) -> str:
         if not self._manager:
             return "nothing manages it"
         word = self._manager.word()
-        return f"{self._manager.name} says {word.term}" + (f" ({word.detail})" if word.detail else "")
+        return f"{self._manager.name} says {word.term}{word.why}"
 
     def _fail(self, text: str) -> None:
         raise NotReady(self.with_log(text))
@@ -287,11 +285,7 @@ def manager_of(server: Server) -> Manager:
 def _quiet_master(server: Server) -> Process | None:
     """Its master; ``None`` also where several processes hold the sockets with no master among them."""
     try:
-        stats = server.read_stats(_LOOK)
-    except GalaxyError:
-        stats = None
-    try:
-        return server.find_master(stats)
+        return server.find_master(_read(server))
     except ProcessError:
         return None
 

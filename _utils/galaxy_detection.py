@@ -11,8 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 
-import psutil
-
+import galaxy_process
 import galaxy_supervisor
 from galaxy_errors import ManagerError
 from galaxy_manager import InitScript, Manager, State, Supervisord, Systemd, is_of
@@ -119,15 +118,13 @@ def _service_of(program, target):
 
 
 def _supervisord_of(master, conf_file, _functions):
-    parent = _parent_of(master)
+    parent = galaxy_process.parent(master.pid)
     for path in galaxy_supervisor.config_files_of(parent) if parent else ():
         if not os.path.isfile(path) or (conf_file and os.path.realpath(path) != os.path.realpath(conf_file)):
             continue
-        config = SupervisorConfig(path)
-        for group in {program.group for program in config.programs()}:
-            for process in galaxy_supervisor.processes(config.connect(), group) or ():
-                if process.pid == master.pid:
-                    return group, path
+        for process in galaxy_supervisor.processes(SupervisorConfig(path).connect()) or ():
+            if process.pid == master.pid:
+                return process.group, path
     return None
 
 
@@ -221,10 +218,3 @@ def _configurations(words: list[str], directory: str) -> set[str]:
         if path.endswith(_CONFIG_SUFFIXES):
             found.update(os.path.realpath(os.path.join(base, path)) for base in (bases or ["/"] * os.path.isabs(path)))
     return found
-
-
-def _parent_of(process: Process) -> int | None:
-    try:
-        return psutil.Process(process.pid).ppid()
-    except psutil.NoSuchProcess:
-        return None

@@ -58,6 +58,11 @@ class Word:
     active: bool = False
     others: tuple[str, ...] = ()
 
+    @property
+    def why(self) -> str:
+        """``detail`` in brackets, to follow the term; empty where there is none."""
+        return f" ({self.detail})" if self.detail else ""
+
 
 class Manager:
     """

@@ -76,7 +76,7 @@ class Process:
     def lineage(self) -> set[int]:
         """Its PID and those of its ancestors."""
         try:
-            return {self.pid, *(parent.pid for parent in self._handle.parents())}
+            return {self.pid, *(ancestor.pid for ancestor in self._handle.parents())}
         except psutil.NoSuchProcess:
             return {self.pid}
 
@@ -123,7 +123,7 @@ def find_master(
     if not held:
         hint = "" if os.geteuid() == 0 else "; run as root to see other users' processes"
         raise ProcessError(f"{names}: something listens there that is not uWSGI{hint}")
-    tops = [pid for pid in held if _parent(pid) not in held]
+    tops = [pid for pid in held if parent(pid) not in held]
     if len(tops) == 1 and not _is_orphan(tops[0]):
         return Process.of(tops[0])
     pids = ", ".join(map(str, tops))
@@ -278,7 +278,7 @@ def holders(inodes: set[int]) -> list[int]:
         held: set[int] = set()
         for pid in candidates:
             # a master comes before its workers, whose open files need not be looked at then
-            if (_parent(pid) in held and check(pid)) or (holds(pid, inodes) and check(pid)):
+            if (parent(pid) in held and check(pid)) or (holds(pid, inodes) and check(pid)):
                 held.add(pid)
         if held:
             return sorted(held)
@@ -316,9 +316,9 @@ def _named_uwsgi(pid: int) -> bool:
 
 def _topmost(pid: int, inodes: set[int]) -> Process | None:
     """From a holder up to the one whose parent does not hold the sockets: a pidfile may name a worker."""
-    parent = _parent(pid)
-    while parent and is_uwsgi(parent) and holds(parent, inodes):
-        pid, parent = parent, _parent(parent)
+    above = parent(pid)
+    while above and is_uwsgi(above) and holds(above, inodes):
+        pid, above = above, parent(above)
     return Process.of(pid)
 
 
@@ -337,7 +337,8 @@ def _is_orphan(pid: int) -> bool:
         return False
 
 
-def _parent(pid: int) -> int | None:
+def parent(pid: int) -> int | None:
+    """The PID of its parent; ``None`` where it is gone or has none."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             # pid (comm) state ppid …, and comm may hold anything

@@ -238,7 +238,7 @@ def _worker_problems(stats: Stats) -> list[str]:
 
 def _manager_problems(manager: Manager, word, running: bool) -> list[str]:
     others = list(word.others)
-    what = f"{manager.name} says {word.term} of {manager.service}" + (f" ({word.detail})" if word.detail else "")
+    what = f"{manager.name} says {word.term} of {manager.service}{word.why}"
     if word.state is State.RUNNING:
         return others if running else [f"{what}, but Galaxy does not answer.", *others]
     if running:

@@ -183,9 +183,9 @@ def call(server, method: str, *arguments):
         raise ManagerError(f"supervisord does not answer: {str(exc) or type(exc).__name__}") from None
 
 
-def processes(server, group: str) -> list[Process] | None:
+def processes(server, group: str | None = None) -> list[Process] | None:
     """
-    The processes of a group; ``None`` where supervisord does not run.
+    The processes of a group, or all of them; ``None`` where supervisord does not run.
 
     Raises ``ManagerError`` where it answers with an error.
     """
@@ -205,7 +205,7 @@ def processes(server, group: str) -> list[Process] | None:
             logs=tuple(filter(None, (info["stderr_logfile"], info["stdout_logfile"]))),
         )
         for info in infos
-        if info["group"] == group
+        if group in (None, info["group"])
     ]
 
 
