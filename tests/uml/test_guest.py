@@ -17,10 +17,13 @@ SUITES = sorted(path.name for path in pathlib.Path(__file__).with_name("guest").
 def runs(tmp_path_factory):
     """Exit status and output of each suite, as they come."""
 
+    # made here: the factory is not for threads
+    root = tmp_path_factory.mktemp("share")
+
     def run(suite):
         argv = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:logging"]
         environment = f"PYTHONPATH={REPO}/_utils PYTEST_DISABLE_PLUGIN_AUTOLOAD=1".split()
-        with Machine(tmp_path_factory.mktemp("share"), modules=("loop",)) as machine:
+        with Machine(root / suite, modules=("loop",)) as machine:
             # from its own directory, so the conftest of the host's suites is not loaded
             where = ["env", f"--chdir={REPO}/tests/uml/guest", *environment]
             return machine.run(*where, *argv, "-c", "/dev/null", "--rootdir=.", suite, timeout=600)
