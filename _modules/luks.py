@@ -121,6 +121,7 @@ def encrypt(
     discard=False,
     backups=luks_backup.DIRECTORY,
     may_format=True,
+    key_timeout=0,
     test=False,
     **options,
 ):
@@ -148,6 +149,8 @@ def encrypt(
         directory of the header backup
     may_format : True
         whether a blank device may be formatted
+    key_timeout : 0
+        seconds for which a key's database that fails is asked again, such as a Vault that starts after this machine
     test : False
         only say what would be done; the key is tried on a volume that would be opened
     version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
@@ -178,17 +181,17 @@ def encrypt(
     if not steps:
         return steps
     if not test:
-        return luks_encrypt.run(plan, _key(key, passphrase, device))
+        return luks_encrypt.run(plan, _key(key, passphrase, device, timeout=key_timeout))
     if luks_encrypt.OPEN in steps and luks_encrypt.FORMAT not in steps:
-        luks_header.require_key(_device(device), _key(key, passphrase, device))
+        luks_header.require_key(_device(device), _key(key, passphrase, device, timeout=key_timeout))
     return steps
 
 
-def open_(device, mapper, key=None, passphrase=None, discard=False, test=False):
+def open_(device, mapper, key=None, passphrase=None, discard=False, key_timeout=0, test=False):
     """
     Open a volume as ``/dev/mapper/<mapper>``.
 
-    device, mapper, key, passphrase, discard
+    device, mapper, key, passphrase, discard, key_timeout
         as in ``luks.encrypt``
     test : False
         only say whether it would be opened; the key is tried
@@ -207,7 +210,7 @@ def open_(device, mapper, key=None, passphrase=None, discard=False, test=False):
     luks_header.require_finished(found, uuid)
     if luks_mapping.require_openable(found, name, uuid):
         return False
-    secret = _key(key, passphrase, device)
+    secret = _key(key, passphrase, device, timeout=key_timeout)
     if test:
         luks_header.require_key(found, secret)
     else:
@@ -485,7 +488,9 @@ def _change(device, key, passphrase, new_key, new_passphrase, backups, options) 
     return found, _key(key, passphrase, device), new, luks, _absolute("backups", backups)
 
 
-def _key(source, passphrase, subject, parameter="key") -> Secret:
+def _key(source, passphrase, subject, parameter="key", timeout=0) -> Secret:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
+        raise SaltInvocationError(f"`key_timeout` must be a number of seconds, not {timeout!r}")
     if (source is None) == (passphrase is None):
         raise SaltInvocationError(f"give either `{parameter}`, the place of the key, or the passphrase itself")
     if passphrase is not None:
@@ -495,7 +500,7 @@ def _key(source, passphrase, subject, parameter="key") -> Secret:
                 f"it may be by now: change it, and give its place as `{parameter}`"
             )
         return galaxy_key.passphrase(passphrase, "passphrase")
-    return galaxy_key.resolve(_text(parameter, source), __salt__, __pillar__, subject, parameter)
+    return galaxy_key.resolve(_text(parameter, source), __salt__, __pillar__, subject, parameter, timeout)
 
 
 def _luks_options(options) -> luks_header.Options:

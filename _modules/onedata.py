@@ -92,7 +92,7 @@ def mount(name, timeout=onedata_mount.TIMEOUT):
     name
         of the space
     timeout
-        seconds until the mount answers
+        seconds until the mount answers; a token's database that fails is asked again for as long
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where something else is
     mounted there, files lie there (without ``nonempty``), or oneclient fails, with its own words.
@@ -103,8 +103,8 @@ def mount(name, timeout=onedata_mount.TIMEOUT):
 
         salt '*' onedata.mount userdata
     """
-    space = _space(name)
-    changed = onedata_mount.mount(space, _token(name), _seconds(timeout))
+    space, seconds = _space(name), _seconds(timeout)
+    changed = onedata_mount.mount(space, _token(name, seconds), seconds)
     return {**_status(space), "changed": changed}
 
 
@@ -166,12 +166,12 @@ def _space(name) -> Space:
     )
 
 
-def _token(name) -> Secret:
+def _token(name, timeout: float) -> Secret:
     settings, token = _find(name)
     if token:
         return token
     source = settings.get("token") or f"pillar://galaxy:onedata:spaces:{name}:access_token"
-    found = galaxy_key.resolve(source, __salt__, __pillar__, f"Onedata space {name}", "token")
+    found = galaxy_key.resolve(source, __salt__, __pillar__, f"Onedata space {name}", "token", timeout)
     # a token file ends in a newline, a token does not
     return Secret(found.reveal().strip())
 

@@ -47,6 +47,7 @@ def mounted(
     mount_options=(),
     discard=False,
     backups=_BACKUPS,
+    key_timeout=0,
     **options,
 ):
     """
@@ -59,7 +60,7 @@ def mounted(
     encrypt : False
         make a blank device an encrypted volume first; a device that carries anything is never touched. An interrupted
         run is completed by the next
-    filesystem, mkfs_options, mount_options, discard, backups
+    filesystem, mkfs_options, mount_options, discard, backups, key_timeout
         as in ``luks.encrypt``; the options of the mount hold from the next mount on
     version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
         of a new volume, as in ``luks.format``
@@ -75,6 +76,7 @@ def mounted(
         "discard": discard,
         "backups": backups,
         "may_format": encrypt,
+        "key_timeout": key_timeout,
         **options,
     }
     subjects = {
@@ -136,13 +138,13 @@ def formatted(name, key, backups=_BACKUPS, **options):
     return _changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", changes)
 
 
-def opened(name, device, key, discard=False):
+def opened(name, device, key, discard=False, key_timeout=0):
     """
     The volume is open.
 
     name
         mapper: its name in ``/dev/mapper``
-    device, key, discard
+    device, key, discard, key_timeout
         as in ``luks.open``
     """
     change = {name: {"old": None, "new": device}}
@@ -152,9 +154,9 @@ def opened(name, device, key, discard=False):
             return _same(name, f"{device} is open")
         if __opts__["test"]:
             if found["luks"] or found["signatures"]:
-                __salt__["luks.open"](device, name, key=key, test=True)
+                __salt__["luks.open"](device, name, key=key, key_timeout=key_timeout, test=True)
             return _would(name, f"{device} would be opened", change)
-        __salt__["luks.open"](device, name, key=key, discard=discard)
+        __salt__["luks.open"](device, name, key=key, discard=discard, key_timeout=key_timeout)
         found = __salt__["luks.status"](device)
     except _ERRORS as exc:
         return _failed(name, exc)

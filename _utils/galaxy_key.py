@@ -10,8 +10,11 @@ import secrets
 import stat
 from collections.abc import Callable, Mapping
 
+from salt.exceptions import CommandExecutionError
+
 from galaxy_errors import KeySourceError
 from galaxy_secret import MASK, Secret
+from galaxy_wait import Deadline, wait_until
 
 # cryptsetup's own limit of a key file
 MAX_KEY_FILE = 8 << 20
@@ -23,6 +26,7 @@ def resolve(
     pillar: Mapping,
     subject: str,
     parameter: str = "key",
+    timeout: float = 0,
 ) -> Secret:
     """
     The secret at the place ``source``: ``pillar://path:to:it``, ``sdb://profile/key``, the absolute path of a key file,
@@ -34,6 +38,8 @@ def resolve(
         what it opens, for the prompt
     parameter
         what names the place, for errors
+    timeout
+        seconds for which a database that fails is asked again; one that answers that it has no such key is not
 
     Raises ``KeySourceError``, naming the place and never what is there.
     """
@@ -44,7 +50,7 @@ def resolve(
         # not pillar.get: since Salt 3008 it gives asterisks for what it holds
         return passphrase(_traverse(pillar, name), source)
     if scheme == "sdb":
-        value = functions["sdb.get"](source)
+        value = _ask(functions["sdb.get"], source, timeout)
         # Salt gives the address itself for a profile that it does not know
         return passphrase(None if value == source else value, source)
     if os.path.isabs(source):
@@ -128,6 +134,27 @@ def generate_file(path: str, size: int = 64) -> None:
         if os.path.exists(temporary):
             os.unlink(temporary)
     _sync(directory)
+
+
+def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
+    """What the database at ``source`` gives, once it does."""
+    failures = []
+
+    def answer() -> list:
+        try:
+            return [get(source)]
+        except CommandExecutionError as exc:
+            failures.append(str(exc))
+        except Exception as exc:
+            # a driver raises whatever its library does, and that may quote a secret
+            failures.append(type(exc).__name__)
+        return []
+
+    found = wait_until(answer, Deadline(timeout))
+    if not found:
+        tried = f" ({len(failures)} times within {timeout:g} s)" if len(failures) > 1 else ""
+        raise KeySourceError(source, f"cannot be read{tried}: {failures[-1]}")
+    return found[0]
 
 
 def _traverse(pillar: Mapping, path: str) -> object:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import salt.loader
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from support.keystore import KeyStore
 from support.site import REPO
 
 from galaxy_wait import Deadline, wait_until
@@ -192,6 +193,20 @@ def test_token_from_a_file_and_from_the_old_ini(load, opts, machine):
     given = {**opts, "pillar": {"galaxy": {"onedata": {"ini": str(ini)}}}}
     modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
     assert modules["onedata.mount"]("refdata")["alive"]
+
+
+def test_a_token_whose_database_comes_up_later(opts, machine):
+    store = KeyStore(machine, userdata=TOKEN)
+    space = {"provider_host": "p.example.org", "mount_point": str(machine / "userdata"), "token": "sdb://keys/userdata"}
+    given = {**opts, **store.opts, "pillar": {"galaxy": {"onedata": {"spaces": {"userdata": space}}}}}
+    modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
+    with pytest.raises(CommandExecutionError, match="sdb://keys/userdata: cannot be read.*FileNotFoundError"):
+        modules["onedata.mount"]("userdata", timeout=0.2)
+    store.sealed = 2
+    store.start()
+    assert modules["onedata.mount"]("userdata", timeout=30)["alive"]
+    assert store.asked == 3
+    store.stop()
 
 
 def test_bad_input_is_named(load):

@@ -139,6 +139,12 @@ def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar,
         "state": "galaxy-onedata-userdata-mounted",
         "reason": "Onedata space userdata: mount_point is 'relative', not an absolute path",
     }
+    # nor does a boot that has no steps go unsaid
+    pillar(ROLE, onedata={"ini": "/nonexistent"})
+    began = _restart(minions[ROLE])
+    (event,) = event_listener_of(f"galaxy/{ROLE}/failed", began)
+    assert event.data["data"]["step"] == "boot"
+    assert f"salt -L {ROLE} state.show_sls galaxy.boot" in event.data["data"]["reason"]
     pillar(ROLE)
     began = _restart(minions[ROLE])
     (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]
@@ -165,3 +171,27 @@ def test_the_beacon_tells_once_and_tells_the_end(minions, master, galaxies, even
     master.salt_cli().run("galaxy.stop", minion_tgt=ROLE, _timeout=60)
     (down,) = event_listener_of(f"{tag}/down", began)
     assert "connection refused" in down.data["reason"]
+
+
+@pytest.mark.slow
+def test_a_stuck_galaxy_is_restarted_only_where_the_master_says_so(minions, master, galaxies, event_listener_of):
+    site, _ = galaxies[ROLE]
+    master.salt_cli().run("state.apply", "galaxy", minion_tgt=ROLE, _timeout=120)
+    assert wait_until(site.read, Deadline(30))
+    before, began = site.read().pid, time.time()
+    site.hold(1, gate="first")
+    assert event_listener_of(f"salt/beacon/{ROLE}/galaxy/stuck", began)
+    site.open("first")
+    assert event_listener_of(f"salt/beacon/{ROLE}/galaxy/recovered", began)
+    assert site.read().pid == before
+    added = master.salt_run_cli().run(
+        "reactor.add", f"salt/beacon/{ROLE}/galaxy/stuck", reactors="salt://galaxy/reactor/stuck.sls"
+    )
+    assert added.data["status"] is True
+    began = time.time()
+    site.hold(1, gate="never")
+    events = event_listener_of(f"salt/job/*/ret/{ROLE}", began)
+    assert {event.data["fun"] for event in events} == {"state.apply"}
+    assert events[0].data["success"] is True
+    assert site.read().pid != before
+    assert site.get() == b"Galaxy\n"

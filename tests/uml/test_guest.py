@@ -22,7 +22,7 @@ def runs(tmp_path_factory):
 
     def run(suite):
         argv = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:logging"]
-        environment = f"PYTHONPATH={REPO}/_utils PYTEST_DISABLE_PLUGIN_AUTOLOAD=1".split()
+        environment = f"PYTHONPATH={REPO}/_utils:{REPO}/tests PYTEST_DISABLE_PLUGIN_AUTOLOAD=1".split()
         with Machine(root / suite, modules=("loop",)) as machine:
             # from its own directory, so the conftest of the host's suites is not loaded
             where = ["env", f"--chdir={REPO}/tests/uml/guest", *environment]

@@ -4,6 +4,7 @@ import os
 import pty
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 import galaxy_key
 from galaxy_errors import KeySourceError
@@ -59,6 +60,40 @@ def test_what_is_no_passphrase_is_refused(value):
         galaxy_key.passphrase(value, "pillar://where")
     assert "words" not in str(caught.value)
     assert "1234" not in str(caught.value)
+
+
+def test_a_database_that_fails_is_asked_again_until_it_answers():
+    answers = iter([ConnectionRefusedError(), CommandExecutionError("sealed"), "words"])
+
+    def get(source):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x", timeout=30).reveal() == b"words"
+
+
+def test_a_database_that_stays_down_is_an_error_that_quotes_salt_alone():
+    def get(source):
+        raise failure
+
+    for failure, said in (
+        (CommandExecutionError("sealed"), "sealed"),
+        (ValueError("the token hunter2 is bad"), "ValueError"),
+    ):
+        with pytest.raises(KeySourceError, match=f"sdb://keys/galaxy: cannot be read: {said}$"):
+            galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x")
+        with pytest.raises(KeySourceError, match=rf"cannot be read \(\d+ times within 0.3 s\): {said}$") as caught:
+            galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x", timeout=0.3)
+        assert caught.value.__cause__ is None
+
+
+def test_a_database_without_the_key_is_asked_once():
+    asked = []
+    with pytest.raises(KeySourceError, match="holds no passphrase"):
+        galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": asked.append}, {}, "x", timeout=30)
+    assert asked == ["sdb://keys/galaxy"]
 
 
 def test_a_generated_key_is_new_private_and_never_replaced(tmp_path):

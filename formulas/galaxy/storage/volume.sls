@@ -20,7 +20,7 @@ galaxy-storage-volume-mounted:
     {%- for key in ["device", "mapper", "filesystem"] %}
     - {{ key }}: {{ volume[key] | json }}
     {%- endfor %}
-    {%- for key in ["key", "encrypt", "mkfs_options", "mount_options", "discard", "backups"] %}
+    {%- for key in ["key", "key_timeout", "encrypt", "mkfs_options", "mount_options", "discard", "backups"] %}
     - {{ key }}: {{ storage[key] | json }}
     {%- endfor %}
     {%- for key, value in storage.luks.items() %}

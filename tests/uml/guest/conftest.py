@@ -11,6 +11,7 @@ import uuid
 
 import pytest
 import salt.client
+from support.keystore import KeyStore
 
 # Salt's log handlers outlive pytest's capture of the streams that they write to
 logging.raiseExceptions = False
@@ -32,7 +33,13 @@ def content(device):
 
 
 @pytest.fixture(scope="session")
-def caller(tmp_path_factory):
+def store(tmp_path_factory):
+    """The database behind ``sdb://keys/…``."""
+    return KeyStore(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def caller(tmp_path_factory, store):
     config = tmp_path_factory.mktemp("salt") / "minion"
     config.write_text(
         json.dumps(
@@ -43,6 +50,7 @@ def caller(tmp_path_factory):
                 "module_dirs": [str(REPO / "_modules")],
                 "states_dirs": [str(REPO / "_states")],
                 "utils_dirs": [str(REPO / "_utils")],
+                **store.opts,
             }
         )
     )

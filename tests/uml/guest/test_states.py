@@ -95,6 +95,28 @@ def test_opened_with_the_wrong_key(state, call, device, key, wrong_key):
         assert "no key slot opens" in result["comment"]
 
 
+def test_opened_once_the_database_of_the_key_is_up(state, call, device, key, store):
+    state("luks.formatted", device, key=key, backups=BACKUPS, **CHEAP)
+    arguments = {"name": "galaxy", "device": device, "key": "sdb://keys/galaxy"}
+    for test in (True, False):
+        result = state("luks.opened", test=test, **arguments, key_timeout=1)
+        assert (result["result"], result["changes"]) == (False, {})
+        assert "sdb://keys/galaxy: cannot be read" in result["comment"]
+    store.keys["galaxy"] = pathlib.Path(key).read_text()
+    store.sealed = 2
+    store.start()
+    result = state("luks.opened", **arguments, key_timeout=60)
+    assert result["result"] is True, result["comment"]
+    assert store.asked == 3
+    # the key is asked for, and tried, once
+    call("luks.close", "galaxy")
+    store.keys["galaxy"] = "another"
+    result = state("luks.opened", **arguments, key_timeout=60)
+    assert "no key slot opens" in result["comment"]
+    assert store.asked == 4
+    store.stop()
+
+
 def test_closed_unmounts_and_names_who_holds_it(state, encrypted):
     holder = subprocess.Popen([sys.executable, "-c", "input()"], cwd=encrypted["mount_point"], stdin=subprocess.PIPE)
     try:
