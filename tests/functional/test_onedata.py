@@ -200,7 +200,7 @@ def test_a_token_whose_database_comes_up_later(opts, machine):
     space = {"provider_host": "p.example.org", "mount_point": str(machine / "userdata"), "token": "sdb://keys/userdata"}
     given = {**opts, **store.opts, "pillar": {"galaxy": {"onedata": {"spaces": {"userdata": space}}}}}
     modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
-    with pytest.raises(CommandExecutionError, match="sdb://keys/userdata: cannot be read.*FileNotFoundError"):
+    with pytest.raises(CommandExecutionError, match=r"sdb://keys/userdata: cannot be read.*FileNotFoundError"):
         modules["onedata.mount"]("userdata", timeout=0.2)
     store.sealed = 2
     store.start()

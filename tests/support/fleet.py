@@ -58,7 +58,9 @@ def master(salt_factories, tree, galaxies, tmp_path_factory):
 @pytest.fixture(scope="session")
 def minions(master):
     """Two running minions."""
-    daemons = [master.salt_minion_daemon(name) for name in MINIONS]
+    # the beacon is on: what the daemon itself has loaded must not keep jobs from using what was synced since
+    overrides = {"beacons": {"galaxy": [{"interval": 1}]}}
+    daemons = [master.salt_minion_daemon(name, overrides=overrides) for name in MINIONS]
     with daemons[0].started(), daemons[1].started():
         yield daemons
 

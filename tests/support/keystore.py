@@ -3,7 +3,7 @@
 import socketserver
 import threading
 
-_DRIVER = '''
+_DRIVER = """
 import socket
 
 from salt.exceptions import CommandExecutionError
@@ -18,7 +18,7 @@ def get(key, profile=None):
     if answer == "sealed":
         raise CommandExecutionError("the store is sealed")
     return answer or None
-'''
+"""
 
 
 class KeyStore:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+from unittest import mock
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -75,13 +76,11 @@ def test_a_database_that_fails_is_asked_again_until_it_answers():
 
 
 def test_a_database_that_stays_down_is_an_error_that_quotes_salt_alone():
-    def get(source):
-        raise failure
-
     for failure, said in (
         (CommandExecutionError("sealed"), "sealed"),
         (ValueError("the token hunter2 is bad"), "ValueError"),
     ):
+        get = mock.Mock(side_effect=failure)
         with pytest.raises(KeySourceError, match=f"sdb://keys/galaxy: cannot be read: {said}$"):
             galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x")
         with pytest.raises(KeySourceError, match=rf"cannot be read \(\d+ times within 0.3 s\): {said}$") as caught:
