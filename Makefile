@@ -16,9 +16,9 @@ test-oldest: venv-oldest
 uml: venv-newest
 	$(call PYTEST,newest) tests/uml
 
-# boots and beacons on a real master's bus, all of them
+# what boots and beacons do on a real master, at length: a beacon, double starts, fifty machines after a power cut
 slow: venv-newest
-	$(call PYTEST,newest) tests/integration/test_boot.py
+	$(call PYTEST,newest) -m slow tests/integration
 
 # the power is cut at 200 random moments within luks.encrypt; about 20 minutes
 killtest: venv-newest

@@ -1,0 +1,117 @@
+"""Machines come back together after a power cut: all get ready, and only so many boot at a time as the master says."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+
+import psutil
+import pytest
+import salt.utils.event
+from support.site import BIN, UWSGI, Site
+from support.supervisord import Supervisord
+
+from galaxy_wait import Deadline, wait_until
+
+AT_A_TIME = 2
+
+
+@pytest.fixture(params=[4, pytest.param(50, marks=pytest.mark.slow)])
+def galaxies(request, tmp_path):
+    """By minion: its Galaxy, which does not run."""
+    found = {}
+    for number in range(request.param):
+        root = tmp_path / f"burst-{number:02}"
+        found[root.name] = (Site(root / "galaxy", processes=1), Supervisord(root / "supervisor").start())
+    yield found
+    for site, supervisord in found.values():
+        supervisord.stop()
+        site.stop()
+
+
+@pytest.fixture
+def master(salt_factories, galaxies, tree, tmp_path):
+    pillar = tmp_path / "pillar"
+    pillar.mkdir()
+    (pillar / "top.sls").write_text(json.dumps({"base": {name: [name] for name in galaxies}}))
+    for name, (site, supervisord) in galaxies.items():
+        keys = {
+            **{"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)},
+            **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "timeout": 120},
+            **{"program_file": str(supervisord.programs / "galaxy.conf"), "boot": {"enabled": True}},
+        }
+        (pillar / f"{name}.sls").write_text(json.dumps({"galaxy": keys}))
+    overrides = {
+        "file_roots": {"base": [str(tree / "formulas")]},
+        "pillar_roots": {"base": [str(pillar)]},
+        "open_mode": True,
+        "reactor": [{"salt/minion/*/start": ["salt://galaxy/reactor/boot.sls"]}],
+        "reactor_worker_threads": AT_A_TIME,
+    }
+    daemon = salt_factories.salt_master_daemon(f"burst-master-{len(galaxies)}", overrides=overrides)
+    with daemon.started():
+        yield daemon
+
+
+@pytest.fixture
+def events(master):
+    """All that has come on the master's bus, as ``(tag, data)``, in its order."""
+    seen, ended = [], threading.Event()
+
+    def listen():
+        with salt.utils.event.get_master_event(master.config, master.config["sock_dir"], listen=True) as bus:
+            while not ended.is_set():
+                event = bus.get_event(wait=1, full=True)
+                if event:
+                    seen.append((event["tag"], event["data"]))
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    yield seen
+    ended.set()
+    thread.join()
+
+
+@pytest.fixture
+def power(master, galaxies, tree):
+    """Starts all minions at once."""
+    directories = {f"{kind}_dirs": [str(tree / f"_{kind}")] for kind in ("states", "utils")}
+    overrides = {**directories, "module_dirs": [str(tree / "_modules")], "acceptance_wait_time": 1}
+    configured = [master.salt_minion_daemon(name, overrides=overrides).config_dir for name in galaxies]
+    started = []
+
+    def on():
+        for directory in configured:
+            argv = [BIN / "salt-minion", "--config-dir", directory, "--disable-keepalive", "--log-level=quiet"]
+            null = subprocess.DEVNULL
+            started.append(subprocess.Popen(argv, stdout=null, stderr=null, start_new_session=True))
+
+    yield on
+    for process in started:
+        family = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGKILL)
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.wait()
+
+
+def test_all_come_back_and_only_so_many_boot_at_a_time(events, power, galaxies):
+    power()
+
+    def reported():
+        return [tag for tag, _ in list(events) if tag.startswith("galaxy/")]
+
+    wait_until(lambda: len(reported()) >= len(galaxies), Deadline(60 + 20 * len(galaxies)))
+    assert sorted(reported()) == sorted(f"galaxy/{name}/ready" for name in galaxies)
+    assert all(site.get() == b"Galaxy\n" for site, _ in galaxies.values())
+    under_way, most = set(), 0
+    for tag, data in events:
+        if data.get("fun") == "state.sls" and tag.endswith("/new"):
+            under_way.add(data["jid"])
+        elif data.get("fun") == "state.sls" and "/ret/" in tag:
+            under_way.discard(data["jid"])
+        most = max(most, len(under_way))
+    assert 0 < most <= AT_A_TIME
