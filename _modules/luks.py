@@ -34,6 +34,7 @@ import luks_backup
 import luks_cryptdev_ini
 import luks_device
 import luks_encrypt
+import luks_filesystem
 import luks_header
 import luks_key
 import luks_mapping
@@ -187,34 +188,53 @@ def encrypt(
     return steps
 
 
-def open_(device, mapper, key=None, passphrase=None, discard=False, key_timeout=0, test=False):
+def open_(
+    device,
+    mapper,
+    key=None,
+    passphrase=None,
+    mount_point=None,
+    mount_options=(),
+    discard=False,
+    key_timeout=0,
+    test=False,
+):
     """
-    Open a volume as ``/dev/mapper/<mapper>``.
+    Open a volume as ``/dev/mapper/<mapper>``, and mount it where a mount point is given.
 
-    device, mapper, key, passphrase, discard, key_timeout
+    device, mapper, key, passphrase, mount_options, discard, key_timeout
         as in ``luks.encrypt``
+    mount_point
+        an empty directory; made if missing. The filesystem is the one that the volume has
     test : False
-        only say whether it would be opened; the key is tried
+        only say whether it would be opened or mounted; the key is tried
 
-    Returns ``True`` when it was opened, ``False`` when it was open so already. Fails, with nothing changed, when the
-    key is wrong (after one attempt), the name is taken, or the volume is unfinished.
+    Returns ``True`` when it was opened or mounted, ``False`` when it was so already. Fails, with nothing changed, when
+    the key is wrong (after one attempt), the name or the mount point is taken, or the volume is unfinished.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' luks.open UUID=0ad6c58f-3798-440f-818c-5a5bea96859f galaxy key=/etc/luks/galaxy.key
+        salt '*' luks.open UUID=0ad6c58f-3798-440f-818c-5a5bea96859f galaxy key=/etc/luks/galaxy.key mount_point=/export
     """
     found, name = _device(device), _mapper(mapper)
+    target = None if mount_point is None else _absolute("mount_point", mount_point)
+    options = _list("mount_options", mount_options)
     uuid = luks_header.identity(found)
     luks_header.require_finished(found, uuid)
-    if luks_mapping.require_openable(found, name, uuid):
+    is_open = luks_mapping.require_openable(found, name, uuid)
+    is_mounted = target is None or luks_filesystem.require_mountable(f"/dev/mapper/{name}", target)
+    if is_open and is_mounted:
         return False
-    secret = _key(key, passphrase, device, timeout=key_timeout)
+    secret = None if is_open else _key(key, passphrase, device, timeout=key_timeout)
     if test:
-        luks_header.require_key(found, secret)
-    else:
+        if secret:
+            luks_header.require_key(found, secret)
+    elif target is None:
         luks_mapping.open_volume(found, name, secret, bool(discard))
+    else:
+        luks_mapping.open_mounted(found, name, secret, target, options, discard=bool(discard))
     return True
 
 

@@ -15,7 +15,7 @@ import luks_device
 import luks_filesystem
 import luks_header
 import luks_mapping
-from galaxy_errors import CommandError, DeviceNotBlank, VolumeError
+from galaxy_errors import DeviceNotBlank
 from galaxy_secret import Secret
 
 FORMAT, MKFS, BACKUP, OPEN, MOUNT = STEPS = ("format", "mkfs", "header_backup", "open", "mount")
@@ -62,15 +62,11 @@ def run(plan: Plan, key: Secret) -> list[str]:
             _make(plan, device, key)
         if BACKUP in steps:
             luks_backup.make(device, plan.backups, key)
-        if OPEN in steps:
-            luks_mapping.open_volume(device, plan.mapper, key, plan.discard)
         if MOUNT in steps:
-            try:
-                luks_filesystem.mount(f"/dev/mapper/{plan.mapper}", plan.mount_point, plan.mount_options, plan.fstype)
-            except (VolumeError, CommandError):
-                if OPEN in steps:
-                    luks_mapping.close_volume(plan.mapper)
-                raise
+            mount = (plan.mount_point, plan.mount_options, plan.fstype)
+            luks_mapping.open_mounted(device, plan.mapper, key, *mount, plan.discard)
+        elif OPEN in steps:
+            luks_mapping.open_volume(device, plan.mapper, key, plan.discard)
     return steps
 
 

@@ -70,19 +70,20 @@ def make(path: str, fstype: str, options: Sequence[str]) -> None:
     luks_device.sync(path)
 
 
-def mount(path: str, target: str, options: Sequence[str], fstype: str) -> None:
+def mount(path: str, target: str, options: Sequence[str], fstype: str | None = None) -> None:
     """
     Mount device ``path`` on directory ``target``, which is made if missing.
 
-    Raises ``FilesystemError`` when the device carries another filesystem than ``fstype``, or none: it may hold data
-    nevertheless, so nothing here would make one.
+    Raises ``FilesystemError`` when the device carries another filesystem than ``fstype``, or none that is known: it may
+    hold data nevertheless, so nothing here would make one.
     """
     found = type_of(path)
-    if found != fstype:
+    if found not in ([fstype] if fstype else _MAKE):
         what = f"carries {found}" if found else "an encrypted volume without a filesystem that is known"
-        raise FilesystemError(path, f"{what}, not {fstype}; it may hold data, and was not touched")
+        wanted = fstype or " or ".join(_MAKE)
+        raise FilesystemError(path, f"{what}, not {wanted}; it may hold data, and was not touched")
     os.makedirs(target, exist_ok=True)
-    argv = ["mount", "-t", fstype, *(["-o", ",".join(options)] if options else []), path, target]
+    argv = ["mount", "-t", found, *(["-o", ",".join(options)] if options else []), path, target]
     galaxy_command.run(argv, timeout=_TIMEOUT)
     if not require_mountable(path, target):
         raise MountPointError(target, f"{path} is not mounted there although `mount` succeeded")

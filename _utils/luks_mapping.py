@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Sequence
 
 import galaxy_command
 import galaxy_holders
@@ -14,7 +15,7 @@ import luks_device
 import luks_filesystem
 import luks_header
 import luks_sysfs
-from galaxy_errors import CommandError, MapperError, VolumeBusy
+from galaxy_errors import CommandError, MapperError, VolumeBusy, VolumeError
 from galaxy_secret import Secret
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
@@ -114,6 +115,32 @@ def open_volume(device: luks_device.Device, name: str, key: Secret, discard: boo
     mapping = named(name)
     if not mapping or not mapping.serves(device):
         raise MapperError(name, f"cryptsetup opened {device}, but no mapping of it is there")
+
+
+def open_mounted(
+    device: luks_device.Device,
+    name: str,
+    key: Secret | None,
+    target: str,
+    options: Sequence[str] = (),
+    fstype: str | None = None,
+    discard: bool = False,
+) -> None:
+    """
+    Open the volume unless it is open (then without ``key``), and mount its filesystem on ``target``; the caller has
+    made sure that both can be. When it cannot be mounted after all, what was opened is closed again.
+
+    Raises as ``open_volume`` and ``luks_filesystem.mount`` do.
+    """
+    was_open = bool(named(name))
+    if not was_open:
+        open_volume(device, name, key, discard)
+    try:
+        luks_filesystem.mount(f"/dev/mapper/{name}", target, options, fstype)
+    except (VolumeError, CommandError):
+        if not was_open:
+            close_volume(name)
+        raise
 
 
 def close_volume(name: str) -> bool:

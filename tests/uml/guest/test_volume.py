@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BACKUPS, content, sh
+from conftest import BACKUPS, CHEAP, content, sh
 
 from galaxy_errors import (
     DeviceInUse,
+    FilesystemError,
     HeaderError,
+    MountPointError,
     VolumeBusy,
     WrongKey,
 )
@@ -44,6 +46,34 @@ def test_data_survives_close_and_open(call, encrypted):
     assert call("luks.open", encrypted["device"], "galaxy", key=encrypted["key"]) is False
     assert call("luks.encrypt", **encrypted) == ["mount"]
     assert pathlib.Path(encrypted["mount_point"], "file").read_text() == "data"
+
+
+def test_open_mounts_where_it_is_told(call, encrypted, new_device, tmp_path):
+    arguments = [encrypted["device"], "galaxy"]
+    wanted = {"key": encrypted["key"], "mount_point": encrypted["mount_point"], "mount_options": "noatime"}
+    file = pathlib.Path(encrypted["mount_point"], "file")
+    assert call("luks.open", *arguments, **wanted) is False
+    call("luks.close", "galaxy")
+    assert call("luks.open", *arguments, **wanted, test=True) is True
+    assert call("luks.open_volumes") == {}
+    assert call("luks.open", *arguments, **wanted) is True
+    assert file.read_text() == "data"
+    assert "noatime" in call("luks.status", encrypted["device"])["mounts"][0]["options"]
+    sh("umount", encrypted["mount_point"])
+    # it is open: the key is not asked for
+    assert call("luks.open", *arguments, **(wanted | {"key": "/nonexistent"})) is True
+    assert file.read_text() == "data"
+    call("luks.close", "galaxy")
+    file.write_text("in the way")
+    with pytest.raises(MountPointError, match="not empty"):
+        call("luks.open", *arguments, **wanted)
+    assert call("luks.open_volumes") == {}
+    # a volume that cannot be mounted is not left open
+    bare = new_device()
+    call("luks.format", bare, key=encrypted["key"], backups=BACKUPS, **CHEAP)
+    with pytest.raises(FilesystemError, match="without a filesystem"):
+        call("luks.open", bare, "bare", key=encrypted["key"], mount_point=str(tmp_path / "bare"))
+    assert call("luks.open_volumes") == {}
 
 
 def test_old_scripts_luks1_volume(call, device, key, mount_point):
