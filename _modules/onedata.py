@@ -178,7 +178,7 @@ def _token(name, timeout: float) -> Secret:
 
 def _find(name):
     declared = _declared()
-    if name not in declared:
+    if not isinstance(name, str) or name not in declared:
         known = ", ".join(declared) or "none"
         raise SaltInvocationError(f"No Onedata space {name!r} is declared in galaxy:onedata:spaces; known: {known}")
     return declared[name]

@@ -4,6 +4,7 @@ The one runner of external commands.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 
@@ -27,17 +28,26 @@ def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 3
     environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
     if isinstance(stdin, Secret):
         stdin = stdin.reveal()
-    source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=timeout, env=environment, check=False, **source)
+        process = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     except FileNotFoundError:
         raise CommandError(argv, "not installed, or not on PATH") from None
     except PermissionError:
         raise CommandError(argv, "not permitted; run as root") from None
+    try:
+        output, errors = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
+        process.kill()
+        # one that the kernel holds, on a filesystem that hangs, does not end before that lets go: nobody waits for it
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=1)
         raise CommandError(argv, f"did not end within {timeout:g} s") from None
-    stderr = done.stderr.decode(errors="replace").strip()
-    if check and done.returncode:
+    except BaseException:
+        process.kill()
+        raise
+    stderr = errors.decode(errors="replace").strip()
+    if check and process.returncode:
         last = stderr.splitlines()[-1] if stderr else "no message"
-        raise CommandError(argv, f"exit status {done.returncode}: {last}", done.returncode, stderr)
-    return done.stdout.decode(errors="replace")
+        raise CommandError(argv, f"exit status {process.returncode}: {last}", process.returncode, stderr)
+    return output.decode(errors="replace")

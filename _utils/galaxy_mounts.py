@@ -30,5 +30,16 @@ def read() -> list[Mount]:
 
 def mounted_at(target: str) -> Mount | None:
     """What is mounted on the directory; the topmost, where several are."""
-    target = os.path.realpath(target)
-    return next((each for each in reversed(read()) if each.target == target), None)
+    mounts = {each.target: each for each in read()}
+    target = os.path.normpath(target)
+    # the path itself is resolved last: that asks the filesystem there, which may hang
+    for resolve in (str, _resolve_parent, os.path.realpath):
+        found = mounts.get(resolve(target))
+        if found:
+            return found
+    return None
+
+
+def _resolve_parent(path: str) -> str:
+    parent, name = os.path.split(path)
+    return os.path.join(os.path.realpath(parent), name)

@@ -1,6 +1,8 @@
 """The real loader over the synced tree, as a masterless minion has it."""
 
+import os
 import subprocess
+import sys
 
 import pytest
 import salt.config
@@ -48,3 +50,17 @@ def state(opts, modules):
         return states[function]("galaxy", **kwargs)
 
     return run
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """``oneclient`` on PATH; every mount below ``tmp_path`` is taken away afterwards."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    script = directory / "oneclient"
+    script.write_text((REPO / "tests/support/oneclient").read_text().replace("#!PYTHON", f"#!{sys.executable}"))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    yield tmp_path
+    for name in ["userdata", "refdata"] * 3:
+        subprocess.run(["umount", "--lazy", tmp_path / name], capture_output=True, check=False)
