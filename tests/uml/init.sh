@@ -31,10 +31,11 @@ if [ -n "$first" ]; then
     rm -rf $units/*.wants
     # where the host is a container; systemd would take this machine for one, and not sync its disks at the end
     rm -f $root/.dockerenv
-    mkdir -p $units/multi-user.target.wants $root/etc/tmpfiles.d $root/etc/systemd/system-generators $root/var/log/journal
-    for name in systemd/system/getty.target systemd/system/systemd-logind.service tmpfiles.d/tmp.conf tmpfiles.d/x11.conf \
-        systemd/system-generators/systemd-sysv-generator; do
-        ln -sf /dev/null $root/etc/$name
+    mkdir -p $units/multi-user.target.wants $root/var/log/journal
+    for name in systemd/system/getty.target systemd/system/systemd-logind.service tmpfiles.d/tmp.conf \
+        tmpfiles.d/x11.conf systemd/system-generators/systemd-sysv-generator; do
+        mkdir -p "$root/etc/${name%/*}"
+        ln -sf /dev/null "$root/etc/$name"
     done
     : >$root/etc/fstab
     echo 0123456789abcdef0123456789abcdef >$root/etc/machine-id
@@ -55,4 +56,5 @@ mount --move /run/share $root/run/share
 cd $root
 pivot_root . .
 umount -l .
-exec env -i TERM=dumb /lib/systemd/systemd --unit=multi-user.target --show-status=0 --log-target=journal <>/dev/console >&0 2>&1
+exec env -i TERM=dumb /lib/systemd/systemd --unit=multi-user.target --show-status=0 --log-target=journal \
+    <>/dev/console >&0 2>&1
