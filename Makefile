@@ -12,13 +12,14 @@ test-newest: venv-newest
 test-oldest: venv-oldest
 	$(call PYTEST,oldest) tests/unit tests/functional
 
-# real dm-crypt, in user-mode Linux: the life of a volume, refusals, states, and the kill test's short form
+# real dm-crypt, in user-mode Linux: the life of a volume, refusals, states, the kill test's short form, and a whole machine
+# that reboots
 uml: venv-newest
-	$(call PYTEST,newest) tests/uml
+	$(call PYTEST,newest) -m 'not slow' tests/uml
 
-# what boots and beacons do on a real master, at length: a beacon, double starts, fifty machines after a power cut
+# what boots and beacons do, at length: a beacon, double starts, fifty machines after a power cut, a boot without the key
 slow: venv-newest
-	$(call PYTEST,newest) -m slow tests/integration
+	$(call PYTEST,newest) -m slow tests/integration tests/uml
 
 # the power is cut at 200 random moments within luks.encrypt; about 20 minutes
 killtest: venv-newest

@@ -173,7 +173,7 @@ def reported(name):
     The master knows how a boot went: the event ``galaxy/<minion>/ready``, or ``galaxy/<minion>/failed`` with the first
     ``step`` that failed (the SLS below ``galaxy``), its ``state`` (ID) and the ``reason``.
 
-    Give it ``order: last``. On a masterless minion the event stays on its own bus.
+    Give it ``order: last``. Without a master there is nobody to tell, and no event.
 
     name
         any text
@@ -192,8 +192,8 @@ def reported(name):
         ret["result"] = None
         ret["comment"] = f"The event {tag} would be sent."
         return ret
-    __salt__["event.send"](tag, data)
-    return _done(ret, f"The event {tag} was sent.")
+    sent = __salt__["event.send"](tag, data)
+    return _done(ret, f"The event {tag} was sent." if sent else f"No master was told: {tag}.")
 
 
 def mod_watch(name, sfun=None, reload=False, force=False, min_workers=1, timeout=None, **kwargs):

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 
 INTERVAL = 0.08
-# a waiting minion may cost this part of a core, whatever one look costs
+# a waiting minion may cost this part of a core, unless the pauses became longer than LONGEST seconds: a machine that is
+# slow, or busy with its boot, would not see for a minute that Galaxy is there
 CPU_SHARE = 0.012
+LONGEST = 5.0
 
 
 class Deadline:
@@ -57,8 +59,9 @@ def wait_until(condition: Callable[[], object], deadline: Deadline, interval: fl
     """
     Call ``condition`` until it returns something true, and return that; ``None`` once the deadline has passed.
 
-    It is called at least once. The pause between two calls is ``interval`` seconds, or longer where a call takes so
-    much CPU that the waiting would use more than ``CPU_SHARE`` of a core. What ``condition`` raises ends the waiting.
+    It is called at least once. The pause between two calls is ``interval`` seconds, or longer, up to ``LONGEST``, where
+    a call takes so much CPU that the waiting would use more than ``CPU_SHARE`` of a core. What ``condition`` raises
+    ends the waiting.
     """
     while True:
         before = _cpu_seconds()
@@ -67,7 +70,7 @@ def wait_until(condition: Callable[[], object], deadline: Deadline, interval: fl
             return result
         if deadline.passed:
             return None
-        pause = max(interval, (_cpu_seconds() - before) / CPU_SHARE)
+        pause = max(interval, min(LONGEST, (_cpu_seconds() - before) / CPU_SHARE))
         time.sleep(min(pause, deadline.left))
 
 

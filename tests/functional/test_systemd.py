@@ -6,8 +6,9 @@ import shutil
 import tempfile
 
 import pytest
+from support.fleet import tree  # noqa: F401
 from support.nspawn import Machine
-from support.site import BIN, REPO, Site
+from support.site import BIN, Site
 
 from galaxy_wait import Deadline, wait_until
 
@@ -21,7 +22,7 @@ def share():
 
 
 @pytest.fixture(scope="module")
-def machine(share):
+def machine(share, tree):  # noqa: F811
     # not below /tmp of the overlay's own lower side
     root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
     found = Machine("galaxy-test", root / "machine", share)
@@ -38,7 +39,7 @@ def site(share):
 
 
 @pytest.fixture(scope="module")
-def call(machine, share, site):
+def call(machine, share, site, tree):  # noqa: F811
     """``call(function, *arguments)``: a masterless minion in the machine; its return."""
     config = share / "minion"
     (config / "pillar").mkdir(parents=True)
@@ -61,7 +62,7 @@ def call(machine, share, site):
     )
     (config / "minion").write_text(
         f"root_dir: {config}\nfile_client: local\nid: systemd\n"
-        f"file_roots:\n  base:\n    - {REPO}\n    - {REPO / 'formulas'}\n"
+        f"file_roots:\n  base:\n    - {tree}\n    - {tree / 'formulas'}\n"
         f"pillar_roots:\n  base:\n    - {config / 'pillar'}\n"
     )
 
@@ -189,3 +190,48 @@ def test_startup_brings_up_the_packaged_supervisord_through_its_unit(call, machi
     assert call("galaxy.status", *given)["problems"] == []
     assert call("galaxy.stop", *given)["changed"]
     machine.run("systemctl", "stop", "supervisor")
+
+
+@pytest.fixture
+def booted(share, call):
+    """A Galaxy under a supervisord of its own that nothing has started yet, in pillar as what a boot brings up."""
+    site = Site(share / "booted")
+    conf_file = site.root / "supervisord.conf"
+    conf_file.write_text(
+        f"[unix_http_server]\nfile={site.root}/supervisor.sock\n[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
+        f"[supervisord]\nlogfile={site.root}/supervisord.log\npidfile={site.root}/supervisord.pid\n"
+        f"[program:web]\ncommand={' '.join(site.command)}\nautostart=false\nstopsignal=INT\n"
+        f"[supervisorctl]\nserverurl=unix://{site.root}/supervisor.sock\n"
+    )
+    pillar = share / "minion" / "pillar" / "galaxy.sls"
+    before = pillar.read_text()
+    galaxy = {
+        **{"config": str(site.config), "manager": "supervisord", "service": "web", "conf_file": str(conf_file)},
+        **{"bin_env": str(BIN.parent), "timeout": 60, "retries": 0},
+        "boot": {"salt_call": str(BIN / "salt-call"), "config_dir": str(share / "minion")},
+    }
+    pillar.write_text(json.dumps({"galaxy": galaxy}))
+    yield site
+    pillar.write_text(before)
+
+
+def test_what_the_boot_unit_starts_outlives_its_restart_and_its_end(call, machine, booted):
+    pillar = 'pillar={"galaxy": {"boot": {"salt_call": "/no/such"}}}'
+    wrong = call("state.apply", "galaxy.boot.unit", pillar, check=False)
+    assert {state["__id__"]: state["result"] for state in wrong.values()} == {
+        **{"galaxy-boot-unit-salt-call": False, "galaxy-boot-unit-file": False, "galaxy-boot-unit-enabled": False},
+    }
+    done = call("state.apply", "galaxy.boot.unit")
+    assert all(state["result"] for state in done.values()), done
+    machine.run("systemctl", "start", "galaxy-boot")
+    assert machine.run("systemctl", "is-enabled", "galaxy-boot").stdout.strip() == "enabled"
+    pid = booted.read().pid
+    machine.run("systemctl", "restart", "galaxy-boot")
+    done = call("state.apply", "galaxy.boot.clean")
+    assert all(state["result"] for state in done.values()), done
+    assert machine.run("systemctl", "is-active", "galaxy-boot", check=False).stdout.strip() == "inactive"
+    again = call("state.apply", "galaxy.boot.clean")
+    assert not any(state["changes"] for state in again.values()), again
+    assert booted.read().pid == pid
+    assert call("galaxy.stop")["changed"]

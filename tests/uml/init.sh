@@ -1,6 +1,6 @@
 #!/bin/sh
-# PID 1 of the guest (machine.py): real device-mapper, dm-crypt and ext4, then one command after the other. The host puts
-# each into $share/command and sends a newline; output and exit status go to $share.
+# PID 1 of the guest (machine.py): real device-mapper, dm-crypt and ext4, then commands.sh; or, with a disk for $system,
+# systemd on an overlay of the host's files, and commands.sh as a unit of it.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -16,10 +16,45 @@ done
 mount -t hostfs none /run/share -o "$share"
 # a checkout below /tmp is hidden by now
 [ -e "$repo" ] || { mkdir -p "$repo" && mount -t hostfs none "$repo" -o "$repo"; }
-stty -F /dev/console raw -echo
-echo ready
-while read -r _; do
-    sh /run/share/command >/run/share/output 2>&1 </dev/null
-    echo $? >/run/share/status
-    echo done
-done
+here=$(dirname "$0")
+[ -n "$system" ] || exec sh "$here/commands.sh"
+
+root=/run/root
+mkdir $root /run/disk
+mount -t ext4 "$system" /run/disk
+[ -d /run/disk/upper ] || first=yes
+mkdir -p /run/disk/upper /run/disk/work
+mount -t overlay overlay $root -o lowerdir=/,upperdir=/run/disk/upper,workdir=/run/disk/work
+if [ -n "$first" ]; then
+    units=$root/etc/systemd/system
+    # of the host's services none, and its /tmp stays, for the checkout and the test's files may be there
+    rm -rf $units/*.wants
+    # where the host is a container; systemd would take this machine for one, and not sync its disks at the end
+    rm -f $root/.dockerenv
+    mkdir -p $units/multi-user.target.wants $root/var/log/journal
+    for name in systemd/system/getty.target systemd/system/systemd-logind.service tmpfiles.d/tmp.conf \
+        tmpfiles.d/x11.conf systemd/system-generators/systemd-sysv-generator; do
+        mkdir -p "$root/etc/${name%/*}"
+        ln -sf /dev/null "$root/etc/$name"
+    done
+    : >$root/etc/fstab
+    echo 0123456789abcdef0123456789abcdef >$root/etc/machine-id
+    cat >$units/commands.service <<UNIT
+[Service]
+ExecStart=/bin/sh $here/commands.sh
+Environment=HOME=/root LC_ALL=C.UTF-8
+StandardInput=tty-force
+StandardOutput=tty
+TTYPath=/dev/console
+UNIT
+    ln -s ../commands.service $units/multi-user.target.wants
+fi
+for directory in proc sys dev; do mount --move /$directory $root/$directory; done
+mount -t tmpfs -o mode=755 tmpfs $root/run
+mkdir $root/run/share
+mount --move /run/share $root/run/share
+cd $root
+pivot_root . .
+umount -l .
+exec env -i TERM=dumb /lib/systemd/systemd --unit=multi-user.target --show-status=0 --log-target=journal \
+    <>/dev/console >&0 2>&1

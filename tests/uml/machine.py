@@ -3,6 +3,7 @@ A machine with real device-mapper and dm-crypt, for tests: user-mode Linux with 
 
 Its disks are image files (``/dev/ubdb``, ``/dev/ubdc``, …). Killing it is a power cut: what reached the images stays,
 what the guest's kernel still had in memory is lost. An exchange directory on the host is the guest's ``/run/share``.
+With a disk for what it writes to its root, it is a whole machine, with systemd.
 """
 
 from __future__ import annotations
@@ -34,10 +35,18 @@ class Machine:
         image files
     modules
         kernel modules to load beside those of dm-crypt
+    system
+        image file with an ext4, for a whole machine: systemd is PID 1, and what it writes to its root goes there
     """
 
-    def __init__(self, share: pathlib.Path, *disks: pathlib.Path, modules: tuple[str, ...] = ()):
-        self.share, self.disks, self.modules = share, disks, modules
+    def __init__(
+        self,
+        share: pathlib.Path,
+        *disks: pathlib.Path,
+        modules: tuple[str, ...] = (),
+        system: pathlib.Path | None = None,
+    ):
+        self.share, self.disks, self.modules, self.system = share, disks, modules, system
         share.mkdir(exist_ok=True)
         self._process = None
         self._seen = b""
@@ -54,10 +63,14 @@ class Machine:
         """Start it and wait until it takes commands."""
         argv = ["linux.uml", "mem=768M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}"]
         argv += [f"ubd{letter}={disk}" for letter, disk in zip("bcdef", self.disks, strict=False)]
+        modules = self.modules
+        if self.system:
+            argv += [f"ubda={self.system}", "system=/dev/ubda"]
+            modules += ("overlay",)
         argv += [
             f"repo={REPO}",
             f"share={self.share}",
-            f"modules={','.join(self.modules)}",
+            f"modules={','.join(modules)}",
             "con=null",
             "con0=fd:0,fd:1",
             "quiet",
@@ -99,6 +112,11 @@ class Machine:
         """End the guest in order."""
         self.start("poweroff", "-f")
         self._process.wait(60)
+
+    def reboot(self) -> None:
+        """Let a whole machine boot again in order, and wait until it takes commands."""
+        self.start("systemctl", "reboot")
+        self._await(b"ready".__eq__, BOOT_SECONDS)
 
     def kill(self) -> None:
         """Cut the power."""

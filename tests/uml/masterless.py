@@ -34,16 +34,16 @@ def configure(share: pathlib.Path, storage: dict) -> None:
         (share / name).write_text(json.dumps(content))
 
 
-def salt_call(machine: Machine, *argv: str) -> tuple[int, object]:
+def salt_call(machine: Machine, *argv: str, config_dir: str = "/run/share/etc") -> tuple[int, object]:
     """Exit status and returned data."""
-    options = ["--local", "--config-dir=/run/share/etc", "--out=json", "--log-level=quiet"]
+    options = ["--local", f"--config-dir={config_dir}", "--out=json", "--log-level=quiet"]
     status, output = machine.run(SALT_CALL, *options, *argv)
     return status, json.loads(output)["local"]
 
 
-def apply(machine: Machine, sls: str, *argv: str) -> dict:
-    """Apply an SLS; its changes by state ID."""
-    status, result = salt_call(machine, "state.apply", sls, *argv)
+def apply(machine: Machine, sls: str, *argv: str, **options: str) -> dict:
+    """Apply an SLS; its changes by state ID. ``options`` are ``salt_call``'s."""
+    status, result = salt_call(machine, "state.apply", sls, *argv, **options)
     if status or not isinstance(result, dict) or any(state["result"] is False for state in result.values()):
         raise AssertionError(f"state.apply {sls} failed, exit status {status}: {json.dumps(result, indent=1)}")
     return {state["__id__"]: state["changes"] for state in result.values() if state["changes"]}

@@ -1,6 +1,7 @@
 """The runner, the secret, the waiting, the lock."""
 
 import copy
+import itertools
 import json
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import pytest
 
 import galaxy_command
 import galaxy_lock
+import galaxy_wait
 from galaxy_errors import CommandError, LockError
 from galaxy_secret import Secret
 from galaxy_wait import Deadline, Sparingly, wait_until
@@ -76,6 +78,13 @@ class TestWait:
         wait_until(dear, Deadline(1))
         # 50 ms of CPU at most every 4 s
         assert len(looks) <= 2
+
+    def test_the_dearest_look_is_taken_again_soon(self, monkeypatch):
+        spent, pauses = itertools.count(step=60), []
+        monkeypatch.setattr(galaxy_wait, "_cpu_seconds", lambda: next(spent))
+        monkeypatch.setattr(galaxy_wait.time, "sleep", pauses.append)
+        wait_until(lambda: pauses, Deadline(60))
+        assert pauses == [galaxy_wait.LONGEST]
 
     def test_what_the_condition_raises_ends_it(self):
         with pytest.raises(ZeroDivisionError):

@@ -1,10 +1,11 @@
-# Undoes galaxy.boot.unit.
-galaxy-boot-clean-disabled:
-  service.disabled:
+# Undoes galaxy.boot.unit. What it brought back stays.
+galaxy-boot-clean-stopped:
+  service.dead:
     - name: galaxy-boot
+    - enable: False
 
 galaxy-boot-clean-file:
   file.absent:
     - name: /etc/systemd/system/galaxy-boot.service
     - require:
-      - service: galaxy-boot-clean-disabled
+      - service: galaxy-boot-clean-stopped

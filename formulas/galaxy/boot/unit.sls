@@ -1,6 +1,11 @@
 # A masterless machine comes back by itself: a systemd unit applies galaxy.boot at every boot.
 {%- from "galaxy/map.jinja" import galaxy with context %}
 
+# or it would be missed only at the next boot
+galaxy-boot-unit-salt-call:
+  file.exists:
+    - name: {{ galaxy.boot.salt_call | json }}
+
 galaxy-boot-unit-file:
   file.managed:
     - name: /etc/systemd/system/galaxy-boot.service
@@ -9,6 +14,8 @@ galaxy-boot-unit-file:
     - mode: '0644'
     - context:
         boot: {{ galaxy.boot | json }}
+    - require:
+      - file: galaxy-boot-unit-salt-call
 
 galaxy-boot-unit-enabled:
   service.enabled:

@@ -1,0 +1,157 @@
+"""
+A whole machine without a master: systemd is PID 1, Galaxy's data is on a LUKS volume, and after a boot nobody does
+anything: ``galaxy-boot.service`` brings it back.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import masterless
+import pytest
+from machine import Machine
+from masterless import SALT_CALL
+from support.site import UWSGI, Site
+
+KEY_FILE = "/etc/luks/galaxy.key"
+FETCH = """
+import socket, sys
+with socket.create_connection(sys.argv[1:3], timeout=60) as connection:
+    connection.sendall(f"GET {sys.argv[3]} HTTP/1.0\\r\\n\\r\\n".encode())
+    sys.stdout.buffer.write(connection.makefile("rb").read())
+"""
+salt_call = functools.partial(masterless.salt_call, config_dir="/etc/salt")
+apply = functools.partial(masterless.apply, config_dir="/etc/salt")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def site(root):
+    """Galaxy, at the same place for the guest; what it serves below ``/data`` is on the volume."""
+    return Site(root / "galaxy", static_map="/data=/export/database")
+
+
+@pytest.fixture(scope="module")
+def machine(root, site, tree):
+    system, disk, share = (root / name for name in ("system", "disk", "share"))
+    for image, size in ((system, 512 << 20), (disk, 64 << 20)):
+        with open(image, "wb") as file:
+            file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-F", system], check=True)
+    storage = {
+        **{"device": "/dev/ubdb", "encrypt": True, "key": KEY_FILE, "directories": ["database"]},
+        **{"luks": {"pbkdf": "pbkdf2", "iterations": 1000}, "packages": ["cryptsetup-bin", "e2fsprogs"]},
+    }
+    galaxy = {
+        **{"config": str(site.config), "root": str(site.root), "uwsgi": UWSGI, "user": "root", "group": "root"},
+        **{"manager": "systemd", "manage_service": True, "log": str(site.log), "timeout": 120, "retries": 0},
+        **{"storage": storage, "boot": {"salt_call": SALT_CALL}},
+    }
+    minion = {
+        **{"id": "whole", "file_client": "local", "pillar_roots": {"base": ["/etc/salt/pillar"]}},
+        "file_roots": {"base": [str(tree), str(tree / "formulas")]},
+    }
+    top = {"base": {"*": ["galaxy"]}}
+    for name, content in (("minion", minion), ("pillar/top.sls", top), ("pillar/galaxy.sls", {"galaxy": galaxy})):
+        path = share / "salt" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    (share / "key").write_bytes(os.urandom(64))
+    (share / "file").write_bytes(os.urandom(100_000))
+    with Machine(share, disk, system=system) as found:
+        run(found, "cp", "-r", "/run/share/salt", "/etc")
+        run(found, "install", "-D", "-m", "600", "/run/share/key", KEY_FILE)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def made(machine):
+    """The changes, by state ID, of the one ``state.apply`` that makes the machine; the file is on the volume then."""
+    assert salt_call(machine, "saltutil.sync_all")[0] == 0
+    changes = apply(machine, "galaxy,galaxy.boot.unit")
+    run(machine, "cp", "/run/share/file", "/export/database")
+    return changes
+
+
+def run(machine, *argv):
+    """The output of a command that must succeed."""
+    status, output = machine.run(*argv)
+    assert status == 0, output
+    return output
+
+
+def wait_for_boot(machine):
+    """Wait until no job of the boot is left; systemd's word for how it went."""
+    return machine.run("systemctl", "is-system-running", "--wait")[1].strip()
+
+
+def show(machine, unit, *properties):
+    lines = run(machine, "systemctl", "show", f"--property={','.join(properties)}", unit).splitlines()
+    found = dict(line.split("=", 1) for line in lines)
+    return [found[name] for name in properties]
+
+
+def assert_it_serves_the_volume(machine, site):
+    """Galaxy answers over HTTP with the file on the volume, byte for byte, which is open as LUKS."""
+    run(machine, sys.executable, "-c", FETCH, *site.http.split(":"), "/data/file")
+    body = (machine.share / "output").read_bytes().partition(b"\r\n\r\n")[2]
+    assert body == (machine.share / "file").read_bytes()
+    found = run(machine, "cryptsetup", "status", "galaxy")
+    assert "type:    LUKS2" in found
+    assert "device:  /dev/ubdb" in found
+    assert run(machine, "findmnt", "-no", "SOURCE", "/export").strip() == "/dev/mapper/galaxy"
+
+
+def test_state_apply_makes_it(machine, made, site):
+    assert list(made["galaxy-storage-volume-mounted"]) == ["format", "mkfs", "header_backup", "open", "mount"]
+    assert made["galaxy-boot-unit-enabled"] == {"galaxy-boot": True}
+    assert_it_serves_the_volume(machine, site)
+
+
+def test_after_a_reboot_it_is_back_unattended(machine, made, site):
+    boot = run(machine, "cat", "/proc/sys/kernel/random/boot_id")
+    machine.reboot()
+    assert wait_for_boot(machine) == "running"
+    assert run(machine, "cat", "/proc/sys/kernel/random/boot_id") != boot
+    assert show(machine, "galaxy-boot", "ActiveState", "Result", "ExecMainStatus") == ["active", "success", "0"]
+    assert_it_serves_the_volume(machine, site)
+    # systemd alone would not have started it, and it did not run before its data was there
+    assert show(machine, "galaxy", "UnitFileState") == ["disabled"]
+    (mounted,) = show(machine, "export.mount", "ActiveEnterTimestampMonotonic")
+    (started,) = show(machine, "galaxy", "InactiveExitTimestampMonotonic")
+    assert 0 < int(mounted) < int(started)
+    assert apply(machine, "galaxy.boot") == {}
+    status = salt_call(machine, "galaxy.status")[1]
+    assert (status["ready"], status["problems"]) == (True, [])
+
+
+@pytest.mark.slow
+def test_after_a_power_cut_without_the_key_it_stays_down_and_says_why(machine, made, site):
+    run(machine, "mv", KEY_FILE, "/root/key")
+    run(machine, "sync")
+    machine.kill()
+    machine.boot()
+    assert wait_for_boot(machine) == "degraded"
+    assert show(machine, "galaxy-boot", "ActiveState", "Result") == ["failed", "exit-code"]
+    said = machine.run("systemctl", "status", "--lines=1000", "galaxy-boot")[1]
+    assert f"{KEY_FILE}: key file cannot be read: No such file or directory" in said
+    assert "No master was told: galaxy/whole/failed" in said
+    assert show(machine, "galaxy", "ActiveState") == ["inactive"]
+    assert machine.run("cryptsetup", "status", "galaxy")[0] != 0
+    # nor by hand
+    assert machine.run("systemctl", "start", "galaxy")[0] != 0
+    run(machine, "mv", "/root/key", KEY_FILE)
+    run(machine, "systemctl", "restart", "galaxy-boot")
+    assert_it_serves_the_volume(machine, site)
+
+
+def test_clean_undoes_the_unit_and_leaves_galaxy(machine, made, site):
+    apply(machine, "galaxy.boot.clean")
+    assert show(machine, "galaxy-boot", "LoadState", "ActiveState") == ["not-found", "inactive"]
+    assert_it_serves_the_volume(machine, site)
