@@ -12,7 +12,7 @@ test-newest: venv-newest
 test-oldest: venv-oldest
 	$(call PYTEST,oldest) tests/unit tests/functional
 
-# real dm-crypt, in user-mode Linux: the life of a volume, refusals, states, and the kill test's short form
+# real dm-crypt, in user-mode Linux: the life of a volume, refusals, states, remote control, the kill test's short form
 uml: venv-newest
 	$(call PYTEST,newest) tests/uml
 

@@ -1,98 +1,28 @@
 """docs/remote.md over real HTTPS: its configuration, a dashboard's account, and all that the account may not do."""
 
 import concurrent.futures
-import datetime
-import hashlib
-import http.client
-import ipaddress
 import json
 import pathlib
 import re
 import secrets
-import shlex
-import ssl
 import subprocess
 import time
-import urllib.parse
 import uuid
 
 import pytest
 import salt.auth
 import salt.utils.event
-import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from support.site import REPO, UWSGI, Site, free_port
+from support.remote import KEY, MINION, UUID, Client, configuration, credentials, requests
+from support.site import UWSGI, Site
 from support.supervisord import Supervisord
 
 from galaxy_supervisor import SupervisorConfig
 from galaxy_wait import Deadline
 
-OWN, OTHER = "galaxy.example.org", "galaxy-example.org"
+OWN, OTHER = MINION, "galaxy-example.org"
 PASSPHRASE = "correct horse battery staple"
 SENT = "a passphrase that must not be sent"
-# the document's
-UUID = "0ad6c58f-3798-440f-818c-5a5bea96859f"
-KEY = "pillar://galaxy:storage:passphrase"
-PASSWORDS = {"dashboard": "of the dashboard", "stranger": "of a stranger"}
 STATUS = {"fun": "galaxy.status", "minion": OWN}
-
-
-def credentials(user="dashboard"):
-    return {"username": user, "password": PASSWORDS[user], "eauth": "file"}
-
-
-class Client:
-    """One HTTPS request a call, to a server whose certificate is checked."""
-
-    def __init__(self, port, certificate):
-        self.port, self.context = port, ssl.create_default_context(cafile=certificate)
-
-    def __call__(self, method, path, body=None, token=None, **headers):
-        """Status, headers and the decoded answer, or its text."""
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.context, timeout=120)
-        headers = {"Accept": "application/json", **headers, **({"X-Auth-Token": token} if token else {})}
-        if isinstance(body, (dict, list)):
-            headers, body = {"Content-Type": "application/json", **headers}, json.dumps(body)
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        finally:
-            connection.close()
-        plain = answer.headers.get_content_type() == "application/json"
-        return answer.status, answer.headers, json.loads(text) if plain else text
-
-    def login(self, user="dashboard"):
-        status, _, answer = self("POST", "/login", credentials(user))
-        assert status == 200, answer
-        return answer["return"][0]["token"]
-
-    def run(self, token, *more, **chunk):
-        """Status and answer of one runner call, and of those in ``more`` in the same request."""
-        status, _, answer = self("POST", "/", [{"client": "runner", **chunk}, *more], token)
-        return status, answer
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Paths of a certificate for 127.0.0.1 and of its key."""
-    root = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    (root / "crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (root / "key").write_bytes(key.private_bytes(*form))
-    return root / "crt", root / "key"
 
 
 @pytest.fixture(scope="module")
@@ -120,17 +50,8 @@ def galaxy(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def documented(certificate, volume, tmp_path_factory):
-    """The document's configuration of the master; another are only its paths, its port and the volume's UUID."""
-    (block,) = re.findall(r"```yaml\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
-    accounts = tmp_path_factory.mktemp("accounts") / "dashboards"
-    lines = [f"{user}:{hashlib.sha256(word.encode()).hexdigest()}\n" for user, word in PASSWORDS.items()]
-    accounts.write_text("".join(lines))
-    config = yaml.safe_load(block.replace(UUID, volume))
-    config["external_auth"]["file"]["^filename"] = str(accounts)
-    crt, key = certificate
-    config["rest_cherrypy"].update(port=free_port(), ssl_crt=str(crt), ssl_key=str(key))
-    return config
+def documented(volume, tmp_path_factory):
+    return configuration(tmp_path_factory.mktemp("documented"), volume)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +80,8 @@ def master(salt_factories, documented, galaxy, tree, tmp_path_factory):
 @pytest.fixture(scope="module")
 def minions(master):
     daemons = [master.salt_minion_daemon(name) for name in (OWN, OTHER)]
+    for daemon in daemons:
+        daemon.slow_stop = False
     with daemons[0].started(), daemons[1].started():
         assert master.salt_run_cli().run("saltutil.sync_all", _timeout=60).returncode == 0
         synced = master.salt_cli().run("saltutil.sync_all", minion_tgt="*", _timeout=120)
@@ -169,7 +92,7 @@ def minions(master):
 @pytest.fixture(scope="module")
 def api(master, minions, documented):
     with master.salt_api_daemon().started():
-        yield Client(documented["rest_cherrypy"]["port"], documented["rest_cherrypy"]["ssl_crt"])
+        yield Client(documented)
 
 
 @pytest.fixture(scope="module")
@@ -179,41 +102,30 @@ def token(api):
 
 @pytest.fixture
 def bus(event_listener, master):
-    """``bus()``: the events of jobs, runners and hooks on the master's bus since the test began."""
+    """
+    ``bus()``: the events of jobs, runners and hooks on the master's bus since the test began; ``bus(asked=True)`` also
+    those by which the master asks whether a minion is still at a job.
+    """
     began = time.time()
     seen = ("salt/job", "salt/run", "salt/wheel", "salt/netapi")
 
-    def read():
+    def read(asked=False):
         marker = f"galaxy/marker/{secrets.token_hex(8)}"
         with salt.utils.event.get_master_event(master.config, master.config["sock_dir"], listen=False) as sender:
             sender.fire_event({}, marker)
         event_listener.wait_for_events([(master.id, marker)], timeout=60, after_time=began)
         events = event_listener.get_events([(master.id, "*")], after_time=began)
-        return [event for event in events if event.tag.startswith(seen)]
+        events = [event for event in events if event.tag.startswith(seen)]
+        return [event for event in events if asked or event.data.get("fun") != "saltutil.find_job"]
 
     return read
 
 
-def _requests():
-    """The document's curl commands: method, path, headers and body."""
-    (block,) = re.findall(r"```bash\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
-    found = []
-    for command in re.split(r"\n\n", block.replace("\\\n", " ")):
-        url, *options = [word for word in shlex.split(command) if word not in ("curl", "-sS")]
-        pairs = list(zip(options[::2], options[1::2], strict=True))
-        headers = dict(value.split(": ") for option, value in pairs if option == "-H")
-        body = "&".join(value for option, value in pairs if option == "-d")
-        if body:
-            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        found.append((urllib.parse.urlsplit(url).path, headers, body))
-    return found
-
-
 def test_the_documented_requests_do_what_they_say(api, galaxy, volume):
     site, _ = galaxy
-    account = '{"username": "dashboard", "password": "of the dashboard", "eauth": "file"}'
+    account = json.dumps(credentials())
     answers, token = [], ""
-    for path, headers, body in _requests():
+    for path, headers, body in requests():
         headers = {name: value.replace("$token", token) for name, value in headers.items()}
         body = body.replace("@account.json", account).replace(UUID, volume)
         status, _, answer = api("POST", path, body, **headers)
@@ -244,7 +156,7 @@ def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
         call = pool.submit(api.run, token, fun="galaxy.startup", minion=OWN)
         # the master has had no answer for its `timeout`, and asks whether the minion is at it
         deadline = Deadline(60)
-        while not any(event.data.get("fun") == "saltutil.find_job" for event in bus()):
+        while not any(event.data.get("fun") == "saltutil.find_job" for event in bus(asked=True)):
             assert not deadline.passed
         _, answer = api.run(token, **STATUS)
         assert (answer["return"][0]["return"]["running"], answer["return"][0]["return"]["ready"]) == (True, False)

@@ -34,10 +34,14 @@ class Machine:
         image files
     modules
         kernel modules to load beside those of dm-crypt
+    tap
+        a TAP device of this host, to be the guest's ``vec0``
     """
 
-    def __init__(self, share: pathlib.Path, *disks: pathlib.Path, modules: tuple[str, ...] = ()):
-        self.share, self.disks, self.modules = share, disks, modules
+    def __init__(
+        self, share: pathlib.Path, *disks: pathlib.Path, modules: tuple[str, ...] = (), tap: str | None = None
+    ):
+        self.share, self.disks, self.modules, self.tap = share, disks, modules, tap
         share.mkdir(exist_ok=True)
         self._process = None
         self._seen = b""
@@ -54,6 +58,7 @@ class Machine:
         """Start it and wait until it takes commands."""
         argv = ["linux.uml", "mem=768M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}"]
         argv += [f"ubd{letter}={disk}" for letter, disk in zip("bcdef", self.disks, strict=False)]
+        argv += [f"vec0:transport=tap,ifname={self.tap}"] if self.tap else []
         argv += [
             f"repo={REPO}",
             f"share={self.share}",
