@@ -12,8 +12,7 @@ test-newest: venv-newest
 test-oldest: venv-oldest
 	$(call PYTEST,oldest) tests/unit tests/functional
 
-# real dm-crypt, in user-mode Linux: the life of a volume, refusals, states, the kill test's short form, and a whole machine
-# that reboots
+# real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml: venv-newest
 	$(call PYTEST,newest) -m 'not slow' tests/uml
 

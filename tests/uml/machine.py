@@ -37,6 +37,8 @@ class Machine:
         kernel modules to load beside those of dm-crypt
     system
         image file with an ext4, for a whole machine: systemd is PID 1, and what it writes to its root goes there
+    tap
+        a TAP device of this host, to be the guest's ``vec0``
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class Machine:
         *disks: pathlib.Path,
         modules: tuple[str, ...] = (),
         system: pathlib.Path | None = None,
+        tap: str | None = None,
     ):
-        self.share, self.disks, self.modules, self.system = share, disks, modules, system
+        self.share, self.disks, self.modules, self.system, self.tap = share, disks, modules, system, tap
         share.mkdir(exist_ok=True)
         self._process = None
         self._seen = b""
@@ -67,6 +70,7 @@ class Machine:
         if self.system:
             argv += [f"ubda={self.system}", "system=/dev/ubda"]
             modules += ("overlay",)
+        argv += [f"vec0:transport=tap,ifname={self.tap}"] if self.tap else []
         argv += [
             f"repo={REPO}",
             f"share={self.share}",

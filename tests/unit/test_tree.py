@@ -21,15 +21,20 @@ def _functions(path):
     return [node for node in _module(path).body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
 
 
-MODULES = sorted((REPO / "_modules").glob("*.py"))
-PUBLIC = [(path.stem, node) for path in MODULES for node in _functions(path)]
+COMMANDS = {"_modules": r"salt '\*'", "_runners": "salt-run"}
+PUBLIC = [
+    (command, path.stem, node)
+    for directory, command in COMMANDS.items()
+    for path in sorted((REPO / directory).glob("*.py"))
+    for node in _functions(path)
+]
 
 
-@pytest.mark.parametrize(("module", "node"), PUBLIC, ids=[f"{module}.{node.name}" for module, node in PUBLIC])
-def test_each_public_function_says_how_it_is_called(module, node):
+@pytest.mark.parametrize(("command", "module", "node"), PUBLIC, ids=[f"{c[-4:]} {m}.{n.name}" for c, m, n in PUBLIC])
+def test_each_public_function_says_how_it_is_called(command, module, node):
     text = ast.get_docstring(node)
     assert "CLI Example:\n\n.. code-block:: bash\n" in text
-    assert re.search(rf"salt '\*' {module}\.{node.name.rstrip('_')}\b", text)
+    assert re.search(rf"{command} {module}\.{node.name.rstrip('_')}\b", text)
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "_utils").glob("*.py")), ids=lambda path: path.stem)
@@ -47,7 +52,7 @@ def test_utils_are_plain_python(path):
             assert ours == [], f"import inside {node.name}"
 
 
-@pytest.mark.parametrize("directory", ["_utils", "_modules", "_states"])
+@pytest.mark.parametrize("directory", ["_utils", "_modules", "_runners", "_states"])
 def test_nothing_but_the_runner_spawns_and_nothing_but_the_waiting_sleeps(directory):
     for path in (REPO / directory).glob("*.py"):
         text = path.read_text()

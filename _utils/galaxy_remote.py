@@ -1,0 +1,27 @@
+"""One function on one minion, for the runners that a remote account may call (docs/remote.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from salt.exceptions import SaltInvocationError
+
+
+def call(client: Any, minion: str, function: str, **keywords: Any) -> dict:
+    """
+    Run it and wait for as long as the minion is at it.
+
+    client
+        Salt's ``LocalClient``
+    minion
+        its ID, never a pattern, so that one call reaches one machine
+
+    Returns ``success`` and ``return``: what the function returned, or the text of what went wrong.
+    """
+    if not isinstance(minion, str) or not minion:
+        raise SaltInvocationError(f"`minion` must be the ID of a minion, not {minion!r}")
+    answers = client.cmd([minion], function, kwarg=keywords, tgt_type="list", full_return=True)
+    answer = answers.get(minion) if isinstance(answers, dict) else None
+    if not answer:
+        return {"success": False, "return": f"{minion} does not answer; does it run, and is its key accepted?"}
+    return {"success": answer.get("retcode") == 0, "return": answer.get("ret")}

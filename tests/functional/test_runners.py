@@ -1,0 +1,70 @@
+"""The runners, as the loader of a master makes them."""
+
+import inspect
+
+import pytest
+import salt.config
+import salt.loader
+from salt.exceptions import SaltInvocationError
+from support.site import REPO
+
+import galaxy_remote
+
+# what an account of salt-api may name; docs/remote.md
+CALLS = {
+    "galaxy.status": ["minion"],
+    "galaxy.startup": ["minion"],
+    "luks.status": ["minion", "device"],
+    "luks.open": ["minion", "device", "mapper", "key"],
+}
+
+
+class Minions:
+    """Stands for ``LocalClient``, with the answers that it would have."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = answers, []
+
+    def cmd(self, *given, **keywords):
+        self.asked.append((given, keywords))
+        return self.answers
+
+
+def test_there_are_these_and_they_take_no_more(tmp_path):
+    opts = salt.config.master_config(None)
+    opts.update(root_dir=str(tmp_path), cachedir=str(tmp_path), extension_modules=str(tmp_path / "extmods"))
+    opts.update(runner_dirs=[str(REPO / "_runners")], utils_dirs=[str(REPO / "_utils")])
+    runners = salt.loader.runner(opts, utils=salt.loader.utils(opts))
+    found = {name: inspect.getfullargspec(runners[name]) for name in runners if name.startswith(("galaxy.", "luks."))}
+    assert {name: spec.args for name, spec in found.items()} == CALLS
+    # salt-api drops what a runner does not take, unless the runner takes anything
+    assert all(spec.varkw is None and spec.varargs is None for spec in found.values())
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ({"one": {"ret": {"ready": True}, "retcode": 0}}, {"success": True, "return": {"ready": True}}),
+        ({"one": {"ret": False, "retcode": 0}}, {"success": True, "return": False}),
+        ({"one": {"ret": "ERROR: no", "retcode": 1}}, {"success": False, "return": "ERROR: no"}),
+        ({"other": {"ret": True, "retcode": 0}}, None),
+        ({"one": False}, None),
+        ({}, None),
+        # what LocalClient returns where it could not publish
+        ("", None),
+    ],
+)
+def test_an_answer_says_whether_it_is_one(answers, expected):
+    client = Minions(answers)
+    silent = {"success": False, "return": "one does not answer; does it run, and is its key accepted?"}
+    assert galaxy_remote.call(client, "one", "luks.status", device="/dev/vdb") == (expected or silent)
+    asked = {"kwarg": {"device": "/dev/vdb"}, "tgt_type": "list", "full_return": True}
+    assert client.asked == [((["one"], "luks.status"), asked)]
+
+
+@pytest.mark.parametrize("minion", ["", None, ["one"], {"one": 1}, 1])
+def test_a_minion_is_one_name(minion):
+    client = Minions({})
+    with pytest.raises(SaltInvocationError, match="`minion` must be the ID"):
+        galaxy_remote.call(client, minion, "galaxy.status")
+    assert client.asked == []

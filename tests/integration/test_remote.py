@@ -1,0 +1,384 @@
+"""docs/remote.md over real HTTPS: its configuration, a dashboard's account, and all that the account may not do."""
+
+import concurrent.futures
+import json
+import pathlib
+import re
+import secrets
+import subprocess
+import time
+import uuid
+
+import pytest
+import salt.auth
+import salt.utils.event
+from support.remote import KEY, MINION, UUID, Client, configuration, credentials, requests
+from support.site import UWSGI, Site
+from support.supervisord import Supervisord
+
+from galaxy_supervisor import SupervisorConfig
+from galaxy_wait import Deadline
+
+OWN, OTHER = MINION, "galaxy-example.org"
+PASSPHRASE = "correct horse battery staple"
+SENT = "a passphrase that must not be sent"
+STATUS = {"fun": "galaxy.status", "minion": OWN}
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    """UUID of a real LUKS volume on a loop device."""
+    image, name = tmp_path_factory.mktemp("volume") / "image", str(uuid.uuid4())
+    with open(image, "wb") as file:
+        file.truncate(32 << 20)
+    options = ["--type=luks2", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", f"--uuid={name}", "--key-file=-"]
+    subprocess.run(["cryptsetup", "-q", "luksFormat", *options, image], input=PASSPHRASE.encode(), check=True)
+    done = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
+    yield name
+    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
+
+
+@pytest.fixture(scope="module")
+def galaxy(tmp_path_factory):
+    root = tmp_path_factory.mktemp("galaxy")
+    site, supervisord = Site(root / "galaxy", processes=1), Supervisord(root / "supervisor")
+    supervisord.program("galaxy", [UWSGI, "--yaml", site.config])
+    supervisord.start()
+    yield site, supervisord
+    supervisord.stop()
+    site.stop()
+
+
+@pytest.fixture(scope="module")
+def documented(volume, tmp_path_factory):
+    return configuration(tmp_path_factory.mktemp("documented"), volume)
+
+
+@pytest.fixture(scope="module")
+def master(salt_factories, documented, galaxy, tree, tmp_path_factory):
+    site, supervisord = galaxy
+    pillar = tmp_path_factory.mktemp("pillar")
+    keys = {"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)}
+    keys.update(timeout=60, retries=0, storage={"passphrase": PASSPHRASE})
+    (pillar / "top.sls").write_text(json.dumps({"base": {OWN: ["galaxy"], OTHER: ["galaxy"]}}))
+    (pillar / "galaxy.sls").write_text(json.dumps({"galaxy": keys}))
+    overrides = {
+        **documented,
+        "file_roots": {"base": [str(tree)]},
+        "pillar_roots": {"base": [str(pillar)]},
+        "open_mode": True,
+        # seconds without an answer until the master asks whether the minion is still at it
+        "timeout": 1,
+        # at trace, salt-api logs all that it sends to the master
+        "log_level_logfile": "debug",
+    }
+    daemon = salt_factories.salt_master_daemon("remote-master", overrides=overrides)
+    with daemon.started():
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def minions(master):
+    daemons = [master.salt_minion_daemon(name) for name in (OWN, OTHER)]
+    for daemon in daemons:
+        daemon.slow_stop = False
+    with daemons[0].started(), daemons[1].started():
+        assert master.salt_run_cli().run("saltutil.sync_all", _timeout=60).returncode == 0
+        synced = master.salt_cli().run("saltutil.sync_all", minion_tgt="*", _timeout=120)
+        assert sorted(synced.data) == sorted((OWN, OTHER))
+        yield daemons
+
+
+@pytest.fixture(scope="module")
+def api(master, minions, documented):
+    with master.salt_api_daemon().started():
+        yield Client(documented)
+
+
+@pytest.fixture(scope="module")
+def token(api):
+    return api.login()
+
+
+@pytest.fixture
+def bus(event_listener, master):
+    """
+    ``bus()``: the events of jobs, runners and hooks on the master's bus since the test began; ``bus(asked=True)`` also
+    those by which the master asks whether a minion is still at a job.
+    """
+    began = time.time()
+    seen = ("salt/job", "salt/run", "salt/wheel", "salt/netapi")
+
+    def read(asked=False):
+        marker = f"galaxy/marker/{secrets.token_hex(8)}"
+        with salt.utils.event.get_master_event(master.config, master.config["sock_dir"], listen=False) as sender:
+            sender.fire_event({}, marker)
+        event_listener.wait_for_events([(master.id, marker)], timeout=60, after_time=began)
+        events = event_listener.get_events([(master.id, "*")], after_time=began)
+        events = [event for event in events if event.tag.startswith(seen)]
+        return [event for event in events if asked or event.data.get("fun") != "saltutil.find_job"]
+
+    return read
+
+
+def test_the_documented_requests_do_what_they_say(api, galaxy, volume):
+    site, _ = galaxy
+    account = json.dumps(credentials())
+    answers, token = [], ""
+    for path, headers, body in requests():
+        headers = {name: value.replace("$token", token) for name, value in headers.items()}
+        body = body.replace("@account.json", account).replace(UUID, volume)
+        status, _, answer = api("POST", path, body, **headers)
+        assert status == 200, (path, body, answer)
+        answers.append(answer["return"] if path == "/logout" else answer["return"][0])
+        token = token or answers[0]["token"]
+    login, before, startup, device, opened, logout = answers
+    assert login["expire"] - login["start"] == pytest.approx(3600, abs=1)
+    assert before["success"] is True
+    assert before["return"]["config"] == str(site.config)
+    assert startup["success"] is True
+    assert startup["return"]["ready"] is True
+    assert site.get() == b"Galaxy\n"
+    assert device["success"] is True
+    assert (device["return"]["uuid"], device["return"]["open"]) == (volume, False)
+    # it came to the real cryptsetup with the right key; tests/uml opens one where there is device-mapper
+    assert opened["success"] is False
+    assert "cryptsetup open" in opened["return"]
+    assert logout == "Your token has been cleared"
+    assert api.run(token, **STATUS)[0] == 401
+
+
+def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
+    site, supervisord = galaxy
+    SupervisorConfig(str(supervisord.conf_file)).connect().supervisor.stopProcessGroup("galaxy")
+    (site.gates / "load-is-slow").touch()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(api.run, token, fun="galaxy.startup", minion=OWN)
+        # the master has had no answer for its `timeout`, and asks whether the minion is at it
+        deadline = Deadline(60)
+        while not any(event.data.get("fun") == "saltutil.find_job" for event in bus(asked=True)):
+            assert not deadline.passed
+        _, answer = api.run(token, **STATUS)
+        assert (answer["return"][0]["return"]["running"], answer["return"][0]["return"]["ready"]) == (True, False)
+        assert not call.done()
+        site.open("load")
+        status, answer = call.result()
+    (site.gates / "load-is-slow").unlink()
+    assert status == 200
+    assert answer["return"][0]["return"]["ready"] is True
+
+
+def _refused(api, token, bus, calls):
+    """None of them is carried out, or even heard of on the master's bus."""
+    for call in calls:
+        status, answer = api.run(token, **call)
+        assert status in (400, 401, 500), (call, answer)
+    assert bus() == []
+
+
+def test_another_function_is_refused(api, token, bus):
+    names = (
+        "cmd.run",
+        "galaxy.stop",
+        "galaxy.statuses",
+        "galaxy.startup_",
+        "luks.close",
+        "luks.encrypt",
+        "pillar.items",
+    )
+    # runners that Salt has
+    names += ("salt.cmd", "salt.execute", "pillar.show_pillar", "jobs.list_jobs", "jobs.lookup_jid", "auth.mk_token")
+    names += (
+        "saltutil.sync_all",
+        "event.send",
+        "sdb.get",
+        "http.query",
+        "manage.up",
+        "doc.runner",
+        "state.orchestrate",
+    )
+    calls = [{"fun": name, "minion": OWN} for name in names]
+    calls += [{"fun": "salt.cmd", "arg": ["cmd.run", "id"]}, {"fun": "salt.execute", "arg": [OWN, "galaxy.status"]}]
+    calls += [
+        {"fun": ["galaxy.status", other], "arg": [[], ["id"]], "minion": OWN} for other in ("cmd.run", "salt.cmd")
+    ]
+    calls += [{"fun": fun, "minion": OWN} for fun in (["galaxy.status"], {}, None, "", "galaxy", "galaxy.status\n")]
+    _refused(api, token, bus, calls)
+
+
+def test_another_minion_is_refused(api, token, bus):
+    targets = (OTHER, "*", "galaxy*", f"{OWN},{OTHER}", f"{OWN}\n", f" {OWN}", f"{OWN}|{OTHER}", "", None, True, {})
+    targets += ([OWN], [OWN, OTHER], {OWN: OTHER}, "G@id:*", f"L@{OWN},{OTHER}", f"{OWN} or {OTHER}", "N@all", ".*")
+    calls = [{"fun": "galaxy.status", "minion": target} for target in targets]
+    calls += [
+        {"fun": "galaxy.startup", "minion": OTHER},
+        {"fun": "galaxy.status"},
+        {"fun": "galaxy.status", "tgt": OWN},
+    ]
+    calls += [{"fun": "galaxy.status", "kwarg": {"minion": OTHER}, "minion": ""}]
+    # several places for one keyword: the one that is checked is the one that counts
+    calls += [{"fun": "galaxy.status", "kwarg": {"minion": OWN}, "minion": OTHER}]
+    calls += [{"fun": "galaxy.status", "kwarg": {"minion": OTHER}, "arg": [f"minion={OWN}"]}]
+    calls += [{"fun": "galaxy.status", "kwarg": {"minion": OTHER}, "arg": [{"__kwarg__": True, "minion": OWN}]}]
+    calls += [{"fun": "galaxy.status", "arg": [OWN]}, {"fun": "galaxy.status", "arg": [OTHER]}]
+    _refused(api, token, bus, calls)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"config": "/etc/shadow", "service": "sshd", "conf_file": "/tmp/x", "manager": "systemd"},
+        {"kwarg": {"config": "/etc/shadow", "fun": "cmd.run"}},
+        {"arg": ["config=/etc/shadow"]},
+        {"arg": [{"__kwarg__": True, "config": "/etc/shadow", "minion": OTHER}]},
+        {"tgt": "*", "tgt_type": "glob", "ret": "rawfile_json", "ret_kwargs": {"filename": "/tmp/x"}},
+        {"user": "root", "key": "x", "__user__": "root", "__jid__": "1", "module_executors": ["docker"]},
+    ],
+)
+def test_what_else_is_sent_never_leaves_the_api(api, token, bus, galaxy, more):
+    site, _ = galaxy
+    status, answer = api.run(token, **STATUS, **more)
+    assert status == 200
+    assert answer["return"][0]["return"]["config"] == str(site.config)
+    events = bus()
+    assert {event.data["user"] for event in events if event.tag.startswith("salt/run")} == {"dashboard"}
+    (job,) = [event.data for event in events if event.tag.endswith("/publish")]
+    given = {name: job[name] for name in ("fun", "arg", "tgt", "tgt_type", "ret", "user")}
+    assert given == {**{"fun": "galaxy.status", "arg": [], "tgt": [OWN], "tgt_type": "list", "ret": "", "user": "root"}}
+    assert "module_executors" not in job
+
+
+def test_an_argument_by_position_beside_the_right_keywords_is_not_carried_out(api, token, bus):
+    status, answer = api.run(token, **STATUS, arg=["/etc/shadow"])
+    assert status == 200
+    assert "Passed invalid arguments" in answer["return"][0]
+    assert [event.tag for event in bus() if event.tag.startswith("salt/job")] == []
+
+
+def test_another_volume_or_key_is_refused(api, token, bus, volume):
+    right = {"minion": OWN, "device": f"UUID={volume}", "mapper": "galaxy", "key": KEY}
+    wrong = [{"minion": OTHER}, {"device": "/dev/vda"}, {"device": f"UUID={uuid.uuid4()}"}, {"mapper": "root"}]
+    wrong += [{"device": f"UUID={volume}\n"}, {"mapper": "galaxy2"}, {"key": "/etc/ssl/private/x.key"}, {"key": None}]
+    wrong += [{"key": "sdb://vault/other"}, {"key": "pillar://galaxy:other"}, {"key": f"{KEY}s"}, {"key": [KEY]}]
+    calls = [{"fun": "luks.open", "kwarg": {**right, **other}} for other in wrong]
+    calls += [{"fun": "luks.status", "kwarg": {**right, **other}} for other in wrong[:3]]
+    calls += [{"fun": "luks.open", "kwarg": {k: v for k, v in right.items() if k != missing}} for missing in right]
+    calls += [{"fun": "luks.open", "arg": list(right.values())}, {"fun": "luks.status", "minion": OWN}]
+    _refused(api, token, bus, calls)
+
+
+def test_a_passphrase_is_nowhere_after_its_call(api, token, bus, volume, master, minions):
+    right = {"minion": OWN, "device": f"UUID={volume}", "mapper": "galaxy"}
+    calls = [{"kwarg": {**right, **place}} for place in ({"key": SENT}, {"passphrase": SENT}, {"": SENT})]
+    calls += [{"kwarg": right, "arg": [SENT]}, {"kwarg": right, "arg": [f"passphrase={SENT}"]}, {**right, "key": SENT}]
+    calls += [{"arg": [*right.values(), SENT]}, {"kwarg": {**right, "key": KEY, "device": SENT}}]
+    _refused(api, token, bus, [{"fun": "luks.open", **call} for call in calls])
+    _refused(api, token, bus, [{"fun": fun, "minion": OWN, "passphrase": SENT} for fun in ("salt.cmd", "luks.encrypt")])
+    clients = ({"client": "local", "tgt": OWN}, {"client": "runner_async", "minion": OWN})
+    for client in clients:
+        _refused(api, token, bus, [{**client, "fun": "luks.open", "kwarg": {"passphrase": SENT}}])
+    # beside all that is right, it is dropped, and the call carried out
+    status, answer = api.run(token, fun="luks.open", kwarg={**right, "key": KEY, "passphrase": SENT})
+    assert status == 200
+    assert "cryptsetup open" in answer["return"][0]["return"]
+    events = json.dumps([event.data for event in bus()], default=str)
+    assert f"UUID={volume}" in events
+    assert SENT not in events
+    assert PASSPHRASE not in events
+    roots = [pathlib.Path(daemon.config["root_dir"]) for daemon in (master, *minions)]
+    files = [path for root in roots for path in root.rglob("*") if path.is_file()]
+    assert {"master.log", "api.log", "return.p", ".load.p"} <= {path.name for path in files}
+    assert [path for path in files if SENT.encode() in path.read_bytes()] == []
+    jobs = [path for path in files if "jobs" in path.parts]
+    assert [path for path in jobs if PASSPHRASE.encode() in path.read_bytes()] == []
+
+
+def test_another_client_is_refused(api, token, bus):
+    others = ("local", "local_async", "local_batch", "local_subset", "runner_async", "wheel", "wheel_async", "ssh")
+    calls = [{"client": client, "tgt": OWN, "fun": "galaxy.status"} for client in (*others, "destroy", "run", "", None)]
+    calls += [{"client": "local", "tgt": OWN, "fun": ["galaxy.status", "cmd.run"], "arg": [[], ["id"]]}]
+    calls += [{"client": "local", "tgt": OTHER, "fun": ["saltutil.find_job", "cmd.run"], "arg": [["1"], ["id"]]}]
+    calls += [{"client": "wheel", "fun": "key.list_all"}]
+    _refused(api, token, bus, calls)
+
+
+def test_an_allowed_call_takes_no_other_along(api, token, bus):
+    others = [{"client": "local", "tgt": OWN, "fun": "cmd.run", "arg": ["id"]}]
+    others += [{"client": "runner", "fun": "galaxy.status", "minion": OTHER}]
+    others += [{"client": "runner", "fun": "salt.cmd", "arg": ["cmd.run", "id"]}]
+    for other in others:
+        assert api.run(token, other, **STATUS)[0] in (400, 401), other
+    events = bus()
+    assert {event.data["fun"] for event in events} == {"galaxy.status", "runner.galaxy.status"}
+    assert OTHER not in json.dumps([event.data for event in events], default=str)
+
+
+def test_other_paths_tell_and_do_nothing(api, token, bus):
+    gets = (
+        "/events",
+        "/ws",
+        f"/ws/{token}",
+        "/hook",
+        "/app",
+        "/jobs",
+        "/jobs/20260101000000000000",
+        "/minions",
+        "/keys",
+    )
+    for path in (*gets, f"/minions/{OWN}", f"/keys/{OWN}"):
+        assert api("GET", path, token=token)[0] in (400, 401, 404), path
+    low = {"client": "local", "tgt": OWN, "fun": "galaxy.status", "mid": OWN}
+    for path in ("/events", "/events/x", "/hook", "/hook/x", "/minions", "/keys", "/jobs", "/stats", "/ws", "/app"):
+        assert api("POST", path, low, token)[0] in (400, 401, 404, 405, 500), path
+    # a token of Salt itself, which lasts when the session has ended
+    assert api("POST", "/token", credentials())[0] == 401
+    _, _, counters = api("GET", "/stats", token=token)
+    assert OWN not in json.dumps(counters)
+    assert token not in json.dumps(counters)
+    assert bus() == []
+
+
+def test_run_takes_the_same_account_and_allows_no_more(api, token, bus):
+    def run(**chunk):
+        return api("POST", "/run", [{"client": "runner", **STATUS, **chunk}])[0]
+
+    assert run() == 401
+    assert run(token=token) == 401
+    assert run(**{**credentials(), "password": "wrong"}) == 401
+    assert run(**credentials("stranger")) == 401
+    assert run(**credentials(), **{"minion": OTHER}) == 401
+    assert run(**credentials(), **{"client": "local", "tgt": OWN}) == 400
+    assert bus() == []
+    assert run(**credentials()) == 200
+
+
+def test_no_login_no_call(api, bus):
+    assert api("POST", "/login", {**credentials(), "password": "wrong"})[0] == 401
+    assert api("POST", "/login", {**credentials(), "eauth": "auto"})[0] == 401
+    _, headers, _ = api("OPTIONS", "/", **{"Access-Control-Request-Method": "POST", "Origin": "https://example.org"})
+    preflight = re.search("session_id=([0-9a-f]+)", headers.get("Set-Cookie") or "")
+    invented = [None, "", "x", secrets.token_hex(20), secrets.token_hex(32), "../../etc/passwd"]
+    for token in [*invented, *(preflight.groups() if preflight else ())]:
+        assert api.run(token, **STATUS)[0] == 401, token
+    assert bus() == []
+
+
+def test_an_account_without_permissions_may_do_nothing(api, bus):
+    assert api.run(api.login("stranger"), **STATUS)[0] == 401
+    assert bus() == []
+
+
+def test_a_token_ends_with_its_time_and_with_logout(api, bus, master):
+    store = salt.auth.LoadAuth(master.config)
+    before = set(store.list_tokens())
+    token = api.login()
+    assert api.run(token, **STATUS)[0] == 200
+    (stored,) = set(store.list_tokens()) - before
+    store.cache.store("tokens", stored, {**store.get_tok(stored), "expire": time.time() - 1})
+    heard = len(bus())
+    assert api.run(token, **STATUS)[0] == 401
+    token = api.login()
+    assert api("POST", "/logout", token=token)[0] == 200
+    assert api.run(token, **STATUS)[0] == 401
+    assert api.run(stored, **STATUS)[0] == 401
+    assert len(bus()) == heard

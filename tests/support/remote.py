@@ -1,0 +1,103 @@
+"""An account of salt-api as docs/remote.md has it: the document's configuration and requests, and an HTTPS client."""
+
+import datetime
+import hashlib
+import http.client
+import ipaddress
+import json
+import re
+import shlex
+import ssl
+import urllib.parse
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from .site import REPO, free_port
+
+# the document's
+MINION = "galaxy.example.org"
+UUID = "0ad6c58f-3798-440f-818c-5a5bea96859f"
+KEY = "pillar://galaxy:storage:passphrase"
+PASSWORDS = {"dashboard": "of the dashboard", "stranger": "of a stranger"}
+
+
+def credentials(user="dashboard"):
+    return {"username": user, "password": PASSWORDS[user], "eauth": "file"}
+
+
+def configuration(root, uuid=UUID):
+    """The document's configuration of the master; only paths, port and the volume's UUID are others."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
+    config = yaml.safe_load(block.replace(UUID, uuid))
+    accounts = [f"{user}:{hashlib.sha256(word.encode()).hexdigest()}\n" for user, word in PASSWORDS.items()]
+    (root / "dashboards").write_text("".join(accounts))
+    config["external_auth"]["file"]["^filename"] = str(root / "dashboards")
+    config["rest_cherrypy"].update(port=free_port(), ssl_crt=str(root / "crt"), ssl_key=str(root / "key"))
+    _certify(root / "crt", root / "key")
+    return config
+
+
+def requests():
+    """The document's curl commands: path, headers and body."""
+    (block,) = re.findall(r"```bash\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
+    found = []
+    for command in block.replace("\\\n", " ").split("\n\n"):
+        url, *options = [word for word in shlex.split(command) if word not in ("curl", "-sS")]
+        pairs = list(zip(options[::2], options[1::2], strict=True))
+        headers = dict(value.split(": ") for option, value in pairs if option == "-H")
+        body = "&".join(value for option, value in pairs if option == "-d")
+        if body:
+            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        found.append((urllib.parse.urlsplit(url).path, headers, body))
+    return found
+
+
+class Client:
+    """One HTTPS request a call, to a server whose certificate is checked."""
+
+    def __init__(self, config):
+        self.port = config["rest_cherrypy"]["port"]
+        self.context = ssl.create_default_context(cafile=config["rest_cherrypy"]["ssl_crt"])
+
+    def __call__(self, method, path, body=None, token=None, **headers):
+        """Status, headers and the decoded answer, or its text."""
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.context, timeout=120)
+        headers = {"Accept": "application/json", **headers, **({"X-Auth-Token": token} if token else {})}
+        if isinstance(body, (dict, list)):
+            headers, body = {"Content-Type": "application/json", **headers}, json.dumps(body)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        plain = answer.headers.get_content_type() == "application/json"
+        return answer.status, answer.headers, json.loads(text) if plain else text
+
+    def login(self, user="dashboard"):
+        status, _, answer = self("POST", "/login", credentials(user))
+        assert status == 200, answer
+        return answer["return"][0]["token"]
+
+    def run(self, token, *more, **chunk):
+        """Status and answer of one runner call, and of those in ``more`` in the same request."""
+        status, _, answer = self("POST", "/", [{"client": "runner", **chunk}, *more], token)
+        return status, answer
+
+
+def _certify(crt, key):
+    """A certificate for 127.0.0.1, signed by itself."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now, day = datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(days=1)
+    made = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(private, hashes.SHA256())
+    )
+    crt.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    key.write_bytes(private.private_bytes(*form))
