@@ -4,7 +4,8 @@ Encrypted volumes: LUKS1 and LUKS2 devices, their keys, headers and filesystems.
 :depends: cryptsetup, util-linux; ``mkfs`` of the filesystem to be made
 
 **Devices** are named as in :manpage:`fstab(5)`: a path, ``/dev/disk/by-uuid/…``, ``UUID=…``, ``LABEL=…``,
-``PARTUUID=…`` or ``PARTLABEL=…``.
+``PARTUUID=…`` or ``PARTLABEL=…``. On a command line write ``device=UUID=…``, since Salt takes a bare ``UUID=…`` for a
+keyword.
 
 **Keys** are named by their place, so that no key is in a command line, an SLS file, or the job cache:
 
@@ -216,7 +217,8 @@ def open_(
 
     .. code-block:: bash
 
-        salt '*' luks.open UUID=0ad6c58f-3798-440f-818c-5a5bea96859f galaxy key=/etc/luks/galaxy.key mount_point=/export
+        salt '*' luks.open /dev/vdb galaxy key=sdb://vault/galaxy mount_point=/export
+        salt '*' luks.open device=UUID=0ad6c58f-3798-440f-818c-5a5bea96859f mapper=galaxy key=/etc/luks/galaxy.key
     """
     found, name = _device(device), _mapper(mapper)
     target = None if mount_point is None else _absolute("mount_point", mount_point)

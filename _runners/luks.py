@@ -38,13 +38,13 @@ def status(minion, device):
     return _call(minion, "luks.status", device=device)
 
 
-def open_(minion, device, mapper, key):
+def open_(minion, device, mapper, key, mount_point=None):
     """
-    Open a volume of a minion.
+    Open a volume of a minion, and mount it where a mount point is given.
 
     minion
         its ID
-    device, mapper
+    device, mapper, mount_point
         as in ``luks.open``
     key
         the place of the key, as in ``luks.open``
@@ -55,9 +55,9 @@ def open_(minion, device, mapper, key):
 
     .. code-block:: bash
 
-        salt-run luks.open galaxy.example.org /dev/vdb galaxy key=pillar://galaxy:storage:passphrase
+        salt-run luks.open galaxy.example.org /dev/vdb galaxy key=sdb://vault/galaxy mount_point=/export
     """
-    return _call(minion, "luks.open", device=device, mapper=mapper, key=key)
+    return _call(minion, "luks.open", device=device, mapper=mapper, key=key, mount_point=mount_point)
 
 
 def _call(minion, function, **keywords) -> dict:

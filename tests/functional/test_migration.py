@@ -1,4 +1,7 @@
-"""Every line of docs/migration.md does what the old command did; those of volumes are run in tests/uml/guest."""
+"""
+Every line of docs/migration.md does what the old command did. Those of volumes are run in tests/uml/guest, those of
+the HTTP services in tests/integration/test_remote.py.
+"""
 
 import json
 
@@ -33,7 +36,7 @@ def galaxy(opts, make_site, supervisord, tmp_path):
 
 
 def test_every_section_is_run():
-    assert migration.SECTIONS == ["galaxyctl", "luksctl", "onedatactl"]
+    assert migration.SECTIONS == ["galaxyctl", "luksctl", "onedatactl", "The HTTP services"]
 
 
 @pytest.mark.parametrize(("before", "now"), [row for row in migration.rows("galaxyctl") if "galaxyctl" in row[0]])

@@ -15,7 +15,7 @@ CALLS = {
     "galaxy.status": ["minion"],
     "galaxy.startup": ["minion"],
     "luks.status": ["minion", "device"],
-    "luks.open": ["minion", "device", "mapper", "key"],
+    "luks.open": ["minion", "device", "mapper", "key", "mount_point"],
 }
 
 

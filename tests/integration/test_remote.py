@@ -12,6 +12,7 @@ import uuid
 import pytest
 import salt.auth
 import salt.utils.event
+from support import migration
 from support.remote import KEY, MINION, UUID, Client, configuration, credentials, requests
 from support.site import UWSGI, Site
 from support.supervisord import Supervisord
@@ -148,6 +149,22 @@ def test_the_documented_requests_do_what_they_say(api, galaxy, volume):
     assert api.run(token, **STATUS)[0] == 401
 
 
+def test_what_the_old_services_did(api, token, galaxy, volume):
+    """The bodies of docs/migration.md."""
+    rows = migration.rows("The HTTP services")
+    answers = {}
+    for _, now in rows:
+        chunk = json.loads(now.replace(UUID, volume))
+        status, _, answer = api("POST", "/", [chunk], token)
+        assert status == 200, answer
+        answers[chunk["fun"]] = answer["return"][0]
+    assert len(answers) == len(rows)
+    assert answers["galaxy.startup"]["return"]["ready"] is True
+    assert answers["galaxy.status"]["return"]["ready"] is True
+    assert answers["luks.status"]["return"]["uuid"] == volume
+    assert "cryptsetup open" in answers["luks.open"]["return"]
+
+
 def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
     site, supervisord = galaxy
     SupervisorConfig(str(supervisord.conf_file)).connect().supervisor.stopProcessGroup("galaxy")
@@ -256,9 +273,15 @@ def test_an_argument_by_position_beside_the_right_keywords_is_not_carried_out(ap
 
 
 def test_another_volume_or_key_is_refused(api, token, bus, volume):
-    right = {"minion": OWN, "device": f"UUID={volume}", "mapper": "galaxy", "key": KEY}
+    right = {"minion": OWN, "device": f"UUID={volume}", "mapper": "galaxy", "key": KEY, "mount_point": "/export"}
     wrong = [{"minion": OTHER}, {"device": "/dev/vda"}, {"device": f"UUID={uuid.uuid4()}"}, {"mapper": "root"}]
-    wrong += [{"device": f"UUID={volume}\n"}, {"mapper": "galaxy2"}, {"key": "/etc/ssl/private/x.key"}, {"key": None}]
+    wrong += [
+        {"device": f"UUID={volume}\n"},
+        {"mapper": "galaxy2"},
+        {"mount_point": "/export/x"},
+        {"key": "/etc/ssl/private/x.key"},
+        {"key": None},
+    ]
     wrong += [{"key": "sdb://vault/other"}, {"key": "pillar://galaxy:other"}, {"key": f"{KEY}s"}, {"key": [KEY]}]
     calls = [{"fun": "luks.open", "kwarg": {**right, **other}} for other in wrong]
     calls += [{"fun": "luks.status", "kwarg": {**right, **other}} for other in wrong[:3]]
@@ -268,7 +291,7 @@ def test_another_volume_or_key_is_refused(api, token, bus, volume):
 
 
 def test_a_passphrase_is_nowhere_after_its_call(api, token, bus, volume, master, minions):
-    right = {"minion": OWN, "device": f"UUID={volume}", "mapper": "galaxy"}
+    right = {"minion": OWN, "device": f"UUID={volume}", "mapper": "galaxy", "mount_point": "/export"}
     calls = [{"kwarg": {**right, **place}} for place in ({"key": SENT}, {"passphrase": SENT}, {"": SENT})]
     calls += [{"kwarg": right, "arg": [SENT]}, {"kwarg": right, "arg": [f"passphrase={SENT}"]}, {**right, "key": SENT}]
     calls += [{"arg": [*right.values(), SENT]}, {"kwarg": {**right, "key": KEY, "device": SENT}}]

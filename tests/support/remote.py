@@ -28,10 +28,10 @@ def credentials(user="dashboard"):
     return {"username": user, "password": PASSWORDS[user], "eauth": "file"}
 
 
-def configuration(root, uuid=UUID):
+def configuration(root, uuid=UUID, mount_point="/export"):
     """The document's configuration of the master; only paths, port and the volume's UUID are others."""
     (block,) = re.findall(r"```yaml\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
-    config = yaml.safe_load(block.replace(UUID, uuid))
+    config = yaml.safe_load(block.replace(UUID, uuid).replace("/export", mount_point))
     accounts = [f"{user}:{hashlib.sha256(word.encode()).hexdigest()}\n" for user, word in PASSWORDS.items()]
     (root / "dashboards").write_text("".join(accounts))
     config["external_auth"]["file"]["^filename"] = str(root / "dashboards")
