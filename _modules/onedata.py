@@ -68,8 +68,8 @@ def status(name=None):
         one space alone
 
     Returns a mapping, by name where none is given: ``mounted``, ``alive`` (``False`` also for a mount whose process has
-    ended, "Transport endpoint is not connected", or hangs), ``problem`` (why not), ``provider_host``, ``mount_point``,
-    ``fstype``, ``source``, ``options`` (of the mount).
+    ended, "Transport endpoint is not connected", or hangs, and for what is not Onedata), ``problem`` (why not),
+    ``provider_host``, ``mount_point``, ``fstype``, ``source``, ``options`` (of the mount).
 
     Raises ``CommandExecutionError`` where a declaration is wrong, ``SaltInvocationError`` for an unknown name.
 
@@ -85,14 +85,17 @@ def status(name=None):
     return {each: _status(_space(each)) for each in _declared()}
 
 
-def mount(name, timeout=onedata_mount.TIMEOUT):
+def mount(name, timeout=onedata_mount.TIMEOUT, test=False):
     """
     Mount a space; a dead mount of it is taken away first.
 
     name
         of the space
     timeout
-        seconds until the mount answers; a token's database that fails is asked again for as long
+        seconds until the mount answers. A token's database that fails is asked again, and a mount that hangs is waited
+        for, for as long
+    test
+        change nothing; ``changed`` says whether it would be
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where something else is
     mounted there, files lie there (without ``nonempty``), or oneclient fails, with its own words.
@@ -104,11 +107,14 @@ def mount(name, timeout=onedata_mount.TIMEOUT):
         salt '*' onedata.mount userdata
     """
     space, seconds = _space(name), _seconds(timeout)
-    changed = onedata_mount.mount(space, _token(name, seconds), seconds)
+    if test:
+        changed = not onedata_mount.require_mountable(space).alive
+    else:
+        changed = onedata_mount.mount(space, _token(name, seconds), seconds)
     return {**_status(space), "changed": changed}
 
 
-def unmount(name, lazy=False):
+def unmount(name, lazy=False, test=False):
     """
     Unmount a space.
 
@@ -116,6 +122,8 @@ def unmount(name, lazy=False):
         of the space
     lazy
         detach it even while it is in use (``umount --lazy``); a dead mount is always detached so
+    test
+        change nothing; ``changed`` says whether it would be
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where it is busy, naming
     the processes.
@@ -127,7 +135,7 @@ def unmount(name, lazy=False):
         salt '*' onedata.unmount userdata
     """
     space = _space(name)
-    changed = onedata_mount.unmount(space, lazy)
+    changed = onedata_mount.require_unmountable(space).mounted if test else onedata_mount.unmount(space, lazy)
     return {**_status(space), "changed": changed}
 
 

@@ -39,7 +39,7 @@ def mounted(name, timeout=60):
     timeout
         seconds until the mount answers
     """
-    return _change(name, True, lambda: __salt__["onedata.mount"](name, timeout=timeout))
+    return _change(name, "mounted", lambda test: __salt__["onedata.mount"](name, timeout=timeout, test=test))
 
 
 def unmounted(name, lazy=False):
@@ -51,38 +51,40 @@ def unmounted(name, lazy=False):
     lazy
         detach it even while it is in use
     """
-    return _change(name, False, lambda: __salt__["onedata.unmount"](name, lazy=lazy))
+    return _change(name, "unmounted", lambda test: __salt__["onedata.unmount"](name, lazy=lazy, test=test))
 
 
-def _change(name, wanted: bool, do) -> dict:
+def _change(name, wanted: str, do) -> dict:
     ret = {"name": name, "result": True, "comment": "", "changes": {}}
-    what = "mounted" if wanted else "unmounted"
+    before = None
     try:
         before = __salt__["onedata.status"](name)
-        if _word(before) == what:
-            ret["comment"] = f"Onedata space {name} is {what}: {before['mount_point']}"
+        if _word(before) == wanted:
+            ret["comment"] = f"Onedata space {name} is {wanted}: {before['mount_point']}"
             return ret
-        ret["changes"] = {name: {"old": _word(before), "new": what}}
+        done = do(__opts__["test"])
+        after = {} if __opts__["test"] else __salt__["onedata.status"](name)
+        word = wanted if __opts__["test"] else _word(after)
+        ret["changes"] = _difference(name, _word(before), word)
         if __opts__["test"]:
-            ret["result"] = None
-            ret["comment"] = f"Onedata space {name} would be {what}: {before['mount_point']}"
-            return ret
-        ret["changes"] = {}
-        do()
-        after = __salt__["onedata.status"](name)
-        if _word(after) != _word(before):
-            ret["changes"] = {name: {"old": _word(before), "new": _word(after)}}
-        ret["result"] = _word(after) == what
-        ret["comment"] = f"Onedata space {name} was {what}: {before['mount_point']}"
-        if not ret["result"]:
-            ret["comment"] = (
-                f"Onedata space {name} is {_word(after)} after all: {after['problem'] or 'no reason known'}"
-            )
-        return ret
+            ret["result"] = None if done["changed"] else True
+            ret["comment"] = f"Onedata space {name} would be {wanted}: {before['mount_point']}"
+        elif word == wanted:
+            ret["comment"] = f"Onedata space {name} was {wanted}: {before['mount_point']}"
+        else:
+            ret["result"] = False
+            ret["comment"] = f"Onedata space {name} is {word} after all: {after['problem'] or 'no reason known'}"
     except _ERRORS as exc:
         ret["result"] = False
         ret["comment"] = str(exc)
-        return ret
+        if before and not __opts__["test"]:
+            # a dead mount may be gone, though no new one came
+            ret["changes"] = _difference(name, _word(before), _word(__salt__["onedata.status"](name)))
+    return ret
+
+
+def _difference(name, old: str, new: str) -> dict:
+    return {name: {"old": old, "new": new}} if old != new else {}
 
 
 def _word(status: dict) -> str:

@@ -18,6 +18,8 @@ from galaxy_wait import Deadline, wait_until
 
 # cryptsetup's own limit of a key file
 MAX_KEY_FILE = 8 << 20
+# seconds between two questions to a database that fails; others ask it too
+_INTERVAL = 2
 
 
 def resolve(
@@ -150,7 +152,7 @@ def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
             failures.append(type(exc).__name__)
         return []
 
-    found = wait_until(answer, Deadline(timeout))
+    found = wait_until(answer, Deadline(timeout), _INTERVAL)
     if not found:
         tried = f" ({len(failures)} times within {timeout:g} s)" if len(failures) > 1 else ""
         raise KeySourceError(source, f"cannot be read{tried}: {failures[-1]}")

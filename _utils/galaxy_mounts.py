@@ -9,6 +9,7 @@ import json
 import os
 
 import galaxy_command
+from galaxy_errors import MountPointError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,17 @@ def mounted_at(target: str) -> Mount | None:
         if found:
             return found
     return None
+
+
+def make_directory(path: str) -> bool:
+    """Make a mount point and what is above it; ``False``: it is there. Raises ``MountPointError``."""
+    if os.path.isdir(path):
+        return False
+    try:
+        os.makedirs(path)
+    except OSError as exc:
+        raise MountPointError(path, f"cannot be made: {exc.strerror}") from None
+    return True
 
 
 def _resolve_parent(path: str) -> str:

@@ -82,7 +82,7 @@ def mount(path: str, target: str, options: Sequence[str], fstype: str | None = N
         what = f"carries {found}" if found else "an encrypted volume without a filesystem that is known"
         wanted = fstype or " or ".join(_MAKE)
         raise FilesystemError(path, f"{what}, not {wanted}; it may hold data, and was not touched")
-    os.makedirs(target, exist_ok=True)
+    galaxy_mounts.make_directory(target)
     argv = ["mount", "-t", found, *(["-o", ",".join(options)] if options else []), path, target]
     galaxy_command.run(argv, timeout=_TIMEOUT)
     if not require_mountable(path, target):

@@ -39,12 +39,16 @@ class State:
     mounted
         something is mounted there
     alive
-        and it answers; ``False`` for a FUSE mount whose process has ended ("Transport endpoint is not connected") or
-        hangs
+        it is Onedata, and answers; ``False`` for a FUSE mount whose process has ended ("Transport endpoint is not
+        connected") or hangs
     fstype, source, options
         of the mount, as ``findmnt`` shows them; empty where there is none
     problem
         why it does not answer
+    hangs
+        it gives no answer at all, and may come back
+    foreign
+        it is something else than Onedata
     """
 
     mounted: bool
@@ -53,11 +57,8 @@ class State:
     source: str = ""
     options: str = ""
     problem: str = ""
-
-    @property
-    def is_fuse(self) -> bool:
-        """Whether a FUSE filesystem, as oneclient's is, is mounted."""
-        return self.fstype.split(".")[0] == "fuse"
+    hangs: bool = False
+    foreign: bool = False
 
 
 def version() -> str:
@@ -71,13 +72,31 @@ def look(space: Space) -> State:
     mount = galaxy_mounts.mounted_at(space.mount_point)
     if not mount:
         return State(mounted=False, alive=False)
-    problem = ""
+    facts = (mount.fstype, mount.source, mount.options)
+    if mount.fstype.split(".")[0] != "fuse":
+        return State(
+            True, False, *facts, problem=f"{mount.source} is mounted there, which is not Onedata", foreign=True
+        )
     try:
         galaxy_command.run(["stat", "--file-system", "--", space.mount_point], timeout=_LOOK)
     except CommandError as exc:
         last = exc.stderr.splitlines()[-1].rpartition(": ")[2] if exc.stderr else ""
-        problem = last or f"does not answer within {_LOOK} s"
-    return State(True, not problem, mount.fstype, mount.source, mount.options, problem)
+        return State(True, False, *facts, problem=last or f"does not answer within {_LOOK} s", hangs=not last)
+    return State(True, True, *facts)
+
+
+def require_mountable(space: Space) -> State:
+    """
+    How the mount point is now, where ``mount`` would find nothing to refuse.
+
+    Raises ``MountPointError`` where something else is mounted or files lie there.
+    """
+    state = look(space)
+    if state.foreign:
+        raise MountPointError(space.mount_point, f"{state.problem}. Nothing was changed")
+    if not state.mounted:
+        _require_empty(space)
+    return state
 
 
 def mount(space: Space, token: Secret, timeout: float = TIMEOUT) -> bool:
@@ -85,30 +104,37 @@ def mount(space: Space, token: Secret, timeout: float = TIMEOUT) -> bool:
     Mount the space; a dead mount of it is taken away first. ``False``: it was mounted already.
 
     timeout
-        seconds until the mount answers
+        seconds until the mount answers; also those that a mount which hangs is given before it counts as dead
 
     Raises ``MountPointError`` where something else is mounted or files lie there, ``OnedataError`` where oneclient
     fails, with its own words.
     """
-    deadline = Deadline(timeout)
-    state = look(space)
-    if state.mounted and not state.is_fuse:
-        raise MountPointError(space.mount_point, f"{state.source} is mounted there, which is not Onedata")
-    if state.alive:
+    state = require_mountable(space)
+    if state.alive or (state.hangs and wait_until(lambda: look(space).alive, Deadline(timeout))):
         return False
     if state.mounted:
         unmount(space, lazy=True)
-    _require_mount_point(space)
+        _require_empty(space)
+    _make_mount_point(space)
+    deadline = Deadline(timeout)
     with _config_file(token) as config:
         argv = _argv(space, config)
         try:
-            galaxy_command.run(argv, timeout=max(deadline.left, 1))
+            galaxy_command.run(argv, timeout=timeout)
         except CommandError as exc:
             raise OnedataError(space.name, _reason(exc, token)) from None
         if not wait_until(lambda: look(space).alive, deadline):
             problem = look(space).problem or "nothing is mounted"
             raise OnedataError(space.name, f"oneclient returned, but after {timeout:g} s {problem}")
     return True
+
+
+def require_unmountable(space: Space) -> State:
+    """How the mount point is now. Raises ``MountPointError`` where something else is mounted there."""
+    state = look(space)
+    if state.foreign:
+        raise MountPointError(space.mount_point, f"{state.problem}. Nothing was changed")
+    return state
 
 
 def unmount(space: Space, lazy: bool = False) -> bool:
@@ -120,11 +146,9 @@ def unmount(space: Space, lazy: bool = False) -> bool:
 
     Raises ``MountPointError`` where it is busy, or something else is mounted there.
     """
-    state = look(space)
+    state = require_unmountable(space)
     if not state.mounted:
         return False
-    if not state.is_fuse:
-        raise MountPointError(space.mount_point, f"{state.source} is mounted there, which is not Onedata")
     argv = ["umount", *(["--lazy"] if lazy or not state.alive else []), "--", space.mount_point]
     try:
         galaxy_command.run(argv, timeout=TIMEOUT)
@@ -141,18 +165,18 @@ def _users(space: Space) -> str:
     return f", it is in use by {', '.join(map(str, found))}" if found else ""
 
 
-def _require_mount_point(space: Space) -> None:
+def _require_empty(space: Space) -> None:
     path = space.mount_point
-    if not os.path.lexists(path):
-        os.makedirs(path)
-        if space.uid is not None or space.gid is not None:
-            os.chown(path, -1 if space.uid is None else space.uid, -1 if space.gid is None else space.gid)
-    if not os.path.isdir(path):
-        raise MountPointError(path, "not a directory. Nothing was changed")
-    if os.listdir(path) and not space.nonempty:
-        raise MountPointError(
-            path, "not empty; mounting would hide what is in it. Move it away, or set nonempty. Nothing was changed"
-        )
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise MountPointError(path, "not a directory")
+    if os.path.isdir(path) and os.listdir(path) and not space.nonempty:
+        raise MountPointError(path, "not empty; mounting would hide what is in it. Move it away, or set nonempty")
+
+
+def _make_mount_point(space: Space) -> None:
+    owner = (-1 if space.uid is None else space.uid, -1 if space.gid is None else space.gid)
+    if galaxy_mounts.make_directory(space.mount_point) and owner != (-1, -1):
+        os.chown(space.mount_point, *owner)
 
 
 def _argv(space: Space, config: str) -> list[str]:

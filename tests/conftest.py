@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -9,8 +10,17 @@ import pytest
 _TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(_TESTS.parent / "_utils"), str(_TESTS)]
 
-from support.site import Site  # noqa: E402
+from support.site import REPO, Site  # noqa: E402
 from support.supervisord import Supervisord  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """The tree as the master serves it: a copy, so that a test may change it."""
+    root = tmp_path_factory.mktemp("tree")
+    for name in ("_beacons", "_modules", "_runners", "_states", "_utils", "formulas"):
+        shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
 
 
 @pytest.fixture

@@ -1,17 +1,16 @@
 """The real loader over the synced tree, as a masterless minion has it."""
 
-import os
 import subprocess
-import sys
 
 import pytest
 import salt.config
 import salt.loader
-from support.site import BIN, REPO
+from support import onedata
+from support.site import BIN
 
 
 @pytest.fixture(scope="session")
-def minion_config(tmp_path_factory):
+def minion_config(tmp_path_factory, tree):
     """A masterless minion's configuration directory; the tree is synced as a user does it."""
     root = tmp_path_factory.mktemp("minion")
     (root / "pillar").mkdir()
@@ -19,7 +18,7 @@ def minion_config(tmp_path_factory):
     (root / "pillar" / "galaxy.sls").write_text("{}\n")
     (root / "minion").write_text(
         f"root_dir: {root}\nfile_client: local\nid: functional\n"
-        f"file_roots:\n  base:\n    - {REPO}\n    - {REPO / 'formulas'}\n"
+        f"file_roots:\n  base:\n    - {tree}\n    - {tree / 'formulas'}\n"
         f"pillar_roots:\n  base:\n    - {root / 'pillar'}\n"
     )
     argv = [BIN / "salt-call", "--local", "-c", root, "saltutil.sync_all", "--out=quiet"]
@@ -55,12 +54,7 @@ def state(opts, modules):
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """``oneclient`` on PATH; every mount below ``tmp_path`` is taken away afterwards."""
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    script = directory / "oneclient"
-    script.write_text((REPO / "tests/support/oneclient").read_text().replace("#!PYTHON", f"#!{sys.executable}"))
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", onedata.install(tmp_path / "bin"))
     yield tmp_path
     for name in ["userdata", "refdata"] * 3:
         subprocess.run(["umount", "--lazy", tmp_path / name], capture_output=True, check=False)

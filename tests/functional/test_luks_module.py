@@ -118,13 +118,13 @@ def test_the_example_names_every_key_of_the_defaults():
     assert set(example) - {"passphrase"} == set(defaults)
 
 
-def test_what_requires_the_volume_does_not_run_without_it(opts, tmp_path):
+def test_what_requires_the_volume_does_not_run_without_it(opts, tree, tmp_path):
     (tmp_path / "needs_data.sls").write_text(
         "include: [galaxy.storage]\n"
         "volume: {test.nop: [{require: [{luks: galaxy-storage-volume-mounted}]}]}\n"
         "all: {test.nop: [{require: [{sls: galaxy.storage}]}]}\n"
     )
-    roots = {"base": [str(REPO), str(REPO / "formulas"), str(tmp_path)]}
+    roots = {"base": [str(tree), str(tree / "formulas"), str(tmp_path)]}
     storage = {"device": "/nonexistent", "packages": [], "user": "root", "group": "root"}
     caller = salt.client.Caller(mopts={**opts, "file_roots": roots})
     done = caller.cmd("state.apply", "needs_data", pillar={"galaxy": {"storage": storage}})

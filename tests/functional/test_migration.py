@@ -9,9 +9,8 @@ import pytest
 import salt.client
 import yaml
 from support import migration
+from support.onedata import TOKEN
 
-# the one that tests/support/oneclient takes
-TOKEN = "MDAxNWxvY2F00aW9uIG9uZXpvbmU"
 OLD = "/home/galaxy/galaxy/config/galaxy.yml"
 
 

@@ -1,5 +1,6 @@
 """Onedata spaces on a real FUSE filesystem, behind a command that takes oneclient's options."""
 
+import concurrent.futures
 import json
 import logging
 import os
@@ -13,10 +14,10 @@ import pytest
 import salt.loader
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from support.keystore import KeyStore
+from support.onedata import TOKEN
 
 from galaxy_wait import Deadline, wait_until
 
-TOKEN = "MDAxNWxvY2F00aW9uIG9uZXpvbmU"
 WRONG = "MDAxNWxvY2F00aW9uIHdyb25n"
 
 
@@ -114,10 +115,10 @@ def test_files_in_the_mount_point_are_not_hidden(load, machine):
     (machine / "userdata").mkdir()
     mine = machine / "userdata" / "mine.txt"
     mine.touch()
-    modules, states = load()
-    refused = states["onedata.mounted"]("userdata")
-    assert (refused["result"], refused["changes"]) == (False, {})
-    assert "not empty" in refused["comment"]
+    for test in (True, False):
+        refused = load(test=test)[1]["onedata.mounted"]("userdata")
+        assert (refused["result"], refused["changes"]) == (False, {})
+        assert "not empty" in refused["comment"]
     modules, states = load(nonempty=True)
     assert states["onedata.mounted"]("userdata")["result"] is True
     assert not mine.exists()
@@ -128,11 +129,25 @@ def test_files_in_the_mount_point_are_not_hidden(load, machine):
 def test_what_else_is_mounted_there_is_left_alone(load, machine):
     (machine / "userdata").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", machine / "userdata"], check=True)
+    reason = "tmpfs is mounted there, which is not Onedata"
     modules, _ = load()
     for function in ("mount", "unmount"):
-        with pytest.raises(CommandExecutionError, match="tmpfs is mounted there, which is not Onedata"):
+        with pytest.raises(CommandExecutionError, match=reason):
             modules[f"onedata.{function}"]("userdata")
-    assert modules["onedata.status"]("userdata")["fstype"] == "tmpfs"
+        # Galaxy would write to the disk below
+        for test in (True, False):
+            refused = load(test=test)[1][f"onedata.{function}ed"]("userdata")
+            assert (refused["result"], refused["changes"]) == (False, {})
+            assert reason in refused["comment"]
+    status = modules["onedata.status"]("userdata")
+    assert (status["fstype"], status["alive"]) == ("tmpfs", False)
+    assert reason in status["problem"]
+
+
+def test_a_mount_point_that_cannot_be_made_is_an_error(load):
+    result = load(mount_point="/proc/none/userdata")[1]["onedata.mounted"]("userdata")
+    assert (result["result"], result["changes"]) == (False, {})
+    assert "/proc/none/userdata: cannot be made" in result["comment"]
 
 
 def test_a_busy_space_names_who_uses_it(load, machine):
@@ -162,6 +177,28 @@ def test_a_mount_that_hangs_does_not_hang_the_minion(load, machine):
     finally:
         hangs.unlink()
     assert modules["onedata.mount"]("userdata")["alive"] is True
+
+
+def test_a_mount_that_hangs_for_a_moment_is_not_taken_away(load, machine):
+    modules, _ = load()
+    modules["onedata.mount"]("userdata")
+    daemon = _daemon(machine)
+    hangs = machine / "userdata.hangs"
+    hangs.touch()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        mounting = pool.submit(modules["onedata.mount"], "userdata", timeout=60)
+        try:
+            # a first look has been given up, and the next one is under way
+            assert wait_until(lambda: len(_looks()) > 1, Deadline(30))
+        finally:
+            hangs.unlink()
+        done = mounting.result()
+    assert (done["changed"], done["alive"]) == (False, True)
+    assert _daemon(machine) == daemon
+
+
+def _looks():
+    return [one for one in psutil.Process().children() if "--file-system" in one.cmdline()]
 
 
 def test_token_from_a_file_and_from_the_old_ini(load, opts, machine):

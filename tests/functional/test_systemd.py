@@ -6,7 +6,6 @@ import shutil
 import tempfile
 
 import pytest
-from support.fleet import tree  # noqa: F401
 from support.nspawn import Machine
 from support.site import BIN, Site
 
@@ -22,7 +21,7 @@ def share():
 
 
 @pytest.fixture(scope="module")
-def machine(share, tree):  # noqa: F811
+def machine(share, tree):
     # not below /tmp of the overlay's own lower side
     root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
     found = Machine("galaxy-test", root / "machine", share)
@@ -39,7 +38,7 @@ def site(share):
 
 
 @pytest.fixture(scope="module")
-def call(machine, share, site, tree):  # noqa: F811
+def call(machine, share, site, tree):
     """``call(function, *arguments)``: a masterless minion in the machine; its return."""
     config = share / "minion"
     (config / "pillar").mkdir(parents=True)

@@ -1,1 +1,1 @@
-from support.fleet import galaxies, master, minions, salt_cli, tree  # noqa: F401
+from support.fleet import galaxies, master, minions, salt_cli  # noqa: F401

@@ -1,9 +1,12 @@
 """A minion that starts comes back by itself: a real master with a real reactor; and what the beacon tells."""
 
 import json
+import subprocess
 import time
 
 import pytest
+from support import onedata
+from support.onedata import TOKEN
 from support.site import UWSGI, Site
 from support.supervisord import Supervisord
 
@@ -26,8 +29,12 @@ def galaxies(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pillar(tmp_path_factory, galaxies):
-    """``pillar(minion, key=value)`` writes its ``galaxy:`` anew; the directory is ``pillar.root``."""
+    """
+    ``pillar(minion, key=value)`` writes its ``galaxy:`` anew, in directory ``pillar.root``. That with the role has an
+    Onedata space, to be mounted at ``pillar.space``.
+    """
     root = tmp_path_factory.mktemp("pillar")
+    space = root / "userdata"
     (root / "top.sls").write_text(json.dumps({"base": {name: [name] for name in galaxies}}))
 
     def write(minion, **more):
@@ -37,14 +44,18 @@ def pillar(tmp_path_factory, galaxies):
             **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "retries": 0},
             **{"program_file": str(supervisord.programs / "galaxy.conf"), "log": str(site.log), "timeout": 60},
             **{"boot": {"enabled": minion == ROLE}},
-            **more,
         }
+        if minion == ROLE:
+            userdata = {"provider_host": "p.example.org", "access_token": TOKEN, "mount_point": str(space)}
+            keys["onedata"] = {"spaces": {"userdata": userdata}}
+        keys.update(more)
         (root / f"{minion}.sls").write_text(json.dumps({"galaxy": keys}))
 
-    write.root = root
+    write.root, write.space = root, space
     for name in galaxies:
         write(name)
-    return write
+    yield write
+    subprocess.run(["umount", "--lazy", space], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +77,14 @@ def master(salt_factories, pillar, tree):
 
 
 @pytest.fixture(scope="module")
-def minions(master, event_listener_of):
+def minions(master, event_listener_of, tmp_path_factory):
+    path = onedata.install(tmp_path_factory.mktemp("oneclient") / "bin")
     beacon = [{"interval": 1}, {"down": 1}, {"saturated": 1}, {"stuck": 2}, {"recovered": 2}]
     daemons = {
         name: master.salt_minion_daemon(name, overrides={"beacons": {"galaxy": beacon}}) for name in (ROLE, PLAIN)
     }
     for daemon in daemons.values():
+        daemon.environ["PATH"] = path
         daemon.start()
     client = master.salt_cli()
     # the reactor's first boots may find nothing synced yet; what is synced now, beacons too, needs no restart
@@ -101,13 +114,15 @@ def _restart(daemon):
     return began
 
 
-def test_a_minion_with_the_role_is_ready_after_its_start(minions, galaxies, event_listener_of):
+def test_a_minion_with_the_role_is_ready_after_its_start(minions, galaxies, pillar, event_listener_of):
     site, _ = galaxies[ROLE]
+    subprocess.run(["umount", "--lazy", pillar.space], capture_output=True, check=False)
     began = _restart(minions[ROLE])
     (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]
     assert event.data["data"] == {}
     assert event.tag == f"galaxy/{ROLE}/ready"
     assert site.get() == b"Galaxy\n"
+    assert (pillar.space / "space.txt").read_text() == "onedata\n"
     # and what was not told to be Galaxy was left alone
     assert galaxies[PLAIN][0].read() is None
 

@@ -1,23 +1,13 @@
 """A real master and two real minions, each minion with a Galaxy of its own under its own supervisord."""
 
 import json
-import shutil
 
 import pytest
 
-from .site import REPO, UWSGI, Site
+from .site import UWSGI, Site
 from .supervisord import Supervisord
 
 MINIONS = ("galaxy-one", "galaxy-two")
-
-
-@pytest.fixture(scope="session")
-def tree(tmp_path_factory):
-    """The tree as the master serves it: a copy, so that a test may change it."""
-    root = tmp_path_factory.mktemp("tree")
-    for name in ("_beacons", "_modules", "_runners", "_states", "_utils", "formulas"):
-        shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return root
 
 
 @pytest.fixture(scope="session")

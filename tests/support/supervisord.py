@@ -56,7 +56,15 @@ class Supervisord:
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
-            psutil.wait_procs(family, 10)
+            assert wait_until(lambda: all(map(_ended, family)), Deadline(10))
+
+
+def _ended(process):
+    """Not running; PID 1 may take its time to reap it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 _QUICK = {

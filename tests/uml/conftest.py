@@ -1,4 +1,2 @@
-from support.fleet import tree  # noqa: F401
-
 # these run inside the guest, started by test_guest.py
 collect_ignore = ["guest"]

@@ -69,6 +69,9 @@ def test_open_mounts_where_it_is_told(call, encrypted, new_device, tmp_path):
         call("luks.open", *arguments, **wanted)
     assert call("luks.open_volumes") == {}
     # a volume that cannot be mounted is not left open
+    with pytest.raises(MountPointError, match="/proc/export: cannot be made"):
+        call("luks.open", *arguments, **(wanted | {"mount_point": "/proc/export"}))
+    assert call("luks.open_volumes") == {}
     bare = new_device()
     call("luks.format", bare, key=encrypted["key"], backups=BACKUPS, **CHEAP)
     with pytest.raises(FilesystemError, match="without a filesystem"):
