@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+import galaxy_boot
+
 __virtualname__ = "galaxy"
 
 TYPE_CHECKING = False
@@ -179,15 +181,8 @@ def reported(name):
         any text
     """
     ret = _ret(name)
-    failed = sorted(
-        (state for state in __running__.values() if state["result"] is False and state.get("__run_num__") is not None),
-        key=lambda state: state["__run_num__"],
-    )
-    tag = f"galaxy/{__opts__['id']}/{'failed' if failed else 'ready'}"
-    data = {}
-    if failed:
-        step = failed[0]["__sls__"].removeprefix("galaxy.")
-        data = {"step": step, "state": failed[0]["__id__"], "reason": failed[0]["comment"]}
+    data = galaxy_boot.failure(__running__.values())
+    tag = f"galaxy/{__opts__['id']}/{'failed' if data else 'ready'}"
     if __opts__["test"]:
         ret["result"] = None
         ret["comment"] = f"The event {tag} would be sent."

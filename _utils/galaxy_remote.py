@@ -22,6 +22,6 @@ def call(client: Any, minion: str, function: str, **keywords: Any) -> dict:
         raise SaltInvocationError(f"`minion` must be the ID of a minion, not {minion!r}")
     answers = client.cmd([minion], function, kwarg=keywords, tgt_type="list", full_return=True)
     answer = answers.get(minion) if isinstance(answers, dict) else None
-    if not answer:
+    if not answer or answer.get("out") == "no_return":
         return {"success": False, "return": f"{minion} does not answer; does it run, and is its key accepted?"}
     return {"success": answer.get("retcode") == 0, "return": answer.get("ret")}

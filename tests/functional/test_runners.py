@@ -14,6 +14,8 @@ import galaxy_remote
 CALLS = {
     "galaxy.status": ["minion"],
     "galaxy.startup": ["minion"],
+    # not this one
+    "galaxy.boot": ["minion"],
     "luks.status": ["minion", "device"],
     "luks.open": ["minion", "device", "mapper", "key", "mount_point"],
 }
@@ -49,6 +51,7 @@ def test_there_are_these_and_they_take_no_more(tmp_path):
         ({"one": {"ret": "ERROR: no", "retcode": 1}}, {"success": False, "return": "ERROR: no"}),
         ({"other": {"ret": True, "retcode": 0}}, None),
         ({"one": False}, None),
+        ({"one": {"out": "no_return", "ret": "Minion did not return"}}, None),
         ({}, None),
         # what LocalClient returns where it could not publish
         ("", None),

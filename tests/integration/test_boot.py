@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import pytest
+import salt.utils.event
 from support import onedata
 from support.onedata import TOKEN
 from support.site import UWSGI, Site
@@ -73,6 +74,7 @@ def master(salt_factories, pillar, tree):
     }
     daemon = salt_factories.salt_master_daemon("boot-master", overrides=overrides)
     with daemon.started():
+        assert "runners.galaxy" in daemon.salt_run_cli().run("saltutil.sync_all").data["runners"]
         yield daemon
 
 
@@ -161,11 +163,45 @@ def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar,
     began = _restart(minions[ROLE])
     (event,) = event_listener_of(f"galaxy/{ROLE}/failed", began)
     assert event.data["data"]["step"] == "boot"
-    assert f"salt -L {ROLE} state.show_sls galaxy.boot" in event.data["data"]["reason"]
+    assert "/nonexistent: no such file" in event.data["data"]["reason"]
     pillar(ROLE)
     began = _restart(minions[ROLE])
     (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)[:1]
     assert event.tag == f"galaxy/{ROLE}/ready"
+
+
+@pytest.mark.slow
+def test_a_minion_that_is_lost_is_told_of(minions, master, event_listener_of):
+    minions[ROLE].terminate()
+    began = time.time()
+    done = master.salt_run_cli().run("galaxy.boot", ROLE, _timeout=120)
+    (event,) = event_listener_of(f"galaxy/{ROLE}/*", began)
+    assert event.tag == f"galaxy/{ROLE}/failed"
+    assert event.data["data"] == done.data["return"]
+    assert event.data["data"]["reason"] == f"{ROLE} does not answer, or no more"
+    minions[ROLE].start()
+    assert event_listener_of(f"galaxy/{ROLE}/ready", began)
+
+
+@pytest.mark.parametrize("reactor", ["boot", "stuck"])
+def test_an_id_cannot_become_a_command_of_the_master(minions, master, event_listener_of, tmp_path, reactor):
+    """Any accepted minion can send such an event: event.fire_master with a ``preload`` of events."""
+    evil = f"x:\n  runner.salt.cmd:\n    - args:\n      - fun: cmd.run\n      - cmd: touch {tmp_path}/evil\ny"
+    tag = {"boot": "salt/minion/gone/start", "stuck": f"salt/beacon/{PLAIN}/galaxy/stuck"}[reactor]
+    began = time.time()
+    with salt.utils.event.get_master_event(master.config, master.config["sock_dir"], listen=False) as bus:
+        for given in (evil, "x or *", ["x"], {"x": "y"}):
+            bus.fire_event({"id": given}, tag)
+        # reactions come in the order of their events
+        bus.fire_event({"id": PLAIN}, "salt/minion/last/start")
+    runs = event_listener_of("salt/run/*/ret", began)
+    while not any(event.data["fun_args"] == [{"minion": PLAIN}] for event in runs):
+        runs = event_listener_of("salt/run/*/ret", began)
+        assert time.time() - began < 60
+    assert {event.data["fun"] for event in runs} == {"runner.galaxy.boot"}
+    own = [[{"minion": name}] for name in (ROLE, PLAIN)]
+    assert {event.data["success"] for event in runs if event.data["fun_args"] not in own} <= {False}
+    assert not (tmp_path / "evil").exists()
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def master(salt_factories, galaxies, tree, tmp_path):
         }
         (pillar / f"{name}.sls").write_text(json.dumps({"galaxy": keys}))
     overrides = {
-        "file_roots": {"base": [str(tree / "formulas")]},
+        "file_roots": {"base": [str(tree), str(tree / "formulas")]},
         "pillar_roots": {"base": [str(pillar)]},
         "open_mode": True,
         "reactor": [{"salt/minion/*/start": ["salt://galaxy/reactor/boot.sls"]}],
@@ -52,6 +52,7 @@ def master(salt_factories, galaxies, tree, tmp_path):
     }
     daemon = salt_factories.salt_master_daemon(f"burst-master-{len(galaxies)}", overrides=overrides)
     with daemon.started():
+        daemon.salt_run_cli().run("saltutil.sync_all")
         yield daemon
 
 
@@ -109,9 +110,9 @@ def test_all_come_back_and_only_so_many_boot_at_a_time(events, power, galaxies):
     assert all(site.get() == b"Galaxy\n" for site, _ in galaxies.values())
     under_way, most = set(), 0
     for tag, data in events:
-        if data.get("fun") == "state.sls" and tag.endswith("/new"):
+        if data.get("fun") == "state.apply" and tag.endswith("/new"):
             under_way.add(data["jid"])
-        elif data.get("fun") == "state.sls" and "/ret/" in tag:
+        elif data.get("fun") == "state.apply" and "/ret/" in tag:
             under_way.discard(data["jid"])
         most = max(most, len(under_way))
     assert 0 < most <= AT_A_TIME

@@ -1,7 +1,6 @@
 # For the master: reactor: [{'salt/minion/*/start': [salt://galaxy/reactor/boot.sls]}]
-galaxy-boot-{{ data["id"] }}:
-  runner.state.orchestrate:
+# The ID is what a minion says; quoted, it cannot become SLS that the master runs, and the runner checks it.
+galaxy-boot:
+  runner.galaxy.boot:
     - args:
-      - mods: galaxy.boot.orchestrate
-      - pillar:
-          galaxy_boot_minion: {{ data["id"] | json }}
+      - minion: {{ data["id"] | json }}

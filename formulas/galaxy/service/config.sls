@@ -13,7 +13,8 @@ galaxy-service-config-incomplete:
     - name: >-
         galaxy:manage_service needs galaxy:manager (supervisord, with galaxy:program_file, or systemd), galaxy:config and
         galaxy:uwsgi in pillar, and in galaxy:service a name without a group
-    - failhard: True
+    - require_in:
+      - galaxy: galaxy-service-running
 {%- elif galaxy.manager == "supervisord" %}
 galaxy-service-config-program:
   file.managed:
