@@ -2,7 +2,7 @@
 
 PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: demo test test-newest test-oldest bench killtest lint slow uml venv-newest venv-oldest venv-lint clean
+.PHONY: demo test test-newest test-oldest bench killtest lint slow uml uml-data uml-machines uml-rest venv-newest venv-oldest venv-lint clean
 
 test: test-newest test-oldest uml
 
@@ -14,7 +14,15 @@ test-oldest: venv-oldest
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml: venv-newest
-	$(call PYTEST,newest) -m 'not slow' tests/uml
+	$(MAKE) --no-print-directory --output-sync -j2 uml-machines uml-data uml-rest
+
+# two guests at a time, on two cores
+uml-data:
+	$(call PYTEST,newest) tests/uml/test_guest.py -k 'crash or volume or migration'
+uml-rest:
+	$(call PYTEST,newest) tests/uml/test_guest.py -k 'not (crash or volume or migration)'
+uml-machines:
+	$(call PYTEST,newest) -m 'not slow' --ignore=tests/uml/test_guest.py tests/uml
 
 # what boots and beacons do, at length: a beacon, double starts, fifty machines after a power cut, a boot without the key
 slow: venv-newest

@@ -1,5 +1,5 @@
 """
-One start or stop of Galaxy at a time on a machine.
+One start or stop of Galaxy at a time on a machine, and one mount or unmount of an Onedata space.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def hold(action: str, deadline: Deadline, path: str = PATH) -> Iterator[None]:
         raise LockError(f"{action} needs root: not permitted to lock {path}") from None
     try:
         if not wait_until(lambda: _try_lock(descriptor), deadline):
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another start or stop"
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another one"
             raise LockError(f"{action}: {holder} is under way on this machine; try again when it is over")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{action} (PID {os.getpid()})\n".encode(), 0)

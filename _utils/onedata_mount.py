@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import galaxy_command
 import galaxy_holders
+import galaxy_lock
 import galaxy_mounts
 from galaxy_errors import CommandError, MountPointError, OnedataError
 from galaxy_secret import MASK, Secret
@@ -107,13 +108,18 @@ def mount(space: Space, token: Secret, timeout: float = TIMEOUT) -> bool:
         seconds until the mount answers; also those that a mount which hangs is given before it counts as dead
 
     Raises ``MountPointError`` where something else is mounted or files lie there, ``OnedataError`` where oneclient
-    fails, with its own words.
+    fails, with its own words, ``LockError`` where another mount or unmount of the space takes longer.
     """
+    with _alone("onedata.mount", space, timeout):
+        return _mount(space, token, timeout)
+
+
+def _mount(space: Space, token: Secret, timeout: float) -> bool:
     state = require_mountable(space)
     if state.alive or (state.hangs and wait_until(lambda: look(space).alive, Deadline(timeout))):
         return False
     if state.mounted:
-        unmount(space, lazy=True)
+        _unmount(space, lazy=True)
         _require_empty(space)
     _make_mount_point(space)
     deadline = Deadline(timeout)
@@ -144,8 +150,13 @@ def unmount(space: Space, lazy: bool = False) -> bool:
     lazy
         detach it now, whoever uses it; the only way with a mount whose process is gone
 
-    Raises ``MountPointError`` where it is busy, or something else is mounted there.
+    Raises ``MountPointError`` where it is busy, or something else is mounted there, ``LockError`` as ``mount`` does.
     """
+    with _alone("onedata.unmount", space, TIMEOUT):
+        return _unmount(space, lazy)
+
+
+def _unmount(space: Space, lazy: bool) -> bool:
     state = require_unmountable(space)
     if not state.mounted:
         return False
@@ -157,6 +168,11 @@ def unmount(space: Space, lazy: bool = False) -> bool:
     if galaxy_mounts.mounted_at(space.mount_point):
         raise MountPointError(space.mount_point, "another filesystem is mounted under the one that was unmounted")
     return True
+
+
+def _alone(action: str, space: Space, timeout: float) -> contextlib.AbstractContextManager[None]:
+    name = space.name.replace("/", "_")
+    return galaxy_lock.hold(f"{action} {space.name}", Deadline(timeout), f"/run/onedata-{name}.lock")
 
 
 def _users(space: Space) -> str:

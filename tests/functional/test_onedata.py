@@ -197,6 +197,15 @@ def test_a_mount_that_hangs_for_a_moment_is_not_taken_away(load, machine):
     assert _daemon(machine) == daemon
 
 
+def test_two_mounts_at_once_mount_once(load, machine):
+    modules, _ = load()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        done = [each.result() for each in [pool.submit(modules["onedata.mount"], "userdata") for _ in range(2)]]
+    assert sorted(each["changed"] for each in done) == [False, True]
+    modules["onedata.unmount"]("userdata")
+    assert modules["onedata.status"]("userdata")["mounted"] is False
+
+
 def _looks():
     return [one for one in psutil.Process().children() if "--file-system" in one.cmdline()]
 
