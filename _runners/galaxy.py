@@ -83,22 +83,26 @@ def boot(minion):
 
         salt-run galaxy.boot galaxy.example.org
     """
+    # until it has gone well: Salt calls a refused argument a success, and keeps the last run's code
+    __context__["retcode"] = 1
     if not isinstance(minion, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", minion):
         raise SaltInvocationError(f"`minion` must be an ID of letters, digits, . _ and -, not {minion!r}")
     target = f"L@{minion} and ( {_ROLE} )"
     # by what the master has of its pillar and grains: no job for the others
     if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
+        __context__["retcode"] = 0
         return {"success": True, "return": None}
     with salt.client.get_local_client(mopts=__opts__) as client:
         failure = galaxy_boot.boot(client, minion, target)
     if failure:
         with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"], listen=False) as bus:
             bus.fire_event({"id": minion, "data": failure}, f"galaxy/{minion}/failed")
-        __context__["retcode"] = 1
+    __context__["retcode"] = 1 if failure else 0
     return {"success": not failure, "return": failure}
 
 
 def _call(minion, function) -> dict:
+    __context__["retcode"] = 1
     with salt.client.get_local_client(mopts=__opts__) as client:
         answer = galaxy_remote.call(client, minion, function)
     __context__["retcode"] = 0 if answer["success"] else 1

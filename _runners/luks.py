@@ -61,6 +61,7 @@ def open_(minion, device, mapper, key, mount_point=None):
 
 
 def _call(minion, function, **keywords) -> dict:
+    __context__["retcode"] = 1
     with salt.client.get_local_client(mopts=__opts__) as client:
         answer = galaxy_remote.call(client, minion, function, **keywords)
     __context__["retcode"] = 0 if answer["success"] else 1
