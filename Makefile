@@ -14,7 +14,7 @@ test-oldest: venv-oldest
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml: venv-newest
-	$(MAKE) --no-print-directory --output-sync -j2 uml-machines uml-data uml-rest
+	$(MAKE) --no-print-directory --output-sync -j2 uml-rest uml-machines uml-data
 
 # two guests at a time, on two cores
 uml-data:
