@@ -49,7 +49,7 @@ def master(salt_factories, tree, galaxies, tmp_path_factory):
 def minions(master):
     """Two running minions."""
     # the beacon is on: what the daemon itself has loaded must not keep jobs from using what was synced since
-    overrides = {"beacons": {"galaxy": [{"interval": 1}]}}
+    overrides = {"beacons": {"galaxy": [{"interval": 5}]}}
     daemons = [master.salt_minion_daemon(name, overrides=overrides) for name in MINIONS]
     with daemons[0].started(), daemons[1].started():
         yield daemons
