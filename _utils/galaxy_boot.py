@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import galaxy_remote
+
 SLS = "galaxy.boot"
 # the state that tells the master, formulas/galaxy/boot/report.sls
 REPORT = "galaxy-boot-report"
@@ -38,8 +40,8 @@ def boot(client: Any, minion: str, target: str) -> dict:
     """
     # a minion that starts twice boots twice, one after the other
     answers = client.cmd(target, "state.apply", [SLS], tgt_type="compound", kwarg={"queue": True}, full_return=True)
-    answer = answers.get(minion) if isinstance(answers, dict) else None
-    if not answer or answer.get("out") == "no_return":
+    answer = galaxy_remote.answer_of(answers, minion)
+    if not answer:
         return _unknown(f"{minion} does not answer, or no more")
     returned = answer.get("ret")
     if not isinstance(returned, dict):

@@ -20,8 +20,13 @@ def call(client: Any, minion: str, function: str, **keywords: Any) -> dict:
     """
     if not isinstance(minion, str) or not minion:
         raise SaltInvocationError(f"`minion` must be the ID of a minion, not {minion!r}")
-    answers = client.cmd([minion], function, kwarg=keywords, tgt_type="list", full_return=True)
-    answer = answers.get(minion) if isinstance(answers, dict) else None
-    if not answer or answer.get("out") == "no_return":
+    answer = answer_of(client.cmd([minion], function, kwarg=keywords, tgt_type="list", full_return=True), minion)
+    if not answer:
         return {"success": False, "return": f"{minion} does not answer; does it run, and is its key accepted?"}
     return {"success": answer.get("retcode") == 0, "return": answer.get("ret")}
+
+
+def answer_of(answers: Any, minion: str) -> dict | None:
+    """What the minion returned, of all that ``LocalClient.cmd`` gives with ``full_return``; ``None``: nothing."""
+    answer = answers.get(minion) if isinstance(answers, dict) else None
+    return answer if answer and answer.get("out") != "no_return" else None

@@ -92,9 +92,7 @@ def require_mountable(space: Space) -> State:
 
     Raises ``MountPointError`` where something else is mounted or files lie there.
     """
-    state = look(space)
-    if state.foreign:
-        raise MountPointError(space.mount_point, f"{state.problem}. Nothing was changed")
+    state = require_unmountable(space)
     if not state.mounted:
         _require_empty(space)
     return state

@@ -7,9 +7,8 @@ import time
 import pytest
 import salt.utils.event
 from support import onedata
+from support.fleet import laid_out, pillar_of
 from support.onedata import TOKEN
-from support.site import UWSGI, Site
-from support.supervisord import Supervisord
 
 from galaxy_wait import Deadline, wait_until
 
@@ -18,14 +17,8 @@ ROLE, PLAIN = "galaxy-boot", "galaxy-plain"
 
 @pytest.fixture(scope="module")
 def galaxies(tmp_path_factory):
-    found = {}
-    for minion in (ROLE, PLAIN):
-        root = tmp_path_factory.mktemp(minion)
-        found[minion] = (Site(root / "galaxy", processes=1), Supervisord(root / "supervisor").start())
-    yield found
-    for site, supervisord in found.values():
-        supervisord.stop()
-        site.stop()
+    with laid_out({minion: tmp_path_factory.mktemp(minion) for minion in (ROLE, PLAIN)}, processes=1) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +32,7 @@ def pillar(tmp_path_factory, galaxies):
     (root / "top.sls").write_text(json.dumps({"base": {name: [name] for name in galaxies}}))
 
     def write(minion, **more):
-        site, supervisord = galaxies[minion]
-        keys = {
-            **{"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)},
-            **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "retries": 0},
-            **{"program_file": str(supervisord.programs / "galaxy.conf"), "log": str(site.log), "timeout": 60},
-            **{"boot": {"enabled": minion == ROLE}},
-        }
+        keys = pillar_of(*galaxies[minion], retries=0, boot={"enabled": minion == ROLE})
         if minion == ROLE:
             userdata = {"provider_host": "p.example.org", "access_token": TOKEN, "mount_point": str(space)}
             keys["onedata"] = {"spaces": {"userdata": userdata}}

@@ -10,8 +10,8 @@ import threading
 import psutil
 import pytest
 import salt.utils.event
-from support.site import BIN, UWSGI, Site
-from support.supervisord import Supervisord
+from support.fleet import laid_out, pillar_of
+from support.site import BIN
 
 from galaxy_wait import Deadline, wait_until
 
@@ -21,14 +21,9 @@ AT_A_TIME = 2
 @pytest.fixture(params=[4, pytest.param(50, marks=pytest.mark.slow)])
 def galaxies(request, tmp_path):
     """By minion: its Galaxy, which does not run."""
-    found = {}
-    for number in range(request.param):
-        root = tmp_path / f"burst-{number:02}"
-        found[root.name] = (Site(root / "galaxy", processes=1), Supervisord(root / "supervisor").start())
-    yield found
-    for site, supervisord in found.values():
-        supervisord.stop()
-        site.stop()
+    names = [f"burst-{number:02}" for number in range(request.param)]
+    with laid_out({name: tmp_path / name for name in names}, processes=1) as found:
+        yield found
 
 
 @pytest.fixture
@@ -37,11 +32,7 @@ def master(salt_factories, galaxies, tree, tmp_path):
     pillar.mkdir()
     (pillar / "top.sls").write_text(json.dumps({"base": {name: [name] for name in galaxies}}))
     for name, (site, supervisord) in galaxies.items():
-        keys = {
-            **{"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)},
-            **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "timeout": 120},
-            **{"program_file": str(supervisord.programs / "galaxy.conf"), "boot": {"enabled": True}},
-        }
+        keys = pillar_of(site, supervisord, timeout=120, boot={"enabled": True})
         (pillar / f"{name}.sls").write_text(json.dumps({"galaxy": keys}))
     overrides = {
         "file_roots": {"base": [str(tree), str(tree / "formulas")]},

@@ -1,5 +1,6 @@
 """A real master and two real minions, each minion with a Galaxy of its own under its own supervisord."""
 
+import contextlib
 import json
 
 import pytest
@@ -10,17 +11,32 @@ from .supervisord import Supervisord
 MINIONS = ("galaxy-one", "galaxy-two")
 
 
-@pytest.fixture(scope="session")
-def galaxies(tmp_path_factory):
-    """By minion: its Galaxy's layout and its supervisord, which runs and knows no program yet."""
-    found = {}
-    for minion in MINIONS:
-        root = tmp_path_factory.mktemp(minion)
-        found[minion] = (Site(root / "galaxy"), Supervisord(root / "supervisor").start())
+@contextlib.contextmanager
+def laid_out(roots, **options):
+    """By minion, each in its directory: a Galaxy that is down, and a supervisord that knows no program yet."""
+    found = {
+        minion: (Site(root / "galaxy", **options), Supervisord(root / "supervisor").start())
+        for minion, root in roots.items()
+    }
     yield found
     for site, supervisord in found.values():
         supervisord.stop()
         site.stop()
+
+
+def pillar_of(site, supervisord, **more):
+    """``galaxy:`` of such a minion, whose formula writes the program file."""
+    return {
+        **{"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)},
+        **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "timeout": 60},
+        **{"program_file": str(supervisord.programs / "galaxy.conf"), "log": str(site.log), **more},
+    }
+
+
+@pytest.fixture(scope="session")
+def galaxies(tmp_path_factory):
+    with laid_out({minion: tmp_path_factory.mktemp(minion) for minion in MINIONS}) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +45,7 @@ def master(salt_factories, tree, galaxies, tmp_path_factory):
     pillar = tmp_path_factory.mktemp("pillar")
     (pillar / "top.sls").write_text(json.dumps({"base": {name: [name] for name in galaxies}}))
     for name, (site, supervisord) in galaxies.items():
-        keys = {
-            **{"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)},
-            **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root"},
-            **{"program_file": str(supervisord.programs / "galaxy.conf"), "log": str(site.log), "timeout": 60},
-        }
-        (pillar / f"{name}.sls").write_text(json.dumps({"galaxy": keys}))
+        (pillar / f"{name}.sls").write_text(json.dumps({"galaxy": pillar_of(site, supervisord)}))
     overrides = {
         "file_roots": {"base": [str(tree), str(tree / "formulas")]},
         "pillar_roots": {"base": [str(pillar)]},
