@@ -38,7 +38,7 @@ import galaxy_control
 import galaxy_server
 from galaxy_errors import GalaxyError
 from galaxy_server import Server
-from galaxy_worker import WorkerState
+from galaxy_uwsgi_worker import WorkerState
 
 __virtualname__ = "galaxy"
 

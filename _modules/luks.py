@@ -30,7 +30,7 @@ import os
 import salt.utils.path
 from salt.exceptions import SaltInvocationError
 
-import galaxy_key
+import galaxy_host_key
 import luks_backup
 import luks_cryptdev_ini
 import luks_device
@@ -40,7 +40,7 @@ import luks_header
 import luks_key
 import luks_mapping
 import luks_status
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 __virtualname__ = "luks"
 __func_alias__ = {"format_": "format", "open_": "open"}
@@ -430,7 +430,7 @@ def generate_key(name):
         salt '*' luks.generate_key /etc/luks/galaxy.key
     """
     path = _absolute("name", name)
-    galaxy_key.generate_file(path)
+    galaxy_host_key.generate_file(path)
     return path
 
 
@@ -521,8 +521,8 @@ def _key(source, passphrase, subject, parameter="key", timeout=0) -> Secret:
                 "a passphrase as argument is for `salt-call --local`. From a master it is kept in the job cache, where "
                 f"it may be by now: change it, and give its place as `{parameter}`"
             )
-        return galaxy_key.passphrase(passphrase, "passphrase")
-    return galaxy_key.resolve(_text(parameter, source), __salt__, __pillar__, subject, parameter, timeout)
+        return galaxy_host_key.passphrase(passphrase, "passphrase")
+    return galaxy_host_key.resolve(_text(parameter, source), __salt__, __pillar__, subject, parameter, timeout)
 
 
 def _luks_options(options) -> luks_header.Options:

@@ -27,10 +27,10 @@ from __future__ import annotations
 
 from salt.exceptions import SaltInvocationError
 
-import galaxy_key
+import galaxy_host_key
 import onedata_mount
 import onedata_space
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 from onedata_space import Space
 
 __virtualname__ = "onedata"
@@ -179,7 +179,7 @@ def _token(name, timeout: float) -> Secret:
     if token:
         return token
     source = settings.get("token") or f"pillar://galaxy:onedata:spaces:{name}:access_token"
-    found = galaxy_key.resolve(source, __salt__, __pillar__, f"Onedata space {name}", "token", timeout)
+    found = galaxy_host_key.resolve(source, __salt__, __pillar__, f"Onedata space {name}", "token", timeout)
     # a token file ends in a newline, a token does not
     return Secret(found.reveal().strip())
 

@@ -8,14 +8,14 @@ import os
 import signal
 import stat
 
-import galaxy_lock
-import galaxy_process
+import galaxy_host_lock
+import galaxy_host_process
 from galaxy_errors import GalaxyError, ManagerError, NotReady, ProcessError, StatsError
-from galaxy_manager import Manager, State
-from galaxy_process import Process
+from galaxy_manager_unit import Manager, State
+from galaxy_host_process import Process
 from galaxy_server import Server
-from galaxy_stats import Stats
-from galaxy_wait import Deadline, Sparingly, wait_until
+from galaxy_uwsgi_stats import Stats
+from galaxy_host_wait import Deadline, Sparingly, wait_until
 
 TIMEOUT = 300
 RETRIES = 5
@@ -43,7 +43,7 @@ def start(server: Server, timeout: float = TIMEOUT, workers: int = 1) -> dict:
     """
     deadline = Deadline(timeout)
     server.require_stats()
-    with galaxy_lock.hold("galaxy.start", deadline):
+    with galaxy_host_lock.hold("galaxy.start", deadline):
         manager = manager_of(server)
         return _start(server, manager, deadline, workers)
 
@@ -59,7 +59,7 @@ def startup(server: Server, timeout: float = TIMEOUT, retries: int = RETRIES, wo
     came to accept, but not as many as wanted: they serve.
     """
     server.require_stats()
-    with galaxy_lock.hold("galaxy.startup", Deadline(timeout)):
+    with galaxy_host_lock.hold("galaxy.startup", Deadline(timeout)):
         manager = manager_of(server)
         brought_up = manager.bring_up(Deadline(timeout))
         for tried in range(1, retries + 2):
@@ -88,7 +88,7 @@ def stop(server: Server, timeout: float = GRACE, force: bool = False) -> dict:
     Returns ``{"changed": …, "manager": …, "service": …, "stopped": [pid, …], "signals": [{"pid": …, "signal": …},
     …]}``.
     """
-    with galaxy_lock.hold("galaxy.stop", Deadline(timeout)):
+    with galaxy_host_lock.hold("galaxy.stop", Deadline(timeout)):
         return _stop(server, server.find_manager(_quiet_master(server)), timeout, force)
 
 
@@ -96,7 +96,7 @@ def restart(server: Server, timeout: float = TIMEOUT, workers: int = 1, force: b
     """``stop``, then ``start``, with nothing in between. Returns both, as ``{"stop": …, "start": …}``."""
     deadline = Deadline(timeout)
     server.require_stats()
-    with galaxy_lock.hold("galaxy.restart", deadline):
+    with galaxy_host_lock.hold("galaxy.restart", deadline):
         manager = manager_of(server)
         stopped = _stop(server, manager, GRACE, force)
         return {"stop": stopped, "start": _start(server, manager, deadline, workers)}
@@ -110,7 +110,7 @@ def reload(server: Server, timeout: float = TIMEOUT) -> dict:
     ``ProcessError`` where Galaxy does not run, ``NotReady`` where the new workers do not come to accept.
     """
     deadline = Deadline(timeout)
-    with galaxy_lock.hold("galaxy.reload", deadline):
+    with galaxy_host_lock.hold("galaxy.reload", deadline):
         stats = server.read_stats(min(timeout, _LOOK))
         master = server.find_master(stats)
         if not master:
@@ -157,9 +157,9 @@ def _start(server: Server, manager: Manager, deadline: Deadline, workers: int) -
 def _stop(server: Server, manager: Manager | None, grace: float, force: bool) -> dict:
     master = _quiet_master(server)
     # those whose master is gone hold the sockets still
-    inodes = galaxy_process.listeners(server.sockets)
-    known = [Process.of(pid) for pid in galaxy_process.holders(inodes)] if inodes else []
-    rest = {process for process in known if process} | set(galaxy_process.family(master) if master else ())
+    inodes = galaxy_host_process.listeners(server.sockets)
+    known = [Process.of(pid) for pid in galaxy_host_process.holders(inodes)] if inodes else []
+    rest = {process for process in known if process} | set(galaxy_host_process.family(master) if master else ())
     rest.discard(master)
     everyone = [*rest, master] if master else list(rest)
     tell = manager is not None and manager.word().active
@@ -171,8 +171,8 @@ def _stop(server: Server, manager: Manager | None, grace: float, force: bool) ->
     if master and master.is_alive:
         if not force:
             raise ProcessError(_unstoppable(master, manager))
-        signals += galaxy_process.end([master], signal.SIGINT, grace)
-    signals += galaxy_process.end([process for process in rest if process.is_alive], signal.SIGTERM, grace)
+        signals += galaxy_host_process.end([master], signal.SIGINT, grace)
+    signals += galaxy_host_process.end([process for process in rest if process.is_alive], signal.SIGTERM, grace)
     alive = [str(process.pid) for process in everyone if process.is_alive]
     if alive:
         raise ProcessError(f"PID {', '.join(alive)} outlived SIGKILL; it waits for a device, look at its wchan")

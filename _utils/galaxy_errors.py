@@ -183,7 +183,7 @@ class VolumeBusy(VolumeError):
     The volume is in use.
 
     processes
-        those that hold it, as ``galaxy_holders.Holder``
+        those that hold it, as ``galaxy_host_holders.Holder``
     """
 
     def __init__(self, subject, what, processes):

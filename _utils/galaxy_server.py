@@ -10,20 +10,20 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
-import galaxy_address
-import galaxy_config
-import galaxy_detection
-import galaxy_manager
-import galaxy_process
-import galaxy_stats
-from galaxy_address import Address
-from galaxy_config import Config
+import galaxy_host_address
+import galaxy_uwsgi_config
+import galaxy_manager_detection
+import galaxy_manager_unit
+import galaxy_host_process
+import galaxy_uwsgi_stats
+from galaxy_host_address import Address
+from galaxy_uwsgi_config import Config
 from galaxy_errors import ConfigError, GalaxyError, MasterGone
-from galaxy_manager import Manager, State
-from galaxy_process import Process
-from galaxy_secret import MASK
-from galaxy_stats import Stats
-from galaxy_worker import WorkerState
+from galaxy_manager_unit import Manager, State
+from galaxy_host_process import Process
+from galaxy_host_secret import MASK
+from galaxy_uwsgi_stats import Stats
+from galaxy_uwsgi_worker import WorkerState
 
 # what a log line may give away: a query, the password of a URL, a setting that is called secret
 _SECRETS = (
@@ -44,7 +44,7 @@ class Server:
     stats, socket
         addresses, winning over the configuration
     manager, service, conf_file, bin_env
-        as in ``galaxy_detection.detect``, winning over detection
+        as in ``galaxy_manager_detection.detect``, winning over detection
 
     Nothing is read before it is asked for, so a server whose volume is not mounted has a ``Server`` too.
     """
@@ -61,8 +61,8 @@ class Server:
         bin_env: str | None = None,
     ):
         self.path = os.path.abspath(config) if config else None
-        self._stats = galaxy_address.parse(stats) if stats else None
-        self._socket = galaxy_address.parse(socket) if socket else None
+        self._stats = galaxy_host_address.parse(stats) if stats else None
+        self._socket = galaxy_host_address.parse(socket) if socket else None
         self._functions = functions
         self._given = {"manager": manager, "service": service, "conf_file": conf_file, "bin_env": bin_env}
 
@@ -76,7 +76,7 @@ class Server:
         """Its configuration. Raises ``ConfigError``."""
         if not self.path:
             raise ConfigError("No Galaxy configuration is known: give config=, or set galaxy:config in pillar")
-        return galaxy_config.read(self.path)
+        return galaxy_uwsgi_config.read(self.path)
 
     @property
     def stats_address(self) -> Address:
@@ -106,18 +106,18 @@ class Server:
         # the master listens at its stats server's address too
         return found or (self.stats_address,)
 
-    def read_stats(self, timeout: float = galaxy_stats.TIMEOUT) -> Stats:
+    def read_stats(self, timeout: float = galaxy_uwsgi_stats.TIMEOUT) -> Stats:
         """What its stats server says now. Raises ``StatsError`` or ``ConfigError``."""
-        return galaxy_stats.read(self.stats_address, timeout)
+        return galaxy_uwsgi_stats.read(self.stats_address, timeout)
 
     def find_master(self, stats: Stats | None = None) -> Process | None:
-        """Its master; ``None`` where nothing listens. Raises ``ProcessError`` as ``galaxy_process.find_master``."""
+        """Its master; ``None`` where nothing listens. Raises ``ProcessError`` as ``galaxy_host_process.find_master``."""
         pidfile = self.config.pidfile.value if self.path and self.config.pidfile else None
-        return galaxy_process.find_master(self.sockets, stats.pid if stats else None, pidfile)
+        return galaxy_host_process.find_master(self.sockets, stats.pid if stats else None, pidfile)
 
     def find_manager(self, master: Process | None = None) -> Manager | None:
-        """What manages it. Raises ``ManagerError`` as ``galaxy_detection.detect``."""
-        return galaxy_detection.detect(self._functions, config=self.path, master=master, **self._given)
+        """What manages it. Raises ``ManagerError`` as ``galaxy_manager_detection.detect``."""
+        return galaxy_manager_detection.detect(self._functions, config=self.path, master=master, **self._given)
 
     def log(self, manager: Manager | None, lines: int = 10) -> list[str]:
         """
@@ -127,7 +127,7 @@ class Server:
             paths = [setting.value for setting in self.config.logs]
         except GalaxyError:
             paths = []
-        found = [line for path in paths for line in galaxy_manager.tail(path, lines)]
+        found = [line for path in paths for line in galaxy_manager_unit.tail(path, lines)]
         if not found and manager:
             found = manager.log(lines)
         return [_blank(line) for line in found[-lines:]]

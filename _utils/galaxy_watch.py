@@ -7,8 +7,8 @@ from __future__ import annotations
 import dataclasses
 
 from galaxy_errors import StatsError
-from galaxy_stats import Stats
-from galaxy_worker import WorkerState
+from galaxy_uwsgi_stats import Stats
+from galaxy_uwsgi_worker import WorkerState
 
 CONDITIONS = ("down", "saturated", "stuck")
 

@@ -10,11 +10,11 @@ import os
 import shutil
 from collections.abc import Iterator
 
-import galaxy_command
+import galaxy_host_command
 import luks_device
 import luks_header
 from galaxy_errors import DeviceNotBlank, HeaderError
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 DIRECTORY = "/var/backups/luks"
 
@@ -113,4 +113,4 @@ def _scratch_directory(path: str) -> Iterator[str]:
 
 def _run(action: str, device: luks_device.Device | str, file: str) -> None:
     argv = ["cryptsetup", action, "--batch-mode", str(device), f"--header-backup-file={file}"]
-    galaxy_command.run(argv, timeout=luks_header.TIMEOUT)
+    galaxy_host_command.run(argv, timeout=luks_header.TIMEOUT)

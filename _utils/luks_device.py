@@ -12,10 +12,10 @@ import json
 import os
 from collections.abc import Iterator
 
-import galaxy_command
-import luks_sysfs
+import galaxy_host_command
+import galaxy_host_sysfs
 from galaxy_errors import DeviceError, DeviceInUse, DeviceNotBlank
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 PATIENCE = 30
 _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
@@ -41,7 +41,7 @@ class Device:
     @property
     def size(self) -> int:
         """Bytes."""
-        return int(luks_sysfs.read(f"{self.sysfs}/size")) * 512
+        return int(galaxy_host_sysfs.read(f"{self.sysfs}/size")) * 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def find(spec: str) -> Device:
         path = os.path.realpath(spec)
     else:
         raise DeviceError(spec, "names no device; give a path, UUID=… or LABEL=…")
-    number = luks_sysfs.number(path)
+    number = galaxy_host_sysfs.number(path)
     if not number:
         raise DeviceError(spec, "not a block device" if os.path.exists(path) else "no such device; is it attached?")
     return Device(path, number)
@@ -87,7 +87,7 @@ def at(number: str) -> Device:
 def _find_tagged(spec: str, token: str) -> str:
     # no cache, and all that match: two devices of one UUID are a volume and its copy, which must not be mistaken
     argv = ["blkid", "--cache-file", "/dev/null", "--match-token", token, "--output", "device"]
-    paths = sorted(set(galaxy_command.run(argv, check=False).split()))
+    paths = sorted(set(galaxy_host_command.run(argv, check=False).split()))
     if not paths:
         raise DeviceError(spec, "no device has it; is it attached?")
     if len(paths) > 1:
@@ -97,24 +97,24 @@ def _find_tagged(spec: str, token: str) -> str:
 
 def signatures(path: Device | str) -> tuple[Signature, ...]:
     """Everything that libblkid recognises on it: filesystems, partition tables, RAID, LVM, LUKS, swap."""
-    found = json.loads(galaxy_command.run(["wipefs", "--json", str(path)]) or "{}").get("signatures", [])
+    found = json.loads(galaxy_host_command.run(["wipefs", "--json", str(path)]) or "{}").get("signatures", [])
     return tuple(Signature(each["type"], each["uuid"] or "", int(each["offset"], 16)) for each in found)
 
 
 def uses(device: Device) -> list[str]:
     """Why the device is in use, one text a use: its mounts, swap, devices built on it. Empty: it is free."""
     found = []
-    parts = [device.number, *(luks_sysfs.read(f"{device.sysfs}/{part}/dev") for part in _partitions(device))]
-    for line in luks_sysfs.read("/proc/self/mountinfo").splitlines():
+    parts = [device.number, *(galaxy_host_sysfs.read(f"{device.sysfs}/{part}/dev") for part in _partitions(device))]
+    for line in galaxy_host_sysfs.read("/proc/self/mountinfo").splitlines():
         fields = line.split()
         if fields[2] in parts:
             found.append(f"mounted on {fields[4]}")
-    for line in luks_sysfs.read("/proc/swaps").splitlines()[1:]:
-        if luks_sysfs.number(line.split()[0]) in parts:
+    for line in galaxy_host_sysfs.read("/proc/swaps").splitlines()[1:]:
+        if galaxy_host_sysfs.number(line.split()[0]) in parts:
             found.append("used as swap")
     for number in parts:
-        for holder in luks_sysfs.names(f"/sys/dev/block/{number}/holders"):
-            name = luks_sysfs.read(f"/sys/class/block/{holder}/dm/name")
+        for holder in galaxy_host_sysfs.names(f"/sys/dev/block/{number}/holders"):
+            name = galaxy_host_sysfs.read(f"/sys/class/block/{holder}/dm/name")
             found.append(f"held by the mapper {name}" if name else f"part of {holder}")
     if not found and _is_exclusive(device):
         found.append("opened exclusively by another program")
@@ -148,7 +148,7 @@ def wipe(device: Device) -> None:
     """
     Erase every signature, those at the end of the device too: a partition table's copy there would come back to life.
     """
-    galaxy_command.run(["wipefs", "--all", device.path])
+    galaxy_host_command.run(["wipefs", "--all", device.path])
     sync(device)
 
 
@@ -200,4 +200,4 @@ def _is_exclusive(device: Device) -> bool:
 
 
 def _partitions(device: Device) -> list[str]:
-    return [name for name in luks_sysfs.names(device.sysfs) if os.path.exists(f"{device.sysfs}/{name}/partition")]
+    return [name for name in galaxy_host_sysfs.names(device.sysfs) if os.path.exists(f"{device.sysfs}/{name}/partition")]

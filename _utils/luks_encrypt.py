@@ -16,7 +16,7 @@ import luks_filesystem
 import luks_header
 import luks_mapping
 from galaxy_errors import DeviceNotBlank
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 FORMAT, MKFS, BACKUP, OPEN, MOUNT = STEPS = ("format", "mkfs", "header_backup", "open", "mount")
 

@@ -10,12 +10,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
-import galaxy_command
-import galaxy_mounts
+import galaxy_host_command
+import galaxy_host_mounts
 import luks_device
-import luks_sysfs
+import galaxy_host_sysfs
 from galaxy_errors import CommandError, FilesystemError, MountPointError
-from galaxy_mounts import Mount
+from galaxy_host_mounts import Mount
 
 # how mkfs of each says "no questions, and over what an interrupted one left"
 _MAKE = {
@@ -31,8 +31,8 @@ _TIMEOUT = 3600
 
 def mounts(path: str) -> list[Mount]:
     """Where the filesystem on block device ``path`` is mounted, in the order of mounting."""
-    number = luks_sysfs.number(path)
-    return [each for each in galaxy_mounts.read() if number and luks_sysfs.number(each.source) == number]
+    number = galaxy_host_sysfs.number(path)
+    return [each for each in galaxy_host_mounts.read() if number and galaxy_host_sysfs.number(each.source) == number]
 
 
 def require_mountable(path: str, target: str) -> bool:
@@ -41,10 +41,10 @@ def require_mountable(path: str, target: str) -> bool:
 
     Raises ``MountPointError`` when something else is mounted there, or it is not an empty directory.
     """
-    mount = galaxy_mounts.mounted_at(target)
+    mount = galaxy_host_mounts.mounted_at(target)
     if mount:
-        number = luks_sysfs.number(path)
-        if number and luks_sysfs.number(mount.source) == number:
+        number = galaxy_host_sysfs.number(path)
+        if number and galaxy_host_sysfs.number(mount.source) == number:
             return True
         raise MountPointError(target, f"{mount.source} is mounted there, not {path}. Nothing was changed")
     if os.path.lexists(target) and not os.path.isdir(target):
@@ -66,7 +66,7 @@ def require_maker(fstype: str) -> None:
 
 def make(path: str, fstype: str, options: Sequence[str]) -> None:
     """``mkfs`` on a device whose content the caller has proven to be nothing; on the medium when this returns."""
-    galaxy_command.run([*_MAKE[fstype], *options, path], timeout=_TIMEOUT)
+    galaxy_host_command.run([*_MAKE[fstype], *options, path], timeout=_TIMEOUT)
     luks_device.sync(path)
 
 
@@ -82,16 +82,16 @@ def mount(path: str, target: str, options: Sequence[str], fstype: str | None = N
         what = f"carries {found}" if found else "an encrypted volume without a filesystem that is known"
         wanted = fstype or " or ".join(_MAKE)
         raise FilesystemError(path, f"{what}, not {wanted}; it may hold data, and was not touched")
-    galaxy_mounts.make_directory(target)
+    galaxy_host_mounts.make_directory(target)
     argv = ["mount", "-t", found, *(["-o", ",".join(options)] if options else []), path, target]
-    galaxy_command.run(argv, timeout=_TIMEOUT)
+    galaxy_host_command.run(argv, timeout=_TIMEOUT)
     if not require_mountable(path, target):
         raise MountPointError(target, f"{path} is not mounted there although `mount` succeeded")
 
 
 def unmount(target: str) -> None:
     """Raises ``CommandError`` when it is busy."""
-    galaxy_command.run(["umount", target], timeout=_TIMEOUT)
+    galaxy_host_command.run(["umount", target], timeout=_TIMEOUT)
 
 
 def type_of(path: str) -> str:
@@ -120,7 +120,7 @@ def files_on(path: str) -> list[str]:
 def grow(mount: Mount) -> None:
     """Let a mounted filesystem use all of its device."""
     argv = {"xfs": ["xfs_growfs", mount.target], "btrfs": ["btrfs", "filesystem", "resize", "max", mount.target]}
-    galaxy_command.run(argv.get(mount.fstype, ["resize2fs", mount.source]), timeout=_TIMEOUT)
+    galaxy_host_command.run(argv.get(mount.fstype, ["resize2fs", mount.source]), timeout=_TIMEOUT)
 
 
 def size(mount: Mount) -> int:
@@ -132,7 +132,7 @@ def size(mount: Mount) -> int:
 @contextlib.contextmanager
 def _mounted_readonly(path: str, fstype: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="luks-", dir="/run") as root:
-        galaxy_command.run(["mount", "-t", fstype, "-o", "ro,nodev,nosuid,noexec", path, root], timeout=_TIMEOUT)
+        galaxy_host_command.run(["mount", "-t", fstype, "-o", "ro,nodev,nosuid,noexec", path, root], timeout=_TIMEOUT)
         try:
             yield root
         finally:

@@ -15,10 +15,10 @@ import secrets
 import struct
 import uuid
 
-import galaxy_command
+import galaxy_host_command
 import luks_device
 from galaxy_errors import CommandError, HeaderError, WrongKey
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 _UNFINISHED = "756e6669-6e69-8"
 _TYPE = "crypto_LUKS"
@@ -128,9 +128,9 @@ def read(path: luks_device.Device | str) -> Header | None:
     path = str(path)
     try:
         if _phdr(path)[6:8] == b"\0\1":
-            galaxy_command.run(["cryptsetup", "luksUUID", path])
+            galaxy_host_command.run(["cryptsetup", "luksUUID", path])
             return _version1(_phdr(path))
-        dump = galaxy_command.run(["cryptsetup", "luksDump", "--dump-json-metadata", path])
+        dump = galaxy_host_command.run(["cryptsetup", "luksDump", "--dump-json-metadata", path])
     except CommandError as exc:
         if exc.returncode != _NOT_LUKS:
             raise
@@ -181,14 +181,14 @@ def write(path: luks_device.Device | str, key: Secret, options: Options) -> None
     mark = str(uuid.UUID(int=secrets.randbits(128), version=4))
     mark = _UNFINISHED + mark[len(_UNFINISHED) :]
     argv = ["cryptsetup", "luksFormat", "--batch-mode", f"--uuid={mark}", *options.argv()]
-    galaxy_command.run([*argv, "--key-file=-", str(path)], stdin=key, timeout=TIMEOUT)
+    galaxy_host_command.run([*argv, "--key-file=-", str(path)], stdin=key, timeout=TIMEOUT)
     luks_device.sync(path)
 
 
 def finish(path: luks_device.Device | str) -> str:
     """Give an unfinished, closed volume its final UUID, which is returned once it is on the medium."""
     final = str(uuid.uuid4())
-    galaxy_command.run(["cryptsetup", "luksUUID", "--batch-mode", f"--uuid={final}", str(path)])
+    galaxy_host_command.run(["cryptsetup", "luksUUID", "--batch-mode", f"--uuid={final}", str(path)])
     luks_device.sync(path)
     # both copies of a LUKS2 header: an older one must never come back and call the volume unfinished
     if any(each.uuid != final for each in luks_device.signatures(path) if each.type == _TYPE):
@@ -216,7 +216,7 @@ def require_key(path: luks_device.Device | str, key: Secret) -> None:
 def unlock(argv: list[str], stdin: Secret, path: luks_device.Device | str) -> None:
     """Run a cryptsetup command that needs a key of the volume; raises ``WrongKey`` when no key slot opens."""
     try:
-        galaxy_command.run(argv, stdin=stdin, timeout=TIMEOUT)
+        galaxy_host_command.run(argv, stdin=stdin, timeout=TIMEOUT)
     except CommandError as exc:
         if exc.returncode != _NO_KEY:
             raise

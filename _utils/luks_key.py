@@ -10,7 +10,7 @@ import luks_backup
 import luks_device
 import luks_header
 from galaxy_errors import KeySlotError
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 _MOST_SLOTS = {1: 8, 2: 32}
 

@@ -9,14 +9,14 @@ import os
 import re
 from collections.abc import Sequence
 
-import galaxy_command
-import galaxy_holders
+import galaxy_host_command
+import galaxy_host_holders
 import luks_device
 import luks_filesystem
 import luks_header
-import luks_sysfs
+import galaxy_host_sysfs
 from galaxy_errors import CommandError, MapperError, VolumeBusy, VolumeError
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
 
@@ -59,7 +59,7 @@ def valid_name(name: str) -> bool:
 
 def all_open() -> list[Mapping]:
     """Every dm-crypt mapping of a LUKS volume on this machine."""
-    nodes = [f"/sys/class/block/{name}" for name in luks_sysfs.names("/sys/class/block")]
+    nodes = [f"/sys/class/block/{name}" for name in galaxy_host_sysfs.names("/sys/class/block")]
     return [mapping for mapping in map(_mapping, nodes) if mapping]
 
 
@@ -159,7 +159,7 @@ def close_volume(name: str) -> bool:
         except CommandError as exc:
             raise _busy(mapping, f"{mount.target} cannot be unmounted", exc) from None
     try:
-        galaxy_command.run(["cryptsetup", "close", name], timeout=luks_header.TIMEOUT)
+        galaxy_host_command.run(["cryptsetup", "close", name], timeout=luks_header.TIMEOUT)
     except CommandError as exc:
         raise _busy(mapping, "the volume cannot be closed", exc) from None
     if named(name):
@@ -180,7 +180,7 @@ def resize(name: str, key: Secret | None) -> dict:
     before = _sizes(mapping)
     argv = ["cryptsetup", "resize", name]
     if key is None:
-        galaxy_command.run(argv, timeout=luks_header.TIMEOUT)
+        galaxy_host_command.run(argv, timeout=luks_header.TIMEOUT)
     else:
         luks_header.unlock([*argv, "--key-file=-"], key, name)
     for mount in luks_filesystem.mounts(mapping.path)[:1]:
@@ -188,24 +188,24 @@ def resize(name: str, key: Secret | None) -> dict:
     return {"before": before, "after": _sizes(mapping)}
 
 
-def holders(mapping: Mapping) -> list[galaxy_holders.Holder]:
+def holders(mapping: Mapping) -> list[galaxy_host_holders.Holder]:
     """The processes that hold the volume."""
-    return galaxy_holders.find(mapping.number, [each.target for each in luks_filesystem.mounts(mapping.path)])
+    return galaxy_host_holders.find(mapping.number, [each.target for each in luks_filesystem.mounts(mapping.path)])
 
 
 def _mapping(node: str) -> Mapping | None:
     # dm-crypt's own form: CRYPT-LUKS2-<uuid without dashes>-<name>
-    kind, _, rest = luks_sysfs.read(f"{node}/dm/uuid").partition("-")
+    kind, _, rest = galaxy_host_sysfs.read(f"{node}/dm/uuid").partition("-")
     if kind != "CRYPT" or not rest.startswith("LUKS"):
         return None
-    backing = [luks_sysfs.read(f"{node}/slaves/{name}/dev") for name in luks_sysfs.names(f"{node}/slaves")]
-    name, number = luks_sysfs.read(f"{node}/dm/name"), luks_sysfs.read(f"{node}/dev")
+    backing = [galaxy_host_sysfs.read(f"{node}/slaves/{name}/dev") for name in galaxy_host_sysfs.names(f"{node}/slaves")]
+    name, number = galaxy_host_sysfs.read(f"{node}/dm/name"), galaxy_host_sysfs.read(f"{node}/dev")
     return Mapping(name, number, rest.split("-")[1], backing[0] if backing else "")
 
 
 def _names() -> list[str]:
     """Of every device-mapper device, LUKS or not."""
-    return [luks_sysfs.read(f"/sys/class/block/{node}/dm/name") for node in luks_sysfs.names("/sys/class/block")]
+    return [galaxy_host_sysfs.read(f"/sys/class/block/{node}/dm/name") for node in galaxy_host_sysfs.names("/sys/class/block")]
 
 
 def _sizes(mapping: Mapping) -> dict:

@@ -14,13 +14,13 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
-import galaxy_command
-import galaxy_holders
-import galaxy_lock
-import galaxy_mounts
+import galaxy_host_command
+import galaxy_host_holders
+import galaxy_host_lock
+import galaxy_host_mounts
 from galaxy_errors import CommandError, MountPointError, OnedataError
-from galaxy_secret import MASK, Secret
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_secret import MASK, Secret
+from galaxy_host_wait import Deadline, wait_until
 from onedata_space import Space
 
 TIMEOUT = 60
@@ -64,13 +64,13 @@ class State:
 
 def version() -> str:
     """What ``oneclient --version`` says. Raises ``CommandError`` where it is not installed."""
-    said = galaxy_command.run([ONECLIENT, "--version"])
+    said = galaxy_host_command.run([ONECLIENT, "--version"])
     return next((line.rpartition(":")[2].strip() for line in said.splitlines() if line.strip()), "")
 
 
 def look(space: Space) -> State:
     """How the space's mount point is now."""
-    mount = galaxy_mounts.mounted_at(space.mount_point)
+    mount = galaxy_host_mounts.mounted_at(space.mount_point)
     if not mount:
         return State(mounted=False, alive=False)
     facts = (mount.fstype, mount.source, mount.options)
@@ -79,7 +79,7 @@ def look(space: Space) -> State:
             True, False, *facts, problem=f"{mount.source} is mounted there, which is not Onedata", foreign=True
         )
     try:
-        galaxy_command.run(["stat", "--file-system", "--", space.mount_point], timeout=_LOOK)
+        galaxy_host_command.run(["stat", "--file-system", "--", space.mount_point], timeout=_LOOK)
     except CommandError as exc:
         last = exc.stderr.splitlines()[-1].rpartition(": ")[2] if exc.stderr else ""
         return State(True, False, *facts, problem=last or f"does not answer within {_LOOK} s", hangs=not last)
@@ -124,7 +124,7 @@ def _mount(space: Space, token: Secret, timeout: float) -> bool:
     with _config_file(token) as config:
         argv = _argv(space, config)
         try:
-            galaxy_command.run(argv, timeout=timeout)
+            galaxy_host_command.run(argv, timeout=timeout)
         except CommandError as exc:
             raise OnedataError(space.name, _reason(exc, token)) from None
         if not wait_until(lambda: look(space).alive, deadline):
@@ -160,22 +160,22 @@ def _unmount(space: Space, lazy: bool) -> bool:
         return False
     argv = ["umount", *(["--lazy"] if lazy or not state.alive else []), "--", space.mount_point]
     try:
-        galaxy_command.run(argv, timeout=TIMEOUT)
+        galaxy_host_command.run(argv, timeout=TIMEOUT)
     except CommandError as exc:
         raise MountPointError(space.mount_point, f"cannot be unmounted{_users(space) or f': {exc}'}") from None
-    if galaxy_mounts.mounted_at(space.mount_point):
+    if galaxy_host_mounts.mounted_at(space.mount_point):
         raise MountPointError(space.mount_point, "another filesystem is mounted under the one that was unmounted")
     return True
 
 
 def _alone(action: str, space: Space, timeout: float) -> contextlib.AbstractContextManager[None]:
     name = space.name.replace("/", "_")
-    return galaxy_lock.hold(f"{action} {space.name}", Deadline(timeout), f"/run/onedata-{name}.lock")
+    return galaxy_host_lock.hold(f"{action} {space.name}", Deadline(timeout), f"/run/onedata-{name}.lock")
 
 
 def _users(space: Space) -> str:
     device = os.stat(space.mount_point).st_dev
-    found = galaxy_holders.find(f"{os.major(device)}:{os.minor(device)}", [space.mount_point])
+    found = galaxy_host_holders.find(f"{os.major(device)}:{os.minor(device)}", [space.mount_point])
     return f", it is in use by {', '.join(map(str, found))}" if found else ""
 
 
@@ -189,7 +189,7 @@ def _require_empty(space: Space) -> None:
 
 def _make_mount_point(space: Space) -> None:
     owner = (-1 if space.uid is None else space.uid, -1 if space.gid is None else space.gid)
-    if galaxy_mounts.make_directory(space.mount_point) and owner != (-1, -1):
+    if galaxy_host_mounts.make_directory(space.mount_point) and owner != (-1, -1):
         os.chown(space.mount_point, *owner)
 
 

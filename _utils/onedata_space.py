@@ -12,7 +12,7 @@ import pwd
 from collections.abc import Callable, Mapping
 
 from galaxy_errors import ConfigError
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 # oneclient.conf(5); 5555 before version 18.02
 DEFAULT_PORT = 443

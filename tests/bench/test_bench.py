@@ -13,10 +13,10 @@ import time
 from support.document import core, document, worker
 from support.site import REPO, UWSGI
 
-import galaxy_address
+import galaxy_host_address
 import galaxy_control
-import galaxy_process
-import galaxy_stats
+import galaxy_host_process
+import galaxy_uwsgi_stats
 from galaxy_server import Server
 
 # a part of the rounds, for a short run that only shows that everything can be measured
@@ -48,18 +48,18 @@ def _bare(address):
 
 def test_read_and_parse(make_site, row):
     site = make_site(processes=8, threads=4).start()
-    address = galaxy_address.parse(site.stats)
+    address = galaxy_host_address.parse(site.stats)
     spawn = [UWSGI, "--connect-and-read", site.stats]
     found = _medians(
         200,
-        ours=lambda: galaxy_stats.read(address),
+        ours=lambda: galaxy_uwsgi_stats.read(address),
         bare=lambda: _bare(address),
     )
     ratio = found["ours"] / found["bare"]
     row("read + parse stats / bare connect+recv+json.loads", f"{ratio:.2f} x", "<= 1.3 x", ratio <= 1.3)
     found = _medians(
         10,
-        ours=lambda: galaxy_stats.read(address),
+        ours=lambda: galaxy_uwsgi_stats.read(address),
         spawn=lambda: subprocess.run(spawn, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False),
     )
     ratio = found["spawn"] / found["ours"]
@@ -67,7 +67,7 @@ def test_read_and_parse(make_site, row):
 
 
 def _master_rows(site, row, what):
-    addresses = [galaxy_address.parse(site.socket)]
+    addresses = [galaxy_host_address.parse(site.socket)]
     port = site.socket.rpartition(":")[2]
     pid = site.read().pid
 
@@ -76,11 +76,11 @@ def _master_rows(site, row, what):
 
     found = _medians(
         15,
-        told=lambda: galaxy_process.find_master(addresses, pid),
-        alone=lambda: galaxy_process.find_master(addresses),
+        told=lambda: galaxy_host_process.find_master(addresses, pid),
+        alone=lambda: galaxy_host_process.find_master(addresses),
         lsof=lsof,
     )
-    assert galaxy_process.find_master(addresses).pid == site.process.pid
+    assert galaxy_host_process.find_master(addresses).pid == site.process.pid
     for name, how in (("told", "PID from stats confirmed"), ("alone", "no stats to ask")):
         ratio = found["lsof"] / found[name]
         row(f"lsof -t -i :port / socket -> master PID, {how}{what}", f"{ratio:.1f} x", ">= 10 x", ratio >= 10)
@@ -114,7 +114,7 @@ def _serve(data):
                 connection.sendall(data)
 
     threading.Thread(target=run, daemon=True).start()
-    return galaxy_address.Address(*listener.getsockname())
+    return galaxy_host_address.Address(*listener.getsockname())
 
 
 def test_many_workers(row):
@@ -125,8 +125,8 @@ def test_many_workers(row):
     addresses = {count: _serve(data) for count, data in documents.items()}
     found = _medians(
         60,
-        few=lambda: galaxy_stats.read(addresses[8]).workers,
-        many=lambda: galaxy_stats.read(addresses[500]).workers,
+        few=lambda: galaxy_uwsgi_stats.read(addresses[8]).workers,
+        many=lambda: galaxy_uwsgi_stats.read(addresses[500]).workers,
     )
     ratio = (found["many"] / len(documents[500])) / (found["few"] / len(documents[8]))
     row("time per byte of stats, 500 workers / 8 workers", f"{ratio:.2f} x", "<= 1.2 x", ratio <= 1.2)

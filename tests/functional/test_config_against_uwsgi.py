@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from support.site import UWSGI
 
-import galaxy_config
+import galaxy_uwsgi_config
 
 _NAMES = ("socket", "uwsgi-socket", "s", "http-socket", "http")
 
@@ -86,7 +86,7 @@ def test_we_read_what_uwsgi_reads(tmp_path, name, text):
     path.write_text(text)
     environment = {**os.environ, "GALAXY_PIDFILE": str(tmp_path / "g.pid"), "GALAXY_RUN": str(tmp_path)}
     shown = _shown(path, environment)
-    ours = galaxy_config.read(str(path), environment)
+    ours = galaxy_uwsgi_config.read(str(path), environment)
 
     def last(*keys):
         return [value for key, value in shown if key in keys][-1]

@@ -9,7 +9,7 @@ import luks_backup
 import luks_header
 import luks_key
 from galaxy_errors import CommandError, HeaderError, KeySlotError, WrongKey
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 # as binary as a key can be, so no reading of it may stop at a newline or a NUL
 KEY = Secret(b"first\n\0key \xff")

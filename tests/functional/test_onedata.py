@@ -16,7 +16,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 from support.keystore import KeyStore
 from support.onedata import TOKEN
 
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 WRONG = "MDAxNWxvY2F00aW9uIHdyb25n"
 

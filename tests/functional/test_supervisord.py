@@ -14,7 +14,7 @@ import salt.loader
 from salt.exceptions import CommandExecutionError
 from support.site import BIN
 
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 
 @pytest.fixture

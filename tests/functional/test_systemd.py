@@ -9,7 +9,7 @@ import pytest
 from support.nspawn import Machine
 from support.site import BIN, Site
 
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 
 @pytest.fixture(scope="module")

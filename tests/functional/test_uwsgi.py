@@ -11,7 +11,7 @@ import psutil
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 
 def test_status_of_a_galaxy_that_is_down_is_an_answer(modules, make_site):

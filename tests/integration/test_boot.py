@@ -10,7 +10,7 @@ from support import onedata
 from support.fleet import laid_out, pillar_of
 from support.onedata import TOKEN
 
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 ROLE, PLAIN = "galaxy-boot", "galaxy-plain"
 

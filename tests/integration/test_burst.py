@@ -13,7 +13,7 @@ import salt.utils.event
 from support.fleet import laid_out, pillar_of
 from support.site import BIN
 
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 AT_A_TIME = 2
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from galaxy_wait import Deadline, wait_until
-from galaxy_worker import WorkerState
+from galaxy_host_wait import Deadline, wait_until
+from galaxy_uwsgi_worker import WorkerState
 
 
 def _states(returned):
@@ -75,7 +75,7 @@ def test_a_killed_galaxy_is_back_after_state_apply(salt_cli, galaxies):
 def test_a_changed_util_is_used_by_the_next_job_after_a_sync(salt_cli, tree):
     """The daemons keep running: what the loader took in is replaced."""
     salt_cli("state.apply", "galaxy")
-    path = tree / "_utils" / "galaxy_stats.py"
+    path = tree / "_utils" / "galaxy_uwsgi_stats.py"
     before = path.read_text()
     try:
         path.write_text(
@@ -85,7 +85,7 @@ def test_a_changed_util_is_used_by_the_next_job_after_a_sync(salt_cli, tree):
             )
         )
         changed = salt_cli("saltutil.sync_all")
-        assert all(done["utils"] == ["utils.galaxy_stats"] for done in changed.values()), changed
+        assert all(done["utils"] == ["utils.galaxy_uwsgi_stats"] for done in changed.values()), changed
         for status in salt_cli("galaxy.status").values():
             assert any("changed util" in problem for problem in status["problems"]), status
     finally:

@@ -7,7 +7,7 @@ import subprocess
 
 import psutil
 
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
 _MASKED = ("systemd-logind.service", "getty.target", "systemd-networkd.service", "systemd-resolved.service")

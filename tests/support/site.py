@@ -11,10 +11,10 @@ import subprocess
 import sys
 import threading
 
-import galaxy_address
-import galaxy_stats
+import galaxy_host_address
+import galaxy_uwsgi_stats
 from galaxy_errors import StatsError
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 REPO = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(sys.executable).parent
@@ -150,7 +150,7 @@ class Site:
     def read(self):
         with contextlib.suppress(StatsError):
             form = "http://" if "stats-http" in self.options else ""
-            return galaxy_stats.read(galaxy_address.parse(form + self.stats), 5)
+            return galaxy_uwsgi_stats.read(galaxy_host_address.parse(form + self.stats), 5)
 
     def stop(self):
         """End it and all that it started, however it is."""

@@ -22,24 +22,24 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "_utils"))
 
-import galaxy_command
+import galaxy_host_command
 import luks_device
 import luks_encrypt
 import luks_header
 import luks_mapping
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 KEY = Secret("the key of the kill test")
 
 
 def announce_commands():
-    run, console = galaxy_command.run, os.open("/dev/console", os.O_WRONLY)
+    run, console = galaxy_host_command.run, os.open("/dev/console", os.O_WRONLY)
 
     def announced(argv, **kwargs):
         os.write(console, f"@{argv[1] if argv[0] == 'cryptsetup' else argv[0]}\n".encode())
         return run(argv, **kwargs)
 
-    galaxy_command.run = announced
+    galaxy_host_command.run = announced
 
 
 def plan_of(job):

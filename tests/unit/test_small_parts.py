@@ -11,39 +11,39 @@ import time
 
 import pytest
 
-import galaxy_command
-import galaxy_lock
-import galaxy_wait
+import galaxy_host_command
+import galaxy_host_lock
+import galaxy_host_wait
 from galaxy_errors import CommandError, LockError
-from galaxy_secret import Secret
-from galaxy_wait import Deadline, Sparingly, wait_until
+from galaxy_host_secret import Secret
+from galaxy_host_wait import Deadline, Sparingly, wait_until
 
 
 class TestCommand:
     def test_output_and_standard_input(self):
-        assert galaxy_command.run(["cat"], stdin=b"in") == "in"
-        assert galaxy_command.run(["cat"], stdin=Secret("in")) == "in"
-        assert galaxy_command.run(["cat"]) == ""
+        assert galaxy_host_command.run(["cat"], stdin=b"in") == "in"
+        assert galaxy_host_command.run(["cat"], stdin=Secret("in")) == "in"
+        assert galaxy_host_command.run(["cat"]) == ""
 
     def test_speaks_the_c_locale(self, monkeypatch):
         monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-        assert galaxy_command.run([sys.executable, "-c", "import os; print(os.environ['LC_ALL'])"]) == "C\n"
+        assert galaxy_host_command.run([sys.executable, "-c", "import os; print(os.environ['LC_ALL'])"]) == "C\n"
 
     def test_failure_has_its_facts(self):
         script = "import sys; print('first', file=sys.stderr); print('last', file=sys.stderr); sys.exit(3)"
         with pytest.raises(CommandError, match="exit status 3: last") as caught:
-            galaxy_command.run([sys.executable, "-c", script])
+            galaxy_host_command.run([sys.executable, "-c", script])
         assert (caught.value.returncode, caught.value.stderr) == (3, "first\nlast")
-        assert galaxy_command.run([sys.executable, "-c", script], check=False) == ""
+        assert galaxy_host_command.run([sys.executable, "-c", script], check=False) == ""
 
     def test_missing_and_hanging(self):
         with pytest.raises(CommandError, match="not installed"):
-            galaxy_command.run(["no-such-command-here"])
+            galaxy_host_command.run(["no-such-command-here"])
         with pytest.raises(CommandError, match="did not end within"):
-            galaxy_command.run(["sleep", "60"], timeout=0.1)
+            galaxy_host_command.run(["sleep", "60"], timeout=0.1)
 
     def test_no_shell(self, tmp_path):
-        assert galaxy_command.run(["echo", f"; touch {tmp_path}/x"]).startswith(";")
+        assert galaxy_host_command.run(["echo", f"; touch {tmp_path}/x"]).startswith(";")
         assert not (tmp_path / "x").exists()
 
 
@@ -81,10 +81,10 @@ class TestWait:
 
     def test_the_dearest_look_is_taken_again_soon(self, monkeypatch):
         spent, pauses = itertools.count(step=60), []
-        monkeypatch.setattr(galaxy_wait, "_cpu_seconds", lambda: next(spent))
-        monkeypatch.setattr(galaxy_wait.time, "sleep", pauses.append)
+        monkeypatch.setattr(galaxy_host_wait, "_cpu_seconds", lambda: next(spent))
+        monkeypatch.setattr(galaxy_host_wait.time, "sleep", pauses.append)
         wait_until(lambda: pauses, Deadline(60))
-        assert pauses == [galaxy_wait.LONGEST]
+        assert pauses == [galaxy_host_wait.LONGEST]
 
     def test_what_the_condition_raises_ends_it(self):
         with pytest.raises(ZeroDivisionError):
@@ -98,7 +98,7 @@ class TestWait:
 
 
 def _hold(path, held, release):
-    with galaxy_lock.hold("galaxy.startup", Deadline(5), path):
+    with galaxy_host_lock.hold("galaxy.startup", Deadline(5), path):
         held.set()
         release.wait()
 
@@ -109,7 +109,7 @@ def _hold_as_nobody(path, results):
     else:
         path = "/galaxy.lock"
     try:
-        with galaxy_lock.hold("galaxy.stop", Deadline(1), path):
+        with galaxy_host_lock.hold("galaxy.stop", Deadline(1), path):
             results.put("held")
     except LockError as exc:
         results.put(str(exc))
@@ -123,12 +123,12 @@ class TestLock:
         other.start()
         held.wait()
         expected = rf"galaxy.stop: galaxy.startup \(PID {other.pid}\) is under way"
-        with pytest.raises(LockError, match=expected), galaxy_lock.hold("galaxy.stop", Deadline(0.1), path):
+        with pytest.raises(LockError, match=expected), galaxy_host_lock.hold("galaxy.stop", Deadline(0.1), path):
             pass
         other.kill()
         other.join()
         # the kernel released it with its holder
-        with galaxy_lock.hold("galaxy.stop", Deadline(5), path):
+        with galaxy_host_lock.hold("galaxy.stop", Deadline(5), path):
             pass
 
     def test_without_root(self, tmp_path):

@@ -56,8 +56,8 @@ def test_utils_are_plain_python(path):
 def test_nothing_but_the_runner_spawns_and_nothing_but_the_waiting_sleeps(directory):
     for path in (REPO / directory).glob("*.py"):
         text = path.read_text()
-        assert ("subprocess" in text) == (path.name == "galaxy_command.py"), path
-        assert ("time.sleep" in text) == (path.name == "galaxy_wait.py"), path
+        assert ("subprocess" in text) == (path.name == "galaxy_host_command.py"), path
+        assert ("time.sleep" in text) == (path.name == "galaxy_host_wait.py"), path
         assert "shell=True" not in text
         assert "os.kill" not in text
 

@@ -15,7 +15,7 @@ from galaxy_errors import (
     HeaderError,
     WrongKey,
 )
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 
 @pytest.fixture

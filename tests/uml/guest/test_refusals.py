@@ -15,7 +15,7 @@ from galaxy_errors import (
     MountPointError,
     WrongKey,
 )
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 
 def refused(call, plan, error, match):

@@ -7,9 +7,9 @@ from unittest import mock
 import pytest
 from salt.exceptions import CommandExecutionError
 
-import galaxy_key
+import galaxy_host_key
 from galaxy_errors import KeySourceError
-from galaxy_secret import MASK
+from galaxy_host_secret import MASK
 
 
 @pytest.fixture
@@ -21,22 +21,22 @@ def key_file(tmp_path):
 
 
 def test_a_key_file_is_read_byte_for_byte(key_file):
-    assert galaxy_key.read_file(str(key_file)).reveal() == b"two\nlines\0\n"
+    assert galaxy_host_key.read_file(str(key_file)).reveal() == b"two\nlines\0\n"
     key_file.chmod(0o400)
-    assert galaxy_key.read_file(str(key_file))
+    assert galaxy_host_key.read_file(str(key_file))
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
 def test_a_key_file_open_to_others_is_refused(key_file, mode):
     key_file.chmod(mode)
     with pytest.raises(KeySourceError, match=f"{key_file}.*{mode:04o}.*chmod"):
-        galaxy_key.read_file(str(key_file))
+        galaxy_host_key.read_file(str(key_file))
 
 
 def test_a_key_file_of_another_user_is_refused(key_file):
     os.chown(key_file, 65534, 65534)
     with pytest.raises(KeySourceError, match="65534"):
-        galaxy_key.read_file(str(key_file))
+        galaxy_host_key.read_file(str(key_file))
 
 
 def test_what_is_no_key_file_is_refused(tmp_path, key_file):
@@ -45,20 +45,20 @@ def test_what_is_no_key_file_is_refused(tmp_path, key_file):
     os.mkfifo(tmp_path / "pipe", 0o600)
     for name in ("empty", "link", "pipe", "missing", "."):
         with pytest.raises(KeySourceError):
-            galaxy_key.read_file(str(tmp_path / name))
+            galaxy_host_key.read_file(str(tmp_path / name))
 
 
 def test_the_last_newline_of_a_passphrase_is_left_out():
-    assert galaxy_key.passphrase("words\n", "pillar").reveal() == b"words"
-    assert galaxy_key.passphrase("words\n\n", "pillar").reveal() == b"words\n"
-    assert galaxy_key.passphrase("grün", "pillar").reveal() == "grün".encode()
-    assert galaxy_key.passphrase(b"\xff\n", "sdb").reveal() == b"\xff"
+    assert galaxy_host_key.passphrase("words\n", "pillar").reveal() == b"words"
+    assert galaxy_host_key.passphrase("words\n\n", "pillar").reveal() == b"words\n"
+    assert galaxy_host_key.passphrase("grün", "pillar").reveal() == "grün".encode()
+    assert galaxy_host_key.passphrase(b"\xff\n", "sdb").reveal() == b"\xff"
 
 
 @pytest.mark.parametrize("value", [None, "", "\n", 1234, ["words"], {"a": "b"}, True, MASK])
 def test_what_is_no_passphrase_is_refused(value):
     with pytest.raises(KeySourceError, match="pillar://where") as caught:
-        galaxy_key.passphrase(value, "pillar://where")
+        galaxy_host_key.passphrase(value, "pillar://where")
     assert "words" not in str(caught.value)
     assert "1234" not in str(caught.value)
 
@@ -72,7 +72,7 @@ def test_a_database_that_fails_is_asked_again_until_it_answers():
             raise answer
         return answer
 
-    assert galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x", timeout=30).reveal() == b"words"
+    assert galaxy_host_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x", timeout=30).reveal() == b"words"
 
 
 def test_a_database_that_stays_down_is_an_error_that_quotes_salt_alone():
@@ -82,30 +82,30 @@ def test_a_database_that_stays_down_is_an_error_that_quotes_salt_alone():
     ):
         get = mock.Mock(side_effect=failure)
         with pytest.raises(KeySourceError, match=f"sdb://keys/galaxy: cannot be read: {said}$"):
-            galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x")
+            galaxy_host_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x")
         with pytest.raises(KeySourceError, match=rf"cannot be read \(\d+ times within 0.3 s\): {said}$") as caught:
-            galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x", timeout=0.3)
+            galaxy_host_key.resolve("sdb://keys/galaxy", {"sdb.get": get}, {}, "x", timeout=0.3)
         assert caught.value.__cause__ is None
 
 
 def test_a_database_without_the_key_is_asked_once():
     asked = []
     with pytest.raises(KeySourceError, match="holds no passphrase"):
-        galaxy_key.resolve("sdb://keys/galaxy", {"sdb.get": asked.append}, {}, "x", timeout=30)
+        galaxy_host_key.resolve("sdb://keys/galaxy", {"sdb.get": asked.append}, {}, "x", timeout=30)
     assert asked == ["sdb://keys/galaxy"]
 
 
 def test_a_generated_key_is_new_private_and_never_replaced(tmp_path):
     first, second = tmp_path / "keys" / "first", tmp_path / "keys" / "second"
-    galaxy_key.generate_file(str(first))
-    galaxy_key.generate_file(str(second))
+    galaxy_host_key.generate_file(str(first))
+    galaxy_host_key.generate_file(str(second))
     assert first.stat().st_mode & 0o777 == 0o600
     assert first.parent.stat().st_mode & 0o777 == 0o700
-    key = galaxy_key.read_file(str(first)).reveal()
+    key = galaxy_host_key.read_file(str(first)).reveal()
     assert len(key) == 128
     assert key != second.read_bytes()
     with pytest.raises(KeySourceError, match="already"):
-        galaxy_key.generate_file(str(first))
+        galaxy_host_key.generate_file(str(first))
     assert first.read_bytes() == key
     assert sorted(os.listdir(first.parent)) == ["first", "second"]
 
@@ -113,7 +113,7 @@ def test_a_generated_key_is_new_private_and_never_replaced(tmp_path):
 def test_a_prompted_passphrase_is_not_echoed():
     pid, terminal = pty.fork()
     if pid == 0:
-        os._exit(galaxy_key.prompt("/dev/vdb").reveal() != b"typed words")
+        os._exit(galaxy_host_key.prompt("/dev/vdb").reveal() != b"typed words")
     shown = b""
     while b"Passphrase for /dev/vdb: " not in shown:
         shown += os.read(terminal, 1024)
@@ -129,7 +129,7 @@ def test_prompting_needs_a_terminal():
     if pid == 0:
         os.setsid()
         try:
-            galaxy_key.prompt("/dev/vdb")
+            galaxy_host_key.prompt("/dev/vdb")
         except KeySourceError:
             os._exit(0)
         os._exit(1)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import galaxy_address
-from galaxy_address import Address
+import galaxy_host_address
+from galaxy_host_address import Address
 from galaxy_errors import AddressError
 
 
@@ -32,9 +32,9 @@ from galaxy_errors import AddressError
     ],
 )
 def test_every_form_is_read(text, address, peer):
-    assert galaxy_address.parse(text) == address
+    assert galaxy_host_address.parse(text) == address
     assert address.peer == peer
-    assert galaxy_address.parse(str(address)) == address
+    assert galaxy_host_address.parse(str(address)) == address
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_every_form_is_read(text, address, peer):
 )
 def test_a_bad_one_is_quoted_in_the_error(text):
     with pytest.raises(AddressError) as caught:
-        galaxy_address.parse(text)
+        galaxy_host_address.parse(text)
     assert repr(text) in str(caught.value)
 
 
@@ -94,14 +94,14 @@ _addresses = st.one_of(
 
 @given(_addresses)
 def test_what_it_writes_it_reads(address):
-    assert galaxy_address.parse(str(address)) == address
+    assert galaxy_host_address.parse(str(address)) == address
 
 
 @given(st.text())
 def test_any_text_is_an_address_or_its_error(text):
     try:
-        address = galaxy_address.parse(text)
+        address = galaxy_host_address.parse(text)
     except AddressError as exc:
         assert repr(text) in str(exc)
     else:
-        assert galaxy_address.parse(str(address)) == address
+        assert galaxy_host_address.parse(str(address)) == address

@@ -10,11 +10,11 @@ import psutil
 import pytest
 from support.site import free_port
 
-import galaxy_address
-import galaxy_process
+import galaxy_host_address
+import galaxy_host_process
 from galaxy_errors import ProcessError
-from galaxy_process import Process
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_process import Process
+from galaxy_host_wait import Deadline, wait_until
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_reused_pid_is_never_signalled(sleeper):
         assert not before.is_alive
         assert before != Process.of(other.pid)
         assert before.signal(signal.SIGKILL) is False
-        assert galaxy_process.end([before], signal.SIGTERM, 0.1) == []
+        assert galaxy_host_process.end([before], signal.SIGTERM, 0.1) == []
         assert other.poll() is None
     finally:
         other.kill()
@@ -75,16 +75,16 @@ def test_a_step_of_the_clock_does_not_make_it_another(sleeper, monkeypatch):
     monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_time + 3600)
     assert before.is_alive
     assert before == Process.of(sleeper.pid)
-    assert galaxy_process.end([before], signal.SIGTERM, 5) == [{"pid": sleeper.pid, "signal": "SIGTERM"}]
+    assert galaxy_host_process.end([before], signal.SIGTERM, 5) == [{"pid": sleeper.pid, "signal": "SIGTERM"}]
 
 
 def test_a_pidfile_may_hold_anything(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = galaxy_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        address = galaxy_host_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
         for text in ("-12", "0", "x", "", "9" * 30):
             (tmp_path / "pid").write_text(text)
             with pytest.raises(ProcessError, match="not uWSGI"):
-                galaxy_process.find_master([address], pidfile=str(tmp_path / "pid"))
+                galaxy_host_process.find_master([address], pidfile=str(tmp_path / "pid"))
 
 
 def test_end_escalates_only_where_needed():
@@ -95,7 +95,7 @@ def test_end_escalates_only_where_needed():
     deaf.stdout.readline()
     with subprocess.Popen(["sleep", "99"]) as mild:
         processes = [Process.of(deaf.pid), Process.of(mild.pid)]
-        sent = galaxy_process.end(processes, signal.SIGTERM, 0.5)
+        sent = galaxy_host_process.end(processes, signal.SIGTERM, 0.5)
     deaf.wait()
     deaf.stdout.close()
     assert sent == [
@@ -112,7 +112,7 @@ def test_both_ways_to_list_listeners_agree_with_psutil(reader, host):
     with socket.create_server((host, 0), family=family) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection(("::1" if ":" in host else "127.0.0.1", port)):
-            found = [one for one in getattr(galaxy_process, reader)(family) if one[1] == port]
+            found = [one for one in getattr(galaxy_host_process, reader)(family) if one[1] == port]
             inode = os.fstat(listener.fileno()).st_ino
             assert found == [(socket.inet_pton(family, host), port, inode)]
             listening = [
@@ -125,24 +125,24 @@ def test_both_ways_to_list_listeners_agree_with_psutil(reader, host):
 
 def test_an_address_matches_its_own_socket_alone():
     port = free_port()
-    parse = galaxy_address.parse
+    parse = galaxy_host_address.parse
     with socket.create_server(("127.0.0.1", port)) as listener:
         inode = os.fstat(listener.fileno()).st_ino
-        assert galaxy_process.listeners([parse(f"127.0.0.1:{port}")]) == {inode}
-        assert galaxy_process.listeners([parse(f"localhost:{port}")]) == {inode}
-        assert galaxy_process.listeners([parse(f"127.0.0.2:{port}")]) == set()
-        assert galaxy_process.listeners([parse(f":{port}")]) == set()
-        assert galaxy_process.holds(os.getpid(), {inode})
-        assert not galaxy_process.holds(os.getpid(), {inode + 10**9})
+        assert galaxy_host_process.listeners([parse(f"127.0.0.1:{port}")]) == {inode}
+        assert galaxy_host_process.listeners([parse(f"localhost:{port}")]) == {inode}
+        assert galaxy_host_process.listeners([parse(f"127.0.0.2:{port}")]) == set()
+        assert galaxy_host_process.listeners([parse(f":{port}")]) == set()
+        assert galaxy_host_process.holds(os.getpid(), {inode})
+        assert not galaxy_host_process.holds(os.getpid(), {inode + 10**9})
     with socket.create_server(("0.0.0.0", port)) as listener:
         # bound to every interface, it answers for each
-        assert galaxy_process.listeners([parse(f"127.0.0.1:{port}")]) == {os.fstat(listener.fileno()).st_ino}
+        assert galaxy_host_process.listeners([parse(f"127.0.0.1:{port}")]) == {os.fstat(listener.fileno()).st_ino}
 
 
 def test_what_is_not_uwsgi_is_not_the_master():
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = galaxy_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        address = galaxy_host_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
         # neither because it listens, nor because a stats document or a pidfile says so
         with pytest.raises(ProcessError, match="not uWSGI"):
-            galaxy_process.find_master([address], stats_pid=os.getpid())
-    assert galaxy_process.find_master([address], stats_pid=os.getpid()) is None
+            galaxy_host_process.find_master([address], stats_pid=os.getpid())
+    assert galaxy_host_process.find_master([address], stats_pid=os.getpid()) is None

@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 import psutil
 from salt.exceptions import SaltException
 
-import galaxy_command
-import galaxy_supervisor
+import galaxy_host_command
+import galaxy_manager_supervisor
 from galaxy_errors import CommandError, ManagerError
-from galaxy_process import Process
-from galaxy_supervisor import SupervisorConfig
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_process import Process
+from galaxy_manager_supervisor import SupervisorConfig
+from galaxy_host_wait import Deadline, wait_until
 
 _SUPERVISOR_SERVICES = ("supervisor", "supervisord")
 
@@ -169,10 +169,10 @@ class Supervisord(Manager):
         if self._answers():
             return False
         service = next((name for name in _SUPERVISOR_SERVICES if self._has_service(name)), None)
-        if service and self.conf_file in galaxy_supervisor.CONFIG_FILES:
+        if service and self.conf_file in galaxy_manager_supervisor.CONFIG_FILES:
             self._call("service.start", service)
         else:
-            galaxy_command.run([self._binary("supervisord"), "-c", self.conf_file], timeout=max(deadline.left, 1))
+            galaxy_host_command.run([self._binary("supervisord"), "-c", self.conf_file], timeout=max(deadline.left, 1))
         if not wait_until(self._answers, deadline):
             raise ManagerError(f"supervisord ({self.conf_file}) does not answer after it was started")
         return True
@@ -184,13 +184,13 @@ class Supervisord(Manager):
         for name in self._targets():
             try:
                 if name.endswith(":"):
-                    galaxy_supervisor.call(self._server, "startProcessGroup", self._group, False)
+                    galaxy_manager_supervisor.call(self._server, "startProcessGroup", self._group, False)
                 else:
-                    galaxy_supervisor.call(self._server, "startProcess", name, False)
-            except galaxy_supervisor.Fault as exc:
-                if exc.code == galaxy_supervisor.BAD_NAME:
+                    galaxy_manager_supervisor.call(self._server, "startProcess", name, False)
+            except galaxy_manager_supervisor.Fault as exc:
+                if exc.code == galaxy_manager_supervisor.BAD_NAME:
                     raise ManagerError(f"{self.conf_file}: no program or group {self.service}") from None
-                if exc.code != galaxy_supervisor.ALREADY_STARTED:
+                if exc.code != galaxy_manager_supervisor.ALREADY_STARTED:
                     raise ManagerError(f"supervisord does not start {self.service}: {exc}") from None
 
     def stop(self) -> None:
@@ -207,14 +207,14 @@ class Supervisord(Manager):
         found = self._processes()
         return [line for path in self._main(found).logs for line in tail(path, lines)][-lines:] if found else []
 
-    def _processes(self) -> list[galaxy_supervisor.Process] | None:
+    def _processes(self) -> list[galaxy_manager_supervisor.Process] | None:
         """Those of the service: of the group, or of the program, which may have several (``numprocs``)."""
-        found = galaxy_supervisor.processes(self._server, self._group)
+        found = galaxy_manager_supervisor.processes(self._server, self._group)
         if found is None or not self._name:
             return found
         return [process for process in found if is_of(process.name, self._name)]
 
-    def _main(self, found: list[galaxy_supervisor.Process]) -> galaxy_supervisor.Process:
+    def _main(self, found: list[galaxy_manager_supervisor.Process]) -> galaxy_manager_supervisor.Process:
         """The one that runs uWSGI; the first of them where none says so."""
         programs = [
             program.name
@@ -231,7 +231,7 @@ class Supervisord(Manager):
         return [f"{self._group}:{process.name}" for process in self._processes() or ()] or [self.service]
 
     def _answers(self) -> bool:
-        return galaxy_supervisor.processes(self._server, self._group) is not None
+        return galaxy_manager_supervisor.processes(self._server, self._group) is not None
 
     def _has_service(self, name: str) -> bool:
         return "service.available" in self._salt and bool(self._salt["service.available"](name))
@@ -239,13 +239,13 @@ class Supervisord(Manager):
     def _refresh(self) -> None:
         """Take up a program file that is new or has changed, for this group alone (``supervisorctl update GROUP``)."""
         try:
-            added, changed, _ = galaxy_supervisor.call(self._server, "reloadConfig")[0]
+            added, changed, _ = galaxy_manager_supervisor.call(self._server, "reloadConfig")[0]
             if self._group in changed and not self.word().active:
-                galaxy_supervisor.call(self._server, "removeProcessGroup", self._group)
+                galaxy_manager_supervisor.call(self._server, "removeProcessGroup", self._group)
                 added = [*added, self._group]
             if self._group in added:
-                galaxy_supervisor.call(self._server, "addProcessGroup", self._group)
-        except galaxy_supervisor.Fault as exc:
+                galaxy_manager_supervisor.call(self._server, "addProcessGroup", self._group)
+        except galaxy_manager_supervisor.Fault as exc:
             # its message quotes the line that it cannot read, and that may be the environment's
             what = str(exc).partition(":")[0]
             raise ManagerError(
@@ -325,7 +325,7 @@ class Systemd(Manager):
     def start(self) -> None:
         if self.word().state is State.FAILED:
             # or it would read as failed while its start waits for others
-            galaxy_command.run(["systemctl", "reset-failed", self.service], check=False)
+            galaxy_host_command.run(["systemctl", "reset-failed", self.service], check=False)
         self._do("service.start", no_block=True)
 
     def stop(self) -> None:
@@ -334,7 +334,7 @@ class Systemd(Manager):
     def log(self, lines: int) -> list[str]:
         argv = ["journalctl", "-u", self.service, "-n", str(lines), "-o", "cat", "--no-pager", "-q"]
         try:
-            return galaxy_command.run(argv, timeout=10).splitlines()
+            return galaxy_host_command.run(argv, timeout=10).splitlines()
         except CommandError:
             return []
 

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 
-import galaxy_command
+import galaxy_host_command
 from galaxy_errors import MountPointError
 
 
@@ -25,7 +25,7 @@ class Mount:
 def read() -> list[Mount]:
     """Every mounted filesystem, in the order of mounting."""
     columns = ["TARGET", "SOURCE", "FSTYPE", "OPTIONS"]
-    listed = galaxy_command.run(["findmnt", "--json", "--list", "--nofsroot", f"--output={','.join(columns)}"])
+    listed = galaxy_host_command.run(["findmnt", "--json", "--list", "--nofsroot", f"--output={','.join(columns)}"])
     return [Mount(*(each[name.lower()] or "" for name in columns)) for each in json.loads(listed)["filesystems"]]
 
 

@@ -13,8 +13,8 @@ import json
 import socket
 import time
 
-import galaxy_worker
-from galaxy_address import Address
+import galaxy_uwsgi_worker
+from galaxy_host_address import Address
 from galaxy_errors import (
     StatsClosed,
     StatsNotJSON,
@@ -24,8 +24,8 @@ from galaxy_errors import (
     StatsTooLarge,
     StatsUnreachable,
 )
-from galaxy_wait import Deadline
-from galaxy_worker import Worker, WorkerState
+from galaxy_host_wait import Deadline
+from galaxy_uwsgi_worker import Worker, WorkerState
 
 TIMEOUT = 5
 LIMIT = 64 * 1024 * 1024
@@ -45,7 +45,7 @@ class Stats:
     def workers(self) -> list[Worker]:
         """A ``Worker`` for each, in uWSGI's order."""
         now = time.time()
-        return [galaxy_worker.read(record, now) for record in self.document["workers"]]
+        return [galaxy_uwsgi_worker.read(record, now) for record in self.document["workers"]]
 
     def count(self, state: WorkerState) -> int:
         """How many workers are in ``state``."""
@@ -54,12 +54,12 @@ class Stats:
     @property
     def accepting(self) -> int:
         """Workers that have loaded and take requests (``accepting``)."""
-        return sum(map(galaxy_worker.accepts, self.document["workers"]))
+        return sum(map(galaxy_uwsgi_worker.accepts, self.document["workers"]))
 
     @property
     def ready(self) -> int:
         """Workers that accept and have an application; without ``need-app`` a failed import still comes to accept."""
-        return sum(galaxy_worker.accepts(record) and bool(record.get("apps")) for record in self.document["workers"])
+        return sum(galaxy_uwsgi_worker.accepts(record) and bool(record.get("apps")) for record in self.document["workers"])
 
     @property
     def listen_queue(self) -> dict:
@@ -79,7 +79,7 @@ class Stats:
             if cores is not None:
                 worker = {
                     **worker,
-                    "cores": [{**core, "vars": galaxy_worker.safe_vars(core.get("vars", []))} for core in cores],
+                    "cores": [{**core, "vars": galaxy_uwsgi_worker.safe_vars(core.get("vars", []))} for core in cores],
                 }
             workers.append(worker)
         return {**self.document, "workers": workers}
@@ -246,7 +246,7 @@ def _check(address: Address, document: object, received: int) -> dict:
         for key in ("id", "pid", "accepting", "status"):
             if key not in worker:
                 refuse(f"a worker has no {key}")
-        number(worker, "a worker's", "id", "pid", "accepting", *galaxy_worker.NUMBERS)
+        number(worker, "a worker's", "id", "pid", "accepting", *galaxy_uwsgi_worker.NUMBERS)
         if type(worker["status"]) is not str:
             refuse(f"a worker's status is {_short(worker['status'])}")
         if type(worker.get("apps", [])) is not list:

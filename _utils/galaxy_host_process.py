@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator
 
 import psutil
 
-from galaxy_address import Address
+from galaxy_host_address import Address
 from galaxy_errors import MasterGone, ProcessError
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 4, 20, 0x301

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-import luks_sysfs
+import galaxy_host_sysfs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +41,17 @@ def find(number: str, mount_points: Iterable[str] = ()) -> list[Holder]:
     for path in mount_points:
         with contextlib.suppress(OSError):
             filesystems.add(os.stat(path).st_dev)
-    own, seen = luks_sysfs.link("/proc/self/ns/mnt"), set()
+    own, seen = galaxy_host_sysfs.link("/proc/self/ns/mnt"), set()
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         use = next(_uses(pid, device, filesystems), None)
-        namespace = luks_sysfs.link(f"/proc/{pid}/ns/mnt")
+        namespace = galaxy_host_sysfs.link(f"/proc/{pid}/ns/mnt")
         if use is None and namespace not in seen | {own}:
             seen.add(namespace)
-            if any(line.split()[2] == number for line in luks_sysfs.read(f"/proc/{pid}/mountinfo").splitlines()):
+            if any(line.split()[2] == number for line in galaxy_host_sysfs.read(f"/proc/{pid}/mountinfo").splitlines()):
                 use = "mount namespace"
         if use:
-            found.append(Holder(int(pid), luks_sysfs.read(f"/proc/{pid}/comm"), use))
+            found.append(Holder(int(pid), galaxy_host_sysfs.read(f"/proc/{pid}/comm"), use))
     return sorted(found, key=lambda holder: holder.pid)
 
 
@@ -60,10 +60,10 @@ def _uses(pid: str, device: int, filesystems: set[int]) -> Iterator[str]:
         if _is_on(f"/proc/{pid}/{link}", device, filesystems):
             yield link
     for directory in ("fd", "map_files"):
-        for name in luks_sysfs.names(f"/proc/{pid}/{directory}"):
+        for name in galaxy_host_sysfs.names(f"/proc/{pid}/{directory}"):
             path = f"/proc/{pid}/{directory}/{name}"
             if _is_on(path, device, filesystems):
-                yield luks_sysfs.link(path)
+                yield galaxy_host_sysfs.link(path)
 
 
 def _is_on(path: str, device: int, filesystems: set[int]) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import galaxy_config
+import galaxy_uwsgi_config
 from galaxy_errors import AddressError, ConfigError
 
 
@@ -15,7 +15,7 @@ def read(tmp_path):
     def run(text, name="galaxy.yml", environment=()):
         path = tmp_path / name
         path.write_text(text)
-        return galaxy_config.read(str(path), dict(environment))
+        return galaxy_uwsgi_config.read(str(path), dict(environment))
 
     return run
 
@@ -202,14 +202,14 @@ def test_includes_are_looked_for_from_galaxys_root_first(tmp_path):
     (tmp_path / "config" / "only.ini").write_text("[uwsgi]\nsocket = :4003\n")
     path = tmp_path / "config" / "galaxy.yml"
     path.write_text("uwsgi:\n  include: common.ini\n  include: only.ini\n")
-    assert _addresses(galaxy_config.read(str(path))) == [":4001", ":4003"]
+    assert _addresses(galaxy_uwsgi_config.read(str(path))) == [":4001", ":4003"]
 
 
 def test_errors_of_the_file_itself(tmp_path, read):
     with pytest.raises(ConfigError, match="no such configuration file"):
-        galaxy_config.read(str(tmp_path / "gone.ini"))
+        galaxy_uwsgi_config.read(str(tmp_path / "gone.ini"))
     with pytest.raises(ConfigError, match="is a directory"):
-        galaxy_config.read(str(tmp_path))
+        galaxy_uwsgi_config.read(str(tmp_path))
     with pytest.raises(ConfigError, match=r"no \[uwsgi\] section"):
         read("[app:main]\n", "galaxy.ini")
 
@@ -237,7 +237,7 @@ def test_both_forms_say_the_same(tmp_path_factory, options):
 
     def outcome(path):
         try:
-            found = galaxy_config.read(str(path), {})
+            found = galaxy_uwsgi_config.read(str(path), {})
         except (ConfigError, AddressError) as exc:
             return type(exc), str(exc).replace(path.name, "")
         return str(found).replace(path.name, "")
@@ -250,6 +250,6 @@ def test_any_text_is_a_configuration_or_its_error(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("any") / "galaxy.yml"
     path.write_text("uwsgi:\n" + text, encoding="utf-8", errors="replace")
     try:
-        galaxy_config.read(str(path), {})
+        galaxy_uwsgi_config.read(str(path), {})
     except (ConfigError, AddressError) as exc:
         assert str(path) in str(exc)

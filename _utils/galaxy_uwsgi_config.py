@@ -14,8 +14,8 @@ import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 
-import galaxy_address
-from galaxy_address import Address
+import galaxy_host_address
+from galaxy_host_address import Address
 from galaxy_errors import AddressError, ConfigError
 
 SECTION = "uwsgi"
@@ -370,7 +370,7 @@ def _address(setting: Setting, shared: list[str], http: bool = False) -> Setting
     if re.match(r"=\d+\Z", text) and int(text[1:]) < len(shared):
         text = shared[int(text[1:])]
     try:
-        address: Address = galaxy_address.parse(text)
+        address: Address = galaxy_host_address.parse(text)
     except AddressError as exc:
         raise AddressError(f"{setting.source}: {setting.option}: {exc}") from None
     return dataclasses.replace(setting, value=dataclasses.replace(address, http=address.http or http))

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from salt.exceptions import CommandExecutionError
 
 from galaxy_errors import KeySourceError
-from galaxy_secret import MASK, Secret
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_secret import MASK, Secret
+from galaxy_host_wait import Deadline, wait_until
 
 # cryptsetup's own limit of a key file
 MAX_KEY_FILE = 8 << 20

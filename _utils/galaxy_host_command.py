@@ -9,7 +9,7 @@ import os
 import subprocess
 
 from galaxy_errors import CommandError
-from galaxy_secret import Secret
+from galaxy_host_secret import Secret
 
 
 def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 30, check: bool = True) -> str:

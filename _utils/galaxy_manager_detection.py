@@ -11,12 +11,12 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 
-import galaxy_process
-import galaxy_supervisor
+import galaxy_host_process
+import galaxy_manager_supervisor
 from galaxy_errors import ManagerError
-from galaxy_manager import InitScript, Manager, State, Supervisord, Systemd, is_of
-from galaxy_process import Process
-from galaxy_supervisor import SupervisorConfig
+from galaxy_manager_unit import InitScript, Manager, State, Supervisord, Systemd, is_of
+from galaxy_host_process import Process
+from galaxy_manager_supervisor import SupervisorConfig
 
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 # there where systemd is PID 1, sd_booted(3)
@@ -92,7 +92,7 @@ def detect(
 
 def _supervisord(config, service, conf_file, _functions):
     found = []
-    for path in [conf_file] if conf_file else galaxy_supervisor.config_files():
+    for path in [conf_file] if conf_file else galaxy_manager_supervisor.config_files():
         for program in SupervisorConfig(path).programs():
             if service:
                 named = _service_of(program, service.removesuffix("*").removesuffix(":"))
@@ -118,11 +118,11 @@ def _service_of(program, target):
 
 
 def _supervisord_of(master, conf_file, _functions):
-    parent = galaxy_process.parent(master.pid)
-    for path in galaxy_supervisor.config_files_of(parent) if parent else ():
+    parent = galaxy_host_process.parent(master.pid)
+    for path in galaxy_manager_supervisor.config_files_of(parent) if parent else ():
         if not os.path.isfile(path) or (conf_file and os.path.realpath(path) != os.path.realpath(conf_file)):
             continue
-        for process in galaxy_supervisor.processes(SupervisorConfig(path).connect()) or ():
+        for process in galaxy_manager_supervisor.processes(SupervisorConfig(path).connect()) or ():
             if process.pid == master.pid:
                 return process.group, path
     return None

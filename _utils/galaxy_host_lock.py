@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 from galaxy_errors import LockError
-from galaxy_wait import Deadline, wait_until
+from galaxy_host_wait import Deadline, wait_until
 
 # only root may write here, and a reboot empties it
 PATH = "/run/galaxy.lock"

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.document import core, document, worker
 
-import galaxy_stats
-from galaxy_address import Address
+import galaxy_uwsgi_stats
+from galaxy_host_address import Address
 from galaxy_errors import StatsClosed, StatsError
-from galaxy_stats import Stats
-from galaxy_worker import WorkerState
+from galaxy_uwsgi_stats import Stats
+from galaxy_uwsgi_worker import WorkerState
 
 ADDRESS = Address("127.0.0.1", 9191)
 
 
 def _stats(*workers, **top):
-    return Stats(ADDRESS, galaxy_stats._check(ADDRESS, document(workers, **top), 0))
+    return Stats(ADDRESS, galaxy_uwsgi_stats._check(ADDRESS, document(workers, **top), 0))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_any_json_is_stats_or_a_stats_error(value):
 
 def _read_all(value):
     try:
-        stats = Stats(ADDRESS, galaxy_stats._check(ADDRESS, value, 0))
+        stats = Stats(ADDRESS, galaxy_uwsgi_stats._check(ADDRESS, value, 0))
     except StatsError as exc:
         assert str(ADDRESS) in str(exc)
         return
@@ -137,11 +137,11 @@ def test_cut_anywhere_it_is_closed_early(position):
     data = json.dumps(document([worker(cores=[core(1, ['A=1\\"\u00e9'])])]), indent=1).encode()
     cut = data[: position % len(data)]
     with pytest.raises(StatsClosed, match="closed the connection"):
-        galaxy_stats._parse(ADDRESS, cut)
+        galaxy_uwsgi_stats._parse(ADDRESS, cut)
 
 
 def test_bytes_that_are_no_text_do_not_hide_the_rest():
     """uWSGI copies a request's bytes as they are, control characters too."""
     data = json.dumps(document([worker(status="busy", cores=[core(1, ["REQUEST_URI=/a@b"])])])).encode()
-    found = galaxy_stats._parse(ADDRESS, data.replace(b"@", b"\xff\x01"))
+    found = galaxy_uwsgi_stats._parse(ADDRESS, data.replace(b"@", b"\xff\x01"))
     assert Stats(ADDRESS, found).workers[0].in_request[0].uri == "/a\ufffd\x01b"

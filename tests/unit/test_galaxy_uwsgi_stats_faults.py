@@ -12,8 +12,8 @@ import pytest
 from support.document import core, document, worker
 from support.site import free_port
 
-import galaxy_stats
-from galaxy_address import Address
+import galaxy_uwsgi_stats
+from galaxy_host_address import Address
 from galaxy_errors import (
     StatsClosed,
     StatsNotJSON,
@@ -142,7 +142,7 @@ def test_each_fault_is_its_own_error_inside_its_deadline(serve, handler, error, 
     address = serve(handler)
     before = time.monotonic()
     with pytest.raises(error) as caught:
-        galaxy_stats.read(address, TIMEOUT)
+        galaxy_uwsgi_stats.read(address, TIMEOUT)
     # the deadline is the promise; the second is what a busy machine may add
     assert time.monotonic() - before < TIMEOUT + 1
     assert type(caught.value) is error
@@ -153,27 +153,27 @@ def test_each_fault_is_its_own_error_inside_its_deadline(serve, handler, error, 
 
 def test_a_flood_ends_at_the_cap(serve):
     with pytest.raises(StatsTooLarge, match="more than 1000000 bytes"):
-        galaxy_stats.read(serve(_flood), 10, limit=1_000_000)
+        galaxy_uwsgi_stats.read(serve(_flood), 10, limit=1_000_000)
 
 
 def test_refused():
     with pytest.raises(StatsRefused, match="nothing listens there"):
-        galaxy_stats.read(Address("127.0.0.1", free_port()), TIMEOUT)
+        galaxy_uwsgi_stats.read(Address("127.0.0.1", free_port()), TIMEOUT)
 
 
 def test_no_such_socket(tmp_path):
     with pytest.raises(StatsUnreachable, match="no such socket"):
-        galaxy_stats.read(Address(path=str(tmp_path / "gone")), TIMEOUT)
+        galaxy_uwsgi_stats.read(Address(path=str(tmp_path / "gone")), TIMEOUT)
     (tmp_path / "left").touch()
     with pytest.raises(StatsRefused):
-        galaxy_stats.read(Address(path=str(tmp_path / "left")), TIMEOUT)
+        galaxy_uwsgi_stats.read(Address(path=str(tmp_path / "left")), TIMEOUT)
 
 
 def test_unknown_host():
     with pytest.raises(StatsUnreachable, match="no such host name"):
-        galaxy_stats.read(Address("a" * 64, 1), TIMEOUT)
+        galaxy_uwsgi_stats.read(Address("a" * 64, 1), TIMEOUT)
     with pytest.raises(StatsUnreachable, match="cannot connect"):
-        galaxy_stats.read(Address("no-such-host.invalid", 1), TIMEOUT)
+        galaxy_uwsgi_stats.read(Address("no-such-host.invalid", 1), TIMEOUT)
 
 
 def test_a_full_backlog_times_out_connecting(tmp_path):
@@ -184,7 +184,7 @@ def test_a_full_backlog_times_out_connecting(tmp_path):
         with socket.socket(socket.AF_UNIX) as first:
             first.connect(path)
             with pytest.raises(StatsTimeout, match="timed out connecting"):
-                galaxy_stats.read(Address(path=path), TIMEOUT)
+                galaxy_uwsgi_stats.read(Address(path=path), TIMEOUT)
 
 
 @pytest.mark.parametrize("form", ["tcp", "ipv6", "unix", "abstract", "http"])
@@ -206,7 +206,7 @@ def test_a_good_answer_is_read_over_every_form(serve, tmp_path, form):
         listener.bind(str(tmp_path / "s") if form == "unix" else f"\0galaxy-test-{os.getpid()}\0")
         listener.listen()
         address = serve(_send(GOOD), listener)
-    assert len(galaxy_stats.read(address, 5).workers) == 8
+    assert len(galaxy_uwsgi_stats.read(address, 5).workers) == 8
 
 
 def test_in_pieces_and_past_128_kib(serve):
@@ -217,4 +217,4 @@ def test_in_pieces_and_past_128_kib(serve):
             connection.sendall(data[start : start + 7000])
 
     assert len(data) > 3 * 128 * 1024
-    assert len(galaxy_stats.read(serve(handler), 10).workers) == 500
+    assert len(galaxy_uwsgi_stats.read(serve(handler), 10).workers) == 500

@@ -2,12 +2,12 @@
 
 import pytest
 
-import galaxy_detection
-import galaxy_manager
-import galaxy_supervisor
+import galaxy_manager_detection
+import galaxy_manager_unit
+import galaxy_manager_supervisor
 from galaxy_errors import ManagerError
-from galaxy_manager import State
-from galaxy_supervisor import SupervisorConfig
+from galaxy_manager_unit import State
+from galaxy_manager_supervisor import SupervisorConfig
 
 CONFIG = "/srv/galaxy/config/galaxy.yml"
 
@@ -17,19 +17,19 @@ def host(tmp_path, monkeypatch):
     """An empty machine whose definitions lie in ``tmp_path``; ``host(kind, name, text)`` writes one."""
     systemd = tmp_path / "systemd"
     systemd.mkdir()
-    monkeypatch.setattr(galaxy_detection, "_UNIT_DIRECTORIES", (str(systemd),))
-    monkeypatch.setattr(galaxy_detection, "_SYSTEMD_RUNS", str(tmp_path / "systemd-runs"))
-    monkeypatch.setattr(galaxy_detection, "_UPSTART_JOBS", str(tmp_path / "init" / "*.conf"))
-    monkeypatch.setattr(galaxy_detection, "_INIT_SCRIPTS", str(tmp_path / "init.d" / "*"))
-    monkeypatch.setattr(galaxy_supervisor, "CONFIG_FILES", (str(tmp_path / "supervisord.conf"),))
-    monkeypatch.setattr(galaxy_supervisor.psutil, "pids", list)
-    monkeypatch.setattr(galaxy_detection.shutil, "which", lambda name: None)
+    monkeypatch.setattr(galaxy_manager_detection, "_UNIT_DIRECTORIES", (str(systemd),))
+    monkeypatch.setattr(galaxy_manager_detection, "_SYSTEMD_RUNS", str(tmp_path / "systemd-runs"))
+    monkeypatch.setattr(galaxy_manager_detection, "_UPSTART_JOBS", str(tmp_path / "init" / "*.conf"))
+    monkeypatch.setattr(galaxy_manager_detection, "_INIT_SCRIPTS", str(tmp_path / "init.d" / "*"))
+    monkeypatch.setattr(galaxy_manager_supervisor, "CONFIG_FILES", (str(tmp_path / "supervisord.conf"),))
+    monkeypatch.setattr(galaxy_manager_supervisor.psutil, "pids", list)
+    monkeypatch.setattr(galaxy_manager_detection.shutil, "which", lambda name: None)
 
     def write(kind, name, text):
         if kind == "systemd":
             (tmp_path / "systemd-runs").mkdir(exist_ok=True)
         if kind == "init":
-            monkeypatch.setattr(galaxy_detection.shutil, "which", lambda name: f"/sbin/{name}")
+            monkeypatch.setattr(galaxy_manager_detection.shutil, "which", lambda name: f"/sbin/{name}")
         directory = tmp_path if kind == "supervisord" else tmp_path / kind
         directory.mkdir(exist_ok=True)
         (directory / name).write_text(text)
@@ -39,7 +39,7 @@ def host(tmp_path, monkeypatch):
 
 
 def _found(**keywords):
-    manager = galaxy_detection.detect({}, config=CONFIG, **keywords)
+    manager = galaxy_manager_detection.detect({}, config=CONFIG, **keywords)
     return manager and (manager.name, manager.service)
 
 
@@ -87,7 +87,7 @@ def test_a_configuration_is_known_behind_a_link(host, tmp_path):
     (tmp_path / "real.yml").touch()
     (tmp_path / "link.yml").symlink_to(tmp_path / "real.yml")
     host("supervisord", "supervisord.conf", _SERVER + f"[program:x]\ncommand=uwsgi --yaml {tmp_path}/link.yml\n")
-    manager = galaxy_detection.detect({}, config=str(tmp_path / "real.yml"))
+    manager = galaxy_manager_detection.detect({}, config=str(tmp_path / "real.yml"))
     assert manager.service == "x"
 
 
@@ -142,12 +142,12 @@ def test_older_inits(host, kind, name, manager):
 
 def test_upstart_and_sysv_commands_and_words():
     said = {"service.status": lambda name: True, "service.start": lambda name: False, "service.stop": lambda name: True}
-    upstart = galaxy_manager.InitScript("upstart", "galaxy", said)
+    upstart = galaxy_manager_unit.InitScript("upstart", "galaxy", said)
     assert upstart.commands()["restart"] == ["initctl", "restart", "galaxy"]
     assert upstart.word().state is State.RUNNING
     with pytest.raises(ManagerError, match="initctl start galaxy failed"):
         upstart.start()
-    script = galaxy_manager.InitScript("sysvinit", "galaxy", said)
+    script = galaxy_manager_unit.InitScript("sysvinit", "galaxy", said)
     assert script.commands()["stop"] == ["/etc/init.d/galaxy", "stop"]
     script.stop()
 
