@@ -17,7 +17,7 @@ path), so that no key is in an SLS file. One state has it all:
 
 from __future__ import annotations
 
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+import galaxy_host_returns as returns
 
 __virtualname__ = "luks"
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
 
-_ERRORS = (CommandExecutionError, SaltInvocationError)
 _BACKUPS = "/var/backups/luks"
 
 
@@ -90,15 +89,15 @@ def mounted(
         steps = __salt__["luks.encrypt"](test=__opts__["test"], **wanted)
         changes = {step: subjects[step] for step in steps}
         if not steps:
-            return _same(name, f"{device} is open as {mapper} and mounted")
+            return returns.same(name, f"{device} is open as {mapper} and mounted")
         if __opts__["test"]:
-            return _would(name, f"Steps to be taken: {', '.join(steps)}", changes)
+            return returns.would(name, f"Steps to be taken: {', '.join(steps)}", changes)
         left = __salt__["luks.encrypt"](test=True, **wanted)
-    except _ERRORS as exc:
-        return _failed(name, exc)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
     if left:
-        return _failed(name, f"Steps that did not last: {', '.join(left)}", changes)
-    return _changed(name, f"{device} is open as {mapper} and mounted", changes)
+        return returns.failed(name, f"Steps that did not last: {', '.join(left)}", changes)
+    return returns.changed(name, f"{device} is open as {mapper} and mounted", changes)
 
 
 def formatted(name, key, backups=_BACKUPS, **options):
@@ -119,23 +118,23 @@ def formatted(name, key, backups=_BACKUPS, **options):
         found = __salt__["luks.status"](name, backups=backups)
         is_volume = found["luks"] and not found["unfinished"]
         if is_volume and found["header_backup"]:
-            return _same(name, f"It is LUKS{found['version']} volume {found['uuid']}")
+            return returns.same(name, f"It is LUKS{found['version']} volume {found['uuid']}")
         if __opts__["test"]:
             if found["signatures"] and not found["unfinished"]:
                 carried = ", ".join(signature["type"] for signature in found["signatures"])
-                return _failed(name, f"It carries {carried} and would be refused")
+                return returns.failed(name, f"It carries {carried} and would be refused")
             what = "The header would be backed up" if is_volume else "It would be made a LUKS volume"
-            return _would(name, what, {"header_backup": backups} if is_volume else {"format": name})
+            return returns.would(name, what, {"header_backup": backups} if is_volume else {"format": name})
         if is_volume:
             changes = {"header_backup": __salt__["luks.header_backup"](name, backups=backups)}
         else:
             changes = __salt__["luks.format"](name, key=key, backups=backups, **options)
         found = __salt__["luks.status"](name, backups=backups)
-    except _ERRORS as exc:
-        return _failed(name, exc)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
     if not found["luks"] or not found["header_backup"]:
-        return _failed(name, "It is no LUKS volume, or has no header backup, after all", changes)
-    return _changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", changes)
+        return returns.failed(name, "It is no LUKS volume, or has no header backup, after all", changes)
+    return returns.changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", changes)
 
 
 def opened(name, device, key, discard=False, key_timeout=0):
@@ -151,18 +150,18 @@ def opened(name, device, key, discard=False, key_timeout=0):
     try:
         found = __salt__["luks.status"](device)
         if found["open"] and found["mapper"] == name and not found["unfinished"]:
-            return _same(name, f"{device} is open")
+            return returns.same(name, f"{device} is open")
         if __opts__["test"]:
             if found["luks"] or found["signatures"]:
                 __salt__["luks.open"](device, name, key=key, key_timeout=key_timeout, test=True)
-            return _would(name, f"{device} would be opened", change)
+            return returns.would(name, f"{device} would be opened", change)
         __salt__["luks.open"](device, name, key=key, discard=discard, key_timeout=key_timeout)
         found = __salt__["luks.status"](device)
-    except _ERRORS as exc:
-        return _failed(name, exc)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
     if not found["open"] or found["mapper"] != name:
-        return _failed(name, f"{device} is not open after all", change)
-    return _changed(name, f"{device} was opened", change)
+        return returns.failed(name, f"{device} is not open after all", change)
+    return returns.changed(name, f"{device} was opened", change)
 
 
 def closed(name):
@@ -175,19 +174,19 @@ def closed(name):
     try:
         found = __salt__["luks.open_volumes"]().get(name)
         if not found:
-            return _same(name, "It is not open")
+            return returns.same(name, "It is not open")
         changes = {name: {"old": found["device"], "new": None}}
         changes.update({mount["target"]: {"old": mount["source"], "new": None} for mount in found["mounts"]})
         if __opts__["test"]:
             holders = ", ".join(f"{process['name']} (PID {process['pid']})" for process in found["processes"])
             comment = f"It would be closed; now held by {holders}" if holders else "It would be closed"
-            return _would(name, comment, changes)
+            return returns.would(name, comment, changes)
         __salt__["luks.close"](name)
         if name in __salt__["luks.open_volumes"]():
-            return _failed(name, "It is open after all", changes)
-    except _ERRORS as exc:
-        return _failed(name, exc)
-    return _changed(name, "It was closed", changes)
+            return returns.failed(name, "It is open after all", changes)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    return returns.changed(name, "It was closed", changes)
 
 
 def key_present(name, new_key, key, backups=_BACKUPS, **options):
@@ -208,16 +207,20 @@ def key_present(name, new_key, key, backups=_BACKUPS, **options):
     change = {"key": {"old": None, "new": new_key}}
     try:
         if __salt__["luks.test_key"](name, key=new_key):
-            return _same(name, f"{new_key} opens it")
+            return returns.same(name, f"{new_key} opens it")
         if __opts__["test"]:
             if not __salt__["luks.test_key"](name, key=key):
-                return _failed(name, f"Neither {new_key} nor {key} opens it")
-            return _would(name, f"{new_key} would be added", change)
+                return returns.failed(name, f"Neither {new_key} nor {key} opens it")
+            return returns.would(name, f"{new_key} would be added", change)
         __salt__["luks.add_key"](name, new_key=new_key, key=key, backups=backups, **options)
         opens = __salt__["luks.test_key"](name, key=new_key)
-    except _ERRORS as exc:
-        return _failed(name, exc)
-    return _changed(name, f"{new_key} was added", change) if opens else _failed(name, f"{new_key} does not open it")
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    return (
+        returns.changed(name, f"{new_key} was added", change)
+        if opens
+        else returns.failed(name, f"{new_key} does not open it")
+    )
 
 
 def key_absent(name, key, backups=_BACKUPS):
@@ -234,16 +237,18 @@ def key_absent(name, key, backups=_BACKUPS):
     change = {"key": {"old": key, "new": None}}
     try:
         if not __salt__["luks.test_key"](name, key=key):
-            return _same(name, f"{key} does not open it")
+            return returns.same(name, f"{key} does not open it")
         if __opts__["test"]:
             if len(__salt__["luks.status"](name)["slots"]) == 1:
-                return _failed(name, f"{key} is the last key; it would not be removed")
-            return _would(name, f"{key} would be removed", change)
+                return returns.failed(name, f"{key} is the last key; it would not be removed")
+            return returns.would(name, f"{key} would be removed", change)
         __salt__["luks.remove_key"](name, key=key, backups=backups)
         opens = __salt__["luks.test_key"](name, key=key)
-    except _ERRORS as exc:
-        return _failed(name, exc)
-    return _failed(name, f"{key} still opens it") if opens else _changed(name, f"{key} was removed", change)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    return (
+        returns.failed(name, f"{key} still opens it") if opens else returns.changed(name, f"{key} was removed", change)
+    )
 
 
 def key_file(name):
@@ -255,26 +260,10 @@ def key_file(name):
     """
     try:
         if __salt__["file.file_exists"](name):
-            return _same(name, "The key file is there")
+            return returns.same(name, "The key file is there")
         if __opts__["test"]:
-            return _would(name, "A key would be generated", {name: "new key file"})
+            return returns.would(name, "A key would be generated", {name: "new key file"})
         __salt__["luks.generate_key"](name)
-    except _ERRORS as exc:
-        return _failed(name, exc)
-    return _changed(name, "A key was generated", {name: "new key file"})
-
-
-def _same(name, comment):
-    return {"name": name, "result": True, "comment": comment, "changes": {}}
-
-
-def _would(name, comment, changes):
-    return {"name": name, "result": None, "comment": comment, "changes": changes}
-
-
-def _changed(name, comment, changes):
-    return {"name": name, "result": True, "comment": comment, "changes": changes}
-
-
-def _failed(name, error, changes=None):
-    return {"name": name, "result": False, "comment": str(error), "changes": changes or {}}
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    return returns.changed(name, "A key was generated", {name: "new key file"})

@@ -2,8 +2,6 @@
 How a boot went, by what its states returned; and booting one minion from the master (docs/boot.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

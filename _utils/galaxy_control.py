@@ -2,8 +2,6 @@
 Wait for a Galaxy server, start it, stop it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import stat
@@ -11,11 +9,11 @@ import stat
 import galaxy_host_lock
 import galaxy_host_process
 from galaxy_errors import GalaxyError, ManagerError, NotReady, ProcessError, StatsError
-from galaxy_manager_unit import Manager, State
 from galaxy_host_process import Process
+from galaxy_host_wait import Deadline, Sparingly, wait_until
+from galaxy_manager_unit import Manager, State
 from galaxy_server import Server
 from galaxy_uwsgi_stats import Stats
-from galaxy_host_wait import Deadline, Sparingly, wait_until
 
 TIMEOUT = 300
 RETRIES = 5

@@ -5,8 +5,6 @@ The forms are uWSGI's own (``core/socket.c``: a colon makes it TCP, ``@`` an abs
 plus ``unix:/path`` and ``http://…`` for a stats server with ``stats-http``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import ipaddress
 import re

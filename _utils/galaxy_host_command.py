@@ -2,8 +2,6 @@
 The one runner of external commands.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

@@ -2,8 +2,6 @@
 Who holds a volume: the processes for which ``umount`` or ``cryptsetup close`` says that it is busy.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os

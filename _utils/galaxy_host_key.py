@@ -2,8 +2,6 @@
 Where a key, passphrase or token comes from. It is named by its place, and read only when it is needed.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 import secrets

@@ -2,8 +2,6 @@
 One start or stop of Galaxy at a time on a machine, and one mount or unmount of an Onedata space.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -2,8 +2,6 @@
 What is mounted, and who uses it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -6,8 +6,6 @@ A process is its PID and its start time. Sockets are matched by inode: the kerne
 long as ``lsof`` where thousands are open.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 import os
@@ -18,8 +16,8 @@ from collections.abc import Iterable, Iterator
 
 import psutil
 
-from galaxy_host_address import Address
 from galaxy_errors import MasterGone, ProcessError
+from galaxy_host_address import Address
 from galaxy_host_wait import Deadline, wait_until
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
@@ -42,7 +40,7 @@ class Process:
         self.pid: int = handle.pid
 
     @classmethod
-    def of(cls, pid: int) -> Process | None:
+    def of(cls, pid: int) -> "Process | None":
         """The process that has ``pid`` now, ``None`` where there is none."""
         try:
             found = cls(psutil.Process(pid))

@@ -2,8 +2,6 @@
 The one type in which a passphrase, key or token travels.
 """
 
-from __future__ import annotations
-
 MASK = "**********"
 
 

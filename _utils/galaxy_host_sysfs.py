@@ -2,8 +2,6 @@
 What the kernel tells in ``/sys`` and ``/proc``; what is not there, or goes while it is read, reads as empty.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 

@@ -2,8 +2,6 @@
 The one loop that waits.
 """
 
-from __future__ import annotations
-
 import resource
 import time
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 Which process manager keeps Galaxy up: by what is really there, not by the distribution's name.
 """
 
-from __future__ import annotations
-
 import glob
 import itertools
 import os
@@ -14,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 import galaxy_host_process
 import galaxy_manager_supervisor
 from galaxy_errors import ManagerError
-from galaxy_manager_unit import InitScript, Manager, State, Supervisord, Systemd, is_of
 from galaxy_host_process import Process
 from galaxy_manager_supervisor import SupervisorConfig
+from galaxy_manager_unit import InitScript, Manager, State, Supervisord, Systemd, is_of
 
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 # there where systemd is PID 1, sd_booted(3)

@@ -5,8 +5,6 @@ XML-RPC (supervisor's documented API) rather than ``supervisorctl``: a look take
 start, a start need not block for ``startsecs``, and answers are typed.
 """
 
-from __future__ import annotations
-
 import base64
 import configparser
 import dataclasses

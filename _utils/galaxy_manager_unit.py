@@ -5,8 +5,6 @@ This is the one place that starts and stops services, through Salt's ``service``
 do; their functions come in as an argument (``__salt__``).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import os
@@ -21,8 +19,8 @@ import galaxy_host_command
 import galaxy_manager_supervisor
 from galaxy_errors import CommandError, ManagerError
 from galaxy_host_process import Process
-from galaxy_manager_supervisor import SupervisorConfig
 from galaxy_host_wait import Deadline, wait_until
+from galaxy_manager_supervisor import SupervisorConfig
 
 _SUPERVISOR_SERVICES = ("supervisor", "supervisord")
 

@@ -1,7 +1,5 @@
 """One function on one minion, for the runners that a remote account may call (docs/remote.md)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from salt.exceptions import SaltInvocationError

@@ -2,8 +2,6 @@
 One Galaxy server: what is known of it, and one look at how it is.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import re
@@ -11,17 +9,17 @@ import time
 from collections.abc import Callable, Mapping
 
 import galaxy_host_address
-import galaxy_uwsgi_config
+import galaxy_host_process
 import galaxy_manager_detection
 import galaxy_manager_unit
-import galaxy_host_process
+import galaxy_uwsgi_config
 import galaxy_uwsgi_stats
-from galaxy_host_address import Address
-from galaxy_uwsgi_config import Config
 from galaxy_errors import ConfigError, GalaxyError, MasterGone
-from galaxy_manager_unit import Manager, State
+from galaxy_host_address import Address
 from galaxy_host_process import Process
 from galaxy_host_secret import MASK
+from galaxy_manager_unit import Manager, State
+from galaxy_uwsgi_config import Config
 from galaxy_uwsgi_stats import Stats
 from galaxy_uwsgi_worker import WorkerState
 
@@ -111,7 +109,7 @@ class Server:
         return galaxy_uwsgi_stats.read(self.stats_address, timeout)
 
     def find_master(self, stats: Stats | None = None) -> Process | None:
-        """Its master; ``None`` where nothing listens. Raises ``ProcessError`` as ``galaxy_host_process.find_master``."""
+        """Its master; ``None`` where nothing listens. Raises ``ProcessError``."""
         pidfile = self.config.pidfile.value if self.path and self.config.pidfile else None
         return galaxy_host_process.find_master(self.sockets, stats.pid if stats else None, pidfile)
 

@@ -5,8 +5,6 @@ Forms: ``galaxy.ini`` and any uWSGI INI (section ``[uwsgi]``), ``galaxy.yml`` an
 a repeated key is a list. Other sections, Galaxy's own among them, are not looked at.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import pathlib
@@ -15,8 +13,8 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 
 import galaxy_host_address
-from galaxy_host_address import Address
 from galaxy_errors import AddressError, ConfigError
+from galaxy_host_address import Address
 
 SECTION = "uwsgi"
 # options that make uWSGI listen: its own sockets, then the HTTP router's

@@ -5,8 +5,6 @@ The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with
 ``stats-http`` it waits for a request first, and sends HTTP headers before the document.
 """
 
-from __future__ import annotations
-
 import errno
 import functools
 import json
@@ -14,7 +12,6 @@ import socket
 import time
 
 import galaxy_uwsgi_worker
-from galaxy_host_address import Address
 from galaxy_errors import (
     StatsClosed,
     StatsNotJSON,
@@ -24,6 +21,7 @@ from galaxy_errors import (
     StatsTooLarge,
     StatsUnreachable,
 )
+from galaxy_host_address import Address
 from galaxy_host_wait import Deadline
 from galaxy_uwsgi_worker import Worker, WorkerState
 
@@ -59,7 +57,9 @@ class Stats:
     @property
     def ready(self) -> int:
         """Workers that accept and have an application; without ``need-app`` a failed import still comes to accept."""
-        return sum(galaxy_uwsgi_worker.accepts(record) and bool(record.get("apps")) for record in self.document["workers"])
+        return sum(
+            galaxy_uwsgi_worker.accepts(record) and bool(record.get("apps")) for record in self.document["workers"]
+        )
 
     @property
     def listen_queue(self) -> dict:

@@ -2,8 +2,6 @@
 What uWSGI's stats document says of one worker, in types.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 

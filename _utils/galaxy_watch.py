@@ -2,8 +2,6 @@
 Watch a Galaxy over time: what has lasted long enough to be told, once, and when it is over.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 from galaxy_errors import StatsError

@@ -2,8 +2,6 @@
 Backups of LUKS headers: without its header a volume is lost, whatever else is intact.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -2,8 +2,6 @@
 ``luks-cryptdev.ini``, in which the scripts that this tree replaces kept a machine's encrypted volume.
 """
 
-from __future__ import annotations
-
 import configparser
 import dataclasses
 

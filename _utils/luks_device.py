@@ -2,8 +2,6 @@
 Block devices: find one, say what it carries and who uses it, claim it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import errno
@@ -200,4 +198,6 @@ def _is_exclusive(device: Device) -> bool:
 
 
 def _partitions(device: Device) -> list[str]:
-    return [name for name in galaxy_host_sysfs.names(device.sysfs) if os.path.exists(f"{device.sysfs}/{name}/partition")]
+    return [
+        name for name in galaxy_host_sysfs.names(device.sysfs) if os.path.exists(f"{device.sysfs}/{name}/partition")
+    ]

@@ -6,8 +6,6 @@ At any moment the volume's own header tells how far it is, so a crash needs no r
 never formatted again. The order of steps and why each crash point is safe: ``docs/storage.md``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import luks_backup

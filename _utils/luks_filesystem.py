@@ -2,8 +2,6 @@
 Filesystems on an opened volume: make, mount, grow, and look what is on one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -12,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import galaxy_host_command
 import galaxy_host_mounts
-import luks_device
 import galaxy_host_sysfs
+import luks_device
 from galaxy_errors import CommandError, FilesystemError, MountPointError
 from galaxy_host_mounts import Mount
 

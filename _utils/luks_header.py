@@ -7,8 +7,6 @@ in the same sector as the magic number, so there is no moment in which a header 
 reads it even from a header that was torn by a crash. See ``docs/storage.md``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import secrets
@@ -56,9 +54,9 @@ class Options:
     memory: int | None = None
 
     @classmethod
-    def checked(cls, **given: object) -> Options:
+    def checked(cls, **given: object) -> "Options":
         """The options given; raises ``ValueError`` for what is none, of the wrong type, or not of that version."""
-        kinds = {field.name: int if "int" in field.type else str for field in dataclasses.fields(cls)}
+        kinds = {field.name: int if field.type in (int, int | None) else str for field in dataclasses.fields(cls)}
         for name, value in given.items():
             if name not in kinds:
                 raise ValueError(f"`{name}` is no option of a volume; those are {', '.join(kinds)}")

@@ -4,8 +4,6 @@ Keys of a LUKS volume: the key slots that they open.
 Every change of a key slot is preceded by a verified backup of the header.
 """
 
-from __future__ import annotations
-
 import luks_backup
 import luks_device
 import luks_header

@@ -2,8 +2,6 @@
 Opened volumes: the device-mapper mapping through which the plain data of a volume is reached.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re
@@ -11,10 +9,10 @@ from collections.abc import Sequence
 
 import galaxy_host_command
 import galaxy_host_holders
+import galaxy_host_sysfs
 import luks_device
 import luks_filesystem
 import luks_header
-import galaxy_host_sysfs
 from galaxy_errors import CommandError, MapperError, VolumeBusy, VolumeError
 from galaxy_host_secret import Secret
 
@@ -198,14 +196,19 @@ def _mapping(node: str) -> Mapping | None:
     kind, _, rest = galaxy_host_sysfs.read(f"{node}/dm/uuid").partition("-")
     if kind != "CRYPT" or not rest.startswith("LUKS"):
         return None
-    backing = [galaxy_host_sysfs.read(f"{node}/slaves/{name}/dev") for name in galaxy_host_sysfs.names(f"{node}/slaves")]
+    backing = [
+        galaxy_host_sysfs.read(f"{node}/slaves/{name}/dev") for name in galaxy_host_sysfs.names(f"{node}/slaves")
+    ]
     name, number = galaxy_host_sysfs.read(f"{node}/dm/name"), galaxy_host_sysfs.read(f"{node}/dev")
     return Mapping(name, number, rest.split("-")[1], backing[0] if backing else "")
 
 
 def _names() -> list[str]:
     """Of every device-mapper device, LUKS or not."""
-    return [galaxy_host_sysfs.read(f"/sys/class/block/{node}/dm/name") for node in galaxy_host_sysfs.names("/sys/class/block")]
+    return [
+        galaxy_host_sysfs.read(f"/sys/class/block/{node}/dm/name")
+        for node in galaxy_host_sysfs.names("/sys/class/block")
+    ]
 
 
 def _sizes(mapping: Mapping) -> dict:

@@ -2,8 +2,6 @@
 What is known of encrypted volumes, gathered without changing anything; ``luks.status`` documents the shape.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import luks_backup

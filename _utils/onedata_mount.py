@@ -5,8 +5,6 @@ Options are those of oneclient(1) and oneclient.conf(5). The token reaches it in
 can read and that is gone when the mount is there: its environment would show the token for as long as it runs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os

@@ -2,8 +2,6 @@
 What an Onedata mount is: a provider, a mount point, and the options of ``oneclient``.
 """
 
-from __future__ import annotations
-
 import configparser
 import dataclasses
 import grp

@@ -13,8 +13,8 @@ import time
 from support.document import core, document, worker
 from support.site import REPO, UWSGI
 
-import galaxy_host_address
 import galaxy_control
+import galaxy_host_address
 import galaxy_host_process
 import galaxy_uwsgi_stats
 from galaxy_server import Server

@@ -17,8 +17,8 @@ from support.remote import KEY, MINION, UUID, Client, configuration, credentials
 from support.site import UWSGI, Site
 from support.supervisord import Supervisord
 
-from galaxy_manager_supervisor import SupervisorConfig
 from galaxy_host_wait import Deadline
+from galaxy_manager_supervisor import SupervisorConfig
 
 OWN, OTHER = MINION, "galaxy-example.org"
 PASSPHRASE = "correct horse battery staple"

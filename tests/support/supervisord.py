@@ -7,8 +7,8 @@ import subprocess
 
 import psutil
 
-from galaxy_manager_supervisor import SupervisorConfig, processes
 from galaxy_host_wait import Deadline, wait_until
+from galaxy_manager_supervisor import SupervisorConfig, processes
 
 from .site import BIN
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import galaxy_host_address
-from galaxy_host_address import Address
 from galaxy_errors import AddressError
+from galaxy_host_address import Address
 
 
 @pytest.mark.parametrize(

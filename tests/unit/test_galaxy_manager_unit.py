@@ -3,11 +3,11 @@
 import pytest
 
 import galaxy_manager_detection
-import galaxy_manager_unit
 import galaxy_manager_supervisor
+import galaxy_manager_unit
 from galaxy_errors import ManagerError
-from galaxy_manager_unit import State
 from galaxy_manager_supervisor import SupervisorConfig
+from galaxy_manager_unit import State
 
 CONFIG = "/srv/galaxy/config/galaxy.yml"
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from support.document import core, document, worker
 
 import galaxy_uwsgi_stats
-from galaxy_host_address import Address
 from galaxy_errors import StatsClosed, StatsError
+from galaxy_host_address import Address
 from galaxy_uwsgi_stats import Stats
 from galaxy_uwsgi_worker import WorkerState
 

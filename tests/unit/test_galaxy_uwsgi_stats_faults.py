@@ -13,7 +13,6 @@ from support.document import core, document, worker
 from support.site import free_port
 
 import galaxy_uwsgi_stats
-from galaxy_host_address import Address
 from galaxy_errors import (
     StatsClosed,
     StatsNotJSON,
@@ -23,6 +22,7 @@ from galaxy_errors import (
     StatsTooLarge,
     StatsUnreachable,
 )
+from galaxy_host_address import Address
 
 GOOD = json.dumps(document([worker() for _ in range(8)]), indent=1).encode()
 TIMEOUT = 0.6

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.document import core, document, worker
 
-from galaxy_host_address import Address
 from galaxy_errors import StatsRefused
+from galaxy_host_address import Address
 from galaxy_uwsgi_stats import Stats
 from galaxy_watch import Memory, Thresholds, observe
 

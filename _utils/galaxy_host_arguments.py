@@ -1,0 +1,51 @@
+"""
+Check the arguments of execution functions: each check returns the value in its type, or says what to give instead.
+"""
+
+import os
+from collections.abc import Iterable
+
+from salt.exceptions import SaltInvocationError
+
+
+def seconds(name: str, value: object, allow_zero: bool = False) -> float:
+    """A number of seconds above 0, or from 0 with ``allow_zero``; digits in a text are taken as the number."""
+    try:
+        number = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < float("inf") or (number == 0 and not allow_zero):
+        least = "0 or more" if allow_zero else "more than 0"
+        raise SaltInvocationError(f"{name} is {value!r}; give a number of seconds, {least}")
+    return number
+
+
+def count(name: str, value: object) -> int:
+    """A whole number from 0; digits in a text are taken as the number."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise SaltInvocationError(f"{name} is {value!r}; give a whole number, 0 or more")
+    return value
+
+
+def text(name: str, value: object) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise SaltInvocationError(f"{name} is {value!r}; give a text")
+    return value
+
+
+def absolute(name: str, value: object) -> str:
+    """An absolute path, normalised."""
+    if not isinstance(value, str) or not os.path.isabs(value):
+        raise SaltInvocationError(f"{name} is {value!r}; give an absolute path")
+    return os.path.normpath(value)
+
+
+def listed(name: str, value: object) -> tuple[str, ...]:
+    """A list of texts; a text with commas is taken as one."""
+    values: Iterable | object = value.split(",") if isinstance(value, str) else value
+    if not isinstance(values, (list, tuple)):
+        raise SaltInvocationError(f"{name} is {value!r}; give a list")
+    return tuple(map(str, values))
