@@ -7,12 +7,13 @@ long as ``lsof`` where thousands are open.
 """
 
 import contextlib
+import dataclasses
 import ipaddress
 import os
 import signal
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import psutil
 
@@ -26,6 +27,27 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _TCP_LISTEN = 10
 # net/unix/af_unix.c: __SO_ACCEPTCON among the flags of /proc/net/unix
 _ACCEPTS = 0x10000
+
+
+@dataclasses.dataclass(frozen=True)
+class Invocation:
+    """
+    How a program was started, or would be: of a live process, or by a process manager's definition.
+
+    argv
+        its words, the program's own name first
+    source
+        where they come from: ``command line of PID 123``, ``galaxy.service``, ``program galaxy of /etc/supervisord.conf``
+    cwd
+        its working directory; ``None`` where that is not known
+    environment
+        its variables; ``None`` where they are not known
+    """
+
+    argv: tuple[str, ...]
+    source: str
+    cwd: str | None = None
+    environment: Mapping[str, str] | None = None
 
 
 class Process:
