@@ -37,7 +37,7 @@ class Invocation:
     argv
         its words, the program's own name first
     source
-        where they come from: ``command line of PID 123``, ``galaxy.service``, ``program galaxy of /etc/supervisord.conf``
+        where they come from, for people: ``command line of PID 123``, ``galaxy.service``
     cwd
         its working directory; ``None`` where that is not known
     environment
