@@ -20,6 +20,19 @@ class ConfigError(GalaxyError):
     """A configuration file is missing, unreadable, malformed, or lacks what is asked of it."""
 
 
+class SettingsError(GalaxyError):
+    """
+    Pillar says something below ``galaxy:`` that cannot be meant so.
+
+    problems
+        a sentence for each fault
+    """
+
+    def __init__(self, problems):
+        super().__init__("Nothing is done while pillar is wrong: " + "; ".join(problems))
+        self.problems = list(problems)
+
+
 class StatsError(GalaxyError):
     """
     The stats server gave no usable answer; each subclass is one way to fail.
