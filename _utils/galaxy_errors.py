@@ -113,6 +113,19 @@ class MasterGone(ProcessError):
         self.pids = pids
 
 
+class NotMine(ProcessError):
+    """
+    The addresses of a configuration lead to another server's process.
+
+    pid
+        of that process
+    """
+
+    def __init__(self, pid, what):
+        super().__init__(f"PID {pid}, which serves there, {what}: it is not this Galaxy")
+        self.pid = pid
+
+
 class NotReady(GalaxyError):
     """Galaxy did not come to accept requests, or ended on the way there."""
 
