@@ -172,7 +172,9 @@ class UwsgiServer(WebServer):
             masters = galaxy_uwsgi_process.masters(self.path)
             if len(masters) > 1:
                 pids = ", ".join(str(process.pid) for process in masters)
-                raise ProcessError(f"Several uWSGI masters run {self.path}: PID {pids}; say which with stats= or socket=")
+                raise ProcessError(
+                    f"Several uWSGI masters run {self.path}: PID {pids}; say which with stats= or socket="
+                )
             master = masters[0] if masters else None
         if master:
             self._require_mine(master)
