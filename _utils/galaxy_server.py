@@ -144,7 +144,7 @@ class Galaxy:
 
     def snapshot(self, timeout: float) -> Snapshot:
         """What its web server tells now. Raises a ``GalaxyError`` with the reason where it tells nothing."""
-        return self.read_stats(timeout).snapshot
+        return self.read_stats(timeout)
 
     def find_master(self, timeout: float) -> Process | None:
         """Its web server's master; ``None`` where none runs. Raises ``ProcessError`` as ``UwsgiServer.find_master``."""

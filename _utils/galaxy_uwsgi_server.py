@@ -130,7 +130,7 @@ class UwsgiServer(WebServer):
         return stats
 
     def snapshot(self, timeout: float) -> Snapshot:
-        return self.read_stats(timeout).snapshot
+        return self.read_stats(timeout)
 
     def is_another(self, process: Process) -> bool:
         """Whether it is a uWSGI whose command line names another configuration, and not this one."""

@@ -2,7 +2,6 @@
 What the web servers that serve Galaxy have in common: their workers, one snapshot of them, and what they are told.
 """
 
-import collections
 import dataclasses
 import enum
 
@@ -70,7 +69,6 @@ class Worker:
         return {**common, **details, "state": self.state.value}
 
 
-@dataclasses.dataclass
 class Snapshot:
     """
     What a web server told at one moment.
@@ -79,6 +77,8 @@ class Snapshot:
         ``uwsgi``, and its version
     pid
         of its master, as it says
+    workers
+        all of them, in its order
     listen_queue
         connections: ``length`` now, ``max`` (``None`` where it is not told), ``errors``
     """
@@ -89,12 +89,9 @@ class Snapshot:
     workers: list[Worker]
     listen_queue: dict
 
-    def __post_init__(self):
-        self._states = collections.Counter(worker.state for worker in self.workers)
-
     def count(self, state: WorkerState) -> int:
         """How many workers are in ``state``."""
-        return self._states[state]
+        return sum(worker.state is state for worker in self.workers)
 
     @property
     def accepting(self) -> int:
