@@ -89,10 +89,23 @@ class ProcessError(GalaxyError):
 
 class MasterGone(ProcessError):
     """
-    uWSGI processes hold the server's sockets, with no one master among them.
+    Only uWSGI workers that outlived their master hold the server's sockets.
 
     pids
         of those processes
+    """
+
+    def __init__(self, what, pids):
+        super().__init__(what)
+        self.pids = pids
+
+
+class SharedSocket(ProcessError):
+    """
+    Several uWSGI masters serve the server's sockets, and nothing says which is meant.
+
+    pids
+        of those masters
     """
 
     def __init__(self, what, pids):

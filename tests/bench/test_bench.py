@@ -15,7 +15,7 @@ from support.site import REPO, UWSGI
 
 import galaxy_control
 import galaxy_host_address
-import galaxy_host_process
+import galaxy_uwsgi_process
 import galaxy_uwsgi_stats
 from galaxy_server import Server
 
@@ -76,11 +76,11 @@ def _master_rows(site, row, what):
 
     found = _medians(
         15,
-        told=lambda: galaxy_host_process.find_master(addresses, pid),
-        alone=lambda: galaxy_host_process.find_master(addresses),
+        told=lambda: galaxy_uwsgi_process.find_master(addresses, [pid]),
+        alone=lambda: galaxy_uwsgi_process.find_master(addresses),
         lsof=lsof,
     )
-    assert galaxy_host_process.find_master(addresses).pid == site.process.pid
+    assert galaxy_uwsgi_process.find_master(addresses).pid == site.process.pid
     for name, how in (("told", "PID from stats confirmed"), ("alone", "no stats to ask")):
         ratio = found["lsof"] / found[name]
         row(f"lsof -t -i :port / socket -> master PID, {how}{what}", f"{ratio:.1f} x", ">= 10 x", ratio >= 10)
