@@ -41,7 +41,7 @@ def start(server: Server, timeout: float = TIMEOUT, workers: int = 1) -> dict:
     """
     deadline = Deadline(timeout)
     server.require_stats()
-    with galaxy_host_lock.hold("galaxy.start", deadline):
+    with galaxy_host_lock.hold("galaxy.start", "galaxy", deadline):
         manager = manager_of(server)
         return _start(server, manager, deadline, workers)
 
@@ -57,7 +57,7 @@ def startup(server: Server, timeout: float = TIMEOUT, retries: int = RETRIES, wo
     came to accept, but not as many as wanted: they serve.
     """
     server.require_stats()
-    with galaxy_host_lock.hold("galaxy.startup", Deadline(timeout)):
+    with galaxy_host_lock.hold("galaxy.startup", "galaxy", Deadline(timeout)):
         manager = manager_of(server)
         brought_up = manager.bring_up(Deadline(timeout))
         for tried in range(1, retries + 2):
@@ -86,7 +86,7 @@ def stop(server: Server, timeout: float = GRACE, force: bool = False) -> dict:
     Returns ``{"changed": …, "manager": …, "service": …, "stopped": [pid, …], "signals": [{"pid": …, "signal": …},
     …]}``.
     """
-    with galaxy_host_lock.hold("galaxy.stop", Deadline(timeout)):
+    with galaxy_host_lock.hold("galaxy.stop", "galaxy", Deadline(timeout)):
         return _stop(server, server.find_manager(_quiet_master(server)), timeout, force)
 
 
@@ -94,7 +94,7 @@ def restart(server: Server, timeout: float = TIMEOUT, workers: int = 1, force: b
     """``stop``, then ``start``, with nothing in between. Returns both, as ``{"stop": …, "start": …}``."""
     deadline = Deadline(timeout)
     server.require_stats()
-    with galaxy_host_lock.hold("galaxy.restart", deadline):
+    with galaxy_host_lock.hold("galaxy.restart", "galaxy", deadline):
         manager = manager_of(server)
         stopped = _stop(server, manager, GRACE, force)
         return {"stop": stopped, "start": _start(server, manager, deadline, workers)}
@@ -108,7 +108,7 @@ def reload(server: Server, timeout: float = TIMEOUT) -> dict:
     ``ProcessError`` where Galaxy does not run, ``NotReady`` where the new workers do not come to accept.
     """
     deadline = Deadline(timeout)
-    with galaxy_host_lock.hold("galaxy.reload", deadline):
+    with galaxy_host_lock.hold("galaxy.reload", "galaxy", deadline):
         stats = server.read_stats(min(timeout, _LOOK))
         master = server.find_master(stats)
         if not master:

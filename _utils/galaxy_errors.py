@@ -20,6 +20,25 @@ class ConfigError(GalaxyError):
     """A configuration file is missing, unreadable, malformed, or lacks what is asked of it."""
 
 
+class FileError(GalaxyError):
+    """
+    A file or directory is not one that we may read, write, make or trust.
+
+    path, user
+        which, and whose part of the path or lacking right is the reason: ``user galaxy``, ``group staff``,
+        ``everybody``; empty where the reason is another
+    """
+
+    def __init__(self, path, what, user=""):
+        super().__init__(f"{path}: {what}")
+        self.path = path
+        self.user = user
+
+
+class FileMissing(FileError):
+    """There is no such file or directory."""
+
+
 class StatsError(GalaxyError):
     """
     The stats server gave no usable answer; each subclass is one way to fail.

@@ -1,21 +1,22 @@
-"""The runner, the secret, the waiting, the lock."""
+"""The runner, the secret, the waiting."""
 
 import copy
 import itertools
 import json
-import multiprocessing
-import os
+import pathlib
 import pickle
+import re
+import resource
+import subprocess
 import sys
 import time
 
 import pytest
 
 import galaxy_host_command
-import galaxy_host_lock
 import galaxy_host_wait
-from galaxy_errors import CommandError, LockError
-from galaxy_host_secret import Secret
+from galaxy_errors import CommandError
+from galaxy_host_secret import Secret, forbid_core_dump
 from galaxy_host_wait import Deadline, Sparingly, wait_until
 
 
@@ -60,6 +61,17 @@ class TestSecret:
             with pytest.raises(TypeError):
                 store(Secret("hunter2"))
 
+    def test_a_command_that_gets_one_leaves_no_core(self):
+        own = resource.getrlimit(resource.RLIMIT_CORE)
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as command:
+            forbid_core_dump(command.pid)
+            limits = pathlib.Path(f"/proc/{command.pid}/limits").read_text()
+            command.stdin.close()
+        # now it has ended, and that is no error
+        forbid_core_dump(command.pid)
+        assert re.search(r"Max core file size +0 +0 ", limits)
+        assert resource.getrlimit(resource.RLIMIT_CORE) == own
+
 
 class TestWait:
     def test_condition_is_looked_at_at_least_once(self):
@@ -95,45 +107,3 @@ class TestWait:
         look = Sparingly(lambda value: calls.append(value) or "seen", shortest=60)
         assert [look(1), look(2)] == ["seen", None]
         assert calls == [1]
-
-
-def _hold(path, held, release):
-    with galaxy_host_lock.hold("galaxy.startup", Deadline(5), path):
-        held.set()
-        release.wait()
-
-
-def _hold_as_nobody(path, results):
-    if os.geteuid() == 0:
-        os.setuid(65534)
-    else:
-        path = "/galaxy.lock"
-    try:
-        with galaxy_host_lock.hold("galaxy.stop", Deadline(1), path):
-            results.put("held")
-    except LockError as exc:
-        results.put(str(exc))
-
-
-class TestLock:
-    def test_second_fails_and_names_the_first(self, tmp_path):
-        path = str(tmp_path / "lock")
-        held, release = multiprocessing.Event(), multiprocessing.Event()
-        other = multiprocessing.Process(target=_hold, args=(path, held, release))
-        other.start()
-        held.wait()
-        expected = rf"galaxy.stop: galaxy.startup \(PID {other.pid}\) is under way"
-        with pytest.raises(LockError, match=expected), galaxy_host_lock.hold("galaxy.stop", Deadline(0.1), path):
-            pass
-        other.kill()
-        other.join()
-        # the kernel released it with its holder
-        with galaxy_host_lock.hold("galaxy.stop", Deadline(5), path):
-            pass
-
-    def test_without_root(self, tmp_path):
-        results = multiprocessing.Queue()
-        other = multiprocessing.Process(target=_hold_as_nobody, args=(str(tmp_path / "lock"), results))
-        other.start()
-        assert "galaxy.stop needs root" in results.get(timeout=10)
-        other.join()
