@@ -121,7 +121,7 @@ class ProcessError(GalaxyError):
 
 class MasterGone(ProcessError):
     """
-    uWSGI processes hold the server's sockets, with no one master among them.
+    Only uWSGI workers that outlived their master hold the server's sockets.
 
     pids
         of those processes
@@ -143,6 +143,19 @@ class NotMine(ProcessError):
     def __init__(self, pid, what):
         super().__init__(f"PID {pid}, which serves there, {what}: it is not this Galaxy")
         self.pid = pid
+
+
+class SharedSocket(ProcessError):
+    """
+    Several uWSGI masters serve the server's sockets, and nothing says which is meant.
+
+    pids
+        of those masters
+    """
+
+    def __init__(self, what, pids):
+        super().__init__(what)
+        self.pids = pids
 
 
 class NotReady(GalaxyError):
