@@ -8,6 +8,7 @@ whoever may call them can neither name another service nor have another file rea
 
 from __future__ import annotations
 
+import functools
 import os
 
 import salt.client
@@ -46,7 +47,7 @@ def status(minion, server=None):
 
         salt-run galaxy.status galaxy.example.org
     """
-    return _answer(lambda client: galaxy_remote.call(client, minion, "galaxy.status", **_named(server)))
+    return _call(galaxy_remote.call, minion, "galaxy.status", server=server)
 
 
 def startup(minion, server=None):
@@ -69,7 +70,7 @@ def startup(minion, server=None):
 
         salt-run galaxy.startup galaxy.example.org
     """
-    return _answer(lambda client: galaxy_remote.call_once(client, _locks(), minion, "galaxy.startup", **_named(server)))
+    return _call(galaxy_remote.call_once, _locks(), minion, "galaxy.startup", server=server)
 
 
 def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
@@ -104,22 +105,35 @@ def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
         salt-run galaxy.boot galaxy.example.org
     """
 
-    def answer(client):
-        tries = arguments.count("retries", retries), arguments.seconds("pause", pause, allow_zero=True)
-        target = f"L@{galaxy_remote.minion_id(minion)} and ( {_ROLE} )"
-        # by what the master has of its pillar and grains: no job for a minion without the role
-        if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
-            return {"success": True, "return": None}
-        failure = Turn(_locks(), f"galaxy.boot {minion}").take(
-            lambda turn: galaxy_boot.boot_in_turn(
-                client, minion, target, turn, lambda told: _tell(minion, told), *tries
-            ),
-            since=galaxy_boot.seconds_of(stamp),
-        )
-        if failure is None:
-            served = "and once more after that" if stamp is None else "or was since this start"
-            return {"success": False, "return": f"{minion} is being booted by another call, {served}"}
-        return {"success": not failure, "return": failure}
+    return _answer(lambda: _boot(minion, stamp, (retries, pause)))
+
+
+def _boot(minion, stamp, tries) -> dict:
+    target = f"L@{galaxy_remote.minion_id(minion)} and ( {_ROLE} )"
+    retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
+    turn, since = Turn(_locks(), f"galaxy.boot {minion}"), galaxy_boot.seconds_of(stamp)
+    if since is not None and turn.has_served(since):
+        return {"success": False, "return": f"{minion} is being booted, or was, since this start"}
+    # by what the master has of its pillar and grains: no job for a minion without the role
+    if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
+        return {"success": True, "return": None}
+
+    def work(turn):
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            tell = functools.partial(_tell, minion)
+            return galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
+
+    failure = turn.take(work)
+    if failure is None:
+        return {"success": False, "return": f"{minion} is being booted by another call, and once more after that"}
+    return {"success": not failure, "return": failure}
+
+
+def _call(ask, *given, server) -> dict:
+    def answer():
+        named = {} if server is None else {"server": galaxy_remote.server_name(server)}
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            return ask(client, *given, **named)
 
     return _answer(answer)
 
@@ -128,16 +142,11 @@ def _answer(ask) -> dict:
     # until it has gone well: Salt calls a refused argument a success, and keeps the last run's code
     __context__["retcode"] = 1
     try:
-        with salt.client.get_local_client(mopts=__opts__) as client:
-            answer = ask(client)
+        answer = ask()
     except SaltInvocationError as exc:
         answer = {"success": False, "return": str(exc)}
     __context__["retcode"] = 0 if answer["success"] else 1
     return answer
-
-
-def _named(server) -> dict:
-    return {} if server is None else {"server": galaxy_remote.server_name(server)}
 
 
 def _locks() -> str:

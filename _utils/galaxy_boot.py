@@ -76,7 +76,6 @@ def boot_in_turn(
     """
     for left in range(retries, -1, -1):
         turn.begin()
-        # only the last try may say that the boot failed, so only in that one the minion speaks for itself
         failed = boot(client, minion, target, report=not left)
         if not failed:
             break

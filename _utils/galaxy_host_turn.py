@@ -19,18 +19,17 @@ def alone(directory: str, name: str) -> Iterator[bool]:
     Yield true in one caller at a time of those that give the same ``directory`` and ``name``, false in all besides.
 
     directory
-        is made where it is missing, for its owner alone; it holds an empty file for each name
+        is made where it is missing, for its owner alone; a file is in there for each name that is held
     """
-    descriptor = os.open(_path(directory, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = _path(directory, name)
+    descriptor = _locked(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield descriptor is not None
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(descriptor)
 
 
 class Turn:
@@ -46,30 +45,25 @@ class Turn:
         self._asked = _path(directory, f"{name} asked")
         self._began = _path(directory, f"{name} began")
 
-    def take(self, work: Callable[["Turn"], Any], since: float | None = None) -> Any:
+    def take(self, work: Callable[["Turn"], Any]) -> Any:
         """
         Call ``work(turn)``, again where somebody asked meanwhile, and return its last result.
 
-        since
-            epoch seconds of what asks for the work; work that began later has served that
-
-        Returns ``None``, and does nothing, where another caller is at the work (and will do it once more), or the work
-        has been done since.
+        Returns ``None``, and does nothing, where another caller is at the work: that one will do it once more.
         """
-        if since is not None and since < self._last_began():
-            return None
-        self._ask()
+        os.close(os.open(self._asked, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         result = None
         # whoever asks before the lock is released is sent away: a look after that is what makes sure of him
         while self.is_asked:
             with alone(self._directory, self._name) as mine:
                 if not mine:
                     break
+                self.begin()
                 result = work(self)
         return result
 
     def begin(self) -> None:
-        """What was asked for until now is served by what begins here; ``work`` calls it before each try."""
+        """What was asked for until now is served by what begins here; for ``work`` that begins anew."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._asked)
         descriptor = os.open(self._began, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -78,22 +72,38 @@ class Turn:
         finally:
             os.close(descriptor)
 
+    def has_served(self, since: float) -> bool:
+        """Whether work began after that moment (epoch seconds)."""
+        try:
+            with open(self._began, encoding="ascii") as file:
+                began = float(file.read(40))
+        except (OSError, ValueError):
+            return False
+        # a beginning in the future was before the clock was set back
+        return since < began <= time.time()
+
     @property
     def is_asked(self) -> bool:
         """Whether somebody asked since the work began."""
         return os.path.exists(self._asked)
 
-    def _ask(self) -> None:
-        os.close(os.open(self._asked, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
-    def _last_began(self) -> float:
-        """Epoch seconds; 0 where that is not known, or in the future, because the clock was set back."""
+def _locked(path: str) -> int | None:
+    """The file's descriptor, with its lock; ``None`` where another has that."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with open(self._began, encoding="ascii") as file:
-                began = float(file.read(40))
-        except (OSError, ValueError):
-            return 0.0
-        return began if began <= time.time() else 0.0
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        # whoever had it before may have taken the file away in between
+        try:
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
 
 
 def _path(directory: str, name: str) -> str:
