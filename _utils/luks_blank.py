@@ -160,9 +160,9 @@ def _superblocks(size: int) -> Iterator[int]:
                 number *= base
     # btrfs: mirrors; Ceph's BlueStore: copies of its label
     yield from (64 * _MIB, 256 << 30, 1 << 30, 10 << 30, 100 << 30, 1000 << 30)
-    # XFS: four allocation groups, of at most 1 TiB
+    # XFS: four allocation groups, of at most 1 TiB; rounded down by some mkfs, up by others
     group = min(-(-size // 4 // _BLOCK) * _BLOCK, 1 << 40)
-    yield from (number * group for number in range(1, 4))
+    yield from (number * group - 3 * _BLOCK for number in range(1, 4))
 
 
 def _read(device: luks_device.Device, node: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:

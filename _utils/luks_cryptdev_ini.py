@@ -80,7 +80,7 @@ def read(path: str = PATH) -> CryptDev:
 
 def _value(path: str, key: str, text: str) -> str:
     """
-    A value without its quotes, and without the comment behind it: the scripts' ConfigParser, Python 2's, took it as one.
+    A value without its quotes, and without a comment behind it: Python 2's ConfigParser, of the scripts, had those.
     """
     if "\n" in text:
         raise ConfigError(f"{path}: [{_SECTION}] {key} goes over several lines; begin each line with its key")
