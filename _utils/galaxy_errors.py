@@ -100,15 +100,16 @@ class CommandError(GalaxyError):
     """
     An external command failed.
 
-    argv, returncode, stderr
-        what ran, how it ended (``None``: not at all, or past its timeout), and what it said
+    argv, returncode, stderr, output
+        what ran, how it ended (``None``: not at all, or past its timeout), and what it said on its two streams
     """
 
-    def __init__(self, argv, what, returncode=None, stderr=""):
+    def __init__(self, argv, what, returncode=None, stderr="", output=""):
         super().__init__(f"{argv[0]}: {what} (command: {' '.join(argv)})")
         self.argv = argv
         self.returncode = returncode
         self.stderr = stderr
+        self.output = output
 
 
 class ManagerError(GalaxyError):
@@ -190,14 +191,19 @@ class VolumeError(GalaxyError):
     def __init__(self, subject, what):
         super().__init__(f"{subject}: {what}")
         self.subject = str(subject)
+        self.what = what
 
 
 class DeviceError(VolumeError):
     """The device is missing, ambiguous, or not a block device."""
 
 
+class DeviceMissing(DeviceError):
+    """The device is not there (yet)."""
+
+
 class DeviceNotBlank(VolumeError):
-    """The device carries signatures; ``signatures`` are those found."""
+    """The device carries something; ``signatures`` are those that libblkid knows of it."""
 
     def __init__(self, subject, what, signatures):
         super().__init__(subject, what)
