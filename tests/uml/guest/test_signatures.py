@@ -193,6 +193,6 @@ def test_it_is_refused_and_not_one_byte_changes(state, new_device, key, mount_po
         assert device in result["comment"]
     result = state("luks.formatted", device, key=key, backups=BACKUPS, **CHEAP)
     # a volume of somebody is one; what it does not get is another header
-    assert result["result"] is kind.startswith(("LUKS1", "LUKS2")) and "erased" not in kind or not result["result"]
+    assert (result["result"] is kind.startswith(("LUKS1", "LUKS2")) and "erased" not in kind) or not result["result"]
     sh("sync")
     assert content(device) == before
