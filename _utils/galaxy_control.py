@@ -10,7 +10,7 @@ import galaxy_host_lock
 import galaxy_host_process
 from galaxy_errors import ConfigError, GalaxyError, ManagerError, NotReady, ProcessError
 from galaxy_host_process import Process
-from galaxy_host_wait import Deadline, Sparingly, wait_until
+from galaxy_host_wait import Deadline, Throttled, wait_until
 from galaxy_manager_unit import State, Unit
 from galaxy_server import Galaxy, Look
 from galaxy_spec import Limits
@@ -344,8 +344,8 @@ class _Watch:
         self._wanted, self._also = wanted, also
         self._master: Process | None = None
         self._came_up = False
-        self._ask_manager = Sparingly(self._look_at_manager)
-        self._find_master = Sparingly(self._look_for_master)
+        self._ask_manager = Throttled(self._look_at_manager)
+        self._find_master = Throttled(self._look_for_master)
 
     def look(self) -> Snapshot | None:
         snapshot = None
