@@ -9,6 +9,7 @@ import dataclasses
 import ipaddress
 import os
 import re
+import typing
 from collections.abc import Iterator
 
 import galaxy_host_address
@@ -50,8 +51,7 @@ _MAX_UNIX = 102
 _PORT = re.compile(r"[ \t]*([1-9]\d*)")
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
+class Setting(typing.NamedTuple):
     """
     A value and where it came from: uWSGI's option, and ``file:line`` or what the words of a command line belong to.
 

@@ -45,7 +45,8 @@ def read_text(path: str) -> str:
                 raise IsADirectoryError(errno.EISDIR, "is a directory")
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigError(f"{path}: is not a regular file; name a configuration file")
-            data = os.read(descriptor, MAX_FILE + 1)
+            # no more than the file's size: room for a MiB costs more than all the rest
+            data = os.read(descriptor, min(max(status.st_size, 4096), MAX_FILE) + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError:

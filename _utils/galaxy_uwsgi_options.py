@@ -55,23 +55,28 @@ class Option:
 
     value
         ``None`` for a word without one; as far as it could be resolved
-    source
-        ``file:line``, or where the words come from
+    path, line
+        the file that it is in; or where its words come from, and 0
     secret
         it holds something of an environment or of a file that is no configuration, so that no message may quote it
     problem
         why nobody but uWSGI can tell whether it has the option; ``None`` where it has
     """
 
-    __slots__ = ("in_effect", "key", "problem", "secret", "source", "value")
+    __slots__ = ("in_effect", "key", "line", "path", "problem", "secret", "value")
 
-    def __init__(self, key: str, value: str | None, source: str, secret: bool = False, problem: str | None = None):
+    def __init__(self, key: str, value: str | None, path: str, line: int):
         self.key = key
         self.value = value
-        self.source = source
-        self.secret = secret
-        self.problem = problem
-        self.in_effect = False
+        self.path = path
+        self.line = line
+        self.secret = self.in_effect = False
+        self.problem: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: ``file:line``, or what the words of a command line belong to."""
+        return f"{self.path}:{self.line}" if self.line else self.path
 
 
 class Options:
@@ -94,7 +99,7 @@ class Options:
         self._given = given
         self._environment = environment
         self._first: dict[str, Option] = {}
-        self._logic: tuple[str, str, str] | None = None
+        self._logic: Option | None = None
         self._top: dict[str, str] = {}
         self._inherited: list[Option] = []
         self._depth = self._files = self._text = self._replacements = 0
@@ -136,40 +141,36 @@ class Options:
                 continue
             if self._logic is None and key not in _SPECIAL and len(options) < MAX_OPTIONS and len(value) < MAX_VALUE:
                 # as add, for what nearly all lines are
-                option = Option(key, value, f"{path}:{line}", False, None)
+                option = Option(key, value, path, line)
                 options.append(option)
                 if key not in known:
                     known[key] = option
             else:
-                self.add(key, value, f"{path}:{line}", directory=path)
+                self.add(Option(key, value, path, line))
         self._depth -= 1
         if not has_section:
             self.doubts.append(("", path, galaxy_uwsgi_file.no_section(path, text, kind, section)))
 
-    def add(self, key: str, value: str | None, source: str, secret: bool = False, directory: str = "") -> None:
+    def add(self, option: Option) -> None:
         """
         An option as uWSGI comes to it: through the loop or condition that is open, and in effect at once if it is one
         of those that are.
-
-        directory
-            path of the file that it is in
         """
-        if self._logic is not None and key not in _ENDS:
-            kind, argument, start, of_environment = self._logic
-            for one, problem in self._turns(kind, argument, value or "", start):
-                self._export(Option(key, one, source, secret or of_environment, problem), directory)
-        elif key in _ENDS:
+        key = option.key
+        if key in _ENDS:
             self._logic = None
+        elif self._logic is not None:
+            for value, problem in self._turns(self._logic, option.value or ""):
+                one = Option(key, value, option.path, option.line)
+                one.secret = option.secret or self._logic.secret or self._logic.key.endswith("env")
+                one.problem = problem
+                self._export(one)
         elif key in _LOGIC:
-            self._logic = key, value or "", source, secret or key.endswith("env")
+            self._logic = option
         else:
-            self._export(Option(key, value, source, secret), directory)
+            self._export(option)
 
-    def add_file(self, name: str, source: str, secret: bool = False) -> None:
-        """The file that a bare word names."""
-        self._load_option(Option("", name, source, secret), "")
-
-    def _export(self, option: Option, directory: str) -> None:
+    def _export(self, option: Option) -> None:
         options, key = self.options, option.key
         options.append(option)
         if len(options) > MAX_OPTIONS or len(option.value or "") > MAX_VALUE or self._text > MAX_TEXT:
@@ -180,21 +181,25 @@ class Options:
         if key in _LOADS:
             option.in_effect = True
             if option.problem is None:
-                self._load_option(option, directory)
+                self.load_option(option)
         elif key in _SETS:
             option.in_effect = True
             name, equal, content = (option.value or "").partition("=")
             if equal and name:
-                one = Option(name, content, option.source, option.secret, option.problem)
-                self._export(one, directory)
+                one = Option(name, content, option.path, option.line)
+                one.secret, one.problem = option.secret, option.problem
+                self._export(one)
                 one.in_effect = one.in_effect or _SETS[key]
         elif key == "inherit" and option.problem is None:
             self._inherited.append(option)
 
     # Files that options name.
 
-    def _load_option(self, option: Option, directory: str) -> None:
+    def load_option(self, option: Option) -> None:
+        """Read the file that an option names; a bare word has the key ``""``."""
         name = option.value or ""
+        # where a name is relative to: the file that it is in
+        directory = os.path.dirname(option.path) if option.line else ""
         path, kind, section = self._split(option.key, name)
         target = None
         if UNKNOWN in name:
@@ -242,7 +247,6 @@ class Options:
             bases = (self.cwd, (self._environment or {}).get("PWD"))
             candidates = [os.path.join(base, path) for base in bases if base]
         elif directory:
-            directory = os.path.dirname(directory)
             candidates = [os.path.join(base, path) for base in (os.path.dirname(directory), directory)]
         else:
             return given if given and f"{os.sep}{given}".endswith(f"{os.sep}{os.path.normpath(path)}") else None
@@ -251,36 +255,40 @@ class Options:
             return given
         return found
 
-    def names_given(self, key: str, name: str) -> bool:
-        """Whether the value of an option, or a bare word (key ``""``), names the file that was asked for."""
-        if key not in _LOADS and key != "":
+    def names_given(self, option: Option) -> bool:
+        """Whether an option, or a bare word, names the file that was asked for."""
+        if option.key and option.key not in _LOADS:
             return False
-        return any(self._locate(path, "") == self._given for path in (name, self._split(key, name)[0]) if path)
+        paths = (option.value or "", self._split(option.key, option.value or "")[0])
+        return any(self._locate(path, "") == self._given for path in paths if path)
 
     # Loops and conditions.
 
-    def _turns(self, kind: str, argument: str, value: str, start: str) -> Iterator[tuple[str, str | None]]:
+    def _turns(self, logic: Option, value: str) -> Iterator[tuple[str, str | None]]:
         """Value and problem of an option inside ``for = …`` or ``if-… = …``, once for each turn."""
+        kind, argument = logic.key, logic.value or ""
         if kind == "for":
             items = argument.split(" ")
             items = [item for item in items if item]
         elif kind == "for-times":
             count = leading_int(argument)
             if count > MAX_OPTIONS:
-                raise ConfigError(f"{start}: for-times asks for more than {MAX_OPTIONS} turns; lower it")
+                raise ConfigError(f"{logic.source}: for-times asks for more than {MAX_OPTIONS} turns; lower it")
             items = [str(number) for number in range(1, count + 1)]
         else:
             negated = kind.startswith("if-not-")
             condition = kind.removeprefix("if").removeprefix("-").removeprefix("not-")
             holds = None if kind.startswith("for") else self._condition(condition, argument)
             if holds is None:
-                yield value, f"is inside {kind} of {start}, which only uWSGI can decide"
+                yield value, f"is inside {kind} of {logic.source}, which only uWSGI can decide"
                 return
             items = [] if (holds is not False) == negated else [holds if isinstance(holds, str) else argument]
         places = value.count("%(_)")
         for item in items:
             if places and len(value) + places * len(item) > MAX_VALUE:
-                raise ConfigError(f"{start}: {kind} makes a value longer than {MAX_VALUE} characters; shorten it")
+                raise ConfigError(
+                    f"{logic.source}: {kind} makes a value longer than {MAX_VALUE} characters; shorten it"
+                )
             one = value.replace("%(_)", item) if places else value
             self._text += len(one)
             yield one, None
@@ -316,7 +324,7 @@ class Options:
             self._replace("@", self._content)
             self._replace("%", self._placeholder)
         for option in self._inherited:
-            self._load_option(option, option.source.rpartition(":")[0])
+            self.load_option(option)
 
     def _replace(self, symbol: str, look: Callable[[str, Option], tuple[str | None, bool]]) -> None:
         mark, pattern = f"{symbol}(", _PLACEHOLDERS[symbol]
@@ -395,24 +403,25 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
         return options
     command = galaxy_uwsgi_command.parse(invocation)
     options = Options(path, command.cwd, command.environment)
-    variables = [
-        (name[6:].lower().replace("_", "-"), value, f"{name} in the environment of {invocation.source}")
-        for name, value in (command.environment or {}).items()
-        if name.startswith("UWSGI_") and name not in _OWN_VARIABLES and command.starts
-    ]
-    words = [(name, value) for name, value, _ in variables]
-    words += [(name, value or "") for name, value, _ in command.options if name]
-    words += [("", value) for value, _ in command.files]
-    if path and not any(options.names_given(name, value) for name, value in words):
+    source = invocation.source
+    added = []
+    for name, value in (command.environment or {}).items() if command.starts else ():
+        if name.startswith("UWSGI_") and name not in _OWN_VARIABLES:
+            option = Option(name[6:].lower().replace("_", "-"), value, f"{name} in the environment of {source}", 0)
+            option.secret = True
+            added.append(option)
+    # a bare word is a file, and has no name
+    for name, value, secret in (*command.options, *(("", value, secret) for value, secret in command.files)):
+        option = Option(name, value, source, 0)
+        option.secret = secret
+        added.append(option)
+    if path and not any(map(options.names_given, added)):
         options.load(path)
-    for name, value, source in variables:
-        if name:
-            options.add(name, value, source, secret=True)
-    for name, value, secret in command.options:
-        if name:
-            options.add(name, value, invocation.source, secret)
-    for value, secret in command.files:
-        options.add_file(value, invocation.source, secret)
+    for option in added:
+        if option.key:
+            options.add(option)
+        else:
+            options.load_option(option)
     options.finish()
     return options
 
