@@ -20,6 +20,19 @@ class ConfigError(GalaxyError):
     """A configuration file is missing, unreadable, malformed, or lacks what is asked of it."""
 
 
+class SettingsError(GalaxyError):
+    """
+    Pillar says something below ``galaxy:`` that cannot be meant so.
+
+    problems
+        a sentence for each fault
+    """
+
+    def __init__(self, problems):
+        super().__init__("Nothing is done while pillar is wrong: " + "; ".join(problems))
+        self.problems = list(problems)
+
+
 class FileError(GalaxyError):
     """
     A file or directory is not one that we may read, write, make or trust.
@@ -87,15 +100,16 @@ class CommandError(GalaxyError):
     """
     An external command failed.
 
-    argv, returncode, stderr
-        what ran, how it ended (``None``: not at all, or past its timeout), and what it said
+    argv, returncode, stderr, output
+        what ran, how it ended (``None``: not at all, or past its timeout), and what it said on its two streams
     """
 
-    def __init__(self, argv, what, returncode=None, stderr=""):
+    def __init__(self, argv, what, returncode=None, stderr="", output=""):
         super().__init__(f"{argv[0]}: {what} (command: {' '.join(argv)})")
         self.argv = argv
         self.returncode = returncode
         self.stderr = stderr
+        self.output = output
 
 
 class ManagerError(GalaxyError):
@@ -121,10 +135,36 @@ class ProcessError(GalaxyError):
 
 class MasterGone(ProcessError):
     """
-    uWSGI processes hold the server's sockets, with no one master among them.
+    Only uWSGI workers that outlived their master hold the server's sockets.
 
     pids
         of those processes
+    """
+
+    def __init__(self, what, pids):
+        super().__init__(what)
+        self.pids = pids
+
+
+class NotMine(ProcessError):
+    """
+    The addresses of a configuration lead to another server's process.
+
+    pid
+        of that process
+    """
+
+    def __init__(self, pid, what):
+        super().__init__(f"PID {pid}, which serves there, {what}: it is not this Galaxy")
+        self.pid = pid
+
+
+class SharedSocket(ProcessError):
+    """
+    Several uWSGI masters serve the server's sockets, and nothing says which is meant.
+
+    pids
+        of those masters
     """
 
     def __init__(self, what, pids):
@@ -164,14 +204,19 @@ class VolumeError(GalaxyError):
     def __init__(self, subject, what):
         super().__init__(f"{subject}: {what}")
         self.subject = str(subject)
+        self.what = what
 
 
 class DeviceError(VolumeError):
     """The device is missing, ambiguous, or not a block device."""
 
 
+class DeviceMissing(DeviceError):
+    """The device is not there (yet)."""
+
+
 class DeviceNotBlank(VolumeError):
-    """The device carries signatures; ``signatures`` are those found."""
+    """The device carries something; ``signatures`` are those that libblkid knows of it."""
 
     def __init__(self, subject, what, signatures):
         super().__init__(subject, what)
