@@ -132,7 +132,7 @@ def apply(files: Mapping[str, File | None], test: bool = False) -> dict[str, dic
         old = _there(path)
         if _is_same(old, file):
             continue
-        _require_own_directory(path)
+        galaxy_host_files.require_place(path)
         changes[path] = _difference(path, old, file)
         if test:
             continue
@@ -164,15 +164,6 @@ def _there(path: str) -> File | None:
 
 def _is_same(one: File | None, other: File | None) -> bool:
     return one is other or bool(one and other and (one.mode, one.content) == (other.mode, other.content))
-
-
-def _require_own_directory(path: str) -> None:
-    galaxy_host_files.require_place(path)
-    try:
-        galaxy_host_files.require_trusted(os.path.dirname(path))
-    except FileMissing:
-        # it will be made, below one that the first look was at
-        return
 
 
 def _difference(path: str, old: File | None, new: File | None) -> dict:
@@ -315,8 +306,8 @@ def _log(settings: Mapping) -> str | None:
         return None
     path = _absolute("log", settings["log"])
     try:
-        galaxy_host_files.require_trusted(os.path.dirname(path))
         galaxy_host_files.require_place(path)
+        galaxy_host_files.require_trusted(os.path.dirname(path))
     except FileError as exc:
         raise DefinitionError(
             "log", f"cannot be {path}, which root would open: {exc}. Use uWSGI's logto, or leave it to the manager"
