@@ -116,6 +116,19 @@ class ManagerError(GalaxyError):
     """The process manager cannot be found, reached, or refuses."""
 
 
+class DefinitionError(GalaxyError):
+    """
+    A process manager's definition of Galaxy cannot be written from these settings.
+
+    key
+        of the setting at fault; its value may be a secret and is in no message
+    """
+
+    def __init__(self, key, what):
+        super().__init__(f"{key} {what}")
+        self.key = key
+
+
 class ProcessError(GalaxyError):
     """The master cannot be identified, or a process cannot be signalled."""
 
