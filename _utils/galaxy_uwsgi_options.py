@@ -6,6 +6,7 @@ file where it is named, then bare words, which are files; then ``$(ENV)``, ``@(f
 what is not in effect already; then come the files of ``inherit``.
 """
 
+import contextlib
 import os
 import re
 import socket
