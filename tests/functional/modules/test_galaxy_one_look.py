@@ -29,10 +29,12 @@ def events():
             _events = None
 
         def count(self, name, path=None):
-            return sum(
-                event == name and (path is None or os.fsdecode(arguments[0] or ".") == path)
-                for event, arguments in self.all
-            )
+            # a file is opened by its name in a directory
+            def fits(arguments):
+                named = arguments[0] if isinstance(arguments[0], (str, bytes)) else ""
+                return path is None or bool(named and path.endswith(os.fsdecode(named)))
+
+            return sum(event == name and fits(arguments) for event, arguments in self.all)
 
     sys.addaudithook(_hook)
     yield Recorder
@@ -51,7 +53,7 @@ def test_status_of_a_galaxy_under_supervisord(modules, make_site, supervisord, e
     assert seen.count("socket.connect") == 2
     assert seen.count("subprocess.Popen") == 0
     assert seen.count("os.listdir", "/proc") + seen.count("os.scandir", "/proc") <= 1
-    assert seen.count("open", str(site.config)) <= 2
+    assert seen.count("open", "galaxy.yml") <= 2
 
 
 def test_stats_asks_the_stats_server_alone(modules, make_site, events):
@@ -60,4 +62,4 @@ def test_stats_asks_the_stats_server_alone(modules, make_site, events):
         modules["galaxy.stats"](**site.keywords)
     assert seen.count("socket.connect") == 1
     assert seen.count("os.listdir", "/proc") + seen.count("os.scandir", "/proc") == 0
-    assert seen.count("open", str(site.config)) == 1
+    assert seen.count("open", "galaxy.yml") == 1
