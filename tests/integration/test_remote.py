@@ -18,7 +18,8 @@ from support.site import UWSGI, Site
 from support.supervisord import Supervisord
 
 from galaxy_host_wait import Deadline
-from galaxy_manager_supervisor import SupervisorConfig
+from galaxy_manager_supervisor_config import SupervisorConfig
+from galaxy_manager_supervisor_rpc import Client as SupervisorClient
 
 OWN, OTHER = MINION, "galaxy-example.org"
 PASSPHRASE = "correct horse battery staple"
@@ -167,7 +168,7 @@ def test_what_the_old_services_did(api, token, galaxy, volume):
 
 def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
     site, supervisord = galaxy
-    SupervisorConfig(str(supervisord.conf_file)).connect().supervisor.stopProcessGroup("galaxy")
+    SupervisorClient(SupervisorConfig(str(supervisord.conf_file)).endpoint()).call("stopProcessGroup", "galaxy")
     (site.gates / "load-is-slow").touch()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         call = pool.submit(api.run, token, fun="galaxy.startup", minion=OWN)
