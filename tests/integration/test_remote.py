@@ -107,7 +107,7 @@ def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
 
 def test_a_galaxy_that_is_being_started_by_hand_is_not_started_again(api, token, galaxy, master):
     site, supervisord = galaxy
-    SupervisorConfig(str(supervisord.conf_file)).connect().supervisor.stopProcessGroup("galaxy")
+    SupervisorClient(SupervisorConfig(str(supervisord.conf_file)).endpoint()).call("stopProcessGroup", "galaxy")
     (site.gates / "load").unlink(missing_ok=True)
     (site.gates / "load-is-slow").touch()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
