@@ -2,12 +2,12 @@
 
 PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: demo test test-newest test-oldest bench killtest lint slow uml uml-data uml-machines uml-rest venv-newest venv-oldest venv-lint clean
+.PHONY: demo test test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-machines uml-rest venv-newest venv-oldest venv-lint clean
 
 test: test-newest test-oldest uml
 
 test-newest: venv-newest
-	$(call PYTEST,newest) -m 'not slow' tests/unit tests/functional tests/integration
+	$(call PYTEST,newest) -m 'not slow' tests/unit tests/fuzz tests/functional tests/integration
 
 test-oldest: venv-oldest
 	$(call PYTEST,oldest) tests/unit tests/functional
@@ -31,6 +31,14 @@ slow: venv-newest
 # the power is cut at 200 random moments within luks.encrypt; about 20 minutes
 killtest: venv-newest
 	nice .venv-newest/bin/python tests/uml/killtest.py --kills 200
+
+# each parser of what others write, with 100,000 inputs; about 20 minutes
+fuzz: venv-newest
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),10000) $(call PYTEST,newest) tests/fuzz
+
+# pillar.example and docs/pillar.schema.json, from the declaration of all settings
+pillar: venv-newest
+	.venv-newest/bin/python tests/support/pillar_docs.py
 
 demo: venv-newest
 	.venv-newest/bin/python tests/demo.py

@@ -23,21 +23,23 @@ Events, each once while its condition lasts:
 ``salt/beacon/<minion>/galaxy/recovered``
     none of this has been seen for ``recovered`` seconds; ``from`` says what is over
 
-``config`` or ``stats`` name the server, as in the execution module ``galaxy``; without them ``galaxy:`` in pillar does.
-Only newer versions of uWSGI tell since when a request runs (``req_info``); with others ``stuck`` stays silent.
+``server`` (a name in pillar), ``config``, ``stats`` or ``socket`` name the server, as in the execution module
+``galaxy``; without them ``galaxy:`` in pillar does, and where that declares several, each of them is watched: an event
+then has its name as ``server``. Only newer versions of uWSGI tell since when a request runs (``req_info``); with older
+ones ``stuck`` stays silent.
 """
-
-from __future__ import annotations
 
 import contextlib
 import importlib
 import json
+import logging
 import os
 import pathlib
 import sys
 import time
 
 import salt.utils.atomicfile
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
 def _import(*names: str) -> list:
@@ -59,7 +61,12 @@ def _import(*names: str) -> list:
         sys.modules.update(others)
 
 
-galaxy_errors, galaxy_server, galaxy_watch = _import("galaxy_errors", "galaxy_server", "galaxy_watch")
+(galaxy_host_requirements,) = _import("galaxy_host_requirements")
+MISSING = galaxy_host_requirements.missing()
+if not MISSING:
+    galaxy_server, galaxy_settings, galaxy_spec, galaxy_watch = _import(
+        "galaxy_server", "galaxy_settings", "galaxy_spec", "galaxy_watch"
+    )
 
 __virtualname__ = "galaxy"
 
@@ -67,49 +74,74 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
+    __grains__: dict
+    __pillar__: dict
     __context__: dict
+
+log = logging.getLogger(__name__)
 
 _MEMORY = "galaxy_beacon"
 _THRESHOLDS = ("down", "saturated", "stuck", "recovered")
-_SERVER = ("config", "stats")
+_SERVER = ("server", "config", "stats", "socket")
+# Salt's own, of every beacon
+_SALTS = ("interval", "beacon_module", "enabled", "disable_during_state_run")
 _TIMEOUT = 5
 
 
 def __virtual__():
-    return __virtualname__
+    return (False, f"galaxy: {MISSING}") if MISSING else __virtualname__
 
 
 def validate(config):
-    """Whether the configuration is sound: ``(bool, text)``."""
+    """Whether the configuration of the beacon, and pillar, are sound: ``(bool, text)``."""
     if not isinstance(config, list) or not all(isinstance(each, dict) for each in config):
         return False, "The galaxy beacon takes a list of single keys"
     for key, value in _merged(config).items():
+        if key not in (*_THRESHOLDS, *_SERVER, *_SALTS):
+            known = ", ".join((*_THRESHOLDS, *_SERVER))
+            return False, f"galaxy beacon: {key} is not a setting; known are {known}"
         if key in _THRESHOLDS and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
             return False, f"galaxy beacon: {key} is {value!r}, not a number of seconds"
         if key in _SERVER and not isinstance(value, str):
             return False, f"galaxy beacon: {key} is {value!r}, not a text"
+    try:
+        _specs(_merged(config))
+    except (CommandExecutionError, SaltInvocationError) as exc:
+        return False, f"galaxy beacon: {exc}"
     return True, "Valid beacon configuration"
 
 
 def beacon(config):
     """The events that are due now."""
     given = _merged(config)
-    named = {key: given.get(key) or __salt__["config.get"](f"galaxy:{key}", None) for key in _SERVER}
-    memory = __context__.setdefault(_MEMORY, {}).get(str(named)) or _recall(str(named))
-    told = set(memory.told)
     thresholds = galaxy_watch.Thresholds(**{key: given[key] for key in _THRESHOLDS if key in given})
-    try:
-        answer = galaxy_server.Server(__salt__, **named).read_stats(_TIMEOUT)
-    except galaxy_errors.StatsError as exc:
-        answer = exc
-    except galaxy_errors.GalaxyError as exc:
-        # its volume is not mounted yet, say: that is down, too
-        answer = galaxy_errors.StatsError(named["stats"] or named["config"], str(exc))
-    due = galaxy_watch.observe(answer, memory, thresholds, time.monotonic())
-    __context__[_MEMORY][str(named)] = memory
-    if memory.told != told:
-        _remember()
+    due = []
+    for name, spec in _specs(given).items():
+        key = spec.identity
+        memory = __context__.setdefault(_MEMORY, {}).get(key) or _recall(key)
+        told = set(memory.told)
+        look = galaxy_server.Galaxy(spec, __salt__).look(_TIMEOUT, managed=False)
+        events = galaxy_watch.observe(look, memory, thresholds, time.monotonic())
+        log.debug("galaxy: beacon looked at %s: ready %s, %d events", spec, look.is_ready(1), len(events))
+        due += [{**event, "server": name} if name else event for event in events]
+        __context__[_MEMORY][key] = memory
+        if memory.told != told:
+            _remember()
     return due
+
+
+def _specs(given: dict) -> dict:
+    """The servers to watch, by the name that their events carry; ``""`` where there is one."""
+    layers = {
+        "minion configuration": __opts__.get("galaxy"),
+        "grains": __grains__.get("galaxy"),
+        "pillar": __pillar__.get("galaxy"),
+    }
+    settings = galaxy_settings.Settings(layers, __grains__.get("os_family", ""))
+    named = {key: given[key] for key in _SERVER if given.get(key)}
+    if not named and len(settings.names) > 1:
+        return {name: spec for name, (spec, _) in galaxy_spec.resolve_all({}, settings).items()}
+    return {"": galaxy_spec.resolve(named, settings)[0]}
 
 
 def _path() -> str:
@@ -118,16 +150,16 @@ def _path() -> str:
 
 def _remember() -> None:
     """What was told outlives this process, and Salt's refreshes, which make beacons anew: else its end went untold."""
-    told = {named: sorted(memory.told) for named, memory in __context__[_MEMORY].items()}
+    told = {key: sorted(memory.told) for key, memory in __context__[_MEMORY].items()}
     with salt.utils.atomicfile.atomic_open(_path(), "w") as file:
         json.dump(told, file)
 
 
-def _recall(named: str):
+def _recall(key: str):
     told = {}
     with contextlib.suppress(OSError, ValueError), open(_path(), encoding="utf-8") as file:
         told = json.load(file)
-    return galaxy_watch.Memory(told=set(told.get(named, ())))
+    return galaxy_watch.Memory(told=set(told.get(key, ())))
 
 
 def _merged(config: list[dict]) -> dict:

@@ -2,88 +2,108 @@
 Look after a Galaxy server that uWSGI serves
 ============================================
 
-Every function takes the same optional keywords, so that one learns them once:
+Every function takes the same optional keywords:
 
+server
+    the name of a Galaxy that ``galaxy:servers`` in pillar declares; not needed where there is one Galaxy
 config
     path of the Galaxy or uWSGI configuration (``galaxy.yml``, ``galaxy.ini``, any uWSGI INI or YAML)
 stats, socket
-    addresses of the stats server and of the server's socket, winning over the configuration. Forms:
-    ``127.0.0.1:4001``, ``:4001``, ``[::1]:4001``, ``/path/sock``, ``@abstract``, ``http://…`` with ``stats-http``
+    addresses of the stats server and of the request socket; they win over the configuration. Forms: ``127.0.0.1:4001``,
+    ``:4001``, ``[::1]:4001``, ``/path/sock``, ``@abstract``, ``http://…`` with ``stats-http``
 manager, service
-    ``supervisord``, ``systemd``, ``upstart`` or ``sysvinit``, and the name of its program, group, unit or job, winning
+    ``supervisord``, ``systemd``, ``upstart`` or ``sysvinit``, and the name of its program, group, unit or job; they win
     over detection
-conf_file, bin_env
-    supervisord's configuration file, and its ``supervisorctl`` or virtualenv, as in Salt's ``supervisord`` module
+conf_file
+    supervisord's configuration file
 timeout
     seconds; each function says for what
+retries, min_workers, force
+    as the functions that use them say; ``workers`` is another name of ``min_workers``
 
-What is not given comes from ``galaxy:`` in pillar, grains or minion configuration (``config.get``):
+What is not given comes from ``galaxy:`` in pillar, grains or minion configuration. A call that names a server by
+``config``, ``stats``, ``socket`` or ``server`` means that server alone: nothing of another one comes from pillar.
 
 .. code-block:: yaml
 
     galaxy:
       config: /srv/galaxy/config/galaxy.yml
 
+Several Galaxies on one machine have names:
+
+.. code-block:: yaml
+
+    galaxy:
+      servers:
+        main:
+          config: /srv/main/config/galaxy.yml
+        test:
+          config: /srv/test/config/galaxy.yml
+
 Functions that start, stop or reload need root.
+
+:depends: psutil
 """
 
-from __future__ import annotations
-
 import dataclasses
-import sys
 
-from salt.exceptions import SaltInvocationError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-import galaxy_control
-import galaxy_server
-from galaxy_errors import GalaxyError
-from galaxy_server import Server
-from galaxy_uwsgi_worker import WorkerState
+import galaxy_host_requirements
+
+MISSING = galaxy_host_requirements.missing()
+if not MISSING:
+    import galaxy_control
+    import galaxy_definition
+    import galaxy_host_arguments as arguments
+    import galaxy_settings
+    import galaxy_spec
+    import galaxy_status
+    from galaxy_server import Galaxy
+    from galaxy_webserver import WorkerState
 
 __virtualname__ = "galaxy"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
+    __opts__: dict
+    __grains__: dict
+    __pillar__: dict
 
-_KEYWORDS = ("config", "stats", "socket", "manager", "service", "conf_file", "bin_env")
-# a worker in one of these takes no further request now, or not on all its cores
-_NOT_FREE = (WorkerState.NOT_ACCEPTING, WorkerState.BUSY, WorkerState.SATURATED, WorkerState.PAUSED)
+_LOOK = 5
+_STOP = 10
 
 
 def __virtual__():
-    if not sys.platform.startswith("linux"):
-        return False, "galaxy: uWSGI is looked after on Linux only"
-    return __virtualname__
+    return (False, f"galaxy: {MISSING}") if MISSING else __virtualname__
 
 
-def status(
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=5,
-    verbose=False,
-):
+def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
     """
     How Galaxy is. A Galaxy that is down is an answer, never an error.
 
-    timeout
-        seconds for the stats server's answer
-    verbose
+    server
+        a name in pillar; ``'*'`` asks all
+    timeout : 5
+        seconds for the web server's answer
+    min_workers : 1
+        how many workers must be ready for ``ready``
+    verbose : False
         add ``worker_records``, as in :py:func:`busy_workers`, for every worker
 
-    Returns a mapping:
+    Returns a mapping, with ``server='*'`` one for each server by its name:
 
+    server
+        its name in pillar; ``None`` where arguments name it
     running
-        its master lives, or workers that outlived it
+        its master lives, or workers that outlived it; ``None`` where that cannot be told, with the reason in
+        ``problems``
     accepting
-        a worker accepts requests (uWSGI's ``accepting``)
-    ready
-        such a worker has its application loaded
+        a worker accepts requests (uWSGI's ``accepting``); ``None`` where that cannot be told
+    ready, ready_workers
+        as many workers as wanted accept with their application loaded, and how many do; ``None`` where that cannot be
+        told
     pid, uptime, version
         of the master: PID, seconds since it was started, uWSGI's version; ``None`` where it is down
     workers
@@ -94,53 +114,52 @@ def status(
         where it is down
     manager
         ``name``, ``service``, ``state`` (running, starting, stopping, stopped, retrying, failed, unknown), ``term``
-        (its own word for it), ``active`` (something of it runs or will by itself); ``None`` where nothing manages it
+        (the manager's own word), ``active`` (something of it runs or will by itself); ``None`` where nothing manages it
     config, sockets, stats
         what was asked: path and addresses
     problems
         sentences; empty where all is well
 
-    Raises ``SaltInvocationError`` where no server is named, and ``CommandExecutionError`` for a bad address.
+    Raises ``SaltInvocationError`` where no server is named, and ``CommandExecutionError`` for a bad address or pillar.
 
     CLI Example:
 
     .. code-block:: bash
 
+        salt '*' galaxy.status
         salt '*' galaxy.status config=/srv/galaxy/config/galaxy.yml
+        salt '*' galaxy.status server='*'
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return galaxy_server.status(server, _seconds(timeout), verbose)
+    seconds = arguments.seconds("timeout", timeout)
+
+    def answer(galaxy, limits):
+        return galaxy_status.read(galaxy, limits, seconds, verbose)
+
+    return _each(answer, config=config, server=server, **keywords)
 
 
-def busy_workers(
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=5,
-    state=None,
-    pids_only=False,
-):
+def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=False, **keywords):
     """
     The workers that are not free, and why.
 
-    timeout
-        seconds for the stats server's answer
+    server
+        a name in pillar; ``'*'`` asks all
+    timeout : 5
+        seconds for the web server's answer
     state
         only workers in this state, or in one of a list: ``not_accepting``, ``busy``, ``saturated``, ``paused``, and on
         demand ``idle`` and ``cheap``
-    pids_only
+    pids_only : False
         the plain list of their PIDs
 
-    Returns a list, empty where all are free. Each record has ``id, pid, state, reason, accepting, apps, cores,
-    busy_cores, signal, requests, exceptions, harakiri_count, respawn_count, last_spawn`` (epoch seconds), ``rss, vsz``
-    (bytes; 0 without ``memory-report``), ``avg_rt, running_time`` (microseconds), ``tx`` (bytes) and ``in_request``:
-    for each busy core ``core, method, uri`` (without its query), ``remote_addr, seconds``.
+    Returns a list, empty where all are free; with ``server='*'`` one for each server by its name, and for one that
+    cannot be asked the text of why. Each record has
+    ``id, pid, state, reason, accepting, ready, apps, cores, busy_cores, signal, requests, exceptions, harakiri_count,
+    respawn_count, last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without ``memory-report``), ``avg_rt,
+    running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core ``core, method, uri`` (without
+    its query), ``remote_addr, seconds``.
 
-    Raises ``CommandExecutionError`` where the stats server cannot be read.
+    Raises ``CommandExecutionError`` where the web server cannot be asked.
 
     CLI Example:
 
@@ -149,21 +168,23 @@ def busy_workers(
         salt '*' galaxy.busy_workers state=saturated pids_only=True
     """
     wanted = _states(state)
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    found = [worker for worker in server.read_stats(_seconds(timeout)).workers if worker.state in wanted]
-    return [worker.pid for worker in found] if pids_only else [worker.record() for worker in found]
+    seconds = arguments.seconds("timeout", timeout)
+
+    def answer(galaxy, _):
+        workers = [worker for worker in galaxy.snapshot(seconds).workers if worker.state in wanted]
+        return [worker.pid if pids_only else worker.record() for worker in workers]
+
+    return _each(answer, tolerant=True, config=config, server=server, **keywords)
 
 
-def accepting(
-    config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None, timeout=5
-):
+def accepting(config=None, server=None, timeout=_LOOK, **keywords):
     """
     Whether at least one worker accepts requests (uWSGI's ``accepting``).
 
-    timeout
-        seconds for the stats server's answer
+    timeout : 5
+        seconds for the web server's answer
 
-    Raises ``CommandExecutionError`` where the stats server cannot be read.
+    Returns ``True`` or ``False``. Raises ``CommandExecutionError`` where the web server cannot be asked.
 
     CLI Example:
 
@@ -171,18 +192,18 @@ def accepting(
 
         salt '*' galaxy.accepting
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return server.read_stats(_seconds(timeout)).accepting > 0
+    galaxy, _ = _galaxy(config=config, server=server, **keywords)
+    return galaxy.snapshot(arguments.seconds("timeout", timeout)).accepting > 0
 
 
-def stats(config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None, timeout=5):
+def stats(config=None, server=None, timeout=_LOOK, **keywords):
     """
     The stats server's whole document, as uWSGI gives it.
 
-    timeout
+    timeout : 5
         seconds for the stats server's answer
 
-    Of a request's variables only method, path and remote address stay: the others hold cookies, authorization headers
+    Of a request's variables only method, path and remote address stay: the rest holds cookies, authorization headers
     and query strings. Raises ``CommandExecutionError`` where the stats server cannot be read.
 
     CLI Example:
@@ -191,21 +212,19 @@ def stats(config=None, stats=None, socket=None, manager=None, service=None, conf
 
         salt '*' galaxy.stats stats=127.0.0.1:9191
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return server.read_stats(_seconds(timeout)).redacted()
+    galaxy, _ = _galaxy(config=config, server=server, **keywords)
+    return galaxy.read_stats(arguments.seconds("timeout", timeout)).redacted()
 
 
-def master_pid(
-    config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None, timeout=5
-):
+def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    The PID of uWSGI's master, ``None`` where Galaxy does not run.
+    The PID of uWSGI's master.
 
-    timeout
+    timeout : 5
         seconds for the stats server's answer; without one the listener of the socket is looked for
 
-    It is one PID: never a worker's, a router's or a client's. Raises ``CommandExecutionError`` where something else
-    holds the socket, or workers whose master is gone.
+    Returns one PID, never a worker's, a router's or a client's; ``None`` where Galaxy does not run. Raises
+    ``CommandExecutionError`` where something else holds the socket, or workers whose master is gone.
 
     CLI Example:
 
@@ -213,22 +232,18 @@ def master_pid(
 
         salt '*' galaxy.master_pid socket=127.0.0.1:4001
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    try:
-        found = server.read_stats(_seconds(timeout))
-    except GalaxyError:
-        found = None
-    master = server.find_master(found)
+    galaxy, _ = _galaxy(config=config, server=server, **keywords)
+    master = galaxy.find_master(arguments.seconds("timeout", timeout))
     return master.pid if master else None
 
 
-def sockets(config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None):
+def sockets(config=None, server=None, **keywords):
     """
     Where Galaxy listens.
 
     Returns a list of ``{"address": …, "option": …, "source": …}``: uWSGI's option (``socket``, ``http``, …, ``stats``)
-    and ``file:line``, or ``given`` for an address from an argument or pillar. Raises ``CommandExecutionError`` where
-    the configuration cannot be read.
+    and ``file:line`` or the command line, or ``given`` for an address from an argument or pillar. Raises
+    ``CommandExecutionError`` where the configuration cannot be read.
 
     CLI Example:
 
@@ -236,23 +251,26 @@ def sockets(config=None, stats=None, socket=None, manager=None, service=None, co
 
         salt '*' galaxy.sockets config=/srv/galaxy/config/galaxy.yml
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    given = {"socket": _option("socket", socket), "stats": _option("stats", stats)}
-    found = [_setting("address", one) for one in server.config.sockets] if server.path and not given["socket"] else []
-    if given["socket"]:
-        found = [{"address": str(server.sockets[0]), "option": "socket", "source": "given"}]
-    if given["stats"]:
-        return [*found, {"address": str(server.stats_address), "option": "stats", "source": "given"}]
-    return [*found, _setting("address", server.config.stats)] if server.path and server.config.stats else found
+    galaxy, _ = _galaxy(config=config, server=server, **keywords)
+    spec = galaxy.spec
+    options = galaxy.options() if spec.config else None
+    if spec.socket:
+        rows = [{"address": spec.socket, "option": "socket", "source": "given"}]
+    else:
+        rows = [_setting("address", setting) for setting in options.sockets] if options else []
+    if spec.stats:
+        return [*rows, {"address": spec.stats, "option": "stats", "source": "given"}]
+    return [*rows, _setting("address", options.stats)] if options and options.stats else rows
 
 
-def config(config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None):
+def config(config=None, server=None, **keywords):
     """
-    What the configuration says, by uWSGI's own reading rules.
+    The options in effect: the configuration by uWSGI's own reading rules, and the command line of the live master, or,
+    where none runs, of the process manager's definition.
 
     Returns ``path``, and ``sockets``, ``master_fifo``, ``logs`` (lists), ``stats``, ``processes``, ``threads``,
-    ``mules``, ``pidfile``: each ``{"value": …, "option": …, "source": "file:line"}``, ``None`` where there is none; and
-    ``unusable``, a list of sockets whose ``value`` is the text of what is wrong with them.
+    ``mules``, ``pidfile``, ``master``, …: each ``{"value": …, "option": …, "source": "file:line"}``, ``None`` where
+    there is none; and ``unusable``, a list of settings whose ``value`` is the text of what is wrong with them.
 
     Raises ``CommandExecutionError``, naming file and line, where it cannot be read.
 
@@ -262,23 +280,77 @@ def config(config=None, stats=None, socket=None, manager=None, service=None, con
 
         salt '*' galaxy.config config=/srv/galaxy/config/galaxy.yml
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    found = {}
-    for field in dataclasses.fields(server.config):
-        value = getattr(server.config, field.name)
+    galaxy, _ = _galaxy(config=config, server=server, **keywords)
+    options = galaxy.options()
+    shown = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
         if isinstance(value, tuple):
-            found[field.name] = [_setting("value", one) for one in value]
+            shown[field.name] = [_setting("value", setting) for setting in value]
         else:
-            found[field.name] = value if field.name == "path" or value is None else _setting("value", value)
-    return found
+            shown[field.name] = _setting("value", value) if hasattr(value, "source") else value
+    return shown
 
 
-def commands(config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None):
+def servers():
+    """
+    The Galaxy servers that pillar declares.
+
+    Returns their names: ``galaxy`` for the one that ``galaxy:`` itself describes, and those of ``galaxy:servers``.
+    Raises ``CommandExecutionError`` where pillar is wrong.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.servers
+    """
+    settings_ = _settings()
+    settings_.require_sound()
+    return settings_.names
+
+
+def settings(server=None, values_only=False):
+    """
+    The settings in effect below ``galaxy:``, and all that is wrong with them.
+
+    server
+        only those of this server
+    values_only : False
+        the values alone, for the formula; secrets as asterisks here too
+
+    Returns a mapping: ``servers``, by name, each a mapping of settings (``storage:device`` is one in a section) to
+    ``value`` and ``source`` (``minion configuration``, ``grains``, ``pillar`` or ``default``); ``machine``, the same
+    for what is not one server's; and ``problems``, sentences. What is secret is shown as asterisks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.settings
+    """
+    found = _settings()
+    if server is not None and server not in found.servers:
+        raise SaltInvocationError(
+            f"No Galaxy server {server!r} is declared; known: {', '.join(found.servers) or 'none'}"
+        )
+    names = [server] if server else list(found.servers)
+    if values_only:
+        return found.values(names)
+    return {
+        "servers": {name: found.shown(name) for name in names},
+        "machine": found.shown_machine(),
+        "problems": found.problems,
+    }
+
+
+def commands(config=None, server=None, **keywords):
     """
     How Galaxy is started and stopped by hand on this machine.
 
     Returns ``manager``, ``service``, and the argv lists ``start``, ``stop``, ``restart``, ``status`` and ``startup``
-    (which brings the manager itself up). Raises ``CommandExecutionError`` where nothing manages Galaxy.
+    (which brings the manager itself up), for a person to type. Raises ``CommandExecutionError`` where nothing manages
+    Galaxy.
 
     CLI Example:
 
@@ -286,62 +358,45 @@ def commands(config=None, stats=None, socket=None, manager=None, service=None, c
 
         salt '*' galaxy.commands
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    found = galaxy_control.manager_of(server)
-    return {"manager": found.name, "service": found.service, **found.commands()}
+    galaxy, _ = _galaxy(config=config, server=server, **keywords)
+    unit = galaxy_control.require_unit(galaxy, galaxy.look(_LOOK))
+    return {"manager": unit.manager, "service": unit.service, **unit.commands()}
 
 
-def wait(
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=None,
-    workers=1,
-):
+def wait(config=None, server=None, timeout=None, **keywords):
     """
     Wait until Galaxy is ready.
 
-    timeout
-        seconds at most (default: 300)
-    workers
-        how many must accept with their application loaded; 0 waits for the stats server alone
+    server
+        a name in pillar; ``'*'`` waits for all, one after the other
+    timeout : 300
+        seconds at most
+    min_workers : 1
+        how many workers must accept with their application loaded; 0 waits for the stats server alone
 
-    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises ``CommandExecutionError`` with the
-    reason and the log's last lines: after ``timeout``, and at once when the master dies or the manager says that the
-    service failed.
+    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``, with ``server='*'`` one for each server by its
+    name. Raises ``CommandExecutionError`` with the reason and the log's last lines: after ``timeout``, and at once when
+    the master dies or the manager says that the service failed.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' galaxy.wait timeout=60 workers=4
+        salt '*' galaxy.wait timeout=60 min_workers=4
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return galaxy_control.wait(server, _patience(timeout), _count("workers", workers))
+    return _each(galaxy_control.wait, config=config, server=server, timeout=timeout, **keywords)
 
 
-def start(
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=None,
-    workers=1,
-):
+def start(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Start Galaxy through its process manager and wait until it is ready.
 
-    timeout
-        seconds at most, waiting for another start or stop included (default: 300)
-    workers
-        how many must accept
+    timeout : 300
+        seconds at most, waiting for another start or stop included
+    min_workers : 1
+        how many workers must be ready
+    test : False
+        only say whether it would be started; what would stand in the way is raised
 
     Returns ``{"changed": …, "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``;
     ``changed`` is ``False`` where it was ready already. Raises ``CommandExecutionError`` as :py:func:`wait`.
@@ -352,34 +407,27 @@ def start(
 
         salt '*' galaxy.start
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return galaxy_control.start(server, _patience(timeout), _count("workers", workers))
+    return galaxy_control.start(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
-def stop(
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=10,
-    force=False,
-):
+def stop(config=None, server=None, timeout=_STOP, test=False, **keywords):
     """
     Stop Galaxy through its process manager, and end the workers that outlive that.
 
-    timeout
+    timeout : 10
         seconds that processes have to end after the manager's stop, and such a worker again after SIGTERM, before
         SIGKILL; also how long another start or stop is waited for
-    force
+    force : False
         end the master too, by SIGINT and then SIGKILL, where it outlives the manager's stop or nothing manages it
+    test : False
+        only say whether it would be stopped; what would stand in the way is raised
 
-    Only processes that were seen to be this uWSGI's are signalled, each only while it is still the same process.
-    Returns ``{"changed": …, "manager": …, "service": …, "stopped": [PID, …], "signals": [{"pid": …, "signal": …},
-    …]}``; ``changed`` is ``False`` where nothing ran. Raises ``CommandExecutionError`` where the master outlives the
-    stop.
+    Only the master that was asked about and the processes that it started are signalled, each only while it is still
+    the same process.
+
+    Returns ``{"changed": …, "manager": …, "service": …, "stopped": [PID, …], "signals": [{"pid": …, "signal": …}, …],
+    "problems": […]}``; ``changed`` is ``False`` where nothing ran, ``problems`` says where another master goes on
+    serving its sockets. Raises ``CommandExecutionError`` where the master outlives the stop.
 
     CLI Example:
 
@@ -387,33 +435,24 @@ def stop(
 
         salt '*' galaxy.stop force=True
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return galaxy_control.stop(server, _seconds(timeout), force)
+    galaxy, limits = _galaxy(config=config, server=server, **keywords)
+    return galaxy_control.stop(galaxy, arguments.seconds("timeout", timeout), limits.force, test=test)
 
 
-def restart(
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=None,
-    workers=1,
-    force=False,
-):
+def restart(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Stop Galaxy and start it, as :py:func:`stop` and :py:func:`start`, with no other start or stop between.
 
-    timeout
-        seconds at most until it is ready again (default: 300)
-    workers
-        how many must accept
-    force
+    timeout : 300
+        seconds at most until it is ready again
+    min_workers : 1
+        how many workers must be ready
+    force : False
         as for :py:func:`stop`
+    test : False
+        do nothing; what would stand in the way is raised
 
-    Returns ``{"stop": …, "start": …}``.
+    Returns ``{"stop": …, "start": …}``; ``{}`` with ``test``.
 
     CLI Example:
 
@@ -421,31 +460,22 @@ def restart(
 
         salt '*' galaxy.restart
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return galaxy_control.restart(server, _patience(timeout), _count("workers", workers), force)
+    return galaxy_control.restart(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
-def startup(
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=None,
-    workers=1,
-    retries=None,
-):
+def startup(config=None, server=None, timeout=None, test=False, **keywords):
     """
     First start, as after a boot: bring the process manager up where needed, start Galaxy, wait until it is ready.
 
-    timeout
-        seconds for each try (default: 300)
-    workers
-        how many must accept
-    retries
-        how often it is stopped and started again while no worker comes to accept (default: 5)
+    timeout : 300
+        seconds for each try
+    min_workers : 1
+        how many workers must be ready
+    retries : 5
+        how often a Galaxy that does not come up is stopped and started again. One whose master lives, but which cannot
+        be asked, is never stopped
+    test : False
+        only say whether it would be started; what would stand in the way is raised
 
     Returns what :py:func:`start` returns, and ``tries``. Raises ``CommandExecutionError`` with the last try's reason
     and the log's last lines.
@@ -456,23 +486,23 @@ def startup(
 
         salt '*' galaxy.startup timeout=120 retries=2
     """
-    retries = _get("retries", galaxy_control.RETRIES) if retries is None else retries
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return galaxy_control.startup(server, _patience(timeout), _count("retries", retries), _count("workers", workers))
+    return galaxy_control.startup(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
-def reload(
-    config=None, stats=None, socket=None, manager=None, service=None, conf_file=None, bin_env=None, timeout=None
-):
+def reload(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Reload Galaxy gracefully: requests under way are finished, then new workers take over.
 
-    timeout
-        seconds at most until a new worker accepts (default: 300)
+    timeout : 300
+        seconds at most until new workers are ready
+    min_workers : 1
+        how many workers must be ready
+    test : False
+        do nothing; what would stand in the way is raised
 
     Through uWSGI's master FIFO where the configuration has one, else by SIGHUP to the master. Returns ``{"changed":
     True, "method": "master-fifo" or "SIGHUP", "ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises
-    ``CommandExecutionError`` where Galaxy does not run, or the new workers do not come to accept.
+    ``CommandExecutionError`` where Galaxy does not run, or the new workers do not become ready.
 
     CLI Example:
 
@@ -480,50 +510,71 @@ def reload(
 
         salt '*' galaxy.reload
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    return galaxy_control.reload(server, _patience(timeout))
+    return galaxy_control.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
-def _server(*given) -> Server:
-    found = {key: _option(key, value) for key, value in zip(_KEYWORDS, given, strict=True)}
-    if not (found["config"] or found["stats"] or found["socket"]):
-        raise SaltInvocationError(
-            "No Galaxy server is named: give config= (or stats= and socket=), or set galaxy:config in pillar"
-        )
-    return Server(__salt__, **found)
+def define(server=None, test=False):
+    """
+    Write the definition of a server for its process manager, as ``manage_service`` and its keys in pillar say: the unit
+    of systemd with its file of variables, or the program file of supervisord.
+
+    server
+        a name in pillar
+    test : False
+        only say what would be written
+
+    Returns the files that were (or would be) written, by path: a diff, or ``changed`` for what may hold a secret; empty
+    where all are right. Raises ``CommandExecutionError`` where pillar is wrong or a file cannot be written.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.define test=True
+    """
+    found = _settings()
+    spec, _ = galaxy_spec.resolve({"server": server}, found)
+    values = found.servers[spec.server]
+    make = galaxy_definition.systemd_unit if values["manager"] == "systemd" else galaxy_definition.supervisord_program
+    return galaxy_definition.apply(make(values), test)
 
 
-def _option(key: str, value):
-    return value if value is not None else _get(key, None)
+def _settings():
+    layers = {
+        "minion configuration": __opts__.get("galaxy"),
+        "grains": __grains__.get("galaxy"),
+        "pillar": __pillar__.get("galaxy"),
+    }
+    return galaxy_settings.Settings(layers, __grains__.get("os_family", ""))
 
 
-def _get(key: str, default):
-    return __salt__["config.get"](f"galaxy:{key}", default)
+def _galaxy(**given):
+    """The Galaxy that the keywords mean, and the limits."""
+    spec, limits = galaxy_spec.resolve(given, _settings())
+    return Galaxy(spec, __salt__), limits
 
 
-def _patience(timeout) -> float:
-    return _seconds(_get("timeout", galaxy_control.TIMEOUT) if timeout is None else timeout)
+def _each(answer, tolerant=False, **given):
+    """``answer(galaxy, limits)`` of the server that is meant, or, for ``*``, of all, by name."""
+    if given.get("server") != galaxy_spec.ALL:
+        return answer(*_galaxy(**given))
+    answers, failures = {}, []
+    for name, (spec, limits) in galaxy_spec.resolve_all({**given, "server": None}, _settings()).items():
+        try:
+            answers[name] = answer(Galaxy(spec, __salt__), limits)
+        except CommandExecutionError as exc:
+            # one that cannot answer hides no other
+            answers[name] = str(exc)
+            failures.append(f"{name}: {exc}")
+    if failures and not tolerant:
+        raise CommandExecutionError("\n".join(failures), info=answers)
+    return answers
 
 
-def _seconds(timeout) -> float:
-    try:
-        seconds = float(timeout)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise SaltInvocationError(f"timeout is {timeout!r}; give a positive number of seconds")
-    return seconds
-
-
-def _count(name: str, value) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise SaltInvocationError(f"{name} is {value!r}; give a whole number, 0 or more")
-    return value
-
-
-def _states(state) -> tuple[WorkerState, ...]:
+def _states(state):
+    not_free = (WorkerState.NOT_ACCEPTING, WorkerState.BUSY, WorkerState.SATURATED, WorkerState.PAUSED)
     if state is None:
-        return _NOT_FREE
+        return not_free
     names = state if isinstance(state, (list, tuple)) else str(state).split(",")
     try:
         return tuple(WorkerState(str(name).strip()) for name in names)
@@ -532,6 +583,6 @@ def _states(state) -> tuple[WorkerState, ...]:
         raise SaltInvocationError(f"Unknown worker state {state!r}; expected one of {known}") from None
 
 
-def _setting(name: str, setting) -> dict:
-    value = setting.value if isinstance(setting.value, (int, str)) else str(setting.value)
+def _setting(name, setting):
+    value = setting.value if isinstance(setting.value, (bool, int, str)) else str(setting.value)
     return {name: value, "option": setting.option, "source": setting.source}

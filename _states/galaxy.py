@@ -11,15 +11,16 @@ Declare how a Galaxy server is
         - watch:
           - file: /srv/galaxy/config/galaxy.yml
 
-Every state takes the keywords of the execution module (``config, stats, socket, manager, service, conf_file,
-bin_env``), and what is not given comes from ``galaxy:`` in pillar, grains or minion configuration.
+Every state takes the keywords of the execution module (``server, config, stats, socket, manager, service, conf_file``,
+…), and what is not given comes from ``galaxy:`` in pillar, grains or minion configuration.
 """
 
-from __future__ import annotations
-
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.state import STATE_INTERNAL_KEYWORDS
 
 import galaxy_boot
+import galaxy_host_requirements
+import galaxy_host_returns as returns
+from galaxy_errors import ManagerError
 
 __virtualname__ = "galaxy"
 
@@ -29,145 +30,192 @@ if TYPE_CHECKING:
     __opts__: dict
     __running__: dict
 
-_ERRORS = (CommandExecutionError, SaltInvocationError)
+_STOP = 10
 
 
 def __virtual__():
     if "galaxy.status" not in __salt__:
-        return False, "galaxy: the galaxy execution module is not loaded; run saltutil.sync_all"
+        missing = galaxy_host_requirements.missing() or "the execution module is not loaded; run saltutil.sync_all"
+        return False, f"galaxy: {missing}"
     return __virtualname__
 
 
-def running(
-    name,
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=None,
-    retries=None,
-    min_workers=1,
-    reload=False,
-    force=False,
-    mounts=(),
-):
+def settings(name):
     """
-    Galaxy runs under its process manager and accepts requests.
+    Pillar says nothing wrong below ``galaxy:``. The formula has this state first, and does nothing where it fails.
 
     name
         any text
-    timeout
-        seconds for each try (default: 300)
-    retries
-        how often it is stopped and started again while no worker comes to accept (default: 5)
-    min_workers
+    """
+    try:
+        problems = __salt__["galaxy.settings"]()["problems"]
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    if problems:
+        return returns.failed(name, "\n".join(["Nothing is done while pillar is wrong:", *problems]))
+    return returns.same(name, "Pillar is right.")
+
+
+def defined(name, server=None):
+    """
+    The process manager has the definition that pillar describes (``manage_service`` and its keys): systemd's unit with
+    its file of variables, or supervisord's program file.
+
+    name
+        any text
+    server
+        the server's name in pillar
+
+    ``changes`` has each file with its diff, or ``changed`` for what may hold a secret.
+
+    .. code-block:: yaml
+
+        galaxy's unit:
+          galaxy.defined:
+            - server: main
+    """
+    try:
+        changes = __salt__["galaxy.define"](server=server, test=__opts__["test"])
+        if not changes:
+            return returns.same(name, "The definition is as declared.")
+        if __opts__["test"]:
+            return returns.would(name, "The definition would be written.", changes)
+        left = __salt__["galaxy.define"](server=server, test=True)
+        if left:
+            return returns.failed(name, f"Files that did not last: {', '.join(left)}", changes)
+        return returns.changed(name, "The definition was written.", changes)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+
+
+def running(name, config=None, server=None, reload=False, mounts=(), **keywords):
+    """
+    Galaxy runs under its process manager and as many workers as wanted are ready.
+
+    name
+        any text
+    config, server
+        which Galaxy, as in the execution module
+    timeout : 300
+        seconds for each try
+    retries : 5
+        how often a Galaxy that does not come up is stopped and started again
+    min_workers : 1
         how many workers must accept with their application loaded
-    reload
+    reload : False
         what a change in a watched state does to a running Galaxy: a graceful reload instead of a restart
-    force
+    force : False
         let a restart end a master that outlives the manager's stop (``galaxy.stop``)
     mounts
         directories on which a filesystem must be mounted, or Galaxy is not started: its data is there
+
+    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``ready``.
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    ret = _ret(name)
+    meant = _meant(config, server, keywords)
     try:
         missing = [path for path in mounts if not __salt__["mount.is_mounted"](path)]
+        if missing and not (__opts__["test"] and all(map(_is_to_be_mounted, missing))):
+            return returns.failed(
+                name, f"Galaxy is not started without its data: nothing is mounted on {', '.join(missing)}"
+            )
+        change = {"galaxy": {"old": {"ready": _status(meant)["ready"]}, "new": {"ready": True}}}
         if missing:
-            return _failed(ret, f"Galaxy is not started without its data: nothing is mounted on {', '.join(missing)}")
-        before = __salt__["galaxy.status"](**server)
-        if _is_ready(before, min_workers):
-            return _done(ret, f"Galaxy is ready: {_accepting(before)} workers accept requests.")
+            # nothing more can be asked before a state above has mounted its data
+            return returns.would(name, f"Galaxy would be started once {', '.join(missing)} is mounted.", change)
+        try:
+            done = __salt__["galaxy.startup"](**meant, test=__opts__["test"])
+        except ManagerError:
+            if not (__opts__["test"] and _is_to_be_defined()):
+                raise
+            done = {"changed": True}
+        if not done["changed"]:
+            return returns.same(name, f"Galaxy is ready: {_accepting(done['accepting'])}.")
         if __opts__["test"]:
-            return _would(ret, "Galaxy would be started.", before, {"ready": True})
-        __salt__["galaxy.startup"](**server, timeout=timeout, retries=retries, workers=min_workers)
-        return _verify(ret, server, before, min_workers, "Galaxy was started")
-    except _ERRORS as exc:
-        return _failed(ret, exc)
+            return returns.would(name, "Galaxy would be started.", change)
+        return _verify(name, meant, change, "Galaxy was started")
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
 
 
-def ready(
-    name,
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=None,
-    min_workers=1,
-):
+def ready(name, config=None, server=None, **keywords):
     """
-    Galaxy accepts requests; waits for that, and starts nothing.
+    As many workers as wanted are ready; waits for that, and starts nothing.
 
     name
         any text
-    timeout
-        seconds at most (default: 300)
-    min_workers
+    config, server
+        which Galaxy, as in the execution module
+    timeout : 300
+        seconds at most
+    min_workers : 1
         how many workers must accept with their application loaded
+
+    ``changes`` is always empty.
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    ret = _ret(name)
+    meant = _meant(config, server, keywords)
     try:
-        now = __salt__["galaxy.status"](**server)
-        if now["ready"] and _accepting(now) >= min_workers:
-            return _done(ret, f"Galaxy is ready: {_accepting(now)} workers accept requests.")
+        now = _status(meant)
+        if now["ready"]:
+            return returns.same(name, f"Galaxy is ready: {_accepting(now['ready_workers'])}.")
+        if __opts__["test"] and now["ready"] is None:
+            return returns.failed(name, " ".join(now["problems"]))
         if __opts__["test"]:
-            ret["result"] = None
-            ret["comment"] = "Galaxy is not ready; it would be waited for."
-            return ret
-        found = __salt__["galaxy.wait"](**server, timeout=timeout, workers=min_workers)
-        return _done(ret, f"Galaxy is ready after {found['seconds']} s: {found['accepting']} workers accept requests.")
-    except _ERRORS as exc:
-        return _failed(ret, exc)
+            return returns.would(name, f"Galaxy is not ready; it would be waited for. {' '.join(now['problems'])}", {})
+        found = __salt__["galaxy.wait"](**meant)
+        return returns.same(name, f"Galaxy is ready after {found['seconds']} s: {_accepting(found['accepting'])}.")
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
 
 
-def dead(
-    name,
-    config=None,
-    stats=None,
-    socket=None,
-    manager=None,
-    service=None,
-    conf_file=None,
-    bin_env=None,
-    timeout=10,
-    force=False,
-):
+def dead(name, config=None, server=None, timeout=_STOP, **keywords):
     """
-    Galaxy does not run: its service is stopped, and none of its processes is left.
+    Galaxy does not run: its service is stopped, and none of its processes is left. Where that cannot be told, it fails.
 
     name
         any text
-    timeout
+    config, server
+        which Galaxy, as in the execution module
+    timeout : 10
         seconds that processes have to end after the manager's stop, and workers again after SIGTERM, before SIGKILL
-    force
+    force : False
         end the master too where it outlives that, or where nothing manages it
+
+    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``running``, or ``active`` where only the manager had something
+    of it.
     """
-    server = _server(config, stats, socket, manager, service, conf_file, bin_env)
-    ret = _ret(name)
+    meant = _meant(config, server, keywords)
     try:
-        before = __salt__["galaxy.status"](**server)
+        before = _status(meant)
         if _is_down(before):
-            return _done(ret, "Galaxy is stopped.")
+            return returns.same(name, "Galaxy is stopped.")
+        if before["running"] is None and not _is_active(before):
+            return returns.failed(name, " ".join(before["problems"]))
+        done = __salt__["galaxy.stop"](**meant, timeout=timeout, test=__opts__["test"])
+        change = {"galaxy": _stop_change(before)} if done["changed"] else {}
         if __opts__["test"]:
-            return _would(ret, "Galaxy would be stopped.", before, {"running": False})
-        done = __salt__["galaxy.stop"](**server, timeout=timeout, force=force)
-        after = __salt__["galaxy.status"](**server)
+            return returns.would(name, "Galaxy would be stopped.", change)
+        after = _status(meant)
         if not _is_down(after):
-            ret["result"] = False
-            ret["comment"] = f"Galaxy was stopped, but is there again: {' '.join(after['problems'])}"
-            return ret
-        if done["changed"]:
-            ret["changes"] = _changes(before, after)
-        return _done(ret, "Galaxy was stopped.")
-    except _ERRORS as exc:
-        return _failed(ret, exc)
+            return returns.failed(name, " ".join(["Galaxy was stopped, but not for good:", *after["problems"]]))
+        return returns.changed(name, "Galaxy was stopped.", change)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+
+
+def restarted(name, config=None, server=None, **keywords):
+    """
+    Galaxy is restarted, whatever state it is in.
+
+    name
+        any text
+    config, server
+        which Galaxy, as in the execution module
+    timeout, min_workers, force
+        as in ``galaxy.restart``
+
+    ``changes`` is ``{"galaxy": "restarted"}``.
+    """
+    return mod_watch(name, sfun="running", config=config, server=server, **keywords)
 
 
 def reported(name):
@@ -180,107 +228,95 @@ def reported(name):
     name
         any text
     """
-    ret = _ret(name)
     data = galaxy_boot.failure(__running__.values())
     tag = f"galaxy/{__opts__['id']}/{'failed' if data else 'ready'}"
     if __opts__["test"]:
-        ret["result"] = None
-        ret["comment"] = f"The event {tag} would be sent."
-        return ret
+        return returns.would(name, f"The event {tag} would be sent.", {})
     sent = __salt__["event.send"](tag, data)
-    return _done(ret, f"The event {tag} was sent." if sent else f"No master was told: {tag}.")
+    return returns.same(name, f"The event {tag} was sent." if sent else f"No master was told: {tag}.")
 
 
-def mod_watch(name, sfun=None, reload=False, force=False, min_workers=1, timeout=None, **kwargs):
+def mod_watch(name, sfun=None, config=None, server=None, reload=False, timeout=None, **keywords):
     """
     Restart or reload a running Galaxy because a watched state changed.
 
     .. note::
         Called by the requisite system; not for direct use.
     """
-    ret = _ret(name)
-    server = {key: kwargs.get(key) for key in _server(*[None] * 7)}
     # Salt asks here whenever the state itself changed nothing, also when it failed, and takes this answer instead
     if sfun == "ready":
-        return ready(name, **server, timeout=timeout, min_workers=min_workers)
+        return ready(name, config, server, timeout=timeout, **keywords)
     if sfun == "dead":
-        return dead(name, **server, timeout=10 if timeout is None else timeout, force=force)
+        return dead(name, config, server, timeout=_STOP if timeout is None else timeout, **keywords)
+    if sfun in ("settings", "defined"):
+        return settings(name) if sfun == "settings" else defined(name, server)
+    keywords.pop("mounts", None)
+    meant = {**_meant(config, server, keywords), "timeout": timeout}
     try:
-        before = __salt__["galaxy.status"](**server)
-        word = "reloaded" if reload and before["ready"] else "restarted"
+        deed = "reload" if reload and _status(meant)["ready"] else "restart"
+        change = {"galaxy": f"{deed}ed"}
+        try:
+            __salt__[f"galaxy.{deed}"](**meant, test=__opts__["test"])
+        except ManagerError:
+            if not (__opts__["test"] and _is_to_be_defined()):
+                raise
         if __opts__["test"]:
-            ret["result"] = None
-            ret["comment"] = f"Galaxy would be {word}."
-            ret["changes"] = {"galaxy": word}
-            return ret
-        if word == "reloaded":
-            __salt__["galaxy.reload"](**server, timeout=timeout)
-        else:
-            __salt__["galaxy.restart"](**server, timeout=timeout, workers=min_workers, force=force)
-        ret = _verify(ret, server, before, min_workers, f"Galaxy was {word}")
-        if ret["result"]:
-            ret["changes"] = {"galaxy": word}
-        return ret
-    except _ERRORS as exc:
-        return _failed(ret, exc)
+            return returns.would(name, f"Galaxy would be {deed}ed.", change)
+        return _verify(name, meant, change, f"Galaxy was {deed}ed")
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
 
 
-def _server(config, stats, socket, manager, service, conf_file, bin_env) -> dict:
-    return {
-        **{"config": config, "stats": stats, "socket": socket, "manager": manager, "service": service},
-        **{"conf_file": conf_file, "bin_env": bin_env},
+def _meant(config, server, keywords):
+    """The keywords for the execution module, without those that Salt itself hands to a state."""
+    given = {
+        key: value for key, value in keywords.items() if key not in STATE_INTERNAL_KEYWORDS and not key.startswith("__")
     }
+    return {"config": config, "server": server, **given}
 
 
-def _ret(name) -> dict:
-    return {"name": name, "result": True, "comment": "", "changes": {}}
+def _status(meant):
+    # there the timeout is that of a look
+    return __salt__["galaxy.status"](**{key: value for key, value in meant.items() if key != "timeout"})
 
 
-def _done(ret: dict, comment: str) -> dict:
-    ret["comment"] = comment
-    return ret
+def _verify(name, meant, change, what):
+    after = _status(meant)
+    if not after["ready"]:
+        return returns.failed(name, f"{what}, but is not ready: {' '.join(after['problems'])}", change)
+    return returns.changed(name, f"{what}: {_accepting(after['ready_workers'])}.", change)
 
 
-def _would(ret: dict, comment: str, before: dict, after: dict) -> dict:
-    ret["result"] = None
-    ret["comment"] = comment
-    ret["changes"] = {"galaxy": {"old": {key: before[key] for key in after}, "new": after}}
-    return ret
+def _accepting(count):
+    return f"{count} worker{' accepts' if count == 1 else 's accept'} requests"
 
 
-def _failed(ret: dict, exc: Exception | str) -> dict:
-    ret["result"] = False
-    ret["comment"] = str(exc)
-    return ret
-
-
-def _verify(ret: dict, server: dict, before: dict, min_workers: int, what: str) -> dict:
-    after = __salt__["galaxy.status"](**server)
-    ret["changes"] = _changes(before, after)
-    ret["result"] = _is_ready(after, min_workers)
-    ret["comment"] = f"{what}: {_accepting(after)} workers accept requests."
-    if not ret["result"]:
-        ret["comment"] = f"{what}, but is not ready: {' '.join(after['problems'])}"
-    return ret
-
-
-def _changes(before: dict, after: dict) -> dict:
-    keys = [key for key in ("running", "ready", "pid") if before[key] != after[key]]
-    if not keys:
-        return {}
-    return {"galaxy": {"old": {key: before[key] for key in keys}, "new": {key: after[key] for key in keys}}}
-
-
-def _accepting(status: dict) -> int:
-    workers = status["workers"]
-    return workers["total"] - workers["not_accepting"] - workers["cheap"]
-
-
-def _is_ready(status: dict, min_workers: int) -> bool:
-    managed = status["manager"] and status["manager"]["state"] in ("running", "starting")
-    return bool(status["ready"] and managed and _accepting(status) >= min_workers)
-
-
-def _is_down(status: dict) -> bool:
+def _is_active(status):
     # what its manager retries comes again by itself
-    return not (status["running"] or (status["manager"] and status["manager"]["active"]))
+    return bool(status["manager"] and status["manager"]["active"])
+
+
+def _is_down(status):
+    return status["running"] is False and not _is_active(status)
+
+
+def _stop_change(before):
+    if before["running"] is False:
+        return {"old": {"active": True}, "new": {"active": False}}
+    return {"old": {"running": before["running"]}, "new": {"running": False}}
+
+
+def _is_to_be_mounted(path):
+    """Whether a state of this very test run would mount it."""
+    return any(
+        low.get("name") == path and low.get("result") is None and key.split("_|-")[0] in ("luks", "mount", "onedata")
+        for key, low in __running__.items()
+    )
+
+
+def _is_to_be_defined():
+    """Whether a state of this very test run would write a definition for the process manager."""
+    return any(
+        low.get("result") is None and low.get("changes") and key.startswith("galaxy_|-") and key.endswith("_|-defined")
+        for key, low in __running__.items()
+    )

@@ -20,6 +20,38 @@ class ConfigError(GalaxyError):
     """A configuration file is missing, unreadable, malformed, or lacks what is asked of it."""
 
 
+class SettingsError(GalaxyError):
+    """
+    Pillar says something below ``galaxy:`` that cannot be meant so.
+
+    problems
+        a sentence for each fault
+    """
+
+    def __init__(self, problems):
+        super().__init__("Nothing is done while pillar is wrong: " + "; ".join(problems))
+        self.problems = list(problems)
+
+
+class FileError(GalaxyError):
+    """
+    A file or directory is not one that we may read, write, make or trust.
+
+    path, user
+        which, and whose part of the path or lacking right is the reason: ``user galaxy``, ``group staff``,
+        ``everybody``; empty where the reason is another
+    """
+
+    def __init__(self, path, what, user=""):
+        super().__init__(f"{path}: {what}")
+        self.path = path
+        self.user = user
+
+
+class FileMissing(FileError):
+    """There is no such file or directory."""
+
+
 class StatsError(GalaxyError):
     """
     The stats server gave no usable answer; each subclass is one way to fail.
@@ -98,6 +130,19 @@ class MasterGone(ProcessError):
     def __init__(self, what, pids):
         super().__init__(what)
         self.pids = pids
+
+
+class NotMine(ProcessError):
+    """
+    The addresses of a configuration lead to another server's process.
+
+    pid
+        of that process
+    """
+
+    def __init__(self, pid, what):
+        super().__init__(f"PID {pid}, which serves there, {what}: it is not this Galaxy")
+        self.pid = pid
 
 
 class NotReady(GalaxyError):

@@ -23,7 +23,7 @@ from galaxy_errors import (
 )
 from galaxy_host_address import Address
 from galaxy_host_wait import Deadline
-from galaxy_uwsgi_worker import Worker, WorkerState
+from galaxy_webserver import Snapshot, Worker
 
 TIMEOUT = 5
 # some 10,000 workers of 4 threads
@@ -35,8 +35,10 @@ _MAX_VERSION = 100
 _CHUNK = 256 * 1024
 
 
-class Stats:
+class Stats(Snapshot):
     """One answer of a stats server: ``document`` as uWSGI gave it, and its parts in types."""
+
+    kind = "uwsgi"
 
     def __init__(self, address: Address, document: dict):
         self.address = address
@@ -49,22 +51,6 @@ class Stats:
         """A ``Worker`` for each, in uWSGI's order."""
         now = time.time()
         return [galaxy_uwsgi_worker.read(record, now) for record in self.document["workers"]]
-
-    def count(self, state: WorkerState) -> int:
-        """How many workers are in ``state``."""
-        return sum(worker.state is state for worker in self.workers)
-
-    @property
-    def accepting(self) -> int:
-        """Workers that have loaded and take requests (``accepting``)."""
-        return sum(map(galaxy_uwsgi_worker.accepts, self.document["workers"]))
-
-    @property
-    def ready(self) -> int:
-        """Workers that accept and have an application; without ``need-app`` a failed import still comes to accept."""
-        return sum(
-            galaxy_uwsgi_worker.accepts(record) and bool(record.get("apps")) for record in self.document["workers"]
-        )
 
     @property
     def listen_queue(self) -> dict:

@@ -2,8 +2,7 @@
 What uWSGI's stats document says of one worker, in types.
 """
 
-import dataclasses
-import enum
+from galaxy_webserver import Request, Worker, WorkerState
 
 # what a request's variables may show: the others hold cookies, authorization headers and query strings
 _SAFE_VARS = ("REQUEST_METHOD", "PATH_INFO", "REQUEST_URI", "REMOTE_ADDR", "SERVER_PROTOCOL")
@@ -13,80 +12,6 @@ NUMBERS = (
     *("requests", "exceptions", "harakiri_count", "respawn_count", "last_spawn", "rss", "vsz", "avg_rt"),
     *("running_time", "tx"),
 )
-
-
-class WorkerState(str, enum.Enum):
-    """
-    What a worker can do now, from uWSGI's ``status``, ``accepting`` and ``cores[].in_request``.
-
-    ``status`` says busy as soon as one core is in a request, so ``BUSY`` (it can still take requests) and ``SATURATED``
-    (it cannot) are told apart by the cores.
-    """
-
-    NOT_ACCEPTING = "not_accepting"
-    IDLE = "idle"
-    BUSY = "busy"
-    SATURATED = "saturated"
-    CHEAP = "cheap"
-    PAUSED = "paused"
-
-
-@dataclasses.dataclass
-class Request:
-    """
-    What a core works on: ``method``, ``uri`` (path without query), ``remote_addr``, ``seconds`` so far; each may be
-    None.
-    """
-
-    core: int
-    method: str | None
-    uri: str | None
-    remote_addr: str | None
-    seconds: int | None
-
-
-@dataclasses.dataclass
-class Worker:
-    """
-    A worker; names are those of uWSGI's document. ``rss`` and ``vsz`` are bytes (0 without ``memory-report``),
-    ``avg_rt`` and ``running_time`` microseconds, ``last_spawn`` seconds since the epoch. ``cores`` and ``busy_cores``
-    are ``None`` with ``stats-no-cores``. ``signal`` is the uWSGI signal whose handler it runs.
-    """
-
-    id: int
-    pid: int
-    state: WorkerState
-    accepting: bool
-    apps: int
-    cores: int | None
-    busy_cores: int | None
-    signal: int | None
-    requests: int
-    exceptions: int
-    harakiri_count: int
-    respawn_count: int
-    last_spawn: int
-    rss: int
-    vsz: int
-    avg_rt: int
-    running_time: int
-    tx: int
-    in_request: list[Request]
-
-    @property
-    def reason(self) -> str:
-        """Why it is not free, in a few words."""
-        if self.signal is not None:
-            return f"handles uWSGI signal {self.signal}"
-        if self.state is WorkerState.NOT_ACCEPTING:
-            return "loads its application or is respawned" if self.pid else "not spawned"
-        if self.busy_cores:
-            return f"{self.busy_cores} of {self.cores} cores in a request"
-        return {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}.get(self.state, self.state.value)
-
-    def record(self) -> dict:
-        """Plain data for a module's return."""
-        return {**dataclasses.asdict(self), "state": self.state.value, "reason": self.reason}
 
 
 def accepts(record: dict) -> bool:
@@ -104,25 +29,42 @@ def read(record: dict, now: float) -> Worker:
     cores = record.get("cores")
     # a free core's vars are those of its last request
     in_request = [_request(core, now) for core in cores or () if core.get("in_request")]
-    numbers = {key: record.get(key, 0) for key in NUMBERS}
-    status = record["status"]
+    total, busy = (None, None) if cores is None else (len(cores), len(in_request))
+    state = _state(record, total, len(in_request))
+    signal = _signal(record["status"])
+    is_accepting = accepts(record)
+    apps = len(record.get("apps", ()))
     return Worker(
         id=record["id"],
         pid=record["pid"],
-        state=_state(record, None if cores is None else len(cores), len(in_request)),
-        accepting=accepts(record),
-        apps=len(record.get("apps", ())),
-        cores=None if cores is None else len(cores),
-        busy_cores=None if cores is None else len(in_request),
-        signal=_signal(status),
+        state=state,
+        reason=_reason(record, state, signal, total, busy),
+        accepting=is_accepting,
+        # without need-app a worker whose application failed to import still accepts
+        ready=is_accepting and apps > 0,
+        requests=record.get("requests", 0),
         in_request=in_request,
-        **numbers,
+        details={
+            **{"apps": apps, "cores": total, "busy_cores": busy, "signal": signal},
+            **{key: record.get(key, 0) for key in NUMBERS if key != "requests"},
+        },
     )
 
 
 def _signal(status: str) -> int | None:
+    """The uWSGI signal whose handler the worker runs."""
     number = status[3:]
     return int(number) if status.startswith("sig") and number.isdecimal() and len(number) <= 3 else None
+
+
+def _reason(record: dict, state: WorkerState, signal: int | None, cores: int | None, busy: int | None) -> str:
+    if signal is not None:
+        return f"handles uWSGI signal {signal}"
+    if state is WorkerState.NOT_ACCEPTING:
+        return "loads its application or is respawned" if record["pid"] else "not spawned"
+    if busy:
+        return f"{busy} of {cores} cores in a request"
+    return {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}.get(state, state.value)
 
 
 def _state(record: dict, cores: int | None, busy: int) -> WorkerState:

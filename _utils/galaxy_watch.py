@@ -4,9 +4,7 @@ Watch a Galaxy over time: what has lasted long enough to be told, once, and when
 
 import dataclasses
 
-from galaxy_errors import StatsError
-from galaxy_uwsgi_stats import Stats
-from galaxy_uwsgi_worker import WorkerState
+from galaxy_server import Look
 
 CONDITIONS = ("down", "saturated", "stuck")
 
@@ -35,21 +33,18 @@ class Memory:
     well_since: float | None = None
 
 
-def observe(answer: Stats | StatsError, memory: Memory, thresholds: Thresholds, now: float) -> list[dict]:
+def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> list[dict]:
     """
     The events that are due at ``now`` (seconds of a clock that only goes forward); ``memory`` is brought up to date.
-
-    answer
-        what the stats server said, or how it failed
 
     Each event has a ``tag``: ``down`` (with ``reason``), ``saturated`` (with ``workers``, ``listen_queue``), ``stuck``
     (with ``requests``: PID, core, method, uri, seconds), told once while it lasts, or ``recovered`` (with what is
     over).
     """
-    stuck = _stuck(answer, thresholds)
+    stuck = _stuck(look, thresholds)
     holds = {
-        "down": not isinstance(answer, Stats) or not answer.ready,
-        "saturated": isinstance(answer, Stats) and _is_saturated(answer),
+        "down": not look.is_ready(1),
+        "saturated": look.snapshot is not None and look.snapshot.is_saturated,
         "stuck": bool(stuck),
     }
     due = []
@@ -62,7 +57,7 @@ def observe(answer: Stats | StatsError, memory: Memory, thresholds: Thresholds, 
         patience = 0 if condition == "stuck" else getattr(thresholds, condition)
         if condition not in memory.told and now - since >= patience:
             memory.told.add(condition)
-            due.append(_event(condition, answer, stuck))
+            due.append(_event(condition, look, stuck))
     if any(holds.values()):
         memory.well_since = None
     elif memory.well_since is None:
@@ -73,25 +68,20 @@ def observe(answer: Stats | StatsError, memory: Memory, thresholds: Thresholds, 
     return due
 
 
-def _event(condition: str, answer: Stats | StatsError, stuck: list[dict]) -> dict:
+def _event(condition: str, look: Look, stuck: list[dict]) -> dict:
     if condition == "stuck":
         return {"tag": "stuck", "requests": stuck}
+    snapshot = look.snapshot
     if condition == "saturated":
-        return {"tag": "saturated", "workers": answer.accepting, "listen_queue": answer.listen_queue}
-    reason = "no worker accepts with its application loaded" if isinstance(answer, Stats) else str(answer)
+        return {"tag": "saturated", "workers": snapshot.accepting, "listen_queue": snapshot.listen_queue}
+    reason = "no worker accepts with its application loaded" if snapshot else " ".join(look.errors)
     return {"tag": "down", "reason": reason}
 
 
-def _is_saturated(stats: Stats) -> bool:
-    return stats.accepting > 0 and stats.count(WorkerState.SATURATED) == stats.accepting
-
-
-def _stuck(answer: Stats | StatsError, thresholds: Thresholds) -> list[dict]:
-    if not isinstance(answer, Stats):
-        return []
+def _stuck(look: Look, thresholds: Thresholds) -> list[dict]:
     return [
         {"pid": worker.pid, **dataclasses.asdict(request)}
-        for worker in answer.workers
+        for worker in (look.snapshot.workers if look.snapshot else ())
         for request in worker.in_request
         if request.seconds is not None and request.seconds >= thresholds.stuck
     ]

@@ -1,3 +1,4 @@
 # Galaxy serves: state.apply galaxy
 include:
+  - galaxy.settings
   - galaxy.service

@@ -1,12 +1,13 @@
-# Galaxy is restarted now, whatever state it is in: state.apply galaxy.restarted
-{%- from "galaxy/map.jinja" import galaxy, server with context %}
+# Each Galaxy is restarted now, whatever state it is in: state.apply galaxy.restarted
+{%- from "galaxy/map.jinja" import servers with context %}
 
-galaxy-restarted:
-  module.run:
-    - galaxy.restart:
-      {%- for key, value in server.items() %}
-      - {{ key }}: {{ value | json }}
-      {%- endfor %}
-      - timeout: {{ galaxy.timeout | json }}
-      - workers: {{ galaxy.min_workers | json }}
-      - force: {{ galaxy.force | json }}
+include:
+  - galaxy.settings
+
+{%- for name, server in servers.items() %}
+galaxy-restarted{{ server.suffix }}:
+  galaxy.restarted:
+    - server: {{ name | json }}
+    - require:
+      - galaxy: galaxy-settings
+{%- endfor %}

@@ -1,9 +1,13 @@
-# Galaxy is stopped: state.apply galaxy.stopped
-{%- from "galaxy/map.jinja" import galaxy, server with context %}
+# Each Galaxy is stopped: state.apply galaxy.stopped
+{%- from "galaxy/map.jinja" import servers with context %}
 
-galaxy-stopped:
+include:
+  - galaxy.settings
+
+{%- for name, server in servers.items() %}
+galaxy-stopped{{ server.suffix }}:
   galaxy.dead:
-    {%- for key, value in server.items() %}
-    - {{ key }}: {{ value | json }}
-    {%- endfor %}
-    - force: {{ galaxy.force | json }}
+    - server: {{ name | json }}
+    - require:
+      - galaxy: galaxy-settings
+{%- endfor %}

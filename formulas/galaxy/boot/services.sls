@@ -1,22 +1,23 @@
 # Services that Galaxy needs, such as autofs for CVMFS, a database, a proxy; after its data is there, before it starts.
-{%- from "galaxy/map.jinja" import galaxy, has_storage, has_onedata with context %}
+{%- from "galaxy/map.jinja" import boot, servers, volumes, has_onedata with context %}
 
 include:
   - galaxy.service.running
 
-{%- for name in galaxy.boot.services %}
+{%- for name in boot.services %}
 galaxy-boot-services-{{ name }}:
   service.running:
     - name: {{ name | json }}
-    {%- if has_storage or has_onedata %}
     - require:
-      {%- if has_storage %}
-      - sls: galaxy.storage
-      {%- endif %}
+      - galaxy: galaxy-settings
+      {%- for suffix in volumes %}
+      - test: galaxy-storage{{ suffix }}
+      {%- endfor %}
       {%- if has_onedata %}
       - sls: galaxy.onedata
       {%- endif %}
-    {%- endif %}
     - require_in:
-      - galaxy: galaxy-service-running
+      {%- for name, server in servers.items() %}
+      - galaxy: galaxy-service-running{{ server.suffix }}
+      {%- endfor %}
 {%- endfor %}

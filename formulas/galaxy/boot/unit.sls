@@ -1,10 +1,10 @@
 # A masterless machine comes back by itself: a systemd unit applies galaxy.boot at every boot.
-{%- from "galaxy/map.jinja" import galaxy with context %}
+{%- from "galaxy/map.jinja" import boot with context %}
 
 # or it would be missed only at the next boot
 galaxy-boot-unit-salt-call:
   file.exists:
-    - name: {{ galaxy.boot.salt_call | json }}
+    - name: {{ boot.salt_call | json }}
 
 galaxy-boot-unit-file:
   file.managed:
@@ -13,7 +13,7 @@ galaxy-boot-unit-file:
     - template: jinja
     - mode: '0644'
     - context:
-        boot: {{ galaxy.boot | json }}
+        boot: {{ boot | json }}
     - require:
       - file: galaxy-boot-unit-salt-call
 

@@ -1,18 +1,20 @@
 # The Onedata spaces that pillar declares are mounted: state.apply galaxy.onedata
-{%- from "galaxy/map.jinja" import galaxy, has_storage with context %}
+{%- from "galaxy/map.jinja" import volumes, onedata, has_onedata with context %}
 
-{%- if has_storage %}
 include:
+  - galaxy.settings
+  {%- if volumes %}
   - galaxy.storage
-{%- endif %}
+  {%- endif %}
 
-{%- for name in salt["onedata.spaces"]() %}
+{%- for name in (salt["onedata.spaces"]() if has_onedata else []) %}
 galaxy-onedata-{{ name }}-mounted:
   onedata.mounted:
     - name: {{ name | json }}
-    - timeout: {{ galaxy.onedata.timeout | json }}
-    {%- if has_storage %}
+    - timeout: {{ onedata.timeout | json }}
     - require:
-      - sls: galaxy.storage
-    {%- endif %}
+      - galaxy: galaxy-settings
+      {%- for suffix in volumes %}
+      - test: galaxy-storage{{ suffix }}
+      {%- endfor %}
 {%- endfor %}

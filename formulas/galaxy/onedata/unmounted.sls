@@ -1,9 +1,10 @@
 # Undoes galaxy.onedata: Galaxy is stopped, then its spaces are unmounted.
+{%- from "galaxy/map.jinja" import has_onedata with context %}
 
 include:
   - galaxy.stopped
 
-{%- for name in salt["onedata.spaces"]() %}
+{%- for name in (salt["onedata.spaces"]() if has_onedata else []) %}
 galaxy-onedata-{{ name }}-unmounted:
   onedata.unmounted:
     - name: {{ name | json }}

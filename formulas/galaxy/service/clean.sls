@@ -1,25 +1,21 @@
-# Undoes galaxy.service: Galaxy is stopped, and the definition that the formula wrote is removed.
-{%- from "galaxy/map.jinja" import galaxy with context %}
+# Undoes galaxy.service: each Galaxy is stopped, and the definition that the formula wrote is removed.
+{%- from "galaxy/map.jinja" import servers with context %}
 
 include:
   - galaxy.stopped
 
-{%- if galaxy.manage_service %}
-{%- if galaxy.manager == "systemd" %}
-galaxy-service-clean-boot:
+{%- for name, server in servers.items() if server.manage_service %}
+{%- if server.manager == "systemd" %}
+galaxy-service-clean-boot{{ server.suffix }}:
   service.disabled:
-    - name: {{ galaxy.service or "galaxy" }}
+    - name: {{ server.service | json }}
     - require:
-      - galaxy: galaxy-stopped
+      - galaxy: galaxy-stopped{{ server.suffix }}
 {%- endif %}
 
-galaxy-service-clean-file:
-  file.absent:
-    {%- if galaxy.manager == "systemd" %}
-    - name: /etc/systemd/system/{{ galaxy.service or "galaxy" }}.service
-    {%- else %}
-    - name: {{ galaxy.program_file }}
-    {%- endif %}
+galaxy-service-clean{{ server.suffix }}:
+  galaxy.undefined:
+    - server: {{ name | json }}
     - require:
-      - galaxy: galaxy-stopped
-{%- endif %}
+      - galaxy: galaxy-stopped{{ server.suffix }}
+{%- endfor %}

@@ -1,36 +1,30 @@
-# Galaxy runs and accepts requests, with its data where pillar has storage or Onedata spaces.
-{%- from "galaxy/map.jinja" import galaxy, server, has_storage, has_onedata with context %}
-{%- if has_storage %}
-{%- from "galaxy/storage/map.jinja" import volume with context %}
-{%- endif %}
+# Each Galaxy runs and accepts requests, with its data where pillar has storage or Onedata spaces.
+{%- from "galaxy/map.jinja" import servers, volumes, has_onedata with context %}
 
-{%- if has_storage or has_onedata %}
 include:
-  {%- if has_storage %}
+  - galaxy.settings
+  {%- if volumes %}
   - galaxy.storage
   {%- endif %}
   {%- if has_onedata %}
   - galaxy.onedata
   {%- endif %}
-{%- endif %}
 
-galaxy-service-running:
+{%- for name, server in servers.items() %}
+{%- set mounts = [] %}
+{%- for storage in server.storages %}
+{%- do mounts.append(volumes[storage.suffix].mount_point) %}
+{%- endfor %}
+galaxy-service-running{{ server.suffix }}:
   galaxy.running:
-    {%- for key, value in server.items() %}
-    - {{ key }}: {{ value | json }}
-    {%- endfor %}
-    {%- for key in ["timeout", "retries", "min_workers", "force"] %}
-    - {{ key }}: {{ galaxy[key] | json }}
-    {%- endfor %}
-    {%- if has_storage %}
-    - mounts: {{ [volume.mount_point] | json }}
-    {%- endif %}
-    {%- if has_storage or has_onedata %}
+    - server: {{ name | json }}
+    - mounts: {{ mounts | json }}
     - require:
-      {%- if has_storage %}
-      - sls: galaxy.storage
-      {%- endif %}
+      - galaxy: galaxy-settings
+      {%- for storage in server.storages %}
+      - test: galaxy-storage{{ storage.suffix }}
+      {%- endfor %}
       {%- if has_onedata %}
       - sls: galaxy.onedata
       {%- endif %}
-    {%- endif %}
+{%- endfor %}

@@ -1,11 +1,16 @@
-# Undoes galaxy.storage: Galaxy is stopped, then its volume unmounted and closed. Nothing on the volume changes.
-{%- from "galaxy/storage/map.jinja" import volume with context %}
+# Undoes galaxy.storage: Galaxy is stopped, then its volumes unmounted and closed. Nothing on a volume changes.
+{%- from "galaxy/map.jinja" import volumes, servers with context %}
 
 include:
   - galaxy.stopped
 
-galaxy-storage-closed:
+{%- for suffix, volume in volumes.items() %}
+galaxy-storage-closed{{ suffix }}:
   luks.closed:
     - name: {{ volume.mapper | json }}
     - require:
-      - sls: galaxy.stopped
+      - galaxy: galaxy-settings
+      {%- for name, server in servers.items() if suffix in server.storages | map(attribute="suffix") %}
+      - galaxy: galaxy-stopped{{ server.suffix }}
+      {%- endfor %}
+{%- endfor %}

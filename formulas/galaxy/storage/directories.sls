@@ -1,17 +1,20 @@
-# The volume's root and the directories on it belong to Galaxy.
-{%- from "galaxy/storage/map.jinja" import storage, volume, owner with context %}
+# The root of each volume and the directories on it belong to Galaxy.
+{%- from "galaxy/map.jinja" import volumes with context %}
 
 include:
   - galaxy.storage.volume
 
-{%- for directory in [""] + storage.directories %}
-galaxy-storage-directory-{{ directory or "root" }}:
-  file.directory:
+{%- for suffix, volume in volumes.items() %}
+{%- for directory in [""] + volume.directories %}
+galaxy-storage-directory{{ suffix }}-{{ directory or "root" }}:
+  galaxy.directory:
     - name: {{ (volume.mount_point ~ "/" ~ directory).rstrip("/") | json }}
-    {%- for key, value in owner.items() %}
-    - {{ key }}: {{ value | json }}
+    {%- for key in ["user", "group", "mode"] %}
+    - {{ key }}: {{ volume[key] | json }}
     {%- endfor %}
-    - makedirs: true
     - require:
-      - luks: galaxy-storage-volume-mounted
+      - luks: galaxy-storage-volume-mounted{{ suffix }}
+    - require_in:
+      - test: galaxy-storage{{ suffix }}
+{%- endfor %}
 {%- endfor %}

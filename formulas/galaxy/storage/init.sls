@@ -1,11 +1,15 @@
-# Galaxy's data is on an encrypted volume, opened and mounted: state.apply galaxy.storage
+# Galaxy's data is on encrypted volumes, opened and mounted: state.apply galaxy.storage
+{%- from "galaxy/map.jinja" import volumes with context %}
+
 include:
   - galaxy.storage.package
   - galaxy.storage.volume
   - galaxy.storage.directories
 
-# Salt 3006 takes `require: sls: galaxy.storage` as met, whatever became of what is included, unless there is a state here
-galaxy-storage:
+{%- for suffix in volumes %}
+# what needs this volume alone requires this state
+galaxy-storage{{ suffix }}:
   test.nop:
     - require:
-      - sls: galaxy.storage.directories
+      - luks: galaxy-storage-volume-mounted{{ suffix }}
+{%- endfor %}

@@ -1,7 +1,14 @@
-# What the volume needs is installed; the luks module and states are there only where cryptsetup is.
-{%- from "galaxy/storage/map.jinja" import storage with context %}
+# What the volumes need is installed; the luks module and states are there only where cryptsetup is.
+{%- from "galaxy/map.jinja" import volumes with context %}
 
-galaxy-storage-package:
+include:
+  - galaxy.settings
+
+{%- for suffix, volume in volumes.items() %}
+galaxy-storage-package{{ suffix }}:
   pkg.installed:
-    - pkgs: {{ storage.packages | json }}
+    - pkgs: {{ volume.packages | json }}
     - reload_modules: true
+    - require:
+      - galaxy: galaxy-settings
+{%- endfor %}

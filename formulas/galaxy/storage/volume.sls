@@ -1,30 +1,29 @@
-# The volume is open and mounted.
-{%- from "galaxy/storage/map.jinja" import storage, volume with context %}
+# Each volume is open and mounted.
+{%- from "galaxy/map.jinja" import volumes with context %}
 
 include:
   - galaxy.storage.package
 
-{%- if storage.generate_key %}
-galaxy-storage-volume-key:
+{%- for suffix, volume in volumes.items() %}
+{%- if volume.generate_key %}
+galaxy-storage-volume-key{{ suffix }}:
   luks.key_file:
-    - name: {{ storage.key | json }}
+    - name: {{ volume.key | json }}
     - require:
-      - sls: galaxy.storage.package
+      - pkg: galaxy-storage-package{{ suffix }}
     - require_in:
-      - luks: galaxy-storage-volume-mounted
+      - luks: galaxy-storage-volume-mounted{{ suffix }}
 {%- endif %}
 
-galaxy-storage-volume-mounted:
+galaxy-storage-volume-mounted{{ suffix }}:
   luks.mounted:
     - name: {{ volume.mount_point | json }}
-    {%- for key in ["device", "mapper", "filesystem"] %}
+    {%- for key in ["device", "mapper", "filesystem", "key", "key_timeout", "encrypt", "mkfs_options", "mount_options", "discard", "backups"] %}
     - {{ key }}: {{ volume[key] | json }}
     {%- endfor %}
-    {%- for key in ["key", "key_timeout", "encrypt", "mkfs_options", "mount_options", "discard", "backups"] %}
-    - {{ key }}: {{ storage[key] | json }}
-    {%- endfor %}
-    {%- for key, value in storage.luks.items() %}
+    {%- for key, value in volume.luks.items() if value is not none %}
     - {{ key }}: {{ value | json }}
     {%- endfor %}
     - require:
-      - sls: galaxy.storage.package
+      - pkg: galaxy-storage-package{{ suffix }}
+{%- endfor %}

@@ -1,0 +1,267 @@
+"""
+Files that somebody else named: opened, made and given away with no more rights than that user has himself.
+
+A path is walked directory by directory, by descriptor, with its symbolic links resolved here. Who owns a directory or a
+link on the way, or can write a directory there, *controls* the path: what lies at its end is his choice. Root, and the
+user that we run as, do not count; nor do, in a sticky directory such as /tmp, those who can only add to it.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import pwd
+import secrets
+import stat
+from collections.abc import Iterable
+
+from galaxy_errors import FileError
+from galaxy_host_walk import Entry, Group, User, describe, ours, walk, writers
+
+log = logging.getLogger(__name__)
+
+LIMIT = 1 << 20
+TAIL = 64 << 10
+# filesystems in which a mode says less than the kernel checks: /proc/PID/maps is 0444, and root's alone
+_KERNEL = ("proc", "sysfs", "debugfs", "tracefs", "securityfs", "cgroup", "cgroup2", "bpf", "configfs", "efivarfs")
+
+
+def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = ()) -> bytes:
+    """
+    The content of a regular file.
+
+    limit
+        bytes; a file that has more is refused
+    named_by
+        numeric ids of the users whose word the path is, such as the owner of the configuration that has it
+
+    Raises ``FileMissing``, or ``FileError``: also where a user of ``named_by``, or who controls the path, could not
+    read the file himself. Access control lists count by their mask alone.
+    """
+    with walk(path) as entry:
+        descriptor = _open_readable(entry, named_by)
+        try:
+            pieces, left = [], limit + 1
+            while left:
+                piece = os.read(descriptor, min(left, 1 << 18))
+                if not piece:
+                    break
+                pieces.append(piece)
+                left -= len(piece)
+        finally:
+            os.close(descriptor)
+    if not left:
+        raise FileError(path, f"is larger than {limit} bytes")
+    return b"".join(pieces)
+
+
+def tail(path: str, lines: int, named_by: Iterable[int] = ()) -> list[str]:
+    """The last ``lines`` of a regular file, of at most 64 KiB; parameters and errors as of ``read``."""
+    with walk(path) as entry:
+        descriptor = _open_readable(entry, named_by)
+        try:
+            start = max(0, os.fstat(descriptor).st_size - TAIL)
+            text = os.pread(descriptor, TAIL, start).decode(errors="replace")
+        finally:
+            os.close(descriptor)
+    return text.splitlines()[1 if start else 0 :][-lines:] if lines > 0 else []
+
+
+def require_trusted(path: str) -> None:
+    """
+    Raises ``FileError`` unless nobody but root and ourselves can write the file (or directory) or put another into its
+    place: what root runs, or takes its orders from.
+    """
+    with walk(path) as entry:
+        entry.require_there()
+        entry.require_none_but()
+        if not (stat.S_ISREG(entry.status.st_mode) or stat.S_ISDIR(entry.status.st_mode)):
+            raise FileError(path, "is neither a regular file nor a directory")
+        for user in writers(entry.status):
+            who = describe(user)
+            raise FileError(path, f"{who} can write it; it must be root's alone (chown root, chmod go-w)", who)
+
+
+def require_place(path: str) -> None:
+    """
+    Raises ``FileError`` where somebody else controls the path, as far as it is there: where root mounts, or lets a
+    program write that begins as root. Whose the file or directory at its end is does not matter.
+    """
+    with walk(path) as entry:
+        entry.require_none_but()
+
+
+def make_directories(path: str, uid: int, gid: int, mode: int) -> bool:
+    """
+    Make a directory and what lacks above it, each with this owner and mode; ``False``: it is there, and is not touched.
+
+    Raises ``FileError`` where another user than ``uid`` controls the path, or a link is in a part that others control.
+    """
+    made = []
+
+    def make(entry: Entry) -> None:
+        entry.require_none_but(uid)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(entry.name, 0o700, dir_fd=entry.directory)
+            made.append(_own_new_directory(entry, uid, gid, mode))
+
+    with walk(path, make, links=False) as entry:
+        if not stat.S_ISDIR(entry.status.st_mode):
+            raise FileError(path, "is not a directory")
+    if made:
+        log.info("made %s, %04o, for user %d and group %d", path, mode, uid, gid)
+    return bool(made)
+
+
+def give(path: str, uid: int, gid: int, mode: int) -> bool:
+    """
+    Set owner and mode of a file or directory that is root's, or ours, or this owner's already; ``False``: it has them.
+
+    Raises ``FileError`` where it is another user's, where somebody else may have put it there, or where a link is in a
+    part that others control.
+    """
+    with walk(path, links=False) as entry:
+        entry.require_there()
+        status = entry.status
+        if (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (uid, gid, mode):
+            return False
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise FileError(path, "is neither a regular file nor a directory")
+        if status.st_uid != uid:
+            entry.require_none_but()
+            if status.st_uid not in ours():
+                who = describe(status.st_uid)
+                raise FileError(path, f"belongs to {who}, and is not given to somebody else; do that by hand", who)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            raise FileError(path, "has another name too (a hard link), so its owner is left as it is")
+        os.chown(entry.link, uid, gid)
+        os.chmod(entry.link, mode)
+    log.info("gave %s to user %d and group %d, %04o", path, uid, gid, mode)
+    return True
+
+
+def write_fifo(path: str, data: bytes, uid: int) -> None:
+    """
+    Write ``data`` to a FIFO of user ``uid`` that somebody reads, without waiting.
+
+    Raises ``FileError`` where it is anything else, also a link to one, or nobody reads.
+    """
+    with walk(path, last_link=False) as entry:
+        entry.require_there()
+        if not stat.S_ISFIFO(entry.status.st_mode):
+            raise FileError(path, "is not a FIFO")
+        if entry.status.st_uid != uid:
+            who = describe(entry.status.st_uid)
+            raise FileError(path, f"is the FIFO of {who}, not of {describe(uid)}", who)
+        entry.require_none_but(uid)
+        try:
+            descriptor = os.open(entry.link, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as exc:
+            reason = "nobody reads it" if exc.errno == errno.ENXIO else exc.strerror
+            raise FileError(path, f"cannot be written to: {reason}") from None
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise FileError(path, "is full; whoever reads it does not")
+        except BlockingIOError:
+            raise FileError(path, "is full; whoever reads it does not") from None
+        except OSError as exc:
+            raise FileError(path, f"cannot be written to: {exc.strerror}") from None
+        finally:
+            os.close(descriptor)
+
+
+def write_atomic(path: str, data: bytes, mode: int) -> None:
+    """
+    The file has this content and mode and is ours; whoever reads it meanwhile, or after a crash, has the old or the new
+    one whole. A link of that name is replaced, not followed.
+
+    Raises ``FileError`` where somebody else controls the directory, or it cannot be written.
+    """
+    directory, name = os.path.split(path)
+    with walk(directory) as entry:
+        entry.require_there()
+        entry.require_none_but()
+        for user in writers(entry.status):
+            who = describe(user)
+            raise FileError(path, f"{who} can write the directory; root puts nothing there", who)
+        folder = os.open(entry.link, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        temporary = f".{name}.{secrets.token_hex(4)}"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), mode)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+            log.info("wrote %s, %04o", path, mode)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        finally:
+            os.close(folder)
+
+
+def _open_readable(entry: Entry, named_by: Iterable[int]) -> int:
+    """A descriptor of the regular file, which all who had a part in naming it can read."""
+    entry.require_there()
+    if not stat.S_ISREG(entry.status.st_mode):
+        raise FileError(entry.path, "is not a regular file")
+    users = {**entry.controllers, **dict.fromkeys(set(named_by) - ours(), 0)}
+    for user, behind in users.items():
+        _require_readable(entry, user, behind)
+    # the descriptor's own file: no name can be changed under it
+    return os.open(entry.link, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+def _require_readable(entry: Entry, user: User, behind: int) -> None:
+    if entry.filesystem not in _KERNEL:
+        if all(_may(user, status, 1) for status in entry.passed[behind:]) and _may(user, entry.status, 4):
+            return
+        reason = "may not read it, so root does not read it for them"
+    else:
+        reason = f"could not read as much of it as root: it is a file of {entry.filesystem}"
+    who = describe(user)
+    raise FileError(entry.path, f"{who} has a part in naming it, and {reason}", who)
+
+
+def _may(user: User, status: os.stat_result, bit: int) -> bool:
+    """Whether the mode grants ``bit`` (4 to read, 1 to search a directory)."""
+    mode = status.st_mode
+    of_owner, of_group, of_rest = bool(mode & bit << 6), bool(mode & bit << 3), bool(mode & bit)
+    if isinstance(user, Group):
+        return of_group and (of_rest or user.gid == status.st_gid)
+    if user == status.st_uid:
+        return of_owner
+    if of_group == of_rest:
+        return of_rest
+    return of_group if status.st_gid in _groups(user) else of_rest
+
+
+def _groups(uid: int) -> list[int]:
+    try:
+        user = pwd.getpwuid(uid)
+    except (KeyError, OverflowError):
+        return []
+    return os.getgrouplist(user.pw_name, user.pw_gid)
+
+
+def _own_new_directory(entry: Entry, uid: int, gid: int, mode: int) -> bool:
+    """
+    Give away the directory that we have just made: whoever owns the one above may have exchanged it, so only one that
+    is empty, ours and in the same filesystem, which he could as well have removed.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(entry.name, flags, dir_fd=entry.directory)
+    try:
+        status = os.fstat(descriptor)
+        same = status.st_dev == entry.passed[-1].st_dev
+        if status.st_uid != os.geteuid() or not same or os.listdir(descriptor):
+            raise FileError(entry.path, f"{entry.name} was exchanged for another while it was made")
+        os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,203 @@
+"""
+Which Galaxy is meant, and how patient to be: the one door through which arguments and pillar come in.
+"""
+
+import dataclasses
+import difflib
+import logging
+import os
+from collections.abc import Mapping
+
+from salt.exceptions import SaltInvocationError
+
+import galaxy_host_address
+import galaxy_host_arguments as arguments
+from galaxy_settings import Settings
+
+log = logging.getLogger(__name__)
+
+# names a server wholly: nothing of another server comes from pillar then
+_NAMING = ("config", "stats", "socket")
+_ALIASES = {"workers": "min_workers"}
+ALL = "*"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """
+    Which Galaxy.
+
+    server
+        its name in pillar; ``None`` for one that arguments alone describe
+    config
+        path of its Galaxy or uWSGI configuration
+    stats, socket
+        addresses that win over the configuration
+    manager, service, conf_file
+        its process manager and service there, and supervisord's configuration file; they win over detection
+    """
+
+    server: str | None = None
+    config: str | None = None
+    stats: str | None = None
+    socket: str | None = None
+    manager: str | None = None
+    service: str | None = None
+    conf_file: str | None = None
+
+    def __str__(self) -> str:
+        return next(filter(None, (self.server, self.config, self.stats, self.socket)), "no server")
+
+    @property
+    def identity(self) -> str:
+        """The same text for the same server, however it is named: its lock's name."""
+        if self.config:
+            return os.path.realpath(self.config)
+        address = self.stats or self.socket
+        return str(galaxy_host_address.parse(address)) if address else str(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """
+    How patient to be.
+
+    timeout
+        seconds until Galaxy must be ready, for each try
+    retries
+        how often a Galaxy that does not come up is stopped and started again
+    min_workers
+        how many workers must be ready
+    force
+        a stop may end a master that outlives its manager's stop, by signal
+    """
+
+    timeout: float = 300
+    retries: int = 5
+    min_workers: int = 1
+    force: bool = False
+
+
+_SPEC = tuple(field.name for field in dataclasses.fields(Spec))
+_LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
+KEYWORDS = (*_SPEC, *_LIMITS, *_ALIASES)
+
+
+def resolve(given: Mapping[str, object], settings: Settings) -> tuple[Spec, Limits]:
+    """
+    The server and the limits that a call means.
+
+    given
+        the call's keywords; ``None`` counts as not given, and names that begin with ``__`` are Salt's own
+    settings
+        what pillar says; looked at only where the keywords do not name a server wholly
+
+    Raises ``SaltInvocationError`` for an unknown or bad keyword, and where no server or no single one is meant,
+    ``SettingsError`` for a faulty pillar.
+    """
+    keywords = _checked(given)
+    base = _base(keywords, settings)
+    values = {**base, **keywords}
+    spec = Spec(**{name: values.get(name) for name in _SPEC})
+    if not (spec.config or spec.stats or spec.socket):
+        raise SaltInvocationError(
+            "No Galaxy server is named: give config= (or stats= and socket=), or set galaxy:config in pillar"
+        )
+    limits = Limits(**{name: values[name] for name in _LIMITS if values.get(name) is not None})
+    log.debug("galaxy: meant is %r with %r", spec, limits)
+    return spec, limits
+
+
+def resolve_all(given: Mapping[str, object], settings: Settings) -> dict[str, tuple[Spec, Limits]]:
+    """As ``resolve`` for every server of pillar, by name. Raises ``SaltInvocationError`` where it has none."""
+    keywords = _checked(given)
+    extra = [name for name in keywords if name not in ("server", *_LIMITS)]
+    if extra:
+        raise SaltInvocationError(f"{extra[0]} goes with one server, not with server='*'")
+    settings.require_sound()
+    names = settings.names
+    if not names:
+        raise SaltInvocationError("pillar names no Galaxy server: set galaxy:config, or galaxy:servers:<name>:config")
+    return {name: resolve({**keywords, "server": name}, settings) for name in names}
+
+
+def _base(keywords: Mapping[str, object], settings: Settings) -> dict:
+    """What pillar adds to the keywords: all of the server that they mean, or nothing."""
+    name = keywords.get("server")
+    if name is None and any(keywords.get(key) for key in _NAMING):
+        name = _same_server(keywords.get("config"), settings)
+        if name is None:
+            return {}
+    settings.require_sound()
+    if name is None:
+        name = _only(settings)
+    elif name not in settings.servers:
+        known = ", ".join(settings.servers) or "none"
+        raise SaltInvocationError(f"No Galaxy server {name!r} is declared in galaxy:servers; known: {known}")
+    return {**settings.servers[name], "server": name}
+
+
+def _same_server(config: object, settings: Settings) -> str | None:
+    """The server of pillar that has this very configuration."""
+    if not config:
+        return None
+    if not any(values["config"] for values in settings.servers.values()):
+        return None
+    path = os.path.realpath(config)
+    for name, values in settings.servers.items():
+        if values["config"] and os.path.realpath(values["config"]) == path:
+            return name
+    return None
+
+
+def _only(settings: Settings) -> str:
+    names = list(settings.servers)
+    if settings.describes_own:
+        return names[0]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise SaltInvocationError("galaxy:servers declares no server: give galaxy:servers:<name>:config, or config=")
+    raise SaltInvocationError(f"Several Galaxy servers are declared: {', '.join(names)}; say which with server=")
+
+
+def _checked(given: Mapping[str, object]) -> dict:
+    """The keywords with their values in the right types, aliases by their own names."""
+    keywords = {}
+    for key, value in given.items():
+        if key.startswith("__"):
+            continue
+        name = _ALIASES.get(key, key)
+        if name not in _SPEC and name not in _LIMITS:
+            near = difflib.get_close_matches(key, KEYWORDS, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise SaltInvocationError(f"Unknown keyword {key!r}: {hint}Known are {', '.join(KEYWORDS)}")
+        if value is None:
+            continue
+        if name in keywords:
+            raise SaltInvocationError(f"{key} is another name of {name}; give one of them")
+        keywords[name] = _READERS.get(name, arguments.text)(name, value)
+    if "config" in keywords:
+        keywords["config"] = os.path.abspath(keywords["config"])
+    return keywords
+
+
+def _address(name: str, value: object) -> object:
+    galaxy_host_address.parse(value)
+    return value
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SaltInvocationError(f"{name} is {value!r}; give True or False")
+    return value
+
+
+_READERS = {
+    "stats": _address,
+    "socket": _address,
+    "timeout": arguments.seconds,
+    "retries": arguments.count,
+    "min_workers": arguments.count,
+    "force": _flag,
+}

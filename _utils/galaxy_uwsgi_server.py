@@ -1,0 +1,216 @@
+"""
+A uWSGI that serves Galaxy: by the options in effect, its stats server, its sockets, and its processes.
+
+What is known grows: first the configuration file alone, then also what the live master, or else the process manager's
+definition, was started with (``learn``).
+"""
+
+import logging
+import signal
+
+import galaxy_host_address
+import galaxy_host_files
+import galaxy_host_sockets
+import galaxy_uwsgi_config
+import galaxy_uwsgi_process
+import galaxy_uwsgi_stats
+from galaxy_errors import ConfigError, GalaxyError, NotMine, ProcessError
+from galaxy_host_address import Address
+from galaxy_host_process import Invocation, Process
+from galaxy_uwsgi_config import Config
+from galaxy_uwsgi_stats import Stats
+from galaxy_webserver import Snapshot, WebServer
+
+log = logging.getLogger(__name__)
+
+_STATS_OPTIONS = ("stats", "stats-server")
+
+
+class UwsgiServer(WebServer):
+    """
+    uWSGI.
+
+    config
+        path of its configuration
+    stats, socket
+        addresses, which win over the options in effect
+    """
+
+    kind = "uwsgi"
+    # SIGTERM reloads it, unless it has die-on-term
+    stop_signal = signal.SIGINT
+
+    def __init__(self, config: str | None = None, stats: str | None = None, socket: str | None = None):
+        self.path = config
+        self._stats = galaxy_host_address.parse(stats) if stats else None
+        self._socket = galaxy_host_address.parse(socket) if socket else None
+        self._invocation: Invocation | None = None
+        self._options: Config | GalaxyError | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether both addresses were given, so that the options do not matter."""
+        return bool(self._stats and self._socket)
+
+    def learn(self, invocation: Invocation | None) -> bool:
+        """Take up what it was or would be started with; whether that says more than was known."""
+        if invocation is None or invocation == self._invocation:
+            return False
+        before = self._addresses()
+        self._invocation, self._options = invocation, None
+        log.debug("galaxy: options of uWSGI by %s", invocation.source)
+        return self._addresses() != before
+
+    @property
+    def options(self) -> Config:
+        """The options in effect, as far as they are known. Raises ``ConfigError`` where nothing tells them."""
+        if self._options is None:
+            self._options = self._read()
+        if isinstance(self._options, GalaxyError):
+            raise self._options
+        return self._options
+
+    def _read(self) -> Config | GalaxyError:
+        if not self.path and not self._invocation:
+            return ConfigError("No Galaxy configuration is known: give config=, or set galaxy:config in pillar")
+        try:
+            return galaxy_uwsgi_config.read(self.path, self._invocation)
+        except GalaxyError as exc:
+            return exc
+
+    @property
+    def stats_address(self) -> Address:
+        """Where its stats server listens. Raises ``ConfigError`` where nothing says so, or where there is none."""
+        if self._stats:
+            return self._stats
+        options = self.options
+        if options.stats_off:
+            raise ConfigError(options.stats_off)
+        if options.stats:
+            return options.stats.value
+        for setting in options.unusable:
+            if setting.option in _STATS_OPTIONS:
+                raise setting.value
+        raise ConfigError(
+            f"{self._source}: no stats option; add one such as stats = 127.0.0.1:9191, restart Galaxy, or give stats="
+        )
+
+    @property
+    def _source(self) -> str:
+        return " and ".join(filter(None, (self.path, self._invocation and self._invocation.source)))
+
+    @property
+    def listens_on(self) -> tuple[Address, ...]:
+        if self._socket:
+            return (self._socket,)
+        try:
+            return tuple(setting.value for setting in self.options.sockets)
+        except GalaxyError:
+            return ()
+
+    def _addresses(self) -> tuple:
+        """All of its addresses that are known, its stats server's last."""
+        try:
+            stats = self.stats_address
+        except GalaxyError:
+            stats = None
+        return (*self.listens_on, stats)
+
+    @property
+    def known_addresses(self) -> tuple[Address, ...]:
+        """Addresses that its master listens on; the stats server's is one of them."""
+        return tuple(filter(None, self._addresses()))
+
+    def read_stats(self, timeout: float) -> Stats:
+        """What its stats server says now. Raises ``StatsError``, ``ConfigError`` or ``NotMine``."""
+        stats = galaxy_uwsgi_stats.read(self.stats_address, timeout)
+        process = Process.of(stats.pid)
+        if process:
+            self._require_mine(process)
+        return stats
+
+    def snapshot(self, timeout: float) -> Snapshot:
+        return self.read_stats(timeout)
+
+    def is_another(self, process: Process) -> bool:
+        """Whether it is a uWSGI whose command line names another configuration, and not this one."""
+        return (
+            self.path is not None
+            and galaxy_uwsgi_process.is_uwsgi(process)
+            and galaxy_uwsgi_process.names(process, self.path) is False
+        )
+
+    def _require_mine(self, process: Process) -> None:
+        """
+        Raises ``NotMine`` for a process that the configuration's addresses lead to, but that is another server's: it
+        runs another configuration, or as a user who has nothing to do with this one. An address that was given by hand
+        is believed.
+        """
+        if not self.path or self._stats or self._socket or not galaxy_uwsgi_process.is_uwsgi(process):
+            return
+        named = galaxy_uwsgi_process.names(process, self.path)
+        if named is False:
+            raise NotMine(process.pid, f"runs another configuration than {self.path}")
+        owner, uids = galaxy_host_files.owner(self.path), process.uids
+        if owner is None or not uids:
+            return
+        # root may run what belongs to Galaxy's user, and any user what root has laid out for him
+        allowed = {owner, 0} if named else {owner}
+        if uids[1] not in allowed and not (named and owner == 0):
+            raise NotMine(process.pid, f"runs as user {uids[1]}, but {self.path} belongs to user {owner}")
+
+    def find_master(self, snapshot: Snapshot | None) -> Process | None:
+        hints = [snapshot.pid] if snapshot else []
+        try:
+            pidfile = self.options.pidfile
+            hints += [galaxy_host_files.read_pid(pidfile.value)] if pidfile else []
+        except GalaxyError as exc:
+            log.debug("galaxy: no PID file: %s", exc)
+        master = galaxy_uwsgi_process.find_master(self.known_addresses, hints, self.path)
+        if not master and self.path and not self.is_given:
+            # it listens where the file does not say, or not yet
+            masters = galaxy_uwsgi_process.masters(self.path)
+            if len(masters) > 1:
+                pids = ", ".join(str(process.pid) for process in masters)
+                raise ProcessError(
+                    f"Several uWSGI masters run {self.path}: PID {pids}; say which with stats= or socket="
+                )
+            master = masters[0] if masters else None
+        if master:
+            self._require_mine(master)
+        return master
+
+    def is_silent(self) -> bool | None:
+        """Whether nobody listens where it would; ``None`` where it is not known where that is."""
+        addresses = self.listens_on or self.known_addresses
+        return not galaxy_host_sockets.listeners(addresses) if addresses else None
+
+    def sharers(self, master: Process | None) -> list[Process]:
+        """Other masters that serve its sockets."""
+        addresses = self.known_addresses
+        return galaxy_uwsgi_process.sharers(addresses, master) if addresses else []
+
+    def family(self, master: Process) -> list[Process]:
+        return galaxy_uwsgi_process.family(master)
+
+    def reload(self, master: Process) -> str:
+        fifo = next((setting.value for setting in self._fifos()), None)
+        if fifo and galaxy_host_files.write_fifo(fifo, b"r", master.uids[1]):
+            log.info("galaxy: told PID %d to reload by %s", master.pid, fifo)
+            return "master-fifo"
+        if not master.signal(signal.SIGHUP):
+            raise ProcessError(f"The master, PID {master.pid}, ended before it could be reloaded")
+        return "SIGHUP"
+
+    def _fifos(self) -> tuple:
+        try:
+            return self.options.master_fifo
+        except GalaxyError:
+            return ()
+
+    def log(self, lines: int) -> list[str]:
+        try:
+            paths = [setting.value for setting in self.options.logs]
+        except GalaxyError:
+            return []
+        return [line for path in paths for line in galaxy_host_files.tail(path, lines)][-lines:]

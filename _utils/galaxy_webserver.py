@@ -1,0 +1,177 @@
+"""
+What the web servers that serve Galaxy have in common: their workers, one snapshot of them, and what they are told.
+"""
+
+import dataclasses
+import enum
+
+from galaxy_host_address import Address
+from galaxy_host_process import Process
+
+
+class WorkerState(str, enum.Enum):
+    """
+    What a worker can do now: ``BUSY`` is in a request and can take more, ``SATURATED`` cannot; ``CHEAP`` was put away
+    by uWSGI's cheaper mode.
+    """
+
+    NOT_ACCEPTING = "not_accepting"
+    IDLE = "idle"
+    BUSY = "busy"
+    SATURATED = "saturated"
+    CHEAP = "cheap"
+    PAUSED = "paused"
+
+
+@dataclasses.dataclass
+class Request:
+    """
+    A request under way: the ``core`` that it is in, ``method``, ``uri`` (path without query), ``remote_addr``,
+    ``seconds`` so far; each but the core may be ``None``.
+    """
+
+    core: int
+    method: str | None
+    uri: str | None
+    remote_addr: str | None
+    seconds: int | None
+
+
+@dataclasses.dataclass
+class Worker:
+    """
+    A worker.
+
+    reason
+        why it is not free, in a few words
+    accepting
+        it takes requests
+    ready
+        it takes them with its application loaded
+    details
+        what only its server tells, by the server's own names
+    """
+
+    id: int
+    pid: int
+    state: WorkerState
+    reason: str
+    accepting: bool
+    ready: bool
+    requests: int
+    in_request: list[Request]
+    details: dict
+
+    def record(self) -> dict:
+        """Plain data for a module's return."""
+        common = dataclasses.asdict(self)
+        details = common.pop("details")
+        return {**common, **details, "state": self.state.value}
+
+
+class Snapshot:
+    """
+    What a web server told at one moment.
+
+    kind, version
+        ``uwsgi``, and its version
+    pid
+        of its master, as it says
+    workers
+        all of them, in its order
+    listen_queue
+        connections: ``length`` now, ``max`` (``None`` where it is not told), ``errors``
+    """
+
+    kind: str
+    version: str
+    pid: int
+    workers: list[Worker]
+    listen_queue: dict
+
+    def count(self, state: WorkerState) -> int:
+        """How many workers are in ``state``."""
+        return sum(worker.state is state for worker in self.workers)
+
+    @property
+    def accepting(self) -> int:
+        """How many workers take requests."""
+        return sum(worker.accepting for worker in self.workers)
+
+    @property
+    def ready(self) -> int:
+        """How many workers take requests with their application loaded."""
+        return sum(worker.ready for worker in self.workers)
+
+    @property
+    def is_saturated(self) -> bool:
+        """No worker that accepts can take one more request."""
+        return self.accepting > 0 and self.count(WorkerState.SATURATED) == self.accepting
+
+    @property
+    def problems(self) -> list[str]:
+        """Sentences."""
+        total = len(self.workers)
+        if not self.accepting:
+            if total and self.count(WorkerState.CHEAP) == total:
+                return []
+            return [f"None of {workers(total)} accepts requests yet."]
+        if not self.ready:
+            return [
+                f"{self.accepting} of {workers(total)} accept, but without an application: its import failed, see the "
+                "log."
+            ]
+        found = []
+        if self.is_saturated:
+            length, limit = self.listen_queue["length"], self.listen_queue["max"]
+            found.append(
+                f"All {self.accepting} accepting workers are saturated; {length}{f' of at most {limit}' * bool(limit)} "
+                "connections wait in the listen queue."
+            )
+        if self.count(WorkerState.PAUSED):
+            found.append(f"{self.count(WorkerState.PAUSED)} of {workers(total)} are paused.")
+        return found
+
+
+def workers(count: int) -> str:
+    """``1 worker``, ``2 workers``."""
+    return f"{count} worker{'s' * (count != 1)}"
+
+
+class WebServer:
+    """
+    One web server that serves Galaxy; what it is asked and told.
+
+    kind
+        its name
+    stop_signal
+        the signal that ends its master
+    """
+
+    kind: str
+    stop_signal: int
+
+    def snapshot(self, timeout: float) -> Snapshot:
+        """What it tells now. Raises a ``GalaxyError`` with the reason where it tells nothing within ``timeout``."""
+        raise NotImplementedError
+
+    def find_master(self, snapshot: Snapshot | None) -> Process | None:
+        """Its master; ``None`` where none runs. Raises ``ProcessError`` where processes have no one master."""
+        raise NotImplementedError
+
+    def family(self, master: Process) -> list[Process]:
+        """Its processes that the master started; not the jobs that these started."""
+        raise NotImplementedError
+
+    def reload(self, master: Process) -> str:
+        """Tell the master to replace its workers gracefully; how it was told. Raises ``ProcessError``."""
+        raise NotImplementedError
+
+    @property
+    def listens_on(self) -> tuple[Address, ...]:
+        """The addresses that it takes requests on, as far as they are known."""
+        raise NotImplementedError
+
+    def log(self, lines: int) -> list[str]:
+        """The last lines of the log that it writes itself."""
+        raise NotImplementedError

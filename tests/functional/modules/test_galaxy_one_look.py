@@ -1,0 +1,63 @@
+"""One look asks each part once."""
+
+import os
+import sys
+
+import pytest
+
+_events = None
+
+
+def _hook(event, arguments):
+    if _events is not None:
+        _events.append((event, arguments))
+
+
+@pytest.fixture
+def events():
+    """What Python's audit hooks tell of the code between ``start`` and ``stop``."""
+    global _events
+
+    class Recorder:
+        def __enter__(self):
+            global _events
+            _events = self.all = []
+            return self
+
+        def __exit__(self, *_):
+            global _events
+            _events = None
+
+        def count(self, name, path=None):
+            return sum(
+                event == name and (path is None or os.fsdecode(arguments[0] or ".") == path)
+                for event, arguments in self.all
+            )
+
+    sys.addaudithook(_hook)
+    yield Recorder
+    _events = None
+
+
+def test_status_of_a_galaxy_under_supervisord(modules, make_site, supervisord, events):
+    site = make_site()
+    supervisord.program("galaxy", site.command)
+    supervisord.start()
+    given = {**site.keywords, "conf_file": str(supervisord.conf_file)}
+    modules["galaxy.start"](**given, timeout=20)
+    with events() as seen:
+        assert modules["galaxy.status"](**given)["ready"]
+    # the stats server, and supervisord
+    assert seen.count("socket.connect") == 2
+    assert seen.count("subprocess.Popen") == 0
+    assert seen.count("os.listdir", "/proc") + seen.count("os.scandir", "/proc") <= 1
+    assert seen.count("open", str(site.config)) <= 2
+
+
+def test_stats_asks_the_stats_server_alone(modules, make_site, events):
+    site = make_site().start()
+    with events() as seen:
+        modules["galaxy.stats"](**site.keywords)
+    assert seen.count("socket.connect") == 1
+    assert seen.count("os.listdir", "/proc") + seen.count("os.scandir", "/proc") == 0
+    assert seen.count("open", str(site.config)) == 1

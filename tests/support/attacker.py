@@ -1,0 +1,105 @@
+"""Other users of the machine, as real processes with real user ids."""
+
+import contextlib
+import ctypes
+import os
+import pickle
+import shutil
+import signal
+import tempfile
+
+from galaxy_host_wait import Deadline
+
+# two users that no tree of ours runs as, nor may
+GALAXY, MALLORY = 4001, 4002
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+def run_as(uid, function, *args):
+    """What ``function`` returns, or raises, in a process of user ``uid``."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        _become(uid)
+        try:
+            result = (True, function(*args))
+        except BaseException as exc:
+            result = (False, RuntimeError(f"{type(exc).__name__}: {exc}"))
+        os.write(write, pickle.dumps(result))
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        good, result = pickle.loads(pipe.read())
+    os.waitpid(child, 0)
+    if not good:
+        raise result
+    return result
+
+
+@contextlib.contextmanager
+def racing(uid, function):
+    """A process of user ``uid`` that calls ``function`` again and again."""
+    child = os.fork()
+    if not child:
+        _become(uid)
+        try:
+            while True:
+                function()
+        finally:
+            os._exit(1)
+    try:
+        yield
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the attacker gave up"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
+
+
+def rounds(is_enough, least=3000):
+    """Numbers of a race's rounds: ``least``, and more for up to a minute, until it is enough."""
+    deadline = Deadline(60)
+    number = 0
+    while number < least or not (is_enough() or deadline.passed):
+        yield number
+        number += 1
+
+
+def exchange(one, two):
+    """Each takes the other's name, at once."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+@contextlib.contextmanager
+def public_directory():
+    """A directory of root's that everybody may search, unlike pytest's."""
+    path = tempfile.mkdtemp(prefix="galaxy-test-", dir="/tmp")
+    os.chmod(path, 0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def make(path, uid, mode=0o755, content=None, gid=None):
+    """A directory, or a file with ``content``, of user ``uid``."""
+    if content is None:
+        os.mkdir(path)
+    else:
+        with open(path, "wb") as file:
+            file.write(content)
+    os.chown(path, uid, uid if gid is None else gid)
+    os.chmod(path, mode)
+    return str(path)
+
+
+def _become(uid):
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
