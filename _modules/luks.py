@@ -15,32 +15,43 @@ keyword.
     a passphrase in any database that Salt's :py:mod:`sdb <salt.modules.sdb>` reaches, Vault among them
 ``/etc/luks/galaxy.key``
     a key file, mode 0600, read byte for byte
+``clevis://``
+    what Clevis has bound a key slot to (Tang, TPM2), on a volume that exists; see :manpage:`clevis-luks-bind(1)`
+``token://``
+    a LUKS2 token that cryptsetup itself can use (TPM2, FIDO2: :manpage:`systemd-cryptenroll(1)`), to open a volume
 ``prompt``
     ask on the terminal of ``salt-call``
 
-A single newline at the end of a passphrase (not of a key file) is left out. Every function with ``key`` takes
+A volume that ``clevis://`` or ``token://`` shall open must have a key slot with a passphrase of recovery beside. A
+single newline at the end of a passphrase (not of a key file) is left out. Every function with ``key`` takes
 ``passphrase`` in its place, the passphrase itself, for interactive use with ``salt-call --local`` only; mind the
 shell's history. From a master it is refused, since Salt keeps arguments in the job cache.
 """
 
 from __future__ import annotations
 
-import os
+import functools
+import logging
 
 import salt.utils.path
 from salt.exceptions import SaltInvocationError
 
+import galaxy_host_arguments as arguments
 import galaxy_host_key
 import luks_backup
 import luks_cryptdev_ini
 import luks_device
 import luks_encrypt
-import luks_filesystem
+import luks_grow
 import luks_header
 import luks_key
 import luks_mapping
+import luks_open
+import luks_reencrypt
 import luks_status
-from galaxy_host_secret import Secret
+import luks_unlock
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "luks"
 __func_alias__ = {"format_": "format", "open_": "open"}
@@ -80,6 +91,12 @@ def status(device, backups=luks_backup.DIRECTORY):
         path of the backup of the header as it now is, or ``None``
     ``unfinished``
         whether making it was interrupted: it holds no data, and ``luks.encrypt`` starts anew
+    ``leaked_slots``
+        numbers of the key slots whose removal was interrupted; ``luks.remove_key`` or ``luks.remove_slot`` ends it
+    ``reencrypting``
+        whether its volume key is being changed, see ``luks.reencrypt``
+    ``error``
+        why something could not be told, or ``None``; what is missing then is ``None``, or empty
     ``open``
         whether it is open; if so also ``mapper`` (name), ``stale`` (its device was lost), ``filesystem`` (type),
         ``mounts``, a list of ``target``, ``source``, ``fstype`` and ``options``, and ``processes``, a list of ``pid``,
@@ -93,14 +110,15 @@ def status(device, backups=luks_backup.DIRECTORY):
 
         salt '*' luks.status /dev/vdb
     """
-    return luks_status.read(_text("device", device), _absolute("backups", backups))
+    return luks_status.read(arguments.text("device", device), arguments.absolute("backups", backups))
 
 
 def open_volumes():
     """
     The LUKS volumes that are open on this machine, by mapper name, those of lost devices included.
 
-    Returns a dictionary; the value of each is as ``luks.status`` returns it.
+    Returns a dictionary; the value of each is as ``luks.status`` returns it. What cannot be told of one volume is its
+    ``error``, and does not hide another.
 
     CLI Example:
 
@@ -124,6 +142,9 @@ def encrypt(
     backups=luks_backup.DIRECTORY,
     may_format=True,
     key_timeout=0,
+    device_timeout=0,
+    nonempty="refuse",
+    keep=None,
     test=False,
     **options,
 ):
@@ -131,7 +152,7 @@ def encrypt(
     The whole procedure: make the device an encrypted volume with a filesystem, back up its header, open and mount it.
 
     What is done already is left as it is, so it serves for the volume that exists too; an interrupted run is completed
-    by the next. A device that carries anything else is refused.
+    by the next. A device that does not read as blank is refused, whether or not its data is of a known kind.
 
     device
         the device
@@ -140,7 +161,7 @@ def encrypt(
     mount_point
         an empty directory; made if missing
     key, passphrase
-        what opens it
+        what opens it; read only where it is needed
     filesystem : ext4
         ``ext4``, ``ext3``, ``ext2``, ``xfs`` or ``btrfs``
     mkfs_options, mount_options
@@ -153,13 +174,20 @@ def encrypt(
         whether a blank device may be formatted
     key_timeout : 0
         seconds for which a key's database that fails is asked again, such as a Vault that starts after this machine
+    device_timeout : 0
+        seconds for which a device that is not there is waited for
+    nonempty : refuse
+        what becomes of files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
+    keep
+        how many header backups of the volume are kept, the newest ones; all by default
     test : False
-        only say what would be done; the key is tried on a volume that would be opened
+        only say what would be done; fails where the run would, so the key is read and tried
     version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
         of a new volume, as in ``luks.format``
 
-    Returns the list of steps taken, of ``format``, ``mkfs``, ``header_backup``, ``open``, ``mount``; empty when there
-    was nothing to do.
+    Returns the list of steps taken, of ``format``, ``mkfs``, ``header_backup``, ``open``, ``fsck`` (ext2 to ext4, as
+    ``fsck -p``), ``set_aside`` (files below the mount point), ``mount``, ``remount`` (mount options were others); empty
+    when there was nothing to do. Fails where another filesystem is mounted, or it is read-only unasked.
 
     CLI Example:
 
@@ -168,25 +196,20 @@ def encrypt(
         salt '*' luks.encrypt /dev/vdb galaxy /export key=pillar://galaxy:storage:passphrase
     """
     plan = luks_encrypt.Plan(
-        device=_text("device", device),
+        device=arguments.text("device", device),
         mapper=_mapper(mapper),
-        mount_point=_absolute("mount_point", mount_point),
-        fstype=_text("filesystem", filesystem),
-        mkfs_options=_list("mkfs_options", mkfs_options),
-        mount_options=_list("mount_options", mount_options),
+        mount_point=arguments.absolute("mount_point", mount_point),
+        fstype=arguments.text("filesystem", filesystem),
+        mkfs_options=arguments.listed("mkfs_options", mkfs_options),
+        mount_options=arguments.listed("mount_options", mount_options),
         luks=_luks_options(options),
-        backups=_absolute("backups", backups),
+        place=_place(backups, keep),
         discard=bool(discard),
         may_format=bool(may_format),
+        may_move=_may_move(nonempty),
+        device_timeout=arguments.seconds("device_timeout", device_timeout, allow_zero=True),
     )
-    steps = luks_encrypt.remaining(plan)
-    if not steps:
-        return steps
-    if not test:
-        return luks_encrypt.run(plan, _key(key, passphrase, device, timeout=key_timeout))
-    if luks_encrypt.OPEN in steps and luks_encrypt.FORMAT not in steps:
-        luks_header.require_key(_device(device), _key(key, passphrase, device, timeout=key_timeout))
-    return steps
+    return luks_encrypt.run(plan, _key(key, passphrase, device, timeout=key_timeout, tokens=True), bool(test))
 
 
 def open_(
@@ -198,15 +221,18 @@ def open_(
     mount_options=(),
     discard=False,
     key_timeout=0,
+    device_timeout=0,
+    nonempty="refuse",
     test=False,
 ):
     """
     Open a volume as ``/dev/mapper/<mapper>``, and mount it where a mount point is given.
 
-    device, mapper, key, passphrase, mount_options, discard, key_timeout
+    device, mapper, key, passphrase, mount_options, discard, key_timeout, device_timeout, nonempty
         as in ``luks.encrypt``
     mount_point
-        an empty directory; made if missing. The filesystem is the one that the volume has
+        an empty directory; made if missing. The filesystem is the one that the volume has; ext2 to ext4 is checked
+        before, as by ``fsck -p``
     test : False
         only say whether it would be opened or mounted; the key is tried
 
@@ -220,35 +246,29 @@ def open_(
         salt '*' luks.open /dev/vdb galaxy key=sdb://vault/galaxy mount_point=/export
         salt '*' luks.open device=UUID=0ad6c58f-3798-440f-818c-5a5bea96859f mapper=galaxy key=/etc/luks/galaxy.key
     """
-    found, name = _device(device), _mapper(mapper)
-    target = None if mount_point is None else _absolute("mount_point", mount_point)
-    options = _list("mount_options", mount_options)
-    uuid = luks_header.identity(found)
-    luks_header.require_finished(found, uuid)
-    is_open = luks_mapping.require_openable(found, name, uuid)
-    is_mounted = target is None or luks_filesystem.require_mountable(f"/dev/mapper/{name}", target)
-    if is_open and is_mounted:
-        return False
-    secret = None if is_open else _key(key, passphrase, device, timeout=key_timeout)
-    if test:
-        if secret:
-            luks_header.require_key(found, secret)
-    elif target is None:
-        luks_mapping.open_volume(found, name, secret, bool(discard))
-    else:
-        luks_mapping.open_mounted(found, name, secret, target, options, discard=bool(discard))
-    return True
+    wanted = luks_open.Wanted(
+        device=arguments.text("device", device),
+        mapper=_mapper(mapper),
+        mount_point=None if mount_point is None else arguments.absolute("mount_point", mount_point),
+        mount_options=arguments.listed("mount_options", mount_options),
+        discard=bool(discard),
+        may_move=_may_move(nonempty),
+        device_timeout=arguments.seconds("device_timeout", device_timeout, allow_zero=True),
+    )
+    return luks_open.run(wanted, _key(key, passphrase, device, timeout=key_timeout, tokens=True), bool(test))
 
 
-def close(mapper):
+def close(mapper, test=False):
     """
     Unmount the filesystem of an open volume, and close it.
 
     mapper
         its name in ``/dev/mapper``
+    test : False
+        only say whether it would be closed
 
-    Returns ``True`` when it was closed, ``False`` when it was not open. Fails when it is busy, naming the processes
-    that hold it; none is stopped.
+    Returns ``True`` when it was closed, ``False`` when it was not open. Fails when it is busy, with nothing unmounted,
+    naming the processes, loop devices, swap files and mounts that hold it; none is stopped.
 
     CLI Example:
 
@@ -256,10 +276,12 @@ def close(mapper):
 
         salt '*' luks.close galaxy
     """
-    return luks_mapping.close_volume(_mapper(mapper))
+    name = _mapper(mapper)
+    with luks_mapping.reserved(name):
+        return luks_mapping.close_volume(name, bool(test))
 
 
-def resize(mapper, key=None, passphrase=None):
+def resize(mapper, key=None, passphrase=None, partition=False, test=False):
     """
     Let an open volume, and the filesystem mounted from it, use all of a device that has grown.
 
@@ -267,33 +289,95 @@ def resize(mapper, key=None, passphrase=None):
         its name in ``/dev/mapper``
     key, passphrase
         what opens it; LUKS2 asks for it, LUKS1 does not
+    partition : False
+        where the volume is on a partition, grow that first, into the free space behind it (needs ``growpart``)
+    test : False
+        only say what would be done
 
-    Returns ``before`` and ``after``, each the bytes of ``volume`` and ``filesystem`` (``None`` when it is not mounted).
+    Returns ``before`` and ``after``, each the bytes of ``volume`` and ``filesystem`` (``None`` when it is not mounted);
+    with ``test`` the list of the steps that would be taken, of ``partition``, ``volume``, ``filesystem``.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' luks.resize galaxy key=sdb://vault/galaxy
+        salt '*' luks.resize galaxy key=sdb://vault/galaxy partition=True
     """
-    secret = None if key is None and passphrase is None else _key(key, passphrase, mapper)
-    return luks_mapping.resize(_mapper(mapper), secret)
+    name = _mapper(mapper)
+    if test:
+        return luks_grow.remaining(name, bool(partition))
+    secret = None if key is None and passphrase is None else _key(key, passphrase, f"/dev/mapper/{name}", tokens=True)()
+    return luks_grow.run(name, secret, bool(partition))
 
 
-def format_(device, key=None, passphrase=None, force=False, signature=None, backups=luks_backup.DIRECTORY, **options):
+def reencrypt(device, key=None, passphrase=None, other_keys=(), backups=luks_backup.DIRECTORY, keep=None, test=False):
+    """
+    Encrypt a LUKS2 volume with a new volume key, while it is open and in use, or closed. Where a copy of the old header
+    and a passphrase got into wrong hands, this is what helps.
+
+    It takes as long as reading and writing the whole device; events
+    ``luks/reencrypt/dev/vdb/progress`` with ``device`` and ``percent`` tell how far it is.
+    After a power cut the same call goes on where it was; the volume can be opened and used meanwhile.
+
+    device
+        the volume
+    key, passphrase
+        what opens it, and will
+    other_keys
+        list of the places of the other keys that shall open it afterwards; a key that is not named opens it no more
+    backups : /var/backups/luks
+        directory of the header backup. The older ones open nothing any more, and are removed at the end
+    keep
+        as in ``luks.encrypt``
+    test : False
+        only say whether it would be done
+
+    Returns ``True``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' luks.reencrypt /dev/vdb key=sdb://vault/galaxy other_keys='[sdb://vault/rescue]'
+    """
+    subject = _device(device)
+    places = arguments.listed("other_keys", other_keys)
+    others = [_key(each, None, device, "other_keys", device=subject)() for each in places]
+    secret = _key(key, passphrase, device, device=subject)()
+    tell = functools.partial(_tell_progress, subject.path)
+    return luks_reencrypt.run(subject, secret, others, _place(backups, keep), tell, bool(test))
+
+
+def format_(
+    device,
+    key=None,
+    passphrase=None,
+    force=False,
+    signature=None,
+    backups=luks_backup.DIRECTORY,
+    keep=None,
+    test=False,
+    **options,
+):
     """
     Make a blank device a LUKS volume, and back up its header. It is not opened, and gets no filesystem.
 
     device
-        a block device that is free and carries no signature of any kind
+        a block device that is free and reads as blank
     key, passphrase
         what shall open it
     force : False
         format a device that carries something; requires ``signature``. Never one that is in use
     signature
-        the type (``ext4``) or UUID that the device carries now, as ``luks.status`` shows it
+        the type (``ext4``) or UUID that the device carries now, as ``luks.status`` shows it; ``data`` where it carries
+        data of no known kind
     backups : /var/backups/luks
         directory of the header backup
+    keep
+        as in ``luks.encrypt``
+    test : False
+        change nothing, and fail where the run would
     version : 2
         LUKS version
     cipher, key_size : aes-xts-plain64, 512
@@ -307,7 +391,7 @@ def format_(device, key=None, passphrase=None, force=False, signature=None, back
     iterations, memory
         cost of the key derivation, in place of that benchmark; memory in KiB
 
-    Returns ``uuid`` and ``header_backup`` (path).
+    Returns ``uuid`` and ``header_backup`` (path); with ``test`` both are ``None``.
 
     CLI Example:
 
@@ -318,10 +402,11 @@ def format_(device, key=None, passphrase=None, force=False, signature=None, back
     """
     if signature is not None and not force:
         raise SaltInvocationError("`signature` goes with `force=True`")
-    luks, found = _luks_options(options), _device(device)
-    secret = _key(key, passphrase, device)
-    path = luks_encrypt.format_volume(found, secret, luks, _absolute("backups", backups), bool(force), signature)
-    return {"uuid": luks_header.require(found).uuid, "header_backup": path}
+    luks, subject = _luks_options(options), _device(device)
+    path = luks_encrypt.format_volume(
+        subject, _key(key, passphrase, device), luks, _place(backups, keep), bool(force), signature, bool(test)
+    )
+    return {"uuid": None if test else luks_header.require(subject).uuid, "header_backup": path or None}
 
 
 def test_key(device, key=None, passphrase=None):
@@ -339,13 +424,21 @@ def test_key(device, key=None, passphrase=None):
 
         salt '*' luks.test_key /dev/vdb key=sdb://vault/galaxy
     """
-    found = _device(device)
-    luks_header.require(found)
-    return luks_header.opens(found, _key(key, passphrase, device))
+    subject = _device(device)
+    luks_header.require(subject)
+    return luks_header.opens(subject, _key(key, passphrase, device, device=subject, tokens=True)())
 
 
 def add_key(
-    device, new_key=None, key=None, passphrase=None, new_passphrase=None, backups=luks_backup.DIRECTORY, **options
+    device,
+    new_key=None,
+    key=None,
+    passphrase=None,
+    new_passphrase=None,
+    backups=luks_backup.DIRECTORY,
+    keep=None,
+    test=False,
+    **options,
 ):
     """
     Let another key open the volume too. The header is backed up first.
@@ -358,6 +451,10 @@ def add_key(
         one that opens it now
     backups : /var/backups/luks
         directory of the header backup
+    keep
+        as in ``luks.encrypt``
+    test : False
+        only say whether it would be added; fails where the run would
     pbkdf, iteration_time, iterations, memory
         of the new key slot, as in ``luks.format``
 
@@ -369,19 +466,28 @@ def add_key(
 
         salt '*' luks.add_key /dev/vdb new_key=sdb://vault/rescue key=sdb://vault/galaxy
     """
-    return luks_key.add(*_change(device, key, passphrase, new_key, new_passphrase, backups, options))
+    change = _change(device, key, passphrase, new_key, new_passphrase, backups, keep, options)
+    return luks_key.add(*change, test=bool(test))
 
 
 def change_key(
-    device, new_key=None, key=None, passphrase=None, new_passphrase=None, backups=luks_backup.DIRECTORY, **options
+    device,
+    new_key=None,
+    key=None,
+    passphrase=None,
+    new_passphrase=None,
+    backups=luks_backup.DIRECTORY,
+    keep=None,
+    **options,
 ):
     """
-    Replace a key by another. The new one is written and tried before the old one is removed.
+    Replace a key by another. The new one is written and tried before the old one is removed. After an interruption, the
+    same call completes it.
 
-    device, new_key, new_passphrase, key, passphrase, backups, pbkdf, iteration_time, iterations, memory
+    device, new_key, new_passphrase, key, passphrase, backups, keep, pbkdf, iteration_time, iterations, memory
         as in ``luks.add_key``
 
-    Returns ``True``.
+    Returns ``True``; ``False`` when it was so already.
 
     CLI Example:
 
@@ -389,10 +495,10 @@ def change_key(
 
         salt '*' luks.change_key /dev/vdb new_key=sdb://vault/galaxy key=pillar://galaxy:storage:passphrase
     """
-    return luks_key.change(*_change(device, key, passphrase, new_key, new_passphrase, backups, options))
+    return luks_key.change(*_change(device, key, passphrase, new_key, new_passphrase, backups, keep, options))
 
 
-def remove_key(device, key=None, passphrase=None, backups=luks_backup.DIRECTORY):
+def remove_key(device, key=None, passphrase=None, remaining=None, backups=luks_backup.DIRECTORY, keep=None, test=False):
     """
     Destroy the key slots that a key opens. The header is backed up first; mind that the backup still has the key.
 
@@ -400,26 +506,64 @@ def remove_key(device, key=None, passphrase=None, backups=luks_backup.DIRECTORY)
         the volume
     key, passphrase
         the key to remove; never the last one
+    remaining
+        place of a key that stays. It is tried, since the number of key slots proves nothing: after a crash within a
+        removal there is one that opens nothing. A removal that was interrupted so is completed by this
     backups : /var/backups/luks
-        directory of the header backup
+        directory of the header backup, and of the record of what is being removed
+    keep
+        as in ``luks.encrypt``
+    test : False
+        only say whether something would be removed; fails where the run would
 
-    Returns ``True`` when it was removed, ``False`` when it opened nothing.
+    Returns ``True`` when it was removed, ``False`` when there was nothing to remove.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' luks.remove_key /dev/vdb key=pillar://galaxy:storage:old_passphrase
+        salt '*' luks.remove_key /dev/vdb key=pillar://galaxy:storage:old_passphrase remaining=sdb://vault/galaxy
     """
-    return luks_key.remove(_device(device), _key(key, passphrase, device), _absolute("backups", backups))
+    subject = _device(device)
+    secret = _key(key, passphrase, device, device=subject)()
+    stays = None if remaining is None else _key(remaining, None, device, "remaining", device=subject)()
+    return luks_key.remove(subject, secret, stays, _place(backups, keep), bool(test))
 
 
-def generate_key(name):
+def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups=luks_backup.DIRECTORY, keep=None):
+    """
+    Destroy one key slot by its number, whatever opens it, such as one that ``luks.status`` lists in ``leaked_slots``.
+
+    device
+        the volume
+    slot
+        its number
+    remaining, remaining_passphrase
+        a key that stays; it must open another key slot
+    backups, keep
+        as in ``luks.remove_key``
+
+    Returns ``True`` when it was destroyed, ``False`` when it is not in use.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' luks.remove_slot /dev/vdb 1 remaining=sdb://vault/galaxy
+    """
+    subject = _device(device)
+    secret = _key(remaining, remaining_passphrase, device, "remaining", device=subject)()
+    return luks_key.remove_slot(subject, arguments.count("slot", slot), secret, _place(backups, keep))
+
+
+def generate_key(name, test=False):
     """
     Make a key file: 64 random bytes as hexadecimal digits, mode 0600. An existing file is never overwritten.
 
     name
         absolute path of the file
+    test : False
+        change nothing, and fail where the run would
 
     Returns the path.
 
@@ -429,12 +573,12 @@ def generate_key(name):
 
         salt '*' luks.generate_key /etc/luks/galaxy.key
     """
-    path = _absolute("name", name)
-    galaxy_host_key.generate_file(path)
+    path = arguments.absolute("name", name)
+    galaxy_host_key.generate_file(path, test=bool(test))
     return path
 
 
-def header_backup(device, backups=luks_backup.DIRECTORY):
+def header_backup(device, backups=luks_backup.DIRECTORY, keep=None):
     """
     Back up the header of a volume, checked by restoring it to a scratch file.
 
@@ -442,6 +586,8 @@ def header_backup(device, backups=luks_backup.DIRECTORY):
         the volume
     backups : /var/backups/luks
         directory, mode 0700, for the file, mode 0600
+    keep
+        as in ``luks.encrypt``
 
     Returns the path of the file; that of the one that already is there when the header has not changed since.
 
@@ -451,14 +597,16 @@ def header_backup(device, backups=luks_backup.DIRECTORY):
 
         salt '*' luks.header_backup /dev/vdb
     """
-    found = _device(device)
-    with luks_device.claimed(found):
-        return luks_backup.make(found, _absolute("backups", backups))
+    subject = _device(device)
+    place = _place(backups, keep)
+    with luks_device.claimed(subject):
+        return luks_backup.make(subject, place.backups, None, place.keep)
 
 
 def header_restore(device, name, force=False, backups=luks_backup.DIRECTORY):
     """
-    Write a header backup back to the volume that it is of. The keys are then those of the time of the backup.
+    Write a header backup back to the volume that it is of. The keys are then those of the time of the backup. Cut
+    short, it leaves a volume without a valid header, never one that seems blank; run it again.
 
     device
         the volume, closed
@@ -477,7 +625,9 @@ def header_restore(device, name, force=False, backups=luks_backup.DIRECTORY):
 
         salt '*' luks.header_restore /dev/vdb /var/backups/luks/0ad6c58f-3798-440f-818c-5a5bea96859f-5a182e.luksheader
     """
-    luks_backup.restore(_device(device), _text("name", name), bool(force), _absolute("backups", backups))
+    luks_backup.restore(
+        _device(device), arguments.text("name", name), bool(force), arguments.absolute("backups", backups)
+    )
     return True
 
 
@@ -501,19 +651,22 @@ def from_cryptdev_ini(name=luks_cryptdev_ini.PATH):
 
 
 def _device(spec) -> luks_device.Device:
-    return luks_device.find(_text("device", spec))
+    return luks_device.find(arguments.text("device", spec))
 
 
-def _change(device, key, passphrase, new_key, new_passphrase, backups, options) -> tuple:
-    luks, found = _luks_options(options), _device(device)
-    new = _key(new_key, new_passphrase, f"{device} (new)", "new_key")
-    return found, _key(key, passphrase, device), new, luks, _absolute("backups", backups)
+def _change(device, key, passphrase, new_key, new_passphrase, backups, keep, options) -> tuple:
+    luks, subject = _luks_options(options), _device(device)
+    new = _key(new_key, new_passphrase, f"{device} (new)", "new_key", device=subject)()
+    return subject, _key(key, passphrase, device, device=subject)(), new, luks, _place(backups, keep)
 
 
-def _key(source, passphrase, subject, parameter="key", timeout=0) -> Secret:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
-        raise SaltInvocationError(f"`key_timeout` must be a number of seconds, not {timeout!r}")
-    if (source is None) == (passphrase is None):
+def _key(source, passphrase, subject, parameter="key", timeout=0, device=None, tokens=False):
+    """
+    A function that reads the key when it is called, so that none is read without need; its place is checked now.
+    ``tokens``: it only has to open the volume, which a token can.
+    """
+    seconds = arguments.seconds("key_timeout", timeout, allow_zero=True)
+    if source is not None and passphrase is not None:
         raise SaltInvocationError(f"give either `{parameter}`, the place of the key, or the passphrase itself")
     if passphrase is not None:
         if __opts__.get("file_client") != "local" or __opts__.get("__cli") == "salt-minion":
@@ -521,8 +674,19 @@ def _key(source, passphrase, subject, parameter="key", timeout=0) -> Secret:
                 "a passphrase as argument is for `salt-call --local`. From a master it is kept in the job cache, where "
                 f"it may be by now: change it, and give its place as `{parameter}`"
             )
-        return galaxy_host_key.passphrase(passphrase, "passphrase")
-    return galaxy_host_key.resolve(_text(parameter, source), __salt__, __pillar__, subject, parameter, timeout)
+        return lambda: galaxy_host_key.passphrase(passphrase, "passphrase")
+    if source is not None:
+        arguments.text(parameter, source)
+
+    def read() -> luks_header.Key:
+        if source is None:
+            raise SaltInvocationError(f"give either `{parameter}`, the place of the key, or the passphrase itself")
+        log.debug("the key of %s is read from %s", subject, source)
+        volume = device or luks_unlock.device_of(subject)
+        key = luks_unlock.resolve(source, __salt__, __pillar__, volume, subject, parameter, seconds)
+        return key if tokens else luks_unlock.require_secret(key, source)
+
+    return read
 
 
 def _luks_options(options) -> luks_header.Options:
@@ -533,26 +697,26 @@ def _luks_options(options) -> luks_header.Options:
         raise SaltInvocationError(str(exc)) from None
 
 
+def _place(backups, keep) -> luks_key.Place:
+    number = None if keep is None else arguments.count("keep", keep)
+    if number == 0:
+        raise SaltInvocationError("keep is 0; give how many header backups of a volume are kept, 1 or more")
+    return luks_key.Place(arguments.absolute("backups", backups), number)
+
+
+def _may_move(nonempty) -> bool:
+    if nonempty not in ("refuse", "move"):
+        raise SaltInvocationError(f"nonempty is {nonempty!r}; give refuse or move")
+    return nonempty == "move"
+
+
 def _mapper(name) -> str:
     if not luks_mapping.valid_name(name):
-        raise SaltInvocationError(f"`mapper` must be a name in /dev/mapper, of letters, digits, _ . + -, not {name!r}")
+        raise SaltInvocationError(
+            f"mapper is {name!r}; give a name in /dev/mapper, of letters, digits, _ . + -, other than control"
+        )
     return name
 
 
-def _text(parameter, value) -> str:
-    if not isinstance(value, str) or not value:
-        raise SaltInvocationError(f"`{parameter}` must be a text, not {value!r}")
-    return value
-
-
-def _absolute(parameter, value) -> str:
-    if not isinstance(value, str) or not os.path.isabs(value):
-        raise SaltInvocationError(f"`{parameter}` must be an absolute path, not {value!r}")
-    return os.path.normpath(value)
-
-
-def _list(parameter, value) -> tuple[str, ...]:
-    values = value.split(",") if isinstance(value, str) else value
-    if not isinstance(values, (list, tuple)):
-        raise SaltInvocationError(f"`{parameter}` must be a list, not {value!r}")
-    return tuple(map(str, values))
+def _tell_progress(device, percent) -> None:
+    __salt__["event.send"](f"luks/reencrypt{device}/progress", {"device": device, "percent": percent})

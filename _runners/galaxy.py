@@ -2,13 +2,14 @@
 Galaxy on one minion: what an account of ``salt-api`` may call (docs/remote.md), the reactor (docs/boot.md), and
 ``salt-run``.
 
-The functions have no parameter but the minion, so that whoever may call them can neither name another service nor have
-another file read: which server it is stands in the minion's pillar.
+The functions that such an account may call have no parameter but the minion and a Galaxy's name in its pillar, so that
+whoever may call them can neither name another service nor have another file read.
 """
 
 from __future__ import annotations
 
-import re
+import functools
+import os
 
 import salt.client
 import salt.utils.event
@@ -16,7 +17,9 @@ import salt.utils.minions
 from salt.exceptions import SaltInvocationError
 
 import galaxy_boot
+import galaxy_host_arguments as arguments
 import galaxy_remote
+from galaxy_host_turn import Turn
 
 # who is booted, docs/boot.md
 _ROLE = "I@galaxy:boot:enabled:True or G@roles:galaxy"
@@ -27,12 +30,14 @@ if TYPE_CHECKING:
     __context__: dict
 
 
-def status(minion):
+def status(minion, server=None):
     """
     How Galaxy is on a minion.
 
     minion
         its ID
+    server
+        which Galaxy, by its name in the minion's pillar; not for a minion with one
 
     Returns ``success``, and as ``return`` what ``galaxy.status`` returned there, or what went wrong.
 
@@ -42,15 +47,20 @@ def status(minion):
 
         salt-run galaxy.status galaxy.example.org
     """
-    return _call(minion, "galaxy.status")
+    return _call(galaxy_remote.call, minion, "galaxy.status", server=server)
 
 
-def startup(minion):
+def startup(minion, server=None):
     """
     Start Galaxy on a minion, and wait until it is ready.
 
     minion
         its ID
+    server
+        which Galaxy, by its name in the minion's pillar; not for a minion with one
+
+    Where Galaxy is being started there already, by another call, by hand or by a boot, that is the answer, at once and
+    with ``success`` false: nothing more is sent to the minion than the question.
 
     Returns ``success``, and as ``return`` what ``galaxy.startup`` returned there, or what went wrong.
 
@@ -60,22 +70,33 @@ def startup(minion):
 
         salt-run galaxy.startup galaxy.example.org
     """
-    return _call(minion, "galaxy.startup")
+    return _call(galaxy_remote.call_once, _locks(), minion, "galaxy.startup", server=server)
 
 
-def boot(minion):
+def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
     """
     Bring a minion back that has started: ``state.apply galaxy.boot``, where it has the role. For the reactor, and by
     hand.
 
     minion
         its ID
+    stamp
+        ``_stamp`` of the event that tells of its start, from the reactor; a boot that began later has served that start
+    retries
+        how often a boot that failed is tried again
+    pause
+        seconds before each further try, fewer where the minion starts anew meanwhile
 
-    The event ``galaxy/<minion>/ready`` or ``galaxy/<minion>/failed`` comes from the minion itself, or, where it cannot
-    tell, because it does not answer or its SLS cannot be rendered, from here.
+    One boot of a minion is under way at a time. However many calls come meanwhile, they end at once, and the minion is
+    booted once more after that.
 
-    Returns ``success``, false where the event comes from here, and as ``return`` what that one tells (``step``,
-    ``state``, ``reason``); ``{}`` where the minion told itself, ``None`` for one without the role.
+    The event ``galaxy/<minion>/ready`` or ``galaxy/<minion>/failed`` comes after the last try: from the minion itself,
+    or, where an earlier try went well, or the minion cannot tell because it does not answer or its SLS cannot be
+    rendered, from here.
+
+    Returns ``success``, and as ``return`` why the boot failed (``step``, ``state``, ``reason``); ``{}`` where it went
+    well or the minion told itself, ``None`` for one without the role, and a text where another call boots the minion,
+    or has done so since ``stamp``.
 
     CLI Example:
 
@@ -83,27 +104,88 @@ def boot(minion):
 
         salt-run galaxy.boot galaxy.example.org
     """
+
+    return _answer(lambda: _boot(minion, stamp, (retries, pause)))
+
+
+def restart(minion, stamp=None):
+    """
+    Restart Galaxy on a minion: ``state.apply galaxy.restarted``. For the reactor, and by hand.
+
+    minion
+        its ID
+    stamp
+        as for :py:func:`boot`: of the event that tells that Galaxy is stuck
+
+    One restart of a minion's Galaxy is under way at a time, as for :py:func:`boot`.
+
+    Returns ``success``, and as ``return`` what ``state.apply`` returned there, or what went wrong; a text where another
+    call restarts it, or has done so since ``stamp``, and ``None`` for a minion that is not known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run galaxy.restart galaxy.example.org
+    """
+
+    def work(turn):
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            return galaxy_remote.call(client, minion, "state.apply", mods="galaxy.restarted", queue=True)
+
+    return _answer(lambda: _in_turn(minion, f"L@{galaxy_remote.minion_id(minion)}", "galaxy.restart", stamp, work))
+
+
+def _boot(minion, stamp, tries) -> dict:
+    target = f"L@{galaxy_remote.minion_id(minion)} and ( {_ROLE} )"
+    retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
+
+    def work(turn):
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            tell = functools.partial(_tell, minion)
+            failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
+        return {"success": not failure, "return": failure}
+
+    return _in_turn(minion, target, "galaxy.boot", stamp, work)
+
+
+def _in_turn(minion, target, name, stamp, work) -> dict:
+    """Do what many events may ask for; each that comes while it is under way, or from before, ends at once."""
+    turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
+    if since is not None and turn.has_served(since):
+        return {"success": False, "return": f"{name} of {minion} is under way, or was, since {stamp}"}
+    # by what the master has of its key, pillar and grains: no job, and no file of a lock, for any other
+    if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
+        return {"success": True, "return": None}
+    done = turn.take(work)
+    return done or {"success": False, "return": f"{name} of {minion} is under way, and will be done once more"}
+
+
+def _call(ask, *given, server) -> dict:
+    def answer():
+        named = {} if server is None else {"server": galaxy_remote.server_name(server)}
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            return ask(client, *given, **named)
+
+    return _answer(answer)
+
+
+def _answer(ask) -> dict:
     # until it has gone well: Salt calls a refused argument a success, and keeps the last run's code
     __context__["retcode"] = 1
-    if not isinstance(minion, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", minion):
-        raise SaltInvocationError(f"`minion` must be an ID of letters, digits, . _ and -, not {minion!r}")
-    target = f"L@{minion} and ( {_ROLE} )"
-    # by what the master has of its pillar and grains: no job for the others
-    if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
-        __context__["retcode"] = 0
-        return {"success": True, "return": None}
-    with salt.client.get_local_client(mopts=__opts__) as client:
-        failure = galaxy_boot.boot(client, minion, target)
-    if failure:
-        with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"], listen=False) as bus:
-            bus.fire_event({"id": minion, "data": failure}, f"galaxy/{minion}/failed")
-    __context__["retcode"] = 1 if failure else 0
-    return {"success": not failure, "return": failure}
-
-
-def _call(minion, function) -> dict:
-    __context__["retcode"] = 1
-    with salt.client.get_local_client(mopts=__opts__) as client:
-        answer = galaxy_remote.call(client, minion, function)
+    try:
+        answer = ask()
+    except SaltInvocationError as exc:
+        answer = {"success": False, "return": str(exc)}
     __context__["retcode"] = 0 if answer["success"] else 1
     return answer
+
+
+def _locks() -> str:
+    return os.path.join(__opts__["cachedir"], "galaxy")
+
+
+def _tell(minion, failure) -> None:
+    tag = f"galaxy/{minion}/{'failed' if failure else 'ready'}"
+    with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"], listen=False) as bus:
+        bus.fire_event({"id": minion, "data": failure}, tag)

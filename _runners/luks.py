@@ -6,7 +6,10 @@ There is no parameter for a passphrase: arguments of runners go out on the event
 
 from __future__ import annotations
 
+import os
+
 import salt.client
+from salt.exceptions import SaltInvocationError
 
 import galaxy_remote
 
@@ -35,7 +38,7 @@ def status(minion, device):
 
         salt-run luks.status galaxy.example.org /dev/vdb
     """
-    return _call(minion, "luks.status", device=device)
+    return _answer(lambda client: galaxy_remote.call(client, minion, "luks.status", device=device))
 
 
 def open_(minion, device, mapper, key, mount_point=None):
@@ -49,6 +52,8 @@ def open_(minion, device, mapper, key, mount_point=None):
     key
         the place of the key, as in ``luks.open``
 
+    Where the volume is being opened there already, that is the answer, at once and with ``success`` false.
+
     Returns ``success``, and as ``return`` what ``luks.open`` returned there, or what went wrong.
 
     CLI Example:
@@ -57,12 +62,18 @@ def open_(minion, device, mapper, key, mount_point=None):
 
         salt-run luks.open galaxy.example.org /dev/vdb galaxy key=sdb://vault/galaxy mount_point=/export
     """
-    return _call(minion, "luks.open", device=device, mapper=mapper, key=key, mount_point=mount_point)
+    volume = {"device": device, "mapper": mapper, "key": key, "mount_point": mount_point}
+    locks = os.path.join(__opts__["cachedir"], "galaxy")
+    return _answer(lambda client: galaxy_remote.call_once(client, locks, minion, "luks.open", **volume))
 
 
-def _call(minion, function, **keywords) -> dict:
+def _answer(ask) -> dict:
+    # until it has gone well: Salt calls a refused argument a success, and keeps the last run's code
     __context__["retcode"] = 1
-    with salt.client.get_local_client(mopts=__opts__) as client:
-        answer = galaxy_remote.call(client, minion, function, **keywords)
+    try:
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            answer = ask(client)
+    except SaltInvocationError as exc:
+        answer = {"success": False, "return": str(exc)}
     __context__["retcode"] = 0 if answer["success"] else 1
     return answer

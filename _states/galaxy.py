@@ -18,6 +18,7 @@ Every state takes the keywords of the execution module (``server, config, stats,
 from salt.state import STATE_INTERNAL_KEYWORDS
 
 import galaxy_boot
+import galaxy_host_directory
 import galaxy_host_requirements
 import galaxy_host_returns as returns
 from galaxy_errors import ManagerError
@@ -86,6 +87,62 @@ def defined(name, server=None):
         return returns.changed(name, "The definition was written.", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
+
+
+def undefined(name, server=None):
+    """
+    The process manager does not have the definition that ``galaxy.defined`` writes. A running Galaxy is not stopped.
+
+    name
+        any text
+    server
+        the server's name in pillar
+
+    ``changes`` has each file that was removed.
+    """
+    try:
+        changes = __salt__["galaxy.define"](server=server, absent=True, test=__opts__["test"])
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    if not changes:
+        return returns.same(name, "There is no definition.")
+    if __opts__["test"]:
+        return returns.would(name, "The definition would be removed.", changes)
+    return returns.changed(name, "The definition was removed.", changes)
+
+
+def directory(name, user, group, mode="0755"):
+    """
+    There is a directory with this owner and mode. Where somebody else could have put another in its place, it fails;
+    links are never followed.
+
+    name
+        its absolute path; what lacks above it is made too
+    user, group, mode : 0755
+        its owner and mode
+
+    ``changes`` has ``directory`` for a new one, else ``user``, ``group`` and ``mode`` with ``old`` and ``new``.
+
+    .. code-block:: yaml
+
+        /export/database:
+          galaxy.directory:
+            - user: galaxy
+            - group: galaxy
+    """
+    try:
+        changes = galaxy_host_directory.difference(name, user, group, mode)
+        if not changes:
+            return returns.same(name, "The directory is as declared.")
+        if __opts__["test"]:
+            return returns.would(name, "The directory would be made, or given away.", changes)
+        galaxy_host_directory.ensure(name, user, group, mode)
+        left = galaxy_host_directory.difference(name, user, group, mode)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    if left:
+        return returns.failed(name, f"What did not last: {', '.join(left)}", changes)
+    return returns.changed(name, "The directory is as declared now.", changes)
 
 
 def running(name, config=None, server=None, reload=False, mounts=(), **keywords):
@@ -189,7 +246,7 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
         if _is_down(before):
             return returns.same(name, "Galaxy is stopped.")
         if before["running"] is None and not _is_active(before):
-            return returns.failed(name, " ".join(before["problems"]))
+            return returns.failed(name, f"It cannot be told whether Galaxy runs: {' '.join(before['problems'])}")
         done = __salt__["galaxy.stop"](**meant, timeout=timeout, test=__opts__["test"])
         change = {"galaxy": _stop_change(before)} if done["changed"] else {}
         if __opts__["test"]:

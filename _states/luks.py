@@ -47,6 +47,9 @@ def mounted(
     discard=False,
     backups=_BACKUPS,
     key_timeout=0,
+    device_timeout=0,
+    nonempty="refuse",
+    keep=None,
     **options,
 ):
     """
@@ -59,8 +62,8 @@ def mounted(
     encrypt : False
         make a blank device an encrypted volume first; a device that carries anything is never touched. An interrupted
         run is completed by the next
-    filesystem, mkfs_options, mount_options, discard, backups, key_timeout
-        as in ``luks.encrypt``; the options of the mount hold from the next mount on
+    filesystem, mkfs_options, mount_options, discard, backups, key_timeout, device_timeout, nonempty, keep
+        as in ``luks.encrypt``; where the volume is mounted with other options, it is remounted
     version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
         of a new volume, as in ``luks.format``
     """
@@ -76,6 +79,9 @@ def mounted(
         "backups": backups,
         "may_format": encrypt,
         "key_timeout": key_timeout,
+        "device_timeout": device_timeout,
+        "nonempty": nonempty,
+        "keep": keep,
         **options,
     }
     subjects = {
@@ -83,10 +89,13 @@ def mounted(
         "mkfs": filesystem,
         "header_backup": backups,
         "open": f"/dev/mapper/{mapper}",
+        "fsck": f"/dev/mapper/{mapper}",
+        "set_aside": f"beside {name}",
         "mount": name,
+        "remount": name,
     }
     try:
-        steps = __salt__["luks.encrypt"](test=__opts__["test"], **wanted)
+        steps = __salt__["luks.encrypt"](test=bool(__opts__["test"]), **wanted)
         changes = {step: subjects[step] for step in steps}
         if not steps:
             return returns.same(name, f"{device} is open as {mapper} and mounted")
@@ -100,10 +109,10 @@ def mounted(
     return returns.changed(name, f"{device} is open as {mapper} and mounted", changes)
 
 
-def formatted(name, key, backups=_BACKUPS, **options):
+def formatted(name, key, backups=_BACKUPS, keep=None, **options):
     """
     The device is a LUKS volume, and its header is backed up. One that is a volume already keeps its parameters; one
-    that carries anything else is refused.
+    that carries anything else is refused, and nothing insists here.
 
     name
         the device
@@ -111,51 +120,57 @@ def formatted(name, key, backups=_BACKUPS, **options):
         place of the key that shall open a new volume
     backups : /var/backups/luks
         directory of the header backup
+    keep
+        as in ``luks.encrypt``
     version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
         of a new volume, as in ``luks.format``
     """
+    insisting = sorted({"force", "signature", "test"}.intersection(options))
+    if insisting:
+        return returns.failed(name, f"No state formats over data: {', '.join(insisting)} is for `luks.format`, by hand")
+    change = {"format": name}
     try:
         found = __salt__["luks.status"](name, backups=backups)
+        if found["error"]:
+            return returns.failed(name, found["error"])
         is_volume = found["luks"] and not found["unfinished"]
         if is_volume and found["header_backup"]:
             return returns.same(name, f"It is LUKS{found['version']} volume {found['uuid']}")
-        if __opts__["test"]:
-            if found["signatures"] and not found["unfinished"]:
-                carried = ", ".join(signature["type"] for signature in found["signatures"])
-                return returns.failed(name, f"It carries {carried} and would be refused")
-            what = "The header would be backed up" if is_volume else "It would be made a LUKS volume"
-            return returns.would(name, what, {"header_backup": backups} if is_volume else {"format": name})
         if is_volume:
-            changes = {"header_backup": __salt__["luks.header_backup"](name, backups=backups)}
+            change = {"header_backup": backups}
+        if __opts__["test"]:
+            if is_volume:
+                return returns.would(name, "The header would be backed up", change)
+            __salt__["luks.format"](name, key=key, backups=backups, test=True, **options)
+            return returns.would(name, "It would be made a LUKS volume", change)
+        if is_volume:
+            __salt__["luks.header_backup"](name, backups=backups, keep=keep)
         else:
-            changes = __salt__["luks.format"](name, key=key, backups=backups, **options)
+            __salt__["luks.format"](name, key=key, backups=backups, keep=keep, **options)
         found = __salt__["luks.status"](name, backups=backups)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["luks"] or not found["header_backup"]:
-        return returns.failed(name, "It is no LUKS volume, or has no header backup, after all", changes)
-    return returns.changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", changes)
+        return returns.failed(name, "It is no LUKS volume, or has no header backup, after all", change)
+    return returns.changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", change)
 
 
-def opened(name, device, key, discard=False, key_timeout=0):
+def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
     """
     The volume is open.
 
     name
         mapper: its name in ``/dev/mapper``
-    device, key, discard, key_timeout
+    device, key, discard, key_timeout, device_timeout
         as in ``luks.open``
     """
     change = {name: {"old": None, "new": device}}
+    wanted = {"key": key, "discard": discard, "key_timeout": key_timeout, "device_timeout": device_timeout}
     try:
-        found = __salt__["luks.status"](device)
-        if found["open"] and found["mapper"] == name and not found["unfinished"]:
+        if not __salt__["luks.open"](device, name, test=bool(__opts__["test"]), **wanted):
             return returns.same(name, f"{device} is open")
         if __opts__["test"]:
-            if found["luks"] or found["signatures"]:
-                __salt__["luks.open"](device, name, key=key, key_timeout=key_timeout, test=True)
             return returns.would(name, f"{device} would be opened", change)
-        __salt__["luks.open"](device, name, key=key, discard=discard, key_timeout=key_timeout)
         found = __salt__["luks.status"](device)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
@@ -166,22 +181,21 @@ def opened(name, device, key, discard=False, key_timeout=0):
 
 def closed(name):
     """
-    The volume is not open, and nothing is mounted from it. Fails, naming the processes, when some hold it.
+    The volume is not open, and nothing is mounted from it. Fails, with nothing unmounted and naming what holds it, when
+    it is busy.
 
     name
         mapper: its name in ``/dev/mapper``
     """
     try:
-        found = __salt__["luks.open_volumes"]().get(name)
-        if not found:
+        volume = __salt__["luks.open_volumes"]().get(name)
+        if not volume:
             return returns.same(name, "It is not open")
-        changes = {name: {"old": found["device"], "new": None}}
-        changes.update({mount["target"]: {"old": mount["source"], "new": None} for mount in found["mounts"]})
+        changes = {name: {"old": volume["device"], "new": None}}
+        changes.update({mount["target"]: {"old": mount["source"], "new": None} for mount in volume["mounts"]})
+        __salt__["luks.close"](name, test=bool(__opts__["test"]))
         if __opts__["test"]:
-            holders = ", ".join(f"{process['name']} (PID {process['pid']})" for process in found["processes"])
-            comment = f"It would be closed; now held by {holders}" if holders else "It would be closed"
-            return returns.would(name, comment, changes)
-        __salt__["luks.close"](name)
+            return returns.would(name, "It would be closed", changes)
         if name in __salt__["luks.open_volumes"]():
             return returns.failed(name, "It is open after all", changes)
     except returns.ERRORS as exc:
@@ -189,7 +203,35 @@ def closed(name):
     return returns.changed(name, "It was closed", changes)
 
 
-def key_present(name, new_key, key, backups=_BACKUPS, **options):
+def resized(name, key=None, partition=False):
+    """
+    An open volume, and the filesystem mounted from it, use all of the device, which may have grown.
+
+    name
+        mapper: its name in ``/dev/mapper``
+    key
+        place of the key; LUKS2 asks for it, LUKS1 does not
+    partition : False
+        grow the volume's partition first, as in ``luks.resize``
+    """
+    try:
+        steps = __salt__["luks.resize"](name, partition=partition, test=True)
+        changes = dict.fromkeys(steps, "grown")
+        if not steps:
+            return returns.same(name, "It uses all of its device")
+        if __opts__["test"]:
+            return returns.would(name, f"To be grown: {', '.join(steps)}", changes)
+        sizes = __salt__["luks.resize"](name, key=key, partition=partition)
+        left = __salt__["luks.resize"](name, partition=partition, test=True)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    if left:
+        return returns.failed(name, f"Did not grow: {', '.join(left)}", changes)
+    before, after = (sizes[when]["volume"] for when in ("before", "after"))
+    return returns.changed(name, f"It grew from {before} to {after} bytes", changes)
+
+
+def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     """
     A key opens the volume.
 
@@ -201,6 +243,8 @@ def key_present(name, new_key, key, backups=_BACKUPS, **options):
         place of one that opens it now
     backups : /var/backups/luks
         directory of the header backup
+    keep
+        as in ``luks.encrypt``
     pbkdf, iteration_time, iterations, memory
         of the new key slot, as in ``luks.format``
     """
@@ -208,11 +252,10 @@ def key_present(name, new_key, key, backups=_BACKUPS, **options):
     try:
         if __salt__["luks.test_key"](name, key=new_key):
             return returns.same(name, f"{new_key} opens it")
+        wanted = {"new_key": new_key, "key": key, "backups": backups, "keep": keep, **options}
+        __salt__["luks.add_key"](name, **{**wanted, "test": bool(__opts__["test"])})
         if __opts__["test"]:
-            if not __salt__["luks.test_key"](name, key=key):
-                return returns.failed(name, f"Neither {new_key} nor {key} opens it")
             return returns.would(name, f"{new_key} would be added", change)
-        __salt__["luks.add_key"](name, new_key=new_key, key=key, backups=backups, **options)
         opens = __salt__["luks.test_key"](name, key=new_key)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
@@ -223,26 +266,29 @@ def key_present(name, new_key, key, backups=_BACKUPS, **options):
     )
 
 
-def key_absent(name, key, backups=_BACKUPS):
+def key_absent(name, key, remaining=None, backups=_BACKUPS, keep=None):
     """
-    A key does not open the volume (any more). The last key is never removed.
+    A key does not open the volume (any more). The last key is never removed, and none without the proof that another
+    opens the volume.
 
     name
         the device
     key
         place of the key to remove
+    remaining
+        place of a key that stays; it is tried. An interrupted removal is completed where it is given
     backups : /var/backups/luks
         directory of the header backup, which still has the key
+    keep
+        as in ``luks.encrypt``
     """
     change = {"key": {"old": key, "new": None}}
+    wanted = {"key": key, "remaining": remaining, "backups": backups, "keep": keep}
     try:
-        if not __salt__["luks.test_key"](name, key=key):
+        if not __salt__["luks.remove_key"](name, test=bool(__opts__["test"]), **wanted):
             return returns.same(name, f"{key} does not open it")
         if __opts__["test"]:
-            if len(__salt__["luks.status"](name)["slots"]) == 1:
-                return returns.failed(name, f"{key} is the last key; it would not be removed")
             return returns.would(name, f"{key} would be removed", change)
-        __salt__["luks.remove_key"](name, key=key, backups=backups)
         opens = __salt__["luks.test_key"](name, key=key)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
@@ -261,9 +307,9 @@ def key_file(name):
     try:
         if __salt__["file.file_exists"](name):
             return returns.same(name, "The key file is there")
-        if __opts__["test"]:
-            return returns.would(name, "A key would be generated", {name: "new key file"})
-        __salt__["luks.generate_key"](name)
+        __salt__["luks.generate_key"](name, test=bool(__opts__["test"]))
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
+    if __opts__["test"]:
+        return returns.would(name, "A key would be generated", {name: "new key file"})
     return returns.changed(name, "A key was generated", {name: "new key file"})

@@ -2,14 +2,19 @@
 How a boot went, by what its states returned; and booting one minion from the master (docs/boot.md).
 """
 
-from collections.abc import Iterable, Mapping
+import datetime
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import galaxy_remote
+from galaxy_host_turn import Turn
+from galaxy_host_wait import Deadline, wait_until
 
 SLS = "galaxy.boot"
-# the state that tells the master, formulas/galaxy/boot/report.sls
-REPORT = "galaxy-boot-report"
+# the SLS and its state that tell the master, formulas/galaxy/boot/report.sls
+REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
+# seconds until a boot that failed is tried again
+PAUSE = 60
 
 
 def failure(states: Iterable[Mapping]) -> dict:
@@ -17,15 +22,15 @@ def failure(states: Iterable[Mapping]) -> dict:
     ``step`` (the SLS below ``galaxy``), ``state`` (ID) and ``reason`` of the first state that failed; empty where none
     has.
     """
-    failed = [one for one in states if one.get("result") is False and one.get("__run_num__") is not None]
+    failed = [one for one in states if one.get("result") is False and type(one.get("__run_num__")) is int]
     if not failed:
         return {}
     first = min(failed, key=lambda one: one["__run_num__"])
-    step = str(first.get("__sls__", "")).removeprefix("galaxy.")
-    return {"step": step, "state": first.get("__id__"), "reason": first.get("comment")}
+    step = galaxy_remote.text(first.get("__sls__", "")).removeprefix("galaxy.")
+    return {"step": step, **galaxy_remote.plain({"state": first.get("__id__"), "reason": first.get("comment")})}
 
 
-def boot(client: Any, minion: str, target: str) -> dict:
+def boot(client: Any, minion: str, target: str, report: bool = True) -> dict:
     """
     Apply ``galaxy.boot`` on a minion, and wait for as long as it is at it.
 
@@ -33,22 +38,61 @@ def boot(client: Any, minion: str, target: str) -> dict:
         Salt's ``LocalClient``
     target
         compound expression of this one minion
+    report
+        whether the minion tells the master how it went
 
-    Returns what is to be told in its place (as ``failure``), because it could not tell itself; empty where it did.
+    Returns why the boot failed (as :py:func:`failure`); empty where it went well, or where the minion told itself.
     """
-    # a minion that starts twice boots twice, one after the other
-    answers = client.cmd(target, "state.apply", [SLS], tgt_type="compound", kwarg={"queue": True}, full_return=True)
+    # another state run of the minion is waited for; `exclude` only where needed, since it is in the minion's job data
+    keywords = {"queue": True} if report else {"queue": True, "exclude": REPORT_SLS}
+    answers = client.cmd(target, "state.apply", [SLS], tgt_type="compound", kwarg=keywords, full_return=True)
     answer = galaxy_remote.answer_of(answers, minion)
-    if not answer:
+    if answer is None:
         return _unknown(f"{minion} does not answer, or no more")
     returned = answer.get("ret")
     if not isinstance(returned, dict):
-        said = "; ".join(map(str, returned)) if isinstance(returned, list) else str(returned)
-        return _unknown(f"{SLS} could not be applied: {said}")
+        return _unknown(f"{SLS} could not be applied: {galaxy_remote.text(returned)}")
     states = [one for one in returned.values() if isinstance(one, dict)]
-    if any(one.get("__id__") == REPORT and one.get("result") for one in states):
+    if report and any(one.get("__id__") == REPORT and one.get("result") is True for one in states):
         return {}
-    return failure(states) or _unknown(f"{SLS} ended without its report")
+    failed = failure(states)
+    if failed or not (report or states):
+        return failed or _unknown(f"{SLS} ended without a state")
+    return _unknown(f"{SLS} ended without its report") if report else {}
+
+
+def boot_in_turn(
+    client: Any, minion: str, target: str, turn: Turn, tell: Callable[[dict], object], retries: int, pause: float
+) -> dict:
+    """
+    Boot a minion whose turn it is, and tell the master's bus once: what the minion does not tell itself.
+
+    tell
+        called with the failure, or with nothing in it where all went well
+    retries
+        how often a boot that failed is tried again, after ``pause`` seconds, or as soon as the minion starts once more
+
+    Returns why the last try failed, as :py:func:`boot`.
+    """
+    for left in range(retries, -1, -1):
+        turn.begin()
+        failed = boot(client, minion, target, report=not left)
+        if not failed:
+            break
+        if left:
+            wait_until(lambda: turn.is_asked, Deadline(pause))
+    if failed or left:
+        tell(failed)
+    return failed
+
+
+def seconds_of(stamp: Any) -> float | None:
+    """An event's ``_stamp`` (UTC, by the master's clock) in epoch seconds; ``None`` where it is none."""
+    try:
+        moment = datetime.datetime.fromisoformat(stamp)
+        return moment.replace(tzinfo=moment.tzinfo or datetime.timezone.utc).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _unknown(reason: str) -> dict:

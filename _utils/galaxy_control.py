@@ -10,7 +10,7 @@ import galaxy_host_lock
 import galaxy_host_process
 from galaxy_errors import ConfigError, GalaxyError, ManagerError, NotReady, ProcessError
 from galaxy_host_process import Process
-from galaxy_host_wait import Deadline, Sparingly, wait_until
+from galaxy_host_wait import Deadline, Throttled, wait_until
 from galaxy_manager_unit import State, Unit
 from galaxy_server import Galaxy, Look
 from galaxy_spec import Limits
@@ -74,7 +74,7 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
                 _require_retry(galaxy.look(_LOOK), exc)
                 if tried > limits.retries:
                     raise NotReady(f"Gave up after {tried} tries. {exc}") from None
-                log.info("galaxy: try %d of %d failed, Galaxy is stopped and started again", tried, limits.retries + 1)
+                log.info("Try %d of %d failed, Galaxy is stopped and started again", tried, limits.retries + 1)
                 _stop(galaxy, GRACE, force=True)
         raise AssertionError("unreachable")
 
@@ -141,7 +141,7 @@ def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         # or nobody could tell the new workers from the old
         old = {worker.pid for worker in _require_reloadable(look).workers}
         method = galaxy.web.reload(look.master)
-        log.info("galaxy: PID %d reloads, told by %s", look.master.pid, method)
+        log.info("PID %d reloads, told by %s", look.master.pid, method)
 
         def is_new(now: Snapshot) -> bool:
             return old.isdisjoint(worker.pid for worker in now.workers if worker.pid)
@@ -192,7 +192,7 @@ def _unit_to_start(galaxy: Galaxy, look: Look, force: bool = False) -> Unit:
             "which manager= and service= have it"
         )
     if look.survivors:
-        log.info("galaxy: processes whose master is gone hold the sockets: %s", look.survivors)
+        log.info("Processes whose master is gone hold the sockets: %s", look.survivors)
     return unit
 
 
@@ -328,7 +328,7 @@ def _wait(
     also: Callable[[Snapshot], bool] = lambda _: True,
 ) -> dict:
     watch = _Watch(galaxy, unit, deadline, wanted, also)
-    log.info("galaxy: waiting up to %g s for %s", deadline.left, workers(wanted))
+    log.info("Waiting up to %g s for %s", deadline.left, workers(wanted))
     snapshot = wait_until(watch.look, deadline)
     if snapshot is None:
         raise NotReady(watch.with_log(f"Galaxy is not ready after {deadline.seconds:g} s: {watch.last}"))
@@ -344,8 +344,8 @@ class _Watch:
         self._wanted, self._also = wanted, also
         self._master: Process | None = None
         self._came_up = False
-        self._ask_manager = Sparingly(self._look_at_manager)
-        self._find_master = Sparingly(self._look_for_master)
+        self._ask_manager = Throttled(self._look_at_manager)
+        self._find_master = Throttled(self._look_for_master)
 
     def look(self) -> Snapshot | None:
         snapshot = None

@@ -100,19 +100,33 @@ class CommandError(GalaxyError):
     """
     An external command failed.
 
-    argv, returncode, stderr
-        what ran, how it ended (``None``: not at all, or past its timeout), and what it said
+    argv, returncode, stderr, output
+        what ran, how it ended (``None``: not at all, or past its timeout), and what it said on its two streams
     """
 
-    def __init__(self, argv, what, returncode=None, stderr=""):
+    def __init__(self, argv, what, returncode=None, stderr="", output=""):
         super().__init__(f"{argv[0]}: {what} (command: {' '.join(argv)})")
         self.argv = argv
         self.returncode = returncode
         self.stderr = stderr
+        self.output = output
 
 
 class ManagerError(GalaxyError):
     """The process manager cannot be found, reached, or refuses."""
+
+
+class DefinitionError(GalaxyError):
+    """
+    A process manager's definition of Galaxy cannot be written from these settings.
+
+    key
+        of the setting at fault; its value may be a secret and is in no message
+    """
+
+    def __init__(self, key, what):
+        super().__init__(f"{key} {what}")
+        self.key = key
 
 
 class ProcessError(GalaxyError):
@@ -121,7 +135,7 @@ class ProcessError(GalaxyError):
 
 class MasterGone(ProcessError):
     """
-    uWSGI processes hold the server's sockets, with no one master among them.
+    Only uWSGI workers that outlived their master hold the server's sockets.
 
     pids
         of those processes
@@ -143,6 +157,19 @@ class NotMine(ProcessError):
     def __init__(self, pid, what):
         super().__init__(f"PID {pid}, which serves there, {what}: it is not this Galaxy")
         self.pid = pid
+
+
+class SharedSocket(ProcessError):
+    """
+    Several uWSGI masters serve the server's sockets, and nothing says which is meant.
+
+    pids
+        of those masters
+    """
+
+    def __init__(self, what, pids):
+        super().__init__(what)
+        self.pids = pids
 
 
 class NotReady(GalaxyError):
@@ -177,14 +204,19 @@ class VolumeError(GalaxyError):
     def __init__(self, subject, what):
         super().__init__(f"{subject}: {what}")
         self.subject = str(subject)
+        self.what = what
 
 
 class DeviceError(VolumeError):
     """The device is missing, ambiguous, or not a block device."""
 
 
+class DeviceMissing(DeviceError):
+    """The device is not there (yet)."""
+
+
 class DeviceNotBlank(VolumeError):
-    """The device carries signatures; ``signatures`` are those found."""
+    """The device carries something; ``signatures`` are those that libblkid knows of it."""
 
     def __init__(self, subject, what, signatures):
         super().__init__(subject, what)

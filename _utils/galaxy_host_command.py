@@ -3,11 +3,17 @@ The one runner of external commands.
 """
 
 import contextlib
+import logging
 import os
 import subprocess
 
 from galaxy_errors import CommandError
 from galaxy_host_secret import Secret
+
+log = logging.getLogger(__name__)
+
+# of standard error, in a message
+_LINES = 12
 
 
 def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 30, check: bool = True) -> str:
@@ -27,12 +33,15 @@ def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 3
     if isinstance(stdin, Secret):
         stdin = stdin.reveal()
     source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    log.debug("running %s", " ".join(argv))
     try:
         process = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     except FileNotFoundError:
         raise CommandError(argv, "not installed, or not on PATH") from None
     except PermissionError:
         raise CommandError(argv, "not permitted; run as root") from None
+    except OSError as exc:
+        raise CommandError(argv, f"cannot be run: {exc.strerror}") from None
     try:
         output, errors = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
@@ -44,8 +53,15 @@ def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 3
     except BaseException:
         process.kill()
         raise
-    stderr = errors.decode(errors="replace").strip()
+    stderr, text = errors.decode(errors="replace").strip(), output.decode(errors="replace")
+    log.debug("%s: exit status %d", argv[0], process.returncode)
     if check and process.returncode:
-        last = stderr.splitlines()[-1] if stderr else "no message"
-        raise CommandError(argv, f"exit status {process.returncode}: {last}", process.returncode, stderr)
-    return output.decode(errors="replace")
+        message = f"exit status {process.returncode}: {_told(stderr)}"
+        raise CommandError(argv, message, process.returncode, stderr, text)
+    return text
+
+
+def _told(stderr: str) -> str:
+    """All lines of it, the last, which mostly is the failure, first; the cause often is in one before."""
+    *before, last = [line.strip() for line in stderr.splitlines() if line.strip()][-_LINES:] or ["no message"]
+    return f"{last} (and before: {'; '.join(before)})" if before else last

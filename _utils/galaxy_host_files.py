@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterable
 
 from galaxy_errors import FileError
-from galaxy_host_walk import Entry, Group, User, describe, ours, walk, writers
+from galaxy_host_walk import MAX_LINKS, Entry, Group, User, describe, ours, walk, writers
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +84,25 @@ def require_trusted(path: str) -> None:
 
 def require_place(path: str) -> None:
     """
-    Raises ``FileError`` where somebody else controls the path, as far as it is there: where root mounts, or lets a
-    program write that begins as root. Whose the file or directory at its end is does not matter.
+    Raises ``FileError`` where somebody else can put something else there: where root mounts, or lets a program write
+    that begins as root. Whose the file or directory at its end is does not matter, and it is not looked at: what is
+    mounted there may hang.
     """
-    with walk(path) as entry:
-        entry.require_none_but()
+    place = path
+    for _ in range(MAX_LINKS):
+        # what is no absolute path, the walk refuses
+        absolute = isinstance(place, str) and place.startswith("/")
+        directory = os.path.dirname(place.rstrip("/")) or "/" if absolute else place
+        with walk(directory) as entry:
+            users = [*entry.controllers, *(writers(entry.status) if entry.status else ())]
+        for user in users:
+            who = describe(user)
+            raise FileError(path, f"{who} can put something else there: a directory above is theirs", who)
+        try:
+            place = os.path.join(directory, os.readlink(place.rstrip("/")))
+        except OSError:
+            return
+    raise FileError(path, f"leads through more than {MAX_LINKS} symbolic links")
 
 
 def make_directories(path: str, uid: int, gid: int, mode: int) -> bool:

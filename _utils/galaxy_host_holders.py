@@ -1,14 +1,18 @@
 """
-Who holds a volume: the processes for which ``umount`` or ``cryptsetup close`` says that it is busy.
+Who holds a volume: the processes, and what in the kernel, for which ``umount`` or ``cryptsetup close`` says that it is
+busy.
 """
 
 import contextlib
 import dataclasses
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 
 import galaxy_host_sysfs
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,38 @@ def find(number: str, mount_points: Iterable[str] = ()) -> list[Holder]:
         if use:
             found.append(Holder(int(pid), galaxy_host_sysfs.read(f"/proc/{pid}/comm"), use))
     return sorted(found, key=lambda holder: holder.pid)
+
+
+def kernel_uses(number: str, mount_points: Iterable[str] = ()) -> list[str]:
+    """
+    What holds block device ``number``, or a filesystem on it, without a process: mounts below ``mount_points``, loop
+    devices and swap on files there, swap on the device, devices built on it. One text each.
+    """
+    roots = [path.rstrip("/") + "/" for path in mount_points]
+
+    def is_below(path: str) -> bool:
+        return any(path.startswith(root) for root in roots)
+
+    uses = []
+    for name in galaxy_host_sysfs.names("/sys/class/block"):
+        file = galaxy_host_sysfs.read(f"/sys/class/block/{name}/loop/backing_file")
+        if file and is_below(file):
+            uses.append(f"the loop device /dev/{name} (of {file})")
+    for line in galaxy_host_sysfs.read("/proc/swaps").splitlines()[1:]:
+        path = _unescape(line.split()[0])
+        if is_below(path) or galaxy_host_sysfs.number(path) == number:
+            uses.append(f"swap on {path}")
+    targets = [_unescape(line.split()[4]) for line in galaxy_host_sysfs.read("/proc/self/mountinfo").splitlines()]
+    uses += [f"what is mounted on {target}" for target in targets if is_below(target)]
+    for name in galaxy_host_sysfs.names(f"/sys/dev/block/{number}/holders"):
+        mapper = galaxy_host_sysfs.read(f"/sys/class/block/{name}/dm/name")
+        uses.append(f"the mapper {mapper}" if mapper else f"the device /dev/{name}")
+    return uses
+
+
+def _unescape(path: str) -> str:
+    """As the kernel writes paths in its tables: white space and backslashes in octal."""
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), path)
 
 
 def _uses(pid: str, device: int, filesystems: set[int]) -> Iterator[str]:

@@ -3,19 +3,26 @@ Where a key, passphrase or token comes from. It is named by its place, and read 
 """
 
 import getpass
+import logging
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Mapping
 
 from salt.exceptions import CommandExecutionError
 
-from galaxy_errors import KeySourceError
+import galaxy_host_command
+from galaxy_errors import CommandError, KeySourceError
 from galaxy_host_secret import MASK, Secret
 from galaxy_host_wait import Deadline, wait_until
 
+log = logging.getLogger(__name__)
+
 # cryptsetup's own limit of a key file
 MAX_KEY_FILE = 8 << 20
+# seconds that a Tang server may take to answer
+_CLEVIS = 60
 # seconds between two questions to a database that fails; others ask it too
 _INTERVAL = 2
 
@@ -29,8 +36,8 @@ def resolve(
     timeout: float = 0,
 ) -> Secret:
     """
-    The secret at the place ``source``: ``pillar://path:to:it``, ``sdb://profile/key``, the absolute path of a key file,
-    or ``prompt`` for the terminal.
+    The secret at the place ``source``: ``pillar://path:to:it``, ``sdb://profile/key``, ``clevis:///path/of/device``,
+    the absolute path of a key file, or ``prompt`` for the terminal.
 
     functions, pillar
         Salt's execution modules (``__salt__``) and the minion's pillar
@@ -53,9 +60,13 @@ def resolve(
         value = _ask(functions["sdb.get"], source, timeout)
         # Salt gives the address itself for a profile that it does not know
         return passphrase(None if value == source else value, source)
+    if scheme == "clevis":
+        return clevis(name, timeout)
     if os.path.isabs(source):
         return read_file(source)
-    raise KeySourceError(f"`{parameter}`", "names no place of a key: pillar://…, sdb://…, an absolute path, or prompt")
+    raise KeySourceError(
+        f"`{parameter}`", "names no place of a key: pillar://…, sdb://…, clevis://, an absolute path, or prompt"
+    )
 
 
 def read_file(path: str) -> Secret:
@@ -80,6 +91,38 @@ def read_file(path: str) -> Secret:
     if not 0 < len(key) <= MAX_KEY_FILE:
         raise KeySourceError(path, "key file is longer than cryptsetup reads" if key else "key file is empty")
     return Secret(key)
+
+
+def clevis(device: str, timeout: float = 0) -> Secret:
+    """
+    The passphrase that Clevis has bound to a key slot of the volume on ``device``, from Tang or the TPM; they are asked
+    for ``timeout`` seconds, as a Tang server that comes up later than this machine. Raises ``KeySourceError``.
+    """
+    failures = []
+
+    def ask() -> str:
+        try:
+            listed = galaxy_host_command.run(["clevis", "luks", "list", "-d", device])
+        except CommandError as exc:
+            failures.append(exc.stderr.splitlines()[-1] if exc.stderr else str(exc))
+            return ""
+        slots = re.findall(r"^(\d+): (\S+)", listed, re.MULTILINE)
+        if not slots:
+            failures.append("no key slot is bound to anything; see clevis-luks-bind(1)")
+        for slot, pin in slots:
+            try:
+                return galaxy_host_command.run(["clevis", "luks", "pass", "-d", device, "-s", slot], timeout=_CLEVIS)
+            except CommandError as exc:
+                log.info("%s: clevis gives no passphrase for key slot %s (%s)", device, slot, pin)
+                failures.append(
+                    f"key slot {slot} ({pin}) gives none: {exc.stderr.splitlines()[0] if exc.stderr else exc}"
+                )
+        return ""
+
+    value = wait_until(ask, Deadline(timeout), _INTERVAL)
+    if not value:
+        raise KeySourceError("clevis://", f"gives no passphrase of {device}: {failures[-1]}")
+    return Secret(value)
 
 
 def passphrase(value: object, source: str) -> Secret:
@@ -111,13 +154,27 @@ def prompt(subject: str) -> Secret:
     return passphrase(getpass.getpass(f"Passphrase for {subject}: "), "prompt")
 
 
-def generate_file(path: str, size: int = 64) -> None:
+def generate_file(path: str, size: int = 64, test: bool = False) -> None:
     """
     A new key file of ``size`` random bytes (``secrets``), as hexadecimal digits, mode 0600, on the medium before this
-    returns. Raises ``KeySourceError`` when there already is a file: a key is never overwritten.
+    returns; with ``test`` nothing is made. Raises ``KeySourceError`` when there already is a file, for a key is never
+    overwritten, or when none can be made.
     """
+    if os.path.lexists(path):
+        raise KeySourceError(path, "there already is a key file; it was left as it is")
     directory = os.path.dirname(path) or "."
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    existing = directory
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
+        raise KeySourceError(path, f"key file cannot be written: {existing} is no directory, or read-only")
+    if test:
+        return
+    log.info("a key file is made: %s", path)
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise KeySourceError(path, f"key file cannot be written: {exc.strerror}") from None
     temporary = f"{path}.new-{secrets.token_hex(4)}"
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:

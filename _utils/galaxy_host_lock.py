@@ -1,40 +1,95 @@
 """
-One start or stop of Galaxy at a time on a machine, and one mount or unmount of an Onedata space.
+One start or stop of a Galaxy server at a time, and one mount or unmount of an Onedata space.
+
+The locks are files in a directory of ours alone: flock(2) needs no right to write, so whoever could open a lock could
+hold it for ever.
 """
 
 import contextlib
 import fcntl
+import hashlib
+import logging
 import os
+import stat
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from galaxy_errors import LockError
 from galaxy_host_wait import Deadline, wait_until
 
-# only root may write here, and a reboot empties it
-PATH = "/run/galaxy.lock"
+log = logging.getLogger(__name__)
+
+# only root may write in /run, and a reboot empties it
+DIRECTORY = "/run/galaxy-salt"
+_NAME_MAX = 200
 
 
 @contextlib.contextmanager
-def hold(action: str, deadline: Deadline, path: str = PATH) -> Iterator[None]:
+def hold(action: str, name: str, deadline: Deadline, directory: str = DIRECTORY) -> Iterator[None]:
     """
-    Hold the machine's lock while ``action`` is under way; the kernel releases it even if this process dies.
+    Hold the lock of ``name`` while ``action`` is under way; the kernel releases it even if this process dies.
+
+    name
+        any text, such as that of a server or a space: each has a lock of its own
 
     Raises ``LockError``, naming the other action and its PID, where that is not over by ``deadline``.
     """
+    folder = _open_directory(directory, action)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except PermissionError:
-        raise LockError(f"{action} needs root: not permitted to lock {path}") from None
+        descriptor = _open(folder, f"{directory}/{file_name(name)}", action)
+    finally:
+        os.close(folder)
     try:
         if not wait_until(lambda: _try_lock(descriptor), deadline):
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another one"
-            raise LockError(f"{action}: {holder} is under way on this machine; try again when it is over")
+            raise LockError(f"{action}: {_holder(descriptor)}; try again when that is over")
+        log.debug("%s holds the lock of %s", action, name)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{action} (PID {os.getpid()})\n".encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()} {action}\n".encode(errors="replace"), 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def file_name(name: str) -> str:
+    """The name of the lock's file: another one for each ``name``, and always one plain file name."""
+    quoted = quote(name, safe="", errors="surrogatepass")
+    if len(quoted) > _NAME_MAX:
+        # the mark is no character that quote leaves
+        quoted = f"+{hashlib.sha256(quoted.encode()).hexdigest()}"
+    return f"{quoted}.lock"
+
+
+def _open_directory(path: str, action: str) -> int:
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except PermissionError:
+        raise LockError(f"{action} needs root: not permitted to lock in {path}") from None
+    except OSError as exc:
+        raise LockError(f"{action}: {path}, the directory of locks, cannot be used: {exc.strerror}") from None
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise LockError(f"{action}: {path}, the directory of locks, belongs to user {status.st_uid}, not to us")
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        os.fchmod(descriptor, 0o700)
+    return descriptor
+
+
+def _open(folder: int, path: str, action: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(os.path.basename(path), flags, 0o600, dir_fd=folder)
+    except OSError as exc:
+        raise LockError(f"{action}: {path} cannot be locked: {exc.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise LockError(f"{action}: {path} is not a lock of ours; remove it")
+    os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -43,3 +98,29 @@ def _try_lock(descriptor: int) -> bool:
         return True
     except BlockingIOError:
         return False
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock: as the kernel says, and what it does there only where the file says so of that process."""
+    written, _, action = os.pread(descriptor, 200, 0).decode(errors="replace").strip().partition(" ")
+    pid = _holding_pid(descriptor)
+    if pid is None:
+        return "another action is under way on this machine"
+    if action and written == str(pid):
+        return f"{action} (PID {pid}) is under way on this machine"
+    return f"PID {pid}, or a process that it started, holds the lock of another action on this machine"
+
+
+def _holding_pid(descriptor: int) -> int | None:
+    status = os.fstat(descriptor)
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+            for line in file:
+                # proc_locks(5): 1: FLOCK ADVISORY WRITE pid device:inode start end; who waits has -> behind the number
+                fields = line.split()
+                if fields[1] == "FLOCK" and fields[5] == wanted and int(fields[4]) > 0:
+                    return int(fields[4])
+    except (OSError, IndexError, ValueError):
+        pass
+    return None

@@ -1,32 +1,30 @@
 """
-Find uWSGI's master and its family, and signal nothing else.
+A process that was identified before anything else was asked of it, and how a program is started.
 
-A process is its PID and its start time. Sockets are matched by inode: the kernel lists the listening ones
-(sock_diag(7)), and ``/proc/PID/fd`` those of a process. psutil reads the whole connection table instead, which takes as
-long as ``lsof`` where thousands are open.
+The identity is a pidfd (pidfd_open(2)): as long as it says that the process lives, its PID cannot be another's, so
+that all that ``/proc/PID`` said meanwhile is of this process. Where the kernel has none (before 5.3), PID and start
+time stand for it.
 """
 
-import contextlib
 import dataclasses
-import ipaddress
+import errno
+import logging
 import os
+import select
 import signal
-import socket
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 
-import psutil
-
-from galaxy_errors import MasterGone, ProcessError
-from galaxy_host_address import Address
+from galaxy_errors import ProcessError
 from galaxy_host_wait import Deadline, wait_until
 
-# linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
-_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 4, 20, 0x301
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_TCP_LISTEN = 10
-# net/unix/af_unix.c: __SO_ACCEPTCON among the flags of /proc/net/unix
-_ACCEPTS = 0x10000
+log = logging.getLogger(__name__)
+
+# proc(5), /proc/PID/stat: the fields behind the name, which may hold anything
+_STATE, _PARENT, _GROUP, _SESSION, _START, _STACK, _ARGUMENTS = 0, 1, 2, 3, 19, 25, 45
+# no command line or environment of a server is longer: a longer one is cut
+_MAX_TEXT = 256 * 1024
+_CHUNK = 8 * 1024
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,277 +39,239 @@ class Invocation:
     cwd
         its working directory; ``None`` where that is not known
     environment
-        its variables; ``None`` where they are not known
+        its variables; ``None`` where they are not known. No ``repr`` shows them: some are passwords
     """
 
     argv: tuple[str, ...]
     source: str
     cwd: str | None = None
-    environment: Mapping[str, str] | None = None
+    environment: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
 
 
 class Process:
     """
     A process that was identified once; when its PID goes to another one, it counts as gone.
 
-    psutil compares start times by the kernel's ticks, which a step of the clock does not move.
+    What it tells of itself (``argv``, ``environment``, ``cwd``, ``exe``) is asked of the kernel each time, and empty or
+    ``None`` where the process is gone or may not be looked at. ``argv`` is its owner's choice and proves nothing.
     """
 
-    def __init__(self, handle: psutil.Process):
-        self._handle = handle
-        self.pid: int = handle.pid
+    def __init__(self, pid: int, start: int, descriptor: int | None):
+        self.pid = pid
+        self._start = start
+        self._descriptor = descriptor
 
     @classmethod
     def of(cls, pid: int) -> "Process | None":
-        """The process that has ``pid`` now, ``None`` where there is none."""
+        """The process that has ``pid`` now; ``None`` where there is none, or only a zombie."""
         try:
-            found = cls(psutil.Process(pid))
-        except (psutil.NoSuchProcess, ValueError):
+            descriptor = os.pidfd_open(pid)
+        except (ProcessLookupError, OverflowError):
             return None
-        return found if found.is_alive else None
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                # no PID: not positive, or a thread's
+                return None
+            # no pidfd in this kernel or container, or no descriptor left
+            descriptor = None
+        fields = _stat(pid)
+        # made before it is known to be right, so that the descriptor is closed in any case
+        process = cls(pid, int(fields[_START]) if fields else -1, descriptor)
+        return process if fields and process.is_alive else None
+
+    def __del__(self):
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Process) and self._handle == other._handle
+        return isinstance(other, Process) and (self.pid, self._start) == (other.pid, other._start)
 
     def __hash__(self) -> int:
-        return hash(self.pid)
+        return hash((self.pid, self._start))
 
     def __repr__(self) -> str:
         return f"Process({self.pid})"
 
     @property
-    def create_time(self) -> float:
-        """When it was started, in seconds since the epoch."""
-        return self._handle.create_time()
-
-    @property
     def is_alive(self) -> bool:
         """Still the same process, and not a zombie."""
+        if self._descriptor is not None:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLIN)
+            # a pidfd is readable once its process has ended, reaped or not
+            return not poll.poll(0)
+        fields = _stat(self.pid)
+        return bool(fields) and int(fields[_START]) == self._start and fields[_STATE] not in (b"Z", b"X")
+
+    @property
+    def create_time(self) -> float:
+        """When it was started, in seconds since the epoch."""
+        lines = (_read("/proc/stat") or b"").splitlines()
+        booted = next((int(line.split()[1]) for line in lines if line.startswith(b"btime ")), 0)
+        return booted + self._start / _TICKS
+
+    @property
+    def uids(self) -> tuple[int, int] | None:
+        """Real and effective user ID."""
+        for line in (self._ask("status") or b"").splitlines():
+            if line.startswith(b"Uid:"):
+                real, effective = line.split()[1:3]
+                return int(real), int(effective)
+        return None
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Its command line."""
+        data = self._ask("cmdline")
+        return tuple(os.fsdecode(word) for word in data.removesuffix(b"\0").split(b"\0")) if data else ()
+
+    @property
+    def name(self) -> str:
+        """The kernel's name of it, at most 15 bytes: of the program that it executed, unless it chose another."""
+        return os.fsdecode((self._ask("comm") or b"").rstrip(b"\n"))
+
+    @property
+    def environment(self) -> Mapping[str, str] | None:
+        """The environment that its program was started with."""
+        data = self._ask("environ")
+        if data is None:
+            return None
+        pairs = (os.fsdecode(text).partition("=") for text in data.split(b"\0"))
+        return {name: value for name, equal, value in pairs if equal}
+
+    @property
+    def cwd(self) -> str | None:
+        """Its working directory; ``None`` also where that was removed."""
+        path = self._link("cwd")
+        return None if path is None or path.endswith(" (deleted)") else path
+
+    @property
+    def exe(self) -> str | None:
+        """The file of the program that it runs, which may have been replaced since."""
+        path = self._link("exe")
+        return path and path.removesuffix(" (deleted)")
+
+    @property
+    def has_our_root(self) -> bool:
+        """Whether its paths are ours: not in a chroot or a container with files of its own."""
         try:
-            return self._handle.is_running() and self._handle.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            theirs, ours = os.stat(f"/proc/{self.pid}/root"), os.stat("/proc/self/root")
+        except OSError:
             return False
+        return self.is_alive and (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
+
+    @property
+    def image(self) -> tuple | None:
+        """
+        The same for a process and for those that it forked, until one of them executes a program: the kernel places
+        stack and arguments by chance at each execve(2). ``None`` where that may not be looked at.
+        """
+        fields = self._stat()
+        # shown as 0 or 1 to those who may not trace it
+        if not fields or int(fields[_ARGUMENTS]) <= 1:
+            return None
+        return fields[_STACK], fields[_ARGUMENTS]
+
+    @property
+    def group(self) -> int | None:
+        """Its process group: the PID of the process that leads, or led, it."""
+        fields = self._stat()
+        return int(fields[_GROUP]) if fields else None
+
+    @property
+    def session(self) -> int | None:
+        """Its session: the PID of the process that leads, or led, it."""
+        fields = self._stat()
+        return int(fields[_SESSION]) if fields else None
+
+    @property
+    def parent(self) -> "Process | None":
+        """The process that started it, or that took it over; ``None`` for the first one."""
+        fields = self._stat()
+        pid = int(fields[_PARENT]) if fields else 0
+        found = Process.of(pid) if pid else None
+        # or it died meanwhile, and its PID may be another's
+        return found if found and found.is_parent_of(self) else None
+
+    def is_parent_of(self, process: "Process") -> bool:
+        """Whether ``process`` is a child of it now."""
+        fields = process._stat()
+        return bool(fields) and int(fields[_PARENT]) == self.pid and self.is_alive
+
+    @property
+    def ancestors(self) -> list["Process"]:
+        """Its parent, the parent's parent, and so on."""
+        return list(self._ancestors())
 
     @property
     def lineage(self) -> set[int]:
         """Its PID and those of its ancestors."""
-        try:
-            return {self.pid, *(ancestor.pid for ancestor in self._handle.parents())}
-        except psutil.NoSuchProcess:
-            return {self.pid}
+        return {self.pid, *(process.pid for process in self._ancestors())}
 
-    def signal(self, number: signal.Signals) -> bool:
+    def children(self) -> list["Process"]:
+        """Those that it started and that live."""
+        children = (Process.of(pid) for pid in _child_pids(self.pid))
+        return [child for child in children if child and self.is_parent_of(child)]
+
+    def invocation(self) -> Invocation | None:
+        """How it was started, as it says itself; ``None`` where it is gone or shows no command line."""
+        argv = self.argv
+        if not argv:
+            return None
+        return Invocation(argv, f"command line of PID {self.pid}", self.cwd, self.environment)
+
+    def signal(self, number: int) -> bool:
         """
-        Send it a signal; ``False`` where it is gone. psutil looks first that the PID was not reused.
+        Send it a signal; ``False`` where it is gone.
 
         Raises ``ProcessError`` where this user may not.
         """
-        try:
-            self._handle.send_signal(number)
-            return True
-        except psutil.NoSuchProcess:
+        number = signal.Signals(number)
+        if not self.is_alive:
             return False
-        except psutil.AccessDenied:
+        try:
+            if self._descriptor is not None:
+                signal.pidfd_send_signal(self._descriptor, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
             raise ProcessError(f"Not permitted to send {number.name} to PID {self.pid}; run as root") from None
+        log.info("Sent %s to PID %d", number.name, self.pid)
+        return True
+
+    def _ancestors(self) -> Iterator["Process"]:
+        process = self.parent
+        while process:
+            yield process
+            process = process.parent
+
+    def _ask(self, name: str) -> bytes | None:
+        data = _read(f"/proc/{self.pid}/{name}")
+        return data if data is not None and self.is_alive else None
+
+    def _stat(self) -> list[bytes] | None:
+        fields = _stat(self.pid)
+        return fields if fields and self.is_alive else None
+
+    def _link(self, name: str) -> str | None:
+        try:
+            path = os.readlink(f"/proc/{self.pid}/{name}")
+        except OSError:
+            return None
+        return path if self.is_alive else None
 
 
-def find_master(
-    addresses: Iterable[Address], stats_pid: int | None = None, pidfile: str | None = None
-) -> Process | None:
-    """
-    uWSGI's master: the process that listens on ``addresses`` and whose parent does not.
-
-    addresses
-        the server's own sockets; any of them will do
-    stats_pid
-        the ``pid`` of the stats document, asked first; it is believed only if it is uWSGI and holds one of the sockets
-    pidfile
-        path of uWSGI's pidfile, asked next in the same way
-
-    ``None`` where nothing listens. Raises ``MasterGone`` where workers outlived their master or two servers share the
-    sockets, ``ProcessError`` where something else holds them.
-    """
-    addresses = tuple(addresses)
-    inodes = listeners(addresses)
-    if not inodes:
-        return None
-    for pid in (stats_pid, _pid_in(pidfile)):
-        if pid and is_uwsgi(pid) and holds(pid, inodes):
-            return _topmost(pid, inodes)
-    names = ", ".join(str(address) for address in addresses)
-    held = holders(inodes)
-    if not held:
-        hint = "" if os.geteuid() == 0 else "; run as root to see other users' processes"
-        raise ProcessError(f"{names}: something listens there that is not uWSGI{hint}")
-    tops = [pid for pid in held if parent(pid) not in held]
-    if len(tops) == 1 and not _is_orphan(tops[0]):
-        return Process.of(tops[0])
-    pids = ", ".join(map(str, tops))
-    raise MasterGone(
-        f"{names}: held by uWSGI processes with no common master (PID {pids}): workers that outlived theirs, or two "
-        "servers; galaxy.stop ends them",
-        held,
-    )
-
-
-def is_uwsgi(pid: int) -> bool:
-    """
-    Whether the process runs uWSGI: the binary, or pyuwsgi in a Python, whatever it named itself (``auto-procname``).
-    """
-    try:
-        process = psutil.Process(pid)
-        names = [process.name(), *process.cmdline()[:2]]
-        with contextlib.suppress(psutil.AccessDenied):
-            names.append(process.exe())
-        return any("uwsgi" in os.path.basename(name).lower() for name in names)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
-
-
-def family(master: Process) -> list[Process]:
-    """The uWSGI processes that the master started: workers, mules, routers; not what those started, such as jobs."""
-    try:
-        children = psutil.Process(master.pid).children()
-        found = [Process.of(child.pid) for child in children if is_uwsgi(child.pid)]
-    except psutil.NoSuchProcess:
-        return []
-    return [process for process in found if process]
-
-
-def listeners(addresses: Iterable[Address]) -> set[int]:
-    """Inodes of the sockets that listen on ``addresses``."""
-    addresses = tuple(addresses)
-    paths = {address.path for address in addresses if address.is_unix}
-    ports: dict[int, list[Address]] = {}
-    for address in addresses:
-        if not address.is_unix:
-            ports.setdefault(address.port, []).append(address)
-    found = set(_unix_listeners(paths)) if paths else set()
-    for family in (socket.AF_INET, socket.AF_INET6) if ports else ():
-        for host, port, inode in _tcp_listeners(family):
-            if any(_binds(host, address) for address in ports.get(port, ())):
-                found.add(inode)
-    return found
-
-
-def _tcp_listeners(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]:
-    """Packed host, port and inode of each listening TCP socket of ``family``."""
-    try:
-        return _ask_sock_diag(family)
-    except OSError:
-        # no tcp_diag in this kernel
-        return _read_proc_net(family)
-
-
-def _ask_sock_diag(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]:
-    size = 4 if family == socket.AF_INET else 16
-    # struct inet_diag_req_v2 behind its nlmsghdr: the family's TCP sockets in state LISTEN
-    request = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
-    header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0)
-    found = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(1)
-        netlink.send(header + request)
-        while True:
-            data = netlink.recv(1 << 16)
-            while data:
-                length, kind = struct.unpack_from("=IH", data)
-                if kind == _NLMSG_DONE:
-                    return found
-                if kind == _NLMSG_ERROR:
-                    raise OSError(-struct.unpack_from("=i", data, 16)[0], "sock_diag")
-                # struct inet_diag_msg: port at 4, source host at 8, inode at 68
-                port, inode = struct.unpack_from("!H", data, 20)[0], struct.unpack_from("=I", data, 84)[0]
-                found.append((data[24 : 24 + size], port, inode))
-                data = data[(length + 3) & ~3 :]
-
-
-def _read_proc_net(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]:
-    found = []
-    try:
-        with open("/proc/net/tcp" if family == socket.AF_INET else "/proc/net/tcp6", encoding="ascii") as table:
-            next(table)
-            for line in table:
-                fields = line.split()
-                # the kernel lists all listening sockets before the others: thousands of connections need not be read
-                if int(fields[3], 16) != _TCP_LISTEN:
-                    break
-                host, _, port = fields[1].partition(":")
-                # hexadecimal, in 32-bit words of the machine's byte order
-                words = [struct.pack("=I", int(host[start : start + 8], 16)) for start in range(0, len(host), 8)]
-                found.append((b"".join(words), int(port, 16), int(fields[9])))
-    except OSError:
-        pass
-    return found
-
-
-def _binds(host: bytes, address: Address) -> bool:
-    """Whether a socket bound to ``host`` is that of ``address``."""
-    bound = ipaddress.ip_address(host)
-    bound = getattr(bound, "ipv4_mapped", None) or bound
-    if address.is_wildcard or bound.is_unspecified:
-        return bound.is_unspecified
-    return bound in _resolve(address.host)
-
-
-def _resolve(host: str) -> set:
-    try:
-        return {ipaddress.ip_address(host)}
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return set()
-    return {ipaddress.ip_address(info[4][0]) for info in found}
-
-
-def _unix_listeners(paths: set[str]) -> Iterator[int]:
-    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
-        for line in table:
-            fields = line.split(None, 7)
-            # the table shows an abstract name's NULs, uWSGI's closing one too, as @
-            name = fields[7].rstrip("\n") if len(fields) == 8 else ""
-            if (name.rstrip("@") if name.startswith("@") else name) in paths and int(fields[3], 16) & _ACCEPTS:
-                yield int(fields[6])
-
-
-def holds(pid: int, inodes: set[int]) -> bool:
-    """Whether the process has one of the sockets open; no where it is gone or may not be looked at."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    try:
-        with os.scandir(f"/proc/{pid}/fd") as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    if os.readlink(entry.path) in wanted:
-                        return True
-    except OSError:
-        pass
-    return False
-
-
-def holders(inodes: set[int]) -> list[int]:
-    """PIDs of the uWSGI processes that have one of the sockets open, and of the uWSGI processes that these started."""
-    pids = psutil.pids()
-    # a look at the command line costs a tenth of is_uwsgi, and suffices unless uWSGI renamed itself
-    for candidates, check in ((filter(_named_uwsgi, pids), lambda pid: True), (pids, is_uwsgi)):
-        held: set[int] = set()
-        for pid in candidates:
-            # a master comes before its workers, whose open files need not be looked at then
-            if (parent(pid) in held and check(pid)) or (holds(pid, inodes) and check(pid)):
-                held.add(pid)
-        if held:
-            return sorted(held)
-    return []
-
-
-def end(processes: Iterable[Process], first: signal.Signals, patience: float) -> list[dict]:
+def end(processes: Iterable[Process], first: int, patience: float) -> list[dict]:
     """
     Signal each process with ``first``, and those that are there after ``patience`` seconds with SIGKILL.
 
-    Returns what was sent: ``{"pid": …, "signal": …}`` for each.
+    Returns the signals that were sent: ``{"pid": …, "signal": …}`` for each. Raises ``ProcessError`` where this user
+    may not send them.
     """
-    processes = list(processes)
+    processes, first = list(processes), signal.Signals(first)
     sent = [{"pid": process.pid, "signal": first.name} for process in processes if process.signal(first)]
     if not wait_until(lambda: not any(process.is_alive for process in processes), Deadline(patience)):
         alive = [process for process in processes if process.is_alive]
@@ -320,57 +280,50 @@ def end(processes: Iterable[Process], first: signal.Signals, patience: float) ->
     return sent
 
 
-def _named_uwsgi(pid: int) -> bool:
+def pids() -> list[int]:
+    """The PIDs of all processes that can be seen, ascending."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def command_line(pid: int) -> bytes:
+    """
+    The raw command line of whoever has ``pid`` now, words ended by NUL: a quick look that chooses which processes to
+    identify, and that proves nothing.
+    """
+    return _read(f"/proc/{pid}/cmdline") or b""
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    data = _read(f"/proc/{pid}/stat")
+    fields = data.rpartition(b")")[2].split() if data else []
+    return fields if len(fields) > _ARGUMENTS else None
+
+
+def _child_pids(pid: int) -> list[int]:
     try:
-        descriptor = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+        threads = os.listdir(f"/proc/{pid}/task")
+        lists = [_read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
     except OSError:
-        return False
+        return []
+    if any(one is not None for one in lists):
+        return sorted(int(child) for one in lists for child in (one or b"").split())
+    # a kernel without CONFIG_PROC_CHILDREN
+    found = ((one, _stat(one)) for one in pids())
+    return [one for one, fields in found if fields and int(fields[_PARENT]) == pid]
+
+
+def _read(path: str) -> bytes | None:
     try:
-        words = os.read(descriptor, 4096).lower().split(b"\0")[:2]
-        return any(b"uwsgi" in word.rpartition(b"/")[2] for word in words)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
+    data = b""
+    try:
+        # the kernel gives at most a page of some files at a time
+        while len(data) < _MAX_TEXT and (more := os.read(descriptor, _CHUNK)):
+            data += more
+    except OSError:
+        return None
     finally:
         os.close(descriptor)
-
-
-def _topmost(pid: int, inodes: set[int]) -> Process | None:
-    """From a holder up to the one whose parent does not hold the sockets: a pidfile may name a worker."""
-    above = parent(pid)
-    while above and is_uwsgi(above) and holds(above, inodes):
-        pid, above = above, parent(above)
-    return Process.of(pid)
-
-
-def _is_orphan(pid: int) -> bool:
-    """
-    Whether it is a worker whose master is gone: the leader of its process group is, and it has no uWSGI children.
-
-    A master leads its group under a manager, a daemon or an interactive shell, and its workers stay in that group.
-    """
-    try:
-        group = os.getpgid(pid)
-        if group == pid or psutil.pid_exists(group):
-            return False
-        return not any(is_uwsgi(child.pid) for child in psutil.Process(pid).children())
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return False
-
-
-def parent(pid: int) -> int | None:
-    """The PID of its parent; ``None`` where it is gone or has none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            # pid (comm) state ppid …, and comm may hold anything
-            return int(file.read(4096).rpartition(b")")[2].split()[1]) or None
-    except (OSError, IndexError):
-        return None
-
-
-def _pid_in(pidfile: str | None) -> int | None:
-    try:
-        with open(pidfile, encoding="ascii") as file:
-            pid = int(file.read(32))
-    except (TypeError, OSError, ValueError):
-        return None
-    return pid if pid > 0 else None
+    return data

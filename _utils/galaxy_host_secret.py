@@ -2,6 +2,9 @@
 The one type in which a passphrase, key or token travels.
 """
 
+import contextlib
+import resource
+
 MASK = "**********"
 
 
@@ -31,3 +34,15 @@ class Secret:
     def reveal(self) -> bytes:
         """The plain bytes."""
         return self._value
+
+
+def forbid_core_dump(pid: int) -> None:
+    """
+    A command that is given a secret leaves no core file with it in: called between its start and its first input.
+
+    Our own process, Salt's, has the whole pillar in its memory anyway, and keeps its limit, which all that it starts
+    inherits.
+    """
+    # it may have ended already
+    with contextlib.suppress(OSError):
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))

@@ -30,9 +30,9 @@ class Deadline:
         return self.left == 0.0
 
 
-class Sparingly:
+class Throttled:
     """
-    A look that may be dear, called from a loop that is quick: only so often that it takes ``share`` of the time.
+    A look that may cost much, called from a loop that is quick: only so often that it takes ``share`` of the time.
 
     Calling it calls ``look`` with the same arguments, or returns ``None`` where it is not yet time again. ``shortest``
     and ``longest`` bound the seconds between two looks.

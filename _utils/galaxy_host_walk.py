@@ -13,7 +13,7 @@ from typing import NamedTuple
 from galaxy_errors import FileError, FileMissing
 
 # path_resolution(7)
-_MAX_LINKS = 40
+MAX_LINKS = 40
 _PATH_MAX = 4096
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -130,8 +130,8 @@ def _go(entry: Entry, make: Callable[[Entry], object] | None, links: bool, last_
             entry.directory, entry.descriptor, status = entry.descriptor, None, inner
             continue
         followed += 1
-        if followed > _MAX_LINKS:
-            raise FileError(path, f"leads through more than {_MAX_LINKS} symbolic links")
+        if followed > MAX_LINKS:
+            raise FileError(path, f"leads through more than {MAX_LINKS} symbolic links")
         if not last_link and not names:
             raise FileError(path, "is a symbolic link, which is not followed here")
         if inner.st_uid not in ours():

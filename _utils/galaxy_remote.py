@@ -1,30 +1,224 @@
-"""One function on one minion, for the runners that a remote account may call (docs/remote.md)."""
+"""
+One function on one minion, for the runners that a remote account may call (docs/remote.md); and what a minion answered,
+as a text that harms no terminal and a value that harms no program.
 
+A minion may answer anything: who has root there is not who has the master.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from salt.exceptions import SaltInvocationError
 
+import galaxy_host_turn
+
+# of one answer: characters of a text, values in all, characters in all, values within values
+TEXT, VALUES, CHARACTERS, DEPTH = 16_384, 20_000, 1_048_576, 32
+CUT = "[cut]"
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
+# Unicode's control and format characters and line separators but newline and tab: what moves a terminal, or has a text
+# shown in another order or not at all; and halves of characters, which no encoding takes
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff0-\ufffb\ud800-\udfff\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bcaf"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Once:
+    """
+    A function that a minion is at once at a time.
+
+    doing
+        what goes on meanwhile, for a sentence
+    brothers
+        functions, or SLS that are being applied, which do the same
+    about
+        the keyword that says which thing of the minion (a server, a volume) the call is for
+    """
+
+    doing: str
+    brothers: tuple[str, ...]
+    about: str
+
+
+ONCE = {
+    "galaxy.startup": Once("is being started", ("galaxy.start", "galaxy.restart", "galaxy.boot"), "server"),
+    "luks.open": Once("is being opened", ("luks.encrypt", "galaxy.boot", "galaxy.storage"), "mapper"),
+}
+
+
+def minion_id(minion: Any) -> str:
+    """The ID of a minion, never a pattern, so that one call reaches one machine."""
+    return _name("minion", "an ID", minion)
+
+
+def server_name(server: Any) -> str:
+    """The name of a Galaxy in the minion's pillar."""
+    return _name("server", "a name", server)
+
 
 def call(client: Any, minion: str, function: str, **keywords: Any) -> dict:
     """
-    Run it and wait for as long as the minion is at it.
+    Run the function and wait for as long as the minion is at it.
 
     client
         Salt's ``LocalClient``
     minion
-        its ID, never a pattern, so that one call reaches one machine
+        its ID
+    keywords
+        of the function
 
-    Returns ``success`` and ``return``: what the function returned, or the text of what went wrong.
+    Returns ``success`` and ``return``: what the function returned, as :py:func:`plain` has it, or the text of what went
+    wrong. Raises ``SaltInvocationError`` where ``minion`` is no ID.
     """
-    if not isinstance(minion, str) or not minion:
-        raise SaltInvocationError(f"`minion` must be the ID of a minion, not {minion!r}")
+    minion_id(minion)
     answer = answer_of(client.cmd([minion], function, kwarg=keywords, tgt_type="list", full_return=True), minion)
-    if not answer:
+    if answer is None:
         return {"success": False, "return": f"{minion} does not answer; does it run, and is its key accepted?"}
-    return {"success": answer.get("retcode") == 0, "return": answer.get("ret")}
+    retcode = answer.get("retcode")
+    return {"success": type(retcode) is int and retcode == 0, "return": plain(answer.get("ret"))}
+
+
+def call_once(client: Any, directory: str, minion: str, function: str, **keywords: Any) -> dict:
+    """
+    As :py:func:`call`, for a function of ``ONCE``; where the minion is at the same already, whoever asked for it, the
+    answer says so at once, and only the question of what it is at is sent there.
+
+    directory
+        of the master's locks
+    """
+    once = ONCE[function]
+    thing = keywords.get(once.about)
+    subject = f"{thing} on {minion_id(minion)}" if thing else f"Galaxy on {minion_id(minion)}"
+    with galaxy_host_turn.alone(directory, f"{function} {minion} {thing}") as mine:
+        if not mine:
+            return {"success": False, "return": f"{subject} {once.doing} already, by another call"}
+        jobs = call(client, minion, "saltutil.running")
+        if not jobs["success"]:
+            return jobs
+        job = _job_of(jobs["return"], {function, *once.brothers}, once.about, thing)
+        if job:
+            return {"success": False, "return": f"{subject} {once.doing} already, by {job}"}
+        return call(client, minion, function, **keywords)
 
 
 def answer_of(answers: Any, minion: str) -> dict | None:
     """What the minion returned, of all that ``LocalClient.cmd`` gives with ``full_return``; ``None``: nothing."""
     answer = answers.get(minion) if isinstance(answers, dict) else None
-    return answer if answer and answer.get("out") != "no_return" else None
+    return answer if isinstance(answer, dict) and answer and answer.get("out") != "no_return" else None
+
+
+def plain(value: Any) -> Any:
+    """
+    The same value in ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``, of bounded size.
+
+    Control characters in texts and keys, escape sequences of terminals among them, become their Python escapes; what is
+    longer, deeper or more than the bounds of this file ends with ``[cut]``. No value raises.
+    """
+    return _Plain().value(value, DEPTH)
+
+
+def text(value: Any) -> str:
+    """What a minion said, for a sentence: its text, or what its list or value looks like."""
+    said = plain(value)
+    if isinstance(said, list):
+        return _shortened("; ".join(map(str, said)))
+    return said if isinstance(said, str) else _shortened(str(said))
+
+
+class _Plain:
+    """One answer on its way; counts what has been taken of it."""
+
+    def __init__(self):
+        self._values, self._characters = VALUES, CHARACTERS
+
+    def value(self, value: Any, depth: int) -> Any:
+        self._values -= 1
+        if self._values < 0 or self._characters <= 0:
+            return CUT
+        if value is None or isinstance(value, bool):
+            return bool(value) if value is not None else None
+        if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:
+            return int(value)
+        if isinstance(value, float) and math.isfinite(value):
+            return float(value)
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth - 1) if depth else CUT
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self._list(value, depth - 1) if depth else CUT
+        return self._text(value)
+
+    def _mapping(self, value: Mapping, depth: int) -> dict:
+        done = {}
+        for key, inner in value.items():
+            if self._values <= 0 or self._characters <= 0:
+                done[CUT] = CUT
+                break
+            done[self._text(key)] = self.value(inner, depth)
+        return done
+
+    def _list(self, value: Iterable, depth: int) -> list:
+        done = []
+        for inner in value:
+            done.append(self.value(inner, depth))
+            if self._values <= 0 or self._characters <= 0:
+                break
+        return done
+
+    def _text(self, value: Any) -> str:
+        if isinstance(value, (bytes, bytearray)):
+            value = bytes(value[: TEXT + 1]).decode(errors="replace")
+        if not isinstance(value, str):
+            value = _described(value)
+        done = _shortened(_UNSAFE.sub(_escaped, value[: TEXT + 1]))
+        self._characters -= len(done)
+        return done
+
+
+def _described(value: Any) -> str:
+    """A number that is none for JSON, or the type of what no minion's answer should hold."""
+    if isinstance(value, float) or value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < 1024 else "int"
+    return type(value).__name__
+
+
+def _shortened(said: str) -> str:
+    return said if len(said) <= TEXT else said[: TEXT - len(CUT)] + CUT
+
+
+def _escaped(match: re.Match) -> str:
+    number = ord(match.group())
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _name(keyword: str, kind: str, value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        shown = repr(value[:100] if isinstance(value, str) else plain(value))[:200]
+        raise SaltInvocationError(f"`{keyword}` must be {kind} of letters, digits, . _ and -, not {shown}")
+    return value
+
+
+def _job_of(jobs: Any, names: set[str], about: str, thing: Any) -> str:
+    """The first of ``saltutil.running`` that is one of ``names`` and for that thing; empty where there is none."""
+    for job in jobs if isinstance(jobs, list) else ():
+        given = job.get("arg") if isinstance(job, dict) else None
+        if not isinstance(given, list):
+            continue
+        keywords = [one for one in given if isinstance(one, dict)]
+        texts = [one for one in given if isinstance(one, str)]
+        named = [one[about] for one in keywords if about in one] or [one for one in texts if one == thing] or [None]
+        sls = {part for one in (*texts, *(str(one.get("mods")) for one in keywords)) for part in one.split(",")}
+        function = job.get("fun")
+        if not isinstance(function, str):
+            continue
+        if (function.startswith("state.") and names & sls) or (function in names and thing in named):
+            return f"{function}, job {job.get('jid')}"
+    return ""

@@ -168,7 +168,7 @@ class Galaxy:
             unit = self.find_unit(None)
             return bool(unit) and self.web.learn(unit.invocation())
         except GalaxyError as exc:
-            log.debug("galaxy: no command line is known: %s", exc)
+            log.debug("No command line is known: %s", exc)
             return False
 
     def look(self, timeout: float, unit: Unit | None = None, managed: bool = True) -> Look:
@@ -208,7 +208,7 @@ class Galaxy:
     def log(self, unit: Unit | None, lines: int = 10) -> list[str]:
         """The last lines of its log: its own file's, or else what the manager keeps; secrets blanked out."""
         text = self.web.log(lines) or (unit.log(lines) if unit else [])
-        return [galaxy_host_redaction.redact(line) for line in text[-lines:]]
+        return [galaxy_host_redaction.blank(line) for line in text[-lines:]]
 
 
 def _attempt(look: Look, ask: Callable, *arguments):

@@ -104,7 +104,7 @@ def resolve(given: Mapping[str, object], settings: Settings) -> tuple[Spec, Limi
             "No Galaxy server is named: give config= (or stats= and socket=), or set galaxy:config in pillar"
         )
     limits = Limits(**{name: values[name] for name in _LIMITS if values.get(name) is not None})
-    log.debug("galaxy: meant is %r with %r", spec, limits)
+    log.debug("Meant is %r with %r", spec, limits)
     return spec, limits
 
 

@@ -73,10 +73,9 @@ def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
         found += snapshot.problems
         if 0 < snapshot.ready < limits.min_workers:
             found.append(f"{snapshot.ready} of {limits.min_workers} wanted workers are ready.")
-    if look.running is None:
+    if look.running is None and not found:
         found.append(
-            "It cannot be told whether Galaxy runs: nothing says where it listens, no live uWSGI names its "
-            "configuration, and no process manager has it."
+            "Nothing says where Galaxy listens, no live uWSGI names its configuration, and no process manager has it."
         )
     return found + _manager_problems(look)
 

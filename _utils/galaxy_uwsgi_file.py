@@ -3,14 +3,13 @@ uWSGI's configuration files by its own rules (``core/ini.c``, ``core/yaml.c``, `
 magic variables in them. Nothing of another section is looked at.
 """
 
-import errno
 import os
 import re
 import socket
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from galaxy_errors import ConfigError
+import galaxy_host_files
+from galaxy_errors import ConfigError, FileError, FileMissing
 
 SECTION = "uwsgi"
 MAX_FILE = 1 << 20
@@ -31,34 +30,25 @@ Line = tuple[int, str | None, str]
 Remark = tuple[str, str, str]
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, named_by: Iterable[int] = ()) -> str:
     """
     The text of a file that somebody else named: a regular file of at most ``MAX_FILE`` bytes.
+
+    named_by
+        the owners of the files that name it: it is read with no more rights than they have
 
     Raises ``ConfigError``.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        try:
-            status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "is a directory")
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{path}: is not a regular file; name a configuration file")
-            # no more than the file's size: room for a MiB costs more than all the rest
-            data = os.read(descriptor, min(max(status.st_size, 4096), MAX_FILE) + 1)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
+        data = galaxy_host_files.read(path, MAX_FILE, named_by)
+    except FileMissing:
         raise ConfigError(f"{path}: no such configuration file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a directory; name the configuration file in it") from None
-    except PermissionError:
-        raise ConfigError(f"{path}: not readable by this user; run as root") from None
+    except FileError as exc:
+        if os.path.isdir(path):
+            raise ConfigError(f"{path}: is a directory; name the configuration file in it") from None
+        raise ConfigError(str(exc)) from None
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path!r}: cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
-    if len(data) > MAX_FILE:
-        raise ConfigError(f"{path}: longer than {MAX_FILE} bytes, so no configuration; name the right file")
     text = data.decode("utf-8", "surrogateescape")
     # a text of C ends at a NUL
     return re.sub(r"\0[^\n]*", "", text) if "\0" in text else text

@@ -6,6 +6,7 @@ file where it is named, then bare words, which are files; then ``$(ENV)``, ``@(f
 what is not in effect already; then come the files of ``inherit``.
 """
 
+import contextlib
 import os
 import re
 import socket
@@ -104,6 +105,15 @@ class Options:
         self._inherited: list[Option] = []
         self._depth = self._files = self._text = self._replacements = 0
         self._last_ini = ""
+        self._paths: list[str] = []
+
+    def _owners(self) -> set[int]:
+        """Of the files that were read: what they name is read with their rights."""
+        owners = set()
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                owners.add(os.stat(path).st_uid)
+        return owners
 
     def load(self, path: str, kind: str = "", section: str = SECTION, is_top: bool = True) -> None:
         """
@@ -119,7 +129,8 @@ class Options:
             raise ConfigError(f"{path}: more than {MAX_FILES} files are read; remove some include options")
         if self._depth > MAX_DEPTH:
             raise ConfigError(f"{path}: included more than {MAX_DEPTH} levels deep; remove the loop of include options")
-        text = _read_text(path)
+        text = galaxy_uwsgi_file.read_text(path, self._owners())
+        self._paths.append(path)
         self._text += len(text)
         if "%" in text:
             text, own = galaxy_uwsgi_file.magic(text, path, section, self.cwd, self._top)
@@ -360,7 +371,7 @@ class Options:
         if self._files > MAX_FILES:
             raise ConfigError(f"{option.source}: more than {MAX_FILES} files are read; remove some")
         try:
-            text = _read_text(path)
+            text = galaxy_uwsgi_file.read_text(path, self._owners())
         except ConfigError as exc:
             self.problems.append((option.key, option.source, str(exc)))
             return None, False
@@ -452,7 +463,3 @@ def _calculate(left: str, operator: str, right: str) -> str:
 def _wrap(number: int) -> int:
     """As a 64-bit number of C."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
-
-
-def _read_text(path: str) -> str:
-    return galaxy_uwsgi_file.read_text(path)

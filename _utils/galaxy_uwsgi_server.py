@@ -6,6 +6,7 @@ definition, was started with (``learn``).
 """
 
 import logging
+import os
 import signal
 
 import galaxy_host_address
@@ -14,7 +15,7 @@ import galaxy_host_sockets
 import galaxy_uwsgi_config
 import galaxy_uwsgi_process
 import galaxy_uwsgi_stats
-from galaxy_errors import ConfigError, GalaxyError, NotMine, ProcessError
+from galaxy_errors import ConfigError, FileError, GalaxyError, NotMine, ProcessError
 from galaxy_host_address import Address
 from galaxy_host_process import Invocation, Process
 from galaxy_uwsgi_config import Config
@@ -58,7 +59,7 @@ class UwsgiServer(WebServer):
             return False
         before = self._addresses()
         self._invocation, self._options = invocation, None
-        log.debug("galaxy: options of uWSGI by %s", invocation.source)
+        log.debug("Options of uWSGI by %s", invocation.source)
         return self._addresses() != before
 
     @property
@@ -151,7 +152,7 @@ class UwsgiServer(WebServer):
         named = galaxy_uwsgi_process.names(process, self.path)
         if named is False:
             raise NotMine(process.pid, f"runs another configuration than {self.path}")
-        owner, uids = galaxy_host_files.owner(self.path), process.uids
+        owner, uids = _owner(self.path), process.uids
         if owner is None or not uids:
             return
         # root may run what belongs to Galaxy's user, and any user what root has laid out for him
@@ -163,9 +164,9 @@ class UwsgiServer(WebServer):
         hints = [snapshot.pid] if snapshot else []
         try:
             pidfile = self.options.pidfile
-            hints += [galaxy_host_files.read_pid(pidfile.value)] if pidfile else []
+            hints += [_pid_in(pidfile.value)] if pidfile else []
         except GalaxyError as exc:
-            log.debug("galaxy: no PID file: %s", exc)
+            log.debug("No PID file: %s", exc)
         master = galaxy_uwsgi_process.find_master(self.known_addresses, hints, self.path)
         if not master and self.path and not self.is_given:
             # it listens where the file does not say, or not yet
@@ -194,10 +195,13 @@ class UwsgiServer(WebServer):
         return galaxy_uwsgi_process.family(master)
 
     def reload(self, master: Process) -> str:
-        fifo = next((setting.value for setting in self._fifos()), None)
-        if fifo and galaxy_host_files.write_fifo(fifo, b"r", master.uids[1]):
-            log.info("galaxy: told PID %d to reload by %s", master.pid, fifo)
-            return "master-fifo"
+        uids = master.uids
+        for setting in self._fifos() if uids else ():
+            try:
+                galaxy_host_files.write_fifo(setting.value, b"r", uids[1])
+                return "master-fifo"
+            except FileError as exc:
+                log.info("Not told by its FIFO: %s", exc)
         if not master.signal(signal.SIGHUP):
             raise ProcessError(f"The master, PID {master.pid}, ended before it could be reloaded")
         return "SIGHUP"
@@ -213,4 +217,24 @@ class UwsgiServer(WebServer):
             paths = [setting.value for setting in self.options.logs]
         except GalaxyError:
             return []
-        return [line for path in paths for line in galaxy_host_files.tail(path, lines)][-lines:]
+        # whose word the paths are
+        named_by = [uid for uid in [_owner(self.path) if self.path else None] if uid is not None]
+        text: list[str] = []
+        for path in paths:
+            try:
+                text += galaxy_host_files.tail(path, lines, named_by)
+            except FileError as exc:
+                log.info("A log is not shown: %s", exc)
+        return text[-lines:]
+
+
+def _owner(path: str) -> int | None:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return None
+
+
+def _pid_in(path: str) -> int | None:
+    text = galaxy_host_files.read(path, 64).strip()
+    return int(text) if text.isdigit() and len(text) < 10 else None

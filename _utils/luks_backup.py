@@ -1,58 +1,62 @@
 """
 Backups of LUKS headers: without its header a volume is lost, whatever else is intact.
+
+Beside them lies, for a volume of which a key was removed, the record of which key slots were to go.
 """
 
 import contextlib
 import hashlib
+import json
+import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import galaxy_host_command
+import galaxy_host_sysfs
 import luks_device
 import luks_header
 from galaxy_errors import DeviceNotBlank, HeaderError
 from galaxy_host_secret import Secret
 
+log = logging.getLogger(__name__)
+
 DIRECTORY = "/var/backups/luks"
+_FILE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}\.luksheader\Z")
+# luksHeaderRestore wants room for the beginning of the volume's payload too
+_PAYLOAD = 4 << 20
+# bytes that a backup and the scratch file take, at most
+_ROOM = {1: 16 << 20, 2: (40 << 20)}
+_BLOCK = 4096
 
 
 def current(header: luks_header.Header, directory: str = DIRECTORY) -> str | None:
     """The path of the backup of that very header, when there is one and it is sound."""
     path = _path_for(header, directory)
-    sound = os.path.isfile(path) and not os.stat(path).st_mode & 0o077 and luks_header.read(path) == header
+    with luks_device.errors_of(path, "header backup cannot be read", HeaderError):
+        sound = os.path.isfile(path) and not os.stat(path).st_mode & 0o077 and luks_header.read(path) == header
     return path if sound else None
 
 
-def make(device: luks_device.Device | str, directory: str = DIRECTORY, key: Secret | None = None) -> str:
+def make(
+    device: luks_device.Device | str, directory: str = DIRECTORY, key: Secret | None = None, keep: int | None = None
+) -> str:
     """
     Back up the header into ``directory`` (0700) as a file of mode 0600, and return its path.
 
     The file gets its name only after it is on the medium and was restored to a scratch file whose header equals the
-    device's, and which ``key`` opens where it is given. A sound backup of the same header is left as it is. Raises
-    ``HeaderError`` otherwise.
+    device's, and which ``key`` opens where it is given. A sound backup of the same header is left as it is. Of the
+    volume's backups the ``keep`` newest are kept; ``None`` keeps all. Raises ``HeaderError`` otherwise.
     """
     header = luks_header.require(device)
-    path = _path_for(header, directory)
-    if current(header, directory):
-        return path
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    luks_device.sync(os.path.dirname(directory))
-    with _scratch_directory(os.path.join(directory, f".new-{header.uuid}")) as scratch:
-        new, restored = os.path.join(scratch, "header"), os.path.join(scratch, "restored")
-        _run("luksHeaderBackup", device, new)
-        os.chmod(new, 0o600)
-        luks_device.sync(new)
-        with open(restored, "wb") as file:
-            # luksHeaderRestore wants room for the beginning of the volume's payload too
-            file.truncate(os.path.getsize(new) + (4 << 20))
-        _run("luksHeaderRestore", restored, new)
-        if luks_header.read(restored) != header:
-            raise HeaderError(device, "no header backup made: what was restored of it differs")
-        if key and not luks_header.opens(restored, key):
-            raise HeaderError(device, "no header backup made: its key does not open what was restored of it")
-        os.replace(new, path)
-    luks_device.sync(directory)
+    path = current(header, directory)
+    if not path:
+        with luks_device.errors_of(directory, "no header backup made", HeaderError):
+            path = _write(device, header, directory, key)
+        log.info("%s: its header is backed up in %s", device, path)
+    if keep is not None:
+        _prune(header.uuid, path, directory, keep)
     return path
 
 
@@ -72,10 +76,169 @@ def restore(device: luks_device.Device, path: str, force: bool = False, director
     with luks_device.claimed(device):
         luks_device.require_free(device)
         _require_replaceable(device, backup, force, directory)
-        _run("luksHeaderRestore", device, path)
-        luks_device.sync(device)
+        log.info("%s: header of volume %s restored from %s", device, backup.uuid, path)
+        with luks_device.errors_of(device, f"its header cannot be restored from {path}; run it again", HeaderError):
+            _write_header(device, path)
+            _record_path(backup.uuid, directory, forget=True)
         if luks_header.read(device) != backup:
             raise HeaderError(device, f"restored from {path}, but what it reads now differs from that")
+
+
+def orphans(directory: str = DIRECTORY) -> dict[str, str]:
+    """
+    The volumes that no attached device carries although there is a header backup of them: the path of the newest, by
+    UUID. Such a volume may be the one whose header was erased from a device that seems blank.
+    """
+    found = {}
+    for path in _backups(directory):
+        found[_FILE.match(os.path.basename(path)).group(1)] = path
+    if not found:
+        return {}
+    for name in galaxy_host_sysfs.names("/sys/class/block"):
+        node = f"/sys/class/block/{name}"
+        # an open volume, its header erased or its device lost, is known by its mapping
+        opened = galaxy_host_sysfs.read(f"{node}/dm/uuid").split("-")[2:3]
+        found = {uuid: path for uuid, path in found.items() if uuid.replace("-", "") not in opened}
+        # one without medium, or broken, carries nothing that could be known
+        with contextlib.suppress(HeaderError):
+            found.pop(luks_header.identity(luks_device.at(galaxy_host_sysfs.read(f"{node}/dev"))), None)
+    return found
+
+
+def require_no_orphan(device: luks_device.Device, directory: str) -> None:
+    """Raises ``DeviceNotBlank`` where the device may be the one of a volume whose header was erased."""
+    for uuid, path in orphans(directory).items():
+        raise DeviceNotBlank(
+            device,
+            f"not formatted, for {path} is the header backup of volume {uuid}, which no attached device carries: its "
+            f"header may have been erased here. `luks.header_restore {device} {path} force=True` brings it back; where "
+            "that volume is gone for good, move the backup away. Nothing was changed",
+            (),
+        )
+
+
+def remove_outdated(header: luks_header.Header, directory: str = DIRECTORY) -> None:
+    """Remove the volume's backups of before its volume key was changed: what they would open is garbage."""
+    for path in _backups(directory):
+        if not os.path.basename(path).startswith(header.uuid):
+            continue
+        older = luks_header.read(path)
+        if older and older.volume_key != header.volume_key:
+            log.info("header backup of an earlier volume key removed: %s", path)
+            with luks_device.errors_of(path, "outdated header backup cannot be removed", HeaderError):
+                os.unlink(path)
+
+
+def require_room(directory: str, version: int) -> None:
+    """Raises ``HeaderError`` where no backup of a header of that LUKS version can be written."""
+    existing = directory
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    with luks_device.errors_of(directory, "no header backup can be made", HeaderError):
+        facts = os.statvfs(existing)
+    if facts.f_flag & os.ST_RDONLY or not os.path.isdir(existing) or not os.access(existing, os.W_OK):
+        raise HeaderError(directory, "no header backup can be made: it cannot be written. Nothing was changed")
+    free = facts.f_bavail * facts.f_frsize
+    if free < _ROOM[version]:
+        raise HeaderError(
+            directory,
+            f"has {free >> 20} MiB free; a header backup needs {_ROOM[version] >> 20} MiB. Remove old backups there "
+            "(`keep` does it), or make room. Nothing was changed",
+        )
+
+
+def being_removed(header: luks_header.Header, directory: str = DIRECTORY) -> list[int]:
+    """The numbers of the key slots that are there although their removal was begun: it was interrupted."""
+    with luks_device.errors_of(directory, "its records cannot be read", HeaderError):
+        recorded = _recorded(header.uuid, directory)
+    return [slot.number for slot in header.slots if slot.identity in recorded]
+
+
+def record_removal(header: luks_header.Header, numbers: Collection[int], directory: str = DIRECTORY) -> None:
+    """
+    Write down, on the medium before this returns, which key slots are about to be removed.
+
+    The record stays: a key slot is known by its salt, so it never speaks of one that is written later.
+    """
+    going = {slot.identity for slot in header.slots if slot.number in numbers}
+    with luks_device.errors_of(directory, "the removal cannot be recorded", HeaderError):
+        path = _record_path(header.uuid, directory)
+        recorded = _recorded(header.uuid, directory) & {slot.identity for slot in header.slots}
+        descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            json.dump(sorted(recorded | going), file)
+        luks_device.sync(f"{path}.new")
+        os.replace(f"{path}.new", path)
+    luks_device.sync(directory)
+
+
+def _write(device: luks_device.Device | str, header: luks_header.Header, directory: str, key: Secret | None) -> str:
+    path = _path_for(header, directory)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    luks_device.sync(os.path.dirname(directory))
+    # what a crash left goes first, so that it does not count
+    shutil.rmtree(os.path.join(directory, f".new-{header.uuid}"), ignore_errors=True)
+    require_room(directory, header.version)
+    with _scratch_directory(os.path.join(directory, f".new-{header.uuid}")) as scratch:
+        new, restored = os.path.join(scratch, "header"), os.path.join(scratch, "restored")
+        _run("luksHeaderBackup", device, new)
+        os.chmod(new, 0o600)
+        luks_device.sync(new)
+        with open(restored, "wb") as file:
+            file.truncate(os.path.getsize(new) + _PAYLOAD)
+        _run("luksHeaderRestore", restored, new)
+        if luks_header.read(restored) != header:
+            raise HeaderError(device, "no header backup made: what was restored of it differs")
+        if key and not luks_header.opens(restored, key):
+            raise HeaderError(device, "no header backup made: its key does not open what was restored of it")
+        os.replace(new, path)
+    luks_device.sync(directory)
+    return path
+
+
+def _prune(uuid: str, newest: str, directory: str, keep: int) -> None:
+    older = [path for path in _backups(directory) if os.path.basename(path).startswith(uuid) and path != newest]
+    for path in older[: max(0, len(older) - max(keep, 1) + 1)]:
+        log.info("older header backup removed: %s", path)
+        with luks_device.errors_of(path, "older header backup cannot be removed", HeaderError):
+            os.unlink(path)
+
+
+def _backups(directory: str) -> list[str]:
+    """Their paths, the newest last."""
+    paths = [os.path.join(directory, name) for name in galaxy_host_sysfs.names(directory) if _FILE.match(name)]
+    with luks_device.errors_of(directory, "header backups cannot be read", HeaderError):
+        return sorted(paths, key=lambda path: (os.stat(path).st_mtime_ns, path))
+
+
+def _write_header(device: luks_device.Device, path: str) -> None:
+    """
+    The blocks by which a header is known go first and come last, each step on the medium before the next: cut short,
+    this leaves no header rather than one that no key opens.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    blocks = [0] + ([luks_header.second_copy(path)] if luks_header.second_copy(path) else [])
+    node = os.open(device.path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for block in blocks:
+            os.pwrite(node, bytes(_BLOCK), block)
+        os.fsync(node)
+        ends = [*blocks[1:], len(content)]
+        for block, end in zip(blocks, ends, strict=True):
+            _write_all(node, content[block + _BLOCK : end], block + _BLOCK)
+        os.fsync(node)
+        for block in blocks:
+            os.pwrite(node, content[block : block + _BLOCK], block)
+        os.fsync(node)
+    finally:
+        os.close(node)
+
+
+def _write_all(node: int, content: bytes, offset: int) -> None:
+    while content:
+        count = os.pwrite(node, content, offset)
+        content, offset = content[count:], offset + count
 
 
 def _require_replaceable(device: luks_device.Device, backup: luks_header.Header, force: bool, directory: str) -> None:
@@ -88,6 +251,12 @@ def _require_replaceable(device: luks_device.Device, backup: luks_header.Header,
             raise DeviceNotBlank(device, f"it carries {', '.join(map(str, others))}. Nothing was changed", others)
     elif current.uuid != backup.uuid:
         raise HeaderError(device, f"holds volume {current.uuid}; the backup is of {backup.uuid}. Nothing was changed")
+    elif current.reencrypting:
+        raise HeaderError(
+            device, "its volume key is being changed; run `luks.reencrypt` to its end. Nothing was changed"
+        )
+    elif current.volume_key != backup.volume_key:
+        raise HeaderError(device, "the backup is of an earlier volume key, and would open garbage. Nothing was changed")
     else:
         make(device, directory)
 
@@ -98,15 +267,32 @@ def _path_for(header: luks_header.Header, directory: str) -> str:
     return os.path.join(directory, f"{header.uuid}-{digest[:12]}.luksheader")
 
 
+def _record_path(uuid: str, directory: str, forget: bool = False) -> str:
+    path = os.path.join(directory, f"{uuid}.removed")
+    if forget:
+        # a restored header has its old keys back
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    return path
+
+
+def _recorded(uuid: str, directory: str) -> set[str]:
+    try:
+        with open(_record_path(uuid, directory), encoding="ascii") as file:
+            return set(json.load(file))
+    except FileNotFoundError:
+        return set()
+    except ValueError:
+        raise HeaderError(_record_path(uuid, directory), "not a record of removed keys; move it away") from None
+
+
 @contextlib.contextmanager
 def _scratch_directory(path: str) -> Iterator[str]:
-    # what a crash left there goes first: it is a header, with all its key slots
-    shutil.rmtree(path, ignore_errors=True)
     os.mkdir(path, mode=0o700)
     try:
         yield path
     finally:
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _run(action: str, device: luks_device.Device | str, file: str) -> None:

@@ -4,11 +4,14 @@
 
 import configparser
 import dataclasses
+import re
 
 from galaxy_errors import ConfigError
 
 PATH = "/etc/luks/luks-cryptdev.ini"
 _SECTION = "luks"
+_QUOTED = re.compile(r"(?P<quote>[\"'])(?P<value>.*?)(?P=quote)\s*(?:[;#].*)?\Z")
+_BARE = re.compile(r"(?P<value>.*?)(?:(?:^|\s+)[;#].*)?\Z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +48,10 @@ def read(path: str = PATH) -> CryptDev:
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        with open(path, encoding="utf-8") as file:
+        # some editors put a byte order mark in front
+        with open(path, encoding="utf-8-sig") as file:
             parser.read_file(file)
-        section = {key: value.strip().strip("\"'") for key, value in parser[_SECTION].items()}
+        section = {key: _value(path, key, value) for key, value in parser[_SECTION].items()}
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from None
     except (configparser.Error, UnicodeDecodeError) as exc:
@@ -64,7 +68,7 @@ def read(path: str = PATH) -> CryptDev:
         raise ConfigError(f"{path}: [{_SECTION}] keysize {keysize!r} is no number of bits")
     return CryptDev(
         device=section.get("device", ""),
-        uuid=section.get("uuid", ""),
+        uuid=section.get("uuid", "").removeprefix("UUID=").lower(),
         cryptdev=section["cryptdev"],
         mountpoint=section["mountpoint"],
         filesystem=section.get("filesystem") or "ext4",
@@ -72,3 +76,13 @@ def read(path: str = PATH) -> CryptDev:
         keysize=int(keysize),
         hash_algorithm=section.get("hash_algorithm") or "sha256",
     )
+
+
+def _value(path: str, key: str, text: str) -> str:
+    """
+    A value without its quotes, and without a comment behind it: Python 2's ConfigParser, of the scripts, had those.
+    """
+    if "\n" in text:
+        raise ConfigError(f"{path}: [{_SECTION}] {key} goes over several lines; begin each line with its key")
+    match = _QUOTED.match(text) or _BARE.match(text)
+    return match.group("value").strip()

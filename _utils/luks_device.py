@@ -7,15 +7,21 @@ import dataclasses
 import errno
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 
 import galaxy_host_command
 import galaxy_host_sysfs
-from galaxy_errors import DeviceError, DeviceInUse, DeviceNotBlank
+from galaxy_errors import CommandError, DeviceError, DeviceInUse, DeviceMissing, VolumeError
 from galaxy_host_wait import Deadline, wait_until
 
-PATIENCE = 30
+log = logging.getLogger(__name__)
+
+# seconds for which another run on the same device is waited for; a key derivation and mkfs take their time
+PATIENCE = 300
+# between two looks for a device that is not there yet
+_INTERVAL = 1.0
 _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
 # what udev links; resolved here as tags, so that they work where no udev runs
 _BY = {f"/dev/disk/by-{tag.lower()}/": tag for tag in _TAGS}
@@ -39,7 +45,10 @@ class Device:
     @property
     def size(self) -> int:
         """Bytes."""
-        return int(galaxy_host_sysfs.read(f"{self.sysfs}/size")) * 512
+        sectors = galaxy_host_sysfs.read(f"{self.sysfs}/size")
+        if not sectors:
+            raise DeviceMissing(self, "it went away")
+        return int(sectors) * 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +63,42 @@ class Signature:
         return f"{self.type} ({self.uuid})" if self.uuid else self.type
 
 
-def find(spec: str) -> Device:
+def find(spec: str, timeout: float = 0) -> Device:
     """
     The block device that ``spec`` names: a path, or ``UUID=``, ``LABEL=``, ``PARTUUID=``, ``PARTLABEL=`` as in
     :manpage:`fstab(5)`; ``/dev/disk/by-uuid/…`` and its siblings work without udev too.
 
-    Raises ``DeviceError`` when there is none, more than one, or it is not a block device.
+    timeout
+        seconds for which a device that is not there is waited for, such as one that a cloud attaches late
+
+    Raises ``DeviceMissing`` when there is none by then, or ``DeviceError`` when there is more than one, or it is not a
+    block device.
     """
+    missing: list[DeviceMissing] = []
+
+    def look() -> Device | None:
+        try:
+            return _find(spec)
+        except DeviceMissing as exc:
+            if not missing and timeout:
+                log.info("%s is not there yet; waiting up to %g s", spec, timeout)
+            missing.append(exc)
+        return None
+
+    device = wait_until(look, Deadline(timeout), _INTERVAL)
+    if device is None:
+        waited = f" (waited {timeout:g} s)" if timeout else ""
+        raise DeviceMissing(spec, f"{missing[-1].what}{waited}")
+    log.debug("%s is %s (%s)", spec, device, device.number)
+    return device
+
+
+def at(number: str) -> Device:
+    """The block device of that ``major:minor``."""
+    return Device(f"/dev/{os.path.basename(os.path.realpath(f'/sys/dev/block/{number}'))}", number)
+
+
+def _find(spec: str) -> Device:
     for prefix, tag in _BY.items():
         if spec.startswith(prefix):
             spec = f"{tag}={spec[len(prefix) :]}"
@@ -72,14 +110,11 @@ def find(spec: str) -> Device:
     else:
         raise DeviceError(spec, "names no device; give a path, UUID=… or LABEL=…")
     number = galaxy_host_sysfs.number(path)
-    if not number:
-        raise DeviceError(spec, "not a block device" if os.path.exists(path) else "no such device; is it attached?")
-    return Device(path, number)
-
-
-def at(number: str) -> Device:
-    """The block device of that ``major:minor``."""
-    return Device(f"/dev/{os.path.basename(os.path.realpath(f'/sys/dev/block/{number}'))}", number)
+    if number:
+        return Device(path, number)
+    if os.path.exists(path):
+        raise DeviceError(spec, "not a block device")
+    raise DeviceMissing(spec, "no such device; is it attached?")
 
 
 def _find_tagged(spec: str, token: str) -> str:
@@ -87,16 +122,51 @@ def _find_tagged(spec: str, token: str) -> str:
     argv = ["blkid", "--cache-file", "/dev/null", "--match-token", token, "--output", "device"]
     paths = sorted(set(galaxy_host_command.run(argv, check=False).split()))
     if not paths:
-        raise DeviceError(spec, "no device has it; is it attached?")
+        raise DeviceMissing(spec, "no device has it; is it attached?")
     if len(paths) > 1:
         raise DeviceError(spec, f"{' and '.join(paths)} both have it; detach the copy, or name the device by its path")
     return os.path.realpath(paths[0])
 
 
+@contextlib.contextmanager
+def errors_of(subject: object, failure: str, error: type[VolumeError] = DeviceError) -> Iterator[None]:
+    """Turns an ``OSError`` of the body into ``error``: the subject, the failure, and the system's reason."""
+    try:
+        yield
+    except OSError as exc:
+        where = f" ({exc.filename})" if exc.filename and str(exc.filename) != str(subject) else ""
+        raise error(subject, f"{failure}: {exc.strerror or exc}{where}") from None
+
+
 def signatures(path: Device | str) -> tuple[Signature, ...]:
-    """Everything that libblkid recognises on it: filesystems, partition tables, RAID, LVM, LUKS, swap."""
-    found = json.loads(galaxy_host_command.run(["wipefs", "--json", str(path)]) or "{}").get("signatures", [])
-    return tuple(Signature(each["type"], each["uuid"] or "", int(each["offset"], 16)) for each in found)
+    """
+    Everything that libblkid recognises on it: filesystems, partition tables, RAID, LVM, LUKS, swap.
+
+    It is asked in both of its ways, since each knows what the other leaves out. Raises ``DeviceError`` when it cannot
+    be asked; "none" also means that nothing could be read, so it proves nothing by itself (``luks_blank``).
+    """
+    try:
+        wiped = json.loads(galaxy_host_command.run(["wipefs", "--json", str(path)]) or "{}").get("signatures", [])
+        listed = [Signature(each["type"], each["uuid"] or "", int(each["offset"], 16)) for each in wiped]
+        return tuple(listed or _probe(str(path)))
+    except CommandError as exc:
+        raise DeviceError(path, f"cannot be looked at: {exc}") from None
+
+
+def _probe(path: str) -> list[Signature]:
+    """What ``blkid``'s low-level probing tells, where ``wipefs`` lists nothing."""
+    try:
+        output = galaxy_host_command.run(["blkid", "--probe", "--output", "export", path])
+    except CommandError as exc:
+        # blkid(8): 2, nothing is there; 8, more than one
+        if exc.returncode == 2:
+            return []
+        if exc.returncode == 8:
+            return [Signature("several types", "", 0)]
+        raise
+    facts = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    kind = facts.get("TYPE") or facts.get("PTTYPE")
+    return [Signature(kind, facts.get("UUID") or facts.get("PTUUID", ""), 0)] if kind else []
 
 
 def uses(device: Device) -> list[str]:
@@ -126,26 +196,11 @@ def require_free(device: Device) -> None:
         raise DeviceInUse(device, f"in use: {'; '.join(found)}. Nothing was changed")
 
 
-def require_blank(device: Device, force: bool = False, signature: str | None = None) -> None:
-    """
-    Raises ``DeviceInUse`` or ``DeviceNotBlank``, naming what was found, unless the device is free and carries no
-    signature; or ``force`` is set and ``signature`` repeats the type or UUID of one that it carries.
-    """
-    require_free(device)
-    found = signatures(device)
-    if not found:
-        return
-    if force and signature and any(signature in (each.type, each.uuid) for each in found):
-        return
-    carries = f"it carries {', '.join(dict.fromkeys(map(str, found)))}"
-    what = "repeat its current type or UUID as `signature`" if force else "its data would be lost"
-    raise DeviceNotBlank(device, f"not formatted, for {carries}; {what}. Nothing was changed", found)
-
-
 def wipe(device: Device) -> None:
     """
     Erase every signature, those at the end of the device too: a partition table's copy there would come back to life.
     """
+    log.info("%s: its signatures are erased", device)
     galaxy_host_command.run(["wipefs", "--all", device.path])
     sync(device)
 
@@ -154,17 +209,20 @@ def wipe(device: Device) -> None:
 def claimed(device: Device | str) -> Iterator[None]:
     """
     Hold the advisory lock on the device that udev and systemd's tools respect, so that two runs never meet on it.
-    Of an image file cryptsetup takes that lock itself.
+    The second waits for the first, and decides only then what is to be done. Of an image file cryptsetup takes that
+    lock itself.
 
-    Raises ``DeviceInUse`` when another program holds it for longer than ``PATIENCE`` seconds; udev does for a moment.
+    Raises ``DeviceInUse`` when another program holds it for longer than ``PATIENCE`` seconds.
     """
     if not isinstance(device, Device):
         yield
         return
-    node = os.open(device.path, os.O_RDONLY)
+    with errors_of(device, "cannot be opened"):
+        node = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if not wait_until(lambda: _lock(node), Deadline(PATIENCE)):
             raise DeviceInUse(device, "another program works on it (it holds the lock); try again later")
+        log.debug("%s is claimed", device)
         yield
     finally:
         os.close(node)
@@ -172,11 +230,12 @@ def claimed(device: Device | str) -> Iterator[None]:
 
 def sync(path: Device | str) -> None:
     """Return once all that was written to this file, directory or block device is on the medium."""
-    node = os.open(str(path), os.O_RDONLY)
-    try:
-        os.fsync(node)
-    finally:
-        os.close(node)
+    with errors_of(path, "cannot be flushed to its medium"):
+        node = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(node)
+        finally:
+            os.close(node)
 
 
 def _lock(node: int) -> bool:

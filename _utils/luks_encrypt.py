@@ -1,29 +1,47 @@
 """
 The procedure that makes an encrypted volume of a blank device, or finishes one that was interrupted, and mounts it.
 
-At any moment the volume's own header tells how far it is, so a crash needs no record elsewhere: a header that says
-*unfinished* (``luks_header``) has never had its filesystem mounted for use, and the procedure begins anew; any other is
-never formatted again. The order of steps and why each crash point is safe: ``docs/storage.md``.
+At any moment the device itself tells how far it is, so a crash needs no record elsewhere: a mark in its last block, or
+a header that says *unfinished* (``luks_header``), has never had its filesystem mounted for use, and the procedure
+begins anew; any other is never formatted again. The order of steps and why each crash point is safe:
+``docs/storage.md``.
 """
 
 import dataclasses
+import logging
+from collections.abc import Callable
 
 import luks_backup
+import luks_blank
 import luks_device
 import luks_filesystem
 import luks_header
+import luks_key
 import luks_mapping
+import luks_trial
 from galaxy_errors import DeviceNotBlank
 from galaxy_host_secret import Secret
 
-FORMAT, MKFS, BACKUP, OPEN, MOUNT = STEPS = ("format", "mkfs", "header_backup", "open", "mount")
+log = logging.getLogger(__name__)
+
+FORMAT, MKFS, BACKUP, OPEN, FSCK, ASIDE, MOUNT, REMOUNT = STEPS = (
+    "format",
+    "mkfs",
+    "header_backup",
+    "open",
+    "fsck",
+    "set_aside",
+    "mount",
+    "remount",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """
-    What a volume is to be: ``device`` (as ``luks_device.find`` takes it) open as ``mapper``, its filesystem mounted on
-    ``mount_point``. ``may_format`` allows to make the volume; without it a blank device is an error.
+    What a volume is to be: ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) open as
+    ``mapper``, its filesystem mounted on ``mount_point``. ``may_format`` allows to make the volume; without it a blank
+    device is an error. ``may_move`` allows to set aside what is below the mount point.
     """
 
     device: str
@@ -33,126 +51,225 @@ class Plan:
     mkfs_options: tuple[str, ...] = ()
     mount_options: tuple[str, ...] = ()
     luks: luks_header.Options = luks_header.DEFAULTS
-    backups: str = luks_backup.DIRECTORY
+    place: luks_key.Place = luks_key.Place()  # noqa: RUF009
     discard: bool = False
     may_format: bool = False
+    may_move: bool = False
+    device_timeout: float = 0
 
 
-def remaining(plan: Plan) -> list[str]:
+def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> list[str]:
     """
-    The steps that ``run`` would take now, in order; none when all is as planned.
+    Bring the volume to what is planned and return the steps taken, a part of ``STEPS``; a second run takes none.
 
-    Raises a ``VolumeError`` for whatever ``run`` would refuse before it has changed anything, but for a wrong key.
+    key
+        gives the key, and is called only where a step needs it
+    test
+        change nothing: return the steps that would be taken, and fail where the run would
+
+    Two runs at once come one after the other: the second decides what is left to do when the first is over. Raises a
+    ``VolumeError``, ``WrongKey`` among them, or ``CommandError``.
     """
-    return _steps(plan, luks_device.find(plan.device))
-
-
-def run(plan: Plan, key: Secret) -> list[str]:
-    """
-    Bring the volume to what is planned and return the steps taken; a second run takes none.
-
-    Raises a ``VolumeError``, ``WrongKey`` among them, or ``CommandError``.
-    """
-    device = luks_device.find(plan.device)
-    with luks_device.claimed(device):
+    device = luks_device.find(plan.device, plan.device_timeout)
+    with luks_mapping.reserved(plan.mapper), luks_device.claimed(device):
         steps = _steps(plan, device)
+        log.info("%s as %s on %s: %s", device, plan.mapper, plan.mount_point, ", ".join(steps) or "nothing to do")
+        secret = key() if {FORMAT, BACKUP, OPEN}.intersection(steps) else None
         if FORMAT in steps:
-            _make(plan, device, key)
-        if BACKUP in steps:
-            luks_backup.make(device, plan.backups, key)
-        if MOUNT in steps:
-            mount = (plan.mount_point, plan.mount_options, plan.fstype)
-            luks_mapping.open_mounted(device, plan.mapper, key, *mount, plan.discard)
-        elif OPEN in steps:
-            luks_mapping.open_volume(device, plan.mapper, key, plan.discard)
+            _require_fresh(device, secret, plan.place.backups, test)
+            _require_makeable(plan, device)
+        elif test:
+            _require_possible(plan, device, steps, secret)
+        if not test:
+            _take(plan, device, steps, secret)
     return steps
 
 
 def format_volume(
     device: luks_device.Device,
-    key: Secret,
+    key: Callable[[], Secret],
     options: luks_header.Options = luks_header.DEFAULTS,
-    backups: str = luks_backup.DIRECTORY,
+    place: luks_key.Place = luks_key.Place(),  # noqa: B008
     force: bool = False,
     signature: str | None = None,
+    test: bool = False,
 ) -> str:
     """
     A finished volume without a filesystem on a blank or unfinished device, its header backed up; returns the backup's
-    path. ``force`` with ``signature``, as in ``luks_device.require_blank``, makes it on any other device.
+    path. ``force`` with ``signature``, as in ``luks_blank.require``, makes it on any other device. ``test`` changes
+    nothing, returns an empty path, and fails where the run would.
     """
     with luks_device.claimed(device):
+        secret = key()
         if force:
-            luks_device.require_blank(device, force, signature)
-            luks_device.wipe(device)
+            luks_blank.require(device, force, signature)
         else:
-            _require_fresh(device, key)
-        luks_header.write(device, key, options)
+            _require_fresh(device, secret, place.backups, test)
+        luks_trial.require_formattable(device, options)
+        luks_backup.require_room(place.backups, options.version)
+        if test:
+            return ""
+        if force:
+            luks_device.wipe(device)
+        _write_header(device, secret, options)
         luks_header.finish(device)
-        return luks_backup.make(device, backups, key)
+        return luks_backup.make(device, place.backups, secret, place.keep)
+
+
+def _steps(plan: Plan, device: luks_device.Device) -> list[str]:
+    path = f"/dev/mapper/{plan.mapper}"
+    mount = luks_filesystem.require_mountable(path, plan.mount_point, plan.may_move)
+    header = luks_header.read(device)
+    if luks_header.is_unfinished(device, header):
+        if not plan.may_format:
+            luks_header.require_finished(device, header.uuid if header else luks_header.identity(device))
+            luks_header.require(device)
+    else:
+        is_open = luks_mapping.require_openable(device, plan.mapper, header.uuid if header else "")
+        if header:
+            return _steps_of_finished(plan, header, is_open, mount)
+        if is_open or not plan.may_format:
+            luks_header.require(device)
+    luks_filesystem.require_maker(plan.fstype)
+    aside = [ASIDE] if luks_filesystem.is_occupied(plan.mount_point) else []
+    return [FORMAT, MKFS, BACKUP, OPEN, *aside, MOUNT]
+
+
+def _steps_of_finished(plan: Plan, header: luks_header.Header, is_open: bool, mount) -> list[str]:
+    path = f"/dev/mapper/{plan.mapper}"
+    steps = [] if luks_backup.current(header, plan.place.backups) else [BACKUP]
+    if not is_open:
+        steps.append(OPEN)
+    if mount:
+        missing = luks_filesystem.require_as_wanted(mount, plan.fstype, plan.mount_options)
+        return steps + ([REMOUNT] if missing else [])
+    # one that is mounted elsewhere too is in use, and was checked then
+    if luks_filesystem.is_ext(plan.fstype) and not (is_open and luks_filesystem.mounts(path)):
+        steps.append(FSCK)
+    if luks_filesystem.is_occupied(plan.mount_point):
+        steps.append(ASIDE)
+    return [*steps, MOUNT]
+
+
+def _take(plan: Plan, device: luks_device.Device, steps: list[str], secret: luks_header.Key | None) -> None:
+    path = f"/dev/mapper/{plan.mapper}"
+    if FORMAT in steps:
+        _make(plan, device, secret)
+    if BACKUP in steps:
+        proof = secret if isinstance(secret, Secret) else None
+        luks_backup.make(device, plan.place.backups, proof, plan.place.keep)
+    if OPEN in steps:
+        luks_mapping.open_volume(device, plan.mapper, secret, plan.discard)
+    if MOUNT in steps:
+        mount_opened(
+            plan.mapper, plan.mount_point, plan.mount_options, plan.fstype, FSCK in steps, ASIDE in steps, OPEN in steps
+        )
+    if REMOUNT in steps:
+        luks_filesystem.remount(luks_filesystem.require_mountable(path, plan.mount_point), plan.mount_options)
+
+
+def mount_opened(mapper, target, options, fstype=None, check=True, may_move=False, close_after=False) -> None:
+    """
+    Check and mount the filesystem of an open volume; with ``may_move`` what is below the mount point is set aside.
+    When it cannot be mounted after all, the volume is closed again with ``close_after``.
+    """
+    path = f"/dev/mapper/{mapper}"
+    done = False
+    try:
+        kind = luks_filesystem.require_type(path, fstype)
+        if check:
+            luks_filesystem.check(path, kind)
+        if may_move and luks_filesystem.is_occupied(target):
+            luks_filesystem.set_aside(target)
+        luks_filesystem.mount(path, target, options, kind)
+        done = True
+    finally:
+        if close_after and not done:
+            luks_mapping.close_volume(mapper)
 
 
 def _make(plan: Plan, device: luks_device.Device, key: Secret) -> None:
     """Steps ``format`` and ``mkfs``: from a blank or unfinished device to a finished, closed volume."""
-    _require_fresh(device, key)
     luks_mapping.require_openable(device, plan.mapper, "")
-    luks_header.write(device, key, plan.luks)
+    _write_header(device, key, plan.luks)
     luks_mapping.open_volume(device, plan.mapper, key)
     try:
         luks_filesystem.make(f"/dev/mapper/{plan.mapper}", plan.fstype, plan.mkfs_options)
     finally:
         luks_mapping.close_volume(plan.mapper)
-    # all that mkfs wrote is on the medium, and nobody has it open; only now the mark goes
+    # all that mkfs wrote is on the medium, and nobody has it open; only now the header says that it is finished
     luks_header.finish(device)
 
 
-def _require_fresh(device: luks_device.Device, key: Secret) -> None:
+def _write_header(device: luks_device.Device, key: Secret, options: luks_header.Options) -> None:
+    # luksFormat writes its key slot area before the header: without the mark, what a crash leaves there is of no known
+    # kind. Once the header says the same, the mark goes, before the filesystem gets that block
+    luks_blank.mark(device)
+    luks_header.write(device, key, options)
+    luks_blank.unmark(device)
+
+
+def _require_makeable(plan: Plan, device: luks_device.Device) -> None:
+    """Raises an error for whatever luksFormat, mkfs or mount would refuse later on, or the backups' directory."""
+    size = luks_trial.require_formattable(device, plan.luks)
+    luks_filesystem.require_options(plan.fstype, plan.mkfs_options, plan.mount_options, size)
+    luks_backup.require_room(plan.place.backups, plan.luks.version)
+
+
+def _require_possible(plan: Plan, device: luks_device.Device, steps: list[str], secret: luks_header.Key | None) -> None:
+    """What a test run can know of steps on a finished volume before they are taken."""
+    if BACKUP in steps:
+        luks_backup.require_room(plan.place.backups, luks_header.require(device).version)
+    if OPEN in steps:
+        luks_header.require_key(device, secret)
+    elif MOUNT in steps:
+        luks_filesystem.require_type(f"/dev/mapper/{plan.mapper}", plan.fstype)
+    if MOUNT in steps or REMOUNT in steps:
+        luks_filesystem.require_mount_options(plan.fstype, plan.mount_options)
+
+
+def _require_fresh(device: luks_device.Device, key: luks_header.Key, backups: str, test: bool) -> None:
     """
-    Raises an error unless the device is proven to hold no data: it carries no signature at all, or an unfinished
-    volume, and that has no key slot yet or, opened with ``key``, no files inside. Closes an unfinished volume that is
-    still open.
+    Raises an error unless the device is proven to hold no data: it reads as blank, or it carries an unfinished volume,
+    and that has no key slot yet or, opened with ``key``, no files inside; or it has the mark of a volume in the making,
+    and nothing outside of what luksFormat writes. Closes an unfinished volume that is still open.
     """
     header = luks_header.read(device)
-    if not luks_header.is_unfinished(device, header):
-        luks_device.require_blank(device)
+    if luks_header.is_unfinished(device, header):
+        log.info("%s: a volume whose making was interrupted", device)
+        _require_empty(device, header, key, test)
         return
-    _require_unused(device)
+    luks_backup.require_no_orphan(device, backups)
+    luks_device.require_free(device)
+    if header is None and luks_blank.is_marked(device) and not luks_device.signatures(device):
+        log.info("%s: marked as a volume in the making; luksFormat was interrupted", device)
+        data = luks_blank.first_data(device, start=luks_blank.HEADER_AREA)
+        if data:
+            raise DeviceNotBlank(
+                device, f"marked as a volume in the making, yet it carries {data[1]} at byte {data[0]}; not touched", ()
+            )
+        return
+    luks_blank.require(device)
+
+
+def _require_empty(device: luks_device.Device, header: luks_header.Header | None, key, test: bool) -> None:
+    luks_mapping.close_look(device)
     mapping = luks_mapping.of(device)
-    if mapping:
+    luks_device.require_free(luks_device.Device(mapping.path, mapping.number) if mapping else device)
+    if mapping and not test:
         luks_mapping.close_volume(mapping.name)
     if header and header.slots:
-        # the mark says that it is empty; this asks the content itself, should somebody have used it by hand
-        name = f"unfinished-{header.uuid}"
-        luks_mapping.open_volume(device, name, key)
+        # the header says that it is empty; this asks the content itself, should somebody have used it by hand
+        path = mapping.path if mapping and test else None
+        name = f"{luks_mapping.LOOK}{header.uuid}"
+        if path is None:
+            luks_mapping.open_volume(device, name, key)
         try:
-            files = luks_filesystem.files_on(f"/dev/mapper/{name}")
+            files = luks_filesystem.files_on(path or f"/dev/mapper/{name}")
         finally:
-            luks_mapping.close_volume(name)
+            if path is None:
+                luks_mapping.close_volume(name)
         if files:
             raise DeviceNotBlank(
                 device, f"marked unfinished, yet it holds {', '.join(files[:5])}; it was not touched", ()
             )
-
-
-def _require_unused(device: luks_device.Device) -> None:
-    mapping = luks_mapping.of(device)
-    luks_device.require_free(luks_device.Device(mapping.path, mapping.number) if mapping else device)
-
-
-def _steps(plan: Plan, device: luks_device.Device) -> list[str]:
-    is_mounted = luks_filesystem.require_mountable(f"/dev/mapper/{plan.mapper}", plan.mount_point)
-    header = luks_header.read(device)
-    if luks_header.is_unfinished(device, header):
-        _require_unused(device)
-    else:
-        is_open = luks_mapping.require_openable(device, plan.mapper, header.uuid if header else "")
-        if header:
-            has_backup = bool(luks_backup.current(header, plan.backups))
-            done = {FORMAT: True, MKFS: True, BACKUP: has_backup, OPEN: is_open, MOUNT: is_mounted}
-            return [step for step in STEPS if not done[step]]
-        if is_open:
-            luks_header.require(device)
-        luks_device.require_blank(device)
-    if not plan.may_format:
-        luks_header.require(device)
-    luks_filesystem.require_maker(plan.fstype)
-    return list(STEPS)

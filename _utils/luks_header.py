@@ -8,23 +8,33 @@ reads it even from a header that was torn by a crash. See ``docs/storage.md``.
 """
 
 import dataclasses
+import hashlib
 import json
+import logging
 import secrets
 import struct
 import uuid
 
 import galaxy_host_command
 import luks_device
-from galaxy_errors import CommandError, HeaderError, WrongKey
+from galaxy_errors import CommandError, HeaderError, KeySlotError, WrongKey
 from galaxy_host_secret import Secret
+
+log = logging.getLogger(__name__)
 
 _UNFINISHED = "756e6669-6e69-8"
 _TYPE = "crypto_LUKS"
 # a slow key derivation on a busy machine takes its time
 TIMEOUT = 300
-# cryptsetup(8), return codes: wrong parameters, such as a device without a valid header; no permission, such as with a
-# key that opens no key slot
-_NOT_LUKS, _NO_KEY = 1, 2
+# cryptsetup(8), return codes: wrong parameters, such as a device without a valid header, or no usable token; no
+# permission, such as with a key that opens no key slot
+_NOT_LUKS = _NO_TOKEN = 1
+_NO_KEY = 2
+# what LUKS needs in front of the data, with room for the smallest data behind
+_SMALLEST = {1: 3 << 20, 2: 17 << 20}
+MOST_SLOTS = {1: 8, 2: 32}
+# of tokens that open a volume unattended: their key slots are no passphrase that a person has
+_UNATTENDED = ("clevis", "systemd-", "luks2-keyring")
 # on-disk format of LUKS1, "phdr": magic, version, cipher, mode, hash, payload, key bytes, digest, salt, iterations,
 # UUID, then eight key slots of state, iterations, salt, offset, stripes; cryptsetup has no JSON of it. Magic, version
 # and UUID are at the same place in LUKS2
@@ -34,7 +44,7 @@ _PHDR_SLOT = struct.Struct(">II32sII")
 _PHDR_SIZE = _PHDR.size + 8 * _PHDR_SLOT.size
 _SLOT_ENABLED = 0x00AC71F3
 # by LUKS version, the default first
-_PBKDFS = {1: ("pbkdf2",), 2: ("argon2id", "argon2i", "pbkdf2")}
+PBKDFS = {1: ("pbkdf2",), 2: ("argon2id", "argon2i", "pbkdf2")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +73,10 @@ class Options:
             if type(value) is not kinds[name]:
                 raise ValueError(f"`{name}` must be {'a number' if kinds[name] is int else 'a text'}, not {value!r}")
         options = cls(**given)
-        if options.version not in _PBKDFS:
+        if options.version not in PBKDFS:
             raise ValueError(f"`version` must be 1 or 2, not {options.version}")
-        if options.pbkdf and options.pbkdf not in _PBKDFS[options.version]:
-            raise ValueError(f"`pbkdf` of LUKS{options.version} is one of {', '.join(_PBKDFS[options.version])}")
+        if options.pbkdf and options.pbkdf not in PBKDFS[options.version]:
+            raise ValueError(f"`pbkdf` of LUKS{options.version} is one of {', '.join(PBKDFS[options.version])}")
         return options
 
     def argv(self) -> list[str]:
@@ -78,7 +88,7 @@ class Options:
     def slot_argv(self, version: int) -> list[str]:
         """For a key slot of a volume of that version."""
         given = {
-            "pbkdf": (self.pbkdf or _PBKDFS[2][0]) if version == 2 else None,
+            "pbkdf": (self.pbkdf or PBKDFS[2][0]) if version == 2 else None,
             "iter-time": self.iteration_time,
             "pbkdf-force-iterations": self.iterations,
             "pbkdf-memory": self.memory if version == 2 else None,
@@ -89,19 +99,29 @@ class Options:
 DEFAULTS = Options()
 
 
+class Token:
+    """In the place of a key: what a token in the header names (TPM2, FIDO2, a key in the kernel's keyring)."""
+
+
+TOKEN = Token()
+Key = Secret | Token
+
+
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A key slot in use."""
+    """A key slot in use; ``identity`` is another once the slot is written anew."""
 
     number: int
     pbkdf: str
+    identity: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
     """
     What a valid LUKS header says; ``key_size`` in bits. ``metadata`` is all of it as text: two headers are equal only
-    when nothing differs.
+    when nothing differs. ``unattended`` are the key slots that a token of Clevis or systemd opens; ``reencrypting``:
+    the volume is being encrypted with another volume key. ``volume_key`` tells two volume keys apart.
     """
 
     version: int
@@ -110,6 +130,9 @@ class Header:
     key_size: int
     slots: tuple[Slot, ...]
     metadata: str = dataclasses.field(repr=False)
+    unattended: frozenset[int] = frozenset()
+    reencrypting: bool = False
+    volume_key: str = dataclasses.field(default="", repr=False)
 
     @property
     def unfinished(self) -> bool:
@@ -145,12 +168,22 @@ def identity(path: luks_device.Device | str) -> str:
     return _uuid(phdr) if phdr.startswith(_MAGIC) else ""
 
 
+def second_copy(path: luks_device.Device | str) -> int | None:
+    """Where the second copy of a LUKS2 header begins, in bytes; ``None`` for LUKS1, which has none."""
+    phdr = _phdr(str(path))
+    return int.from_bytes(phdr[8:16], "big") if phdr[6:8] == b"\0\2" else None
+
+
 def require(path: luks_device.Device | str) -> Header:
     """The header of a finished volume; raises ``HeaderError`` when there is none."""
     header = read(path)
     if header is None:
         found = ", ".join(map(str, luks_device.signatures(path))) or "no signature"
-        raise HeaderError(path, f"not a LUKS volume, or its header is damaged (found: {found})")
+        raise HeaderError(
+            path,
+            f"not a LUKS volume, or its header is damaged (found: {found}). Where it was one, "
+            "`luks.header_restore` brings its header back from a backup",
+        )
     require_finished(path, header.uuid)
     return header
 
@@ -171,6 +204,25 @@ def is_unfinished(device: luks_device.Device, header: Header | None) -> bool:
     return bool(found) and all(each.type == _TYPE and each.uuid.startswith(_UNFINISHED) for each in found)
 
 
+def require_slot_options(path: luks_device.Device | str, options: Options, version: int) -> None:
+    """Raises ``KeySlotError`` when a volume of that LUKS version has no such key slots."""
+    if options.pbkdf and options.pbkdf not in PBKDFS[version]:
+        raise KeySlotError(
+            path,
+            f"is LUKS{version}: `pbkdf` is {' or '.join(PBKDFS[version])}, not {options.pbkdf}. Nothing was changed",
+        )
+
+
+def require_size(device: luks_device.Device, options: Options) -> None:
+    """Raises ``HeaderError`` when the device is too small for such a volume."""
+    if device.size < _SMALLEST[options.version]:
+        least = _SMALLEST[options.version] >> 20
+        raise HeaderError(
+            device,
+            f"too small for a LUKS{options.version} volume: {device.size} bytes, not {least} MiB. Nothing was changed",
+        )
+
+
 def write(path: luks_device.Device | str, key: Secret, options: Options) -> None:
     """
     ``cryptsetup luksFormat``: an unfinished volume with one key slot. It asks nothing; the caller has made sure
@@ -178,9 +230,29 @@ def write(path: luks_device.Device | str, key: Secret, options: Options) -> None
     """
     mark = str(uuid.UUID(int=secrets.randbits(128), version=4))
     mark = _UNFINISHED + mark[len(_UNFINISHED) :]
+    log.info("%s: luksFormat, LUKS%d, %s", path, options.version, options.cipher)
     argv = ["cryptsetup", "luksFormat", "--batch-mode", f"--uuid={mark}", *options.argv()]
     galaxy_host_command.run([*argv, "--key-file=-", str(path)], stdin=key, timeout=TIMEOUT)
     luks_device.sync(path)
+
+
+def format_cheaply(path: str, key: Secret, options: Options) -> None:
+    """The same on a file, where only the options matter: with as little key derivation as there can be."""
+    least = 4 if (options.version, options.pbkdf) in ((2, None), (2, "argon2id"), (2, "argon2i")) else 1000
+    cost = {"iterations": options.iterations or least, "memory": options.memory or 32, "iteration_time": None}
+    cheap = dataclasses.replace(options, **cost)
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", *cheap.argv(), "--key-file=-", path]
+    galaxy_host_command.run(argv, stdin=key, timeout=TIMEOUT)
+
+
+def data_offset(path: luks_device.Device | str) -> int:
+    """Bytes of a volume in front of its data."""
+    header = read(path)
+    if header is None:
+        raise HeaderError(path, "not a LUKS volume")
+    if header.version == 1:
+        return _PHDR.unpack_from(_phdr(str(path)))[5] * 512
+    return min(int(each["offset"]) for each in json.loads(header.metadata)["segments"].values())
 
 
 def finish(path: luks_device.Device | str) -> str:
@@ -191,12 +263,13 @@ def finish(path: luks_device.Device | str) -> str:
     # both copies of a LUKS2 header: an older one must never come back and call the volume unfinished
     if any(each.uuid != final for each in luks_device.signatures(path) if each.type == _TYPE):
         raise HeaderError(path, "its final UUID could not be written; see the kernel's log for errors of the device")
+    log.info("%s is finished: volume %s", path, final)
     return final
 
 
-def opens(path: luks_device.Device | str, key: Secret, slot: int | None = None) -> bool:
+def opens(path: luks_device.Device | str, key: Key, slot: int | None = None) -> bool:
     """Whether the key opens a key slot, or that one."""
-    argv = ["cryptsetup", "open", "--type=luks", "--test-passphrase", "--key-file=-"]
+    argv = ["cryptsetup", "open", "--type=luks", "--test-passphrase"]
     argv += [] if slot is None else [f"--key-slot={slot}"]
     try:
         unlock([*argv, str(path)], key, path)
@@ -205,32 +278,64 @@ def opens(path: luks_device.Device | str, key: Secret, slot: int | None = None) 
     return True
 
 
-def require_key(path: luks_device.Device | str, key: Secret) -> None:
+def slots_of(path: luks_device.Device | str, header: Header, key: Key) -> list[int]:
+    """The numbers of the key slots that the key opens."""
+    return [slot.number for slot in header.slots if opens(path, key, slot.number)]
+
+
+def require_key(path: luks_device.Device | str, key: Key) -> None:
     """Raises ``WrongKey`` unless the key opens a key slot."""
     if not opens(path, key):
         raise WrongKey(path, "no key slot opens with this key; nothing was changed")
 
 
-def unlock(argv: list[str], stdin: Secret, path: luks_device.Device | str) -> None:
-    """Run a cryptsetup command that needs a key of the volume; raises ``WrongKey`` when no key slot opens."""
+def require_recovery(path: luks_device.Device | str, header: Header) -> None:
+    """
+    Raises ``KeySlotError`` when each key slot belongs to a token: where the TPM, or Tang's server, is lost, so would be
+    the data.
+    """
+    if header.unattended.issuperset(slot.number for slot in header.slots):
+        raise KeySlotError(
+            path,
+            "only tokens open it, and no passphrase of recovery; add one first (`luks.add_key`). Nothing was changed",
+        )
+
+
+def unlock(argv: list[str], key: Key, path: luks_device.Device | str) -> str:
+    """
+    Run a cryptsetup command that needs a key of the volume, and return its output; raises ``WrongKey`` when no key slot
+    opens.
+    """
+    is_token = isinstance(key, Token)
     try:
-        galaxy_host_command.run(argv, stdin=stdin, timeout=TIMEOUT)
+        return galaxy_host_command.run(
+            [*argv, "--token-only" if is_token else "--key-file=-"], stdin=None if is_token else key, timeout=TIMEOUT
+        )
     except CommandError as exc:
+        if is_token and exc.returncode in (_NO_TOKEN, _NO_KEY):
+            said = exc.stderr.splitlines()[-1:] or ["no message"]
+            raise WrongKey(path, f"no token in its header opens it ({said[0]}); nothing was changed") from None
         if exc.returncode != _NO_KEY:
             raise
         raise WrongKey(path, "no key slot opens with this key; nothing was changed") from None
 
 
-def _phdr(path: str) -> bytes:
-    with open(path, "rb") as file:
+def _phdr(path: str, offset: int = 0) -> bytes:
+    with luks_device.errors_of(path, "its header cannot be read", HeaderError), open(path, "rb") as file:
+        file.seek(offset)
         return file.read(_PHDR_SIZE).ljust(_PHDR_SIZE, b"\0")
 
 
 def _version1(phdr: bytes) -> Header:
-    _, _, cipher, mode, _, _, key_bytes, *_ = _PHDR.unpack_from(phdr)
+    _, _, cipher, mode, _, _, key_bytes, digest, *_ = _PHDR.unpack_from(phdr)
     slots = [_PHDR_SLOT.unpack_from(phdr, _PHDR.size + number * _PHDR_SLOT.size) for number in range(8)]
-    used = tuple(Slot(number, "pbkdf2") for number, slot in enumerate(slots) if slot[0] == _SLOT_ENABLED)
-    return Header(1, _uuid(phdr), f"{_text(cipher)}-{_text(mode)}", key_bytes * 8, used, phdr.hex())
+    used = tuple(
+        Slot(number, "pbkdf2", hashlib.sha256(slot[2]).hexdigest())
+        for number, slot in enumerate(slots)
+        if slot[0] == _SLOT_ENABLED
+    )
+    cipher_mode = f"{_text(cipher)}-{_text(mode)}"
+    return Header(1, _uuid(phdr), cipher_mode, key_bytes * 8, used, phdr.hex(), volume_key=digest.hex())
 
 
 def _version2(phdr: bytes, dump: str) -> Header:
@@ -238,10 +343,21 @@ def _version2(phdr: bytes, dump: str) -> Header:
     # a key slot that no segment uses ("unbound") opens nothing
     bound = {number for digest in metadata["digests"].values() if digest["segments"] for number in digest["keyslots"]}
     slots = {int(number): slot for number, slot in metadata["keyslots"].items() if number in bound}
-    used = tuple(Slot(number, slot.get("kdf", {}).get("type", "")) for number, slot in sorted(slots.items()))
+    used = tuple(_slot2(number, slot) for number, slot in sorted(slots.items()))
     cipher = next((each["encryption"] for each in metadata["segments"].values() if each["type"] == "crypt"), "")
     key_size = next((slot["key_size"] * 8 for slot in slots.values()), 0)
-    return Header(2, _uuid(phdr), cipher, key_size, used, dump)
+    tokens = [each for each in metadata["tokens"].values() if each["type"].startswith(_UNATTENDED)]
+    unattended = frozenset(int(number) for token in tokens for number in token["keyslots"])
+    requirements = metadata["config"].get("requirements", {}).get("mandatory", [])
+    reencrypting = any(each.startswith("online-reencrypt") for each in requirements)
+    volume_key = json.dumps(sorted(each["digest"] for each in metadata["digests"].values() if each["segments"]))
+    return Header(2, _uuid(phdr), cipher, key_size, used, dump, unattended, reencrypting, volume_key)
+
+
+def _slot2(number: int, slot: dict) -> Slot:
+    derivation = slot.get("kdf", {})
+    identity = hashlib.sha256(derivation.get("salt", "").encode()).hexdigest()
+    return Slot(number, derivation.get("type", ""), identity)
 
 
 def _uuid(phdr: bytes) -> str:

@@ -1,16 +1,31 @@
 """
 Keys of a LUKS volume: the key slots that they open.
 
-Every change of a key slot is preceded by a verified backup of the header.
+Every change of a key slot is preceded by a verified backup of the header. A key slot is removed only with the proof
+that another key opens the volume: cryptsetup erases the slot's content before its entry in the header, so after a crash
+there are slots that open nothing, and their number tells nothing.
 """
 
+import dataclasses
+import logging
+
+import galaxy_host_command
 import luks_backup
 import luks_device
 import luks_header
-from galaxy_errors import KeySlotError
+import luks_trial
+from galaxy_errors import KeySlotError, WrongKey
 from galaxy_host_secret import Secret
 
-_MOST_SLOTS = {1: 8, 2: 32}
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where header backups go, and how many of a volume are kept (``None``: all)."""
+
+    backups: str = luks_backup.DIRECTORY
+    keep: int | None = None
 
 
 def add(
@@ -18,30 +33,22 @@ def add(
     key: Secret,
     new: Secret,
     options: luks_header.Options = luks_header.DEFAULTS,
-    backups: str = luks_backup.DIRECTORY,
+    place: Place = Place(),
+    test: bool = False,
 ) -> bool:
     """
     Let ``new`` open the volume too, by a free key slot; ``key`` is one that opens it now. ``False``: it did
-    so already.
+    so already. ``test`` changes nothing, and fails where the run would.
 
     Raises ``WrongKey``, ``HeaderError``, or ``KeySlotError`` when no key slot is free.
     """
     with luks_device.claimed(device):
-        header = luks_header.require(device)
-        luks_header.require_key(device, key)
-        if luks_header.opens(device, new):
-            return False
-        if len(header.slots) >= _MOST_SLOTS[header.version]:
-            raise KeySlotError(device, "all key slots are in use; remove one first")
-        luks_backup.make(device, backups, key)
-        # cryptsetup reads the old key first, of the size that it is told, and the new one from the rest of its input
-        argv = ["cryptsetup", "luksAddKey", "--batch-mode", *options.slot_argv(header.version)]
-        argv += ["--key-file=-", f"--keyfile-size={len(key.reveal())}", str(device), "-"]
-        luks_header.unlock(argv, Secret(key.reveal() + new.reveal()), device)
-        luks_device.sync(device)
-        if not luks_header.opens(device, new):
-            raise KeySlotError(device, "the new key was written but does not open the volume; the old one still does")
-    return True
+        return _add(device, key, new, options, place, test)
+
+
+def add_claimed(device: luks_device.Device, key: Secret, new: Secret, place: Place) -> bool:
+    """``add`` for a caller that holds the claim on the device."""
+    return _add(device, key, new, luks_header.DEFAULTS, place)
 
 
 def change(
@@ -49,36 +56,163 @@ def change(
     key: Secret,
     new: Secret,
     options: luks_header.Options = luks_header.DEFAULTS,
-    backups: str = luks_backup.DIRECTORY,
+    place: Place = Place(),
 ) -> bool:
     """
     Replace ``key`` by ``new``. Both open the volume for a moment, never neither: the new key slot is written and tried
-    before the old one goes. Raises as ``add`` and ``remove`` do.
+    before the old one goes. ``False``: it was so already; an interrupted change is completed. Raises as ``add`` and
+    ``remove`` do.
     """
     if key.reveal() == new.reveal():
         raise KeySlotError(device, "the new key is the old one")
-    add(device, key, new, options, backups)
-    return remove(device, key, backups)
+    with luks_device.claimed(device):
+        if not luks_header.opens(device, key):
+            if not luks_header.opens(device, new):
+                raise WrongKey(device, "no key slot opens with either key; nothing was changed")
+            return _remove(device, key, new, place)
+        _add(device, key, new, options, place)
+        return _remove(device, key, new, place)
 
 
-def remove(device: luks_device.Device | str, key: Secret, backups: str = luks_backup.DIRECTORY) -> bool:
+def remove(
+    device: luks_device.Device | str,
+    key: Secret,
+    remaining: Secret | None,
+    place: Place = Place(),
+    test: bool = False,
+) -> bool:
     """
-    Destroy every key slot that ``key`` opens; ``False`` when there is none.
+    Destroy every key slot that ``key`` opens, and those whose removal was interrupted; ``False`` when there is none.
+    ``test`` changes nothing, and fails where the run would.
 
-    Raises ``KeySlotError`` when no other key slot would be left, since the data would be lost.
+    remaining
+        a key that stays, which is tried
+
+    Raises ``KeySlotError`` when it is not given, opens no other key slot, or opens only what a token opens too: the
+    data would be lost, now or with the token's TPM or server.
+    """
+    with luks_device.claimed(device):
+        return _remove(device, key, remaining, place, test)
+
+
+def remove_slot(
+    device: luks_device.Device | str,
+    number: int,
+    remaining: Secret,
+    place: Place = Place(),
+) -> bool:
+    """
+    Destroy one key slot, whatever opens it; ``False`` when it is not in use. ``remaining`` is a key that stays.
+
+    Raises ``KeySlotError`` when ``remaining`` opens no other key slot.
     """
     with luks_device.claimed(device):
         header = luks_header.require(device)
-        slots = [slot.number for slot in header.slots if luks_header.opens(device, key, slot.number)]
+        if number not in [slot.number for slot in header.slots]:
+            return False
+        _require_other(device, header, [number], remaining)
+        _destroy(device, header, [number], remaining, place)
+    return True
+
+
+def _add(device, key, new, options, place, test=False) -> bool:
+    header = _settled(device)
+    luks_header.require_key(device, key)
+    if luks_header.opens(device, new):
+        return False
+    if len(header.slots) >= luks_header.MOST_SLOTS[header.version]:
+        leaked = luks_backup.being_removed(header, place.backups)
+        dead = f" (the removal of {', '.join(map(str, leaked))} was interrupted: finish it)" if leaked else ""
+        raise KeySlotError(device, f"all key slots are in use; remove one first{dead}. Nothing was changed")
+    luks_header.require_slot_options(device, options, header.version)
+    if test:
+        luks_backup.require_room(place.backups, header.version)
+        with luks_trial.header_copy(device) as copy:
+            _write_slot(copy, header.version, key, new, options)
+        return True
+    luks_backup.make(device, place.backups, key, place.keep)
+    log.info("%s: a key is added", device)
+    _write_slot(device, header.version, key, new, options)
+    luks_device.sync(device)
+    if not luks_header.opens(device, new):
+        raise KeySlotError(device, "the new key was written but does not open the volume; the old one still does")
+    return True
+
+
+def _write_slot(path, version, key, new, options) -> None:
+    # cryptsetup reads the old key first, of the size that it is told, and the new one from the rest of its input
+    argv = ["cryptsetup", "luksAddKey", "--batch-mode", *options.slot_argv(version)]
+    argv += [f"--keyfile-size={len(key.reveal())}", str(path), "-"]
+    luks_header.unlock(argv, Secret(key.reveal() + new.reveal()), path)
+
+
+def _remove(device, key, remaining, place, test=False) -> bool:
+    header = _settled(device)
+    slots = luks_header.slots_of(device, header, key)
+    leaked = luks_backup.being_removed(header, place.backups)
+    if slots and len(slots) == len(header.slots):
+        raise KeySlotError(device, "this is the last key; without it the data is lost. Add another key first")
+    if remaining is None:
         if not slots:
             return False
-        if len(slots) == len(header.slots):
-            raise KeySlotError(device, "this is the last key; without it the data is lost. Add another key first")
-        luks_backup.make(device, backups, key)
-        argv = ["cryptsetup", "luksRemoveKey", "--batch-mode", "--key-file=-", str(device)]
-        for _ in slots:
-            luks_header.unlock(argv, key, device)
-        luks_device.sync(device)
-        if luks_header.opens(device, key):
-            raise KeySlotError(device, "the key still opens the volume")
+        raise KeySlotError(
+            device,
+            "a key is removed only where another is proven to open the volume: give `remaining`, the place of one that "
+            "stays. Nothing was changed",
+        )
+    doomed = sorted({*slots, *leaked})
+    if not doomed:
+        return False
+    kept = _require_other(device, header, slots, remaining)
+    doomed = [number for number in doomed if number not in kept]
+    if test or not doomed:
+        return bool(doomed)
+    _destroy(device, header, doomed, remaining, place)
+    if luks_header.opens(device, key):
+        raise KeySlotError(device, "the key still opens the volume")
     return True
+
+
+def _settled(device) -> luks_header.Header:
+    """The header, where its key slots may change now."""
+    header = luks_header.require(device)
+    if header.reencrypting:
+        raise KeySlotError(
+            device, "its volume key is being changed; let `luks.reencrypt` finish first. Nothing was changed"
+        )
+    return header
+
+
+def _require_other(device, header, going, remaining) -> list[int]:
+    """The key slots that stay and that ``remaining`` opens."""
+    kept = [number for number in luks_header.slots_of(device, header, remaining) if number not in going]
+    if not kept:
+        raise KeySlotError(
+            device, "`remaining` opens no other key slot; without one the data would be lost. Nothing was changed"
+        )
+    if header.unattended.issuperset(kept):
+        raise KeySlotError(
+            device,
+            "`remaining` is the key of a token (Clevis, TPM2): with that the data would be lost. Leave a passphrase. "
+            "Nothing was changed",
+        )
+    return kept
+
+
+def _destroy(device, header, numbers, remaining, place) -> None:
+    luks_backup.make(device, place.backups, remaining, place.keep)
+    luks_backup.record_removal(header, numbers, place.backups)
+    for number in numbers:
+        log.info("%s: key slot %d is destroyed", device, number)
+        # a proof was made; with --batch-mode cryptsetup asks for none of its own
+        argv = ["cryptsetup", "luksKillSlot", "--batch-mode", str(device), str(number)]
+        galaxy_host_command.run(argv, timeout=luks_header.TIMEOUT)
+    luks_device.sync(device)
+    left = {slot.number for slot in luks_header.require(device).slots}
+    if left.intersection(numbers):
+        raise KeySlotError(device, "a key slot is still there after it was destroyed")
+    if not luks_header.opens(device, remaining):
+        raise KeySlotError(
+            device,
+            "the key that had to stay does not open it any more; restore the header backup (`luks.header_restore`)",
+        )

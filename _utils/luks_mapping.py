@@ -2,10 +2,13 @@
 Opened volumes: the device-mapper mapping through which the plain data of a volume is reached.
 """
 
+import contextlib
 import dataclasses
+import fcntl
+import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import galaxy_host_command
 import galaxy_host_holders
@@ -13,9 +16,14 @@ import galaxy_host_sysfs
 import luks_device
 import luks_filesystem
 import luks_header
-from galaxy_errors import CommandError, MapperError, VolumeBusy, VolumeError
-from galaxy_host_secret import Secret
+from galaxy_errors import CommandError, MapperError, VolumeBusy
+from galaxy_host_wait import Deadline, wait_until
 
+log = logging.getLogger(__name__)
+
+# of the mapping through which an unfinished volume is looked at
+LOOK = "unfinished-"
+_LOCKS = "/run/luks-mapper-{}.lock"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
 
 
@@ -52,7 +60,25 @@ class Mapping:
 
 def valid_name(name: str) -> bool:
     """Whether ``name`` can name a mapping in ``/dev/mapper`` without quoting of any kind."""
-    return isinstance(name, str) and bool(_NAME.match(name))
+    # "control" is device-mapper's own node there
+    return isinstance(name, str) and bool(_NAME.match(name)) and name != "control"
+
+
+@contextlib.contextmanager
+def reserved(name: str) -> Iterator[None]:
+    """
+    Hold the mapper name, so that two runs never decide on it at once; the second waits for the first.
+
+    Raises ``MapperError`` when that takes longer than ``luks_device.PATIENCE`` seconds.
+    """
+    with luks_device.errors_of(name, "its lock cannot be taken", MapperError):
+        node = os.open(_LOCKS.format(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if not wait_until(lambda: _lock(node), Deadline(luks_device.PATIENCE)):
+            raise MapperError(name, "another run works on it; try again later")
+        yield
+    finally:
+        os.close(node)
 
 
 def all_open() -> list[Mapping]:
@@ -95,14 +121,14 @@ def require_openable(device: luks_device.Device, name: str, uuid: str) -> bool:
     return bool(present)
 
 
-def open_volume(device: luks_device.Device, name: str, key: Secret, discard: bool = False) -> None:
+def open_volume(device: luks_device.Device, name: str, key: luks_header.Key, discard: bool = False) -> None:
     """
     Open the volume on ``device`` as ``/dev/mapper/<name>``; the caller has made sure that it can be
     (``require_openable``).
 
     Raises ``MapperError``, ``WrongKey``, or ``CommandError``.
     """
-    argv = ["cryptsetup", "open", "--type=luks", "--key-file=-"]
+    argv = ["cryptsetup", "open", "--type=luks"]
     argv += ["--allow-discards"] if discard else []
     try:
         luks_header.unlock([*argv, device.path, name], key, device)
@@ -110,85 +136,55 @@ def open_volume(device: luks_device.Device, name: str, key: Secret, discard: boo
         # a header that is damaged has a better message
         luks_header.require(device)
         raise
+    log.info("%s: opened as %s", device, name)
     mapping = named(name)
     if not mapping or not mapping.serves(device):
         raise MapperError(name, f"cryptsetup opened {device}, but no mapping of it is there")
 
 
-def open_mounted(
-    device: luks_device.Device,
-    name: str,
-    key: Secret | None,
-    target: str,
-    options: Sequence[str] = (),
-    fstype: str | None = None,
-    discard: bool = False,
-) -> None:
+def close_volume(name: str, test: bool = False) -> bool:
     """
-    Open the volume unless it is open (then without ``key``), and mount its filesystem on ``target``; the caller has
-    made sure that both can be. When it cannot be mounted after all, what was opened is closed again.
+    Unmount what is mounted from the volume, and close it; ``False`` when it was not open. ``test`` changes nothing, and
+    fails where the run would.
 
-    Raises as ``open_volume`` and ``luks_filesystem.mount`` do.
-    """
-    was_open = bool(named(name))
-    if not was_open:
-        open_volume(device, name, key, discard)
-    try:
-        luks_filesystem.mount(f"/dev/mapper/{name}", target, options, fstype)
-    except (VolumeError, CommandError):
-        if not was_open:
-            close_volume(name)
-        raise
-
-
-def close_volume(name: str) -> bool:
-    """
-    Unmount what is mounted from the volume, and close it; ``False`` when it was not open.
-
-    Raises ``VolumeBusy``, with the processes that hold it, when they do; a filesystem that was unmounted before stays
-    so. Nothing is killed, and no unmount is lazy or forced.
+    Raises ``VolumeBusy``, with the processes that hold it, when something does; it is looked for before anything is
+    unmounted. Nothing is killed, and no unmount is lazy or forced.
     """
     mapping = named(name)
     if not mapping:
         return False
-    for mount in reversed(luks_filesystem.mounts(mapping.path)):
+    mounts = luks_filesystem.mounts(mapping.path)
+    if test or mounts:
+        _require_idle(mapping)
+    if test:
+        return True
+    for mount in reversed(mounts):
         try:
             luks_filesystem.unmount(mount.target)
         except CommandError as exc:
-            raise _busy(mapping, f"{mount.target} cannot be unmounted", exc) from None
+            raise _busy(mapping, f"{mount.target} cannot be unmounted") or exc from None
     try:
         galaxy_host_command.run(["cryptsetup", "close", name], timeout=luks_header.TIMEOUT)
     except CommandError as exc:
-        raise _busy(mapping, "the volume cannot be closed", exc) from None
+        raise _busy(mapping, "the volume cannot be closed") or exc from None
     if named(name):
         raise MapperError(name, "still open after `cryptsetup close`")
+    log.info("%s: closed", name)
     return True
 
 
-def resize(name: str, key: Secret | None) -> dict:
-    """
-    Let the open volume, and the filesystem mounted from it, use all of its device, which has grown.
-
-    ``key`` opens it; LUKS2 asks for that again. Returns the sizes ``before`` and ``after`` in bytes. Raises
-    ``MapperError`` when it is not open, or ``WrongKey``.
-    """
-    mapping = named(name)
-    if not mapping or mapping.stale:
-        raise MapperError(name, "stale: its device was lost" if mapping else "not open; open it first")
-    before = _sizes(mapping)
-    argv = ["cryptsetup", "resize", name]
-    if key is None:
-        galaxy_host_command.run(argv, timeout=luks_header.TIMEOUT)
-    else:
-        luks_header.unlock([*argv, "--key-file=-"], key, name)
-    for mount in luks_filesystem.mounts(mapping.path)[:1]:
-        luks_filesystem.grow(mount)
-    return {"before": before, "after": _sizes(mapping)}
+def close_look(device: luks_device.Device) -> None:
+    """Close what a run that was killed left open of an unfinished volume, and unmount its look at the files."""
+    mapping = of(device)
+    if mapping and mapping.name.startswith(LOOK):
+        log.info("%s: left open by a run that was killed", mapping)
+        luks_filesystem.end_look(mapping.path)
+        close_volume(mapping.name)
 
 
 def holders(mapping: Mapping) -> list[galaxy_host_holders.Holder]:
     """The processes that hold the volume."""
-    return galaxy_host_holders.find(mapping.number, [each.target for each in luks_filesystem.mounts(mapping.path)])
+    return galaxy_host_holders.find(mapping.number, _targets(mapping))
 
 
 def _mapping(node: str) -> Mapping | None:
@@ -211,16 +207,28 @@ def _names() -> list[str]:
     ]
 
 
-def _sizes(mapping: Mapping) -> dict:
-    mounts = luks_filesystem.mounts(mapping.path)
-    return {
-        "volume": luks_device.Device(mapping.path, mapping.number).size,
-        "filesystem": luks_filesystem.size(mounts[0]) if mounts else None,
-    }
+def _targets(mapping: Mapping) -> list[str]:
+    return [each.target for each in luks_filesystem.mounts(mapping.path)]
 
 
-def _busy(mapping: Mapping, what: str, exc: CommandError) -> Exception:
-    found = holders(mapping)
-    if not found:
-        return exc
-    return VolumeBusy(mapping, f"{what}; held by {', '.join(map(str, found))}. Stop them first", found)
+def _lock(node: int) -> bool:
+    try:
+        fcntl.flock(node, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _require_idle(mapping: Mapping) -> None:
+    busy = _busy(mapping, "not closed, for it is in use")
+    if busy:
+        raise busy
+
+
+def _busy(mapping: Mapping, failure: str) -> VolumeBusy | None:
+    """The error that names all that holds the volume; ``None`` where nothing is to be seen."""
+    processes = holders(mapping)
+    held = [*map(str, processes), *galaxy_host_holders.kernel_uses(mapping.number, _targets(mapping))]
+    if not held:
+        return None
+    return VolumeBusy(mapping, f"{failure}; held by {', '.join(held)}. Stop that first", processes)

@@ -3,12 +3,16 @@ What is known of encrypted volumes, gathered without changing anything; ``luks.s
 """
 
 import dataclasses
+import logging
 
 import luks_backup
 import luks_device
 import luks_filesystem
 import luks_header
 import luks_mapping
+from galaxy_errors import CommandError, VolumeError
+
+log = logging.getLogger(__name__)
 
 
 def read(spec: str, backups: str = luks_backup.DIRECTORY) -> dict:
@@ -34,31 +38,50 @@ def _backing(mapping: luks_mapping.Mapping) -> luks_device.Device | None:
 
 
 def _facts(device: luks_device.Device | None, mapping: luks_mapping.Mapping | None, backups: str) -> dict:
-    header = luks_header.read(device) if device else None
     facts = {
         "device": device and device.path,
-        "size": device and device.size,
-        "luks": header is not None,
-        "unfinished": bool(device) and luks_header.is_unfinished(device, header),
-        "signatures": _plain(luks_device.signatures(device)) if device and not header else [],
+        "size": None,
+        "luks": None if device else False,
+        "unfinished": None if device else False,
+        "signatures": [],
         "header_backup": None,
+        "leaked_slots": [],
+        "reencrypting": False,
         "open": mapping is not None,
+        "error": None,
     }
-    if header:
-        facts.update({name: getattr(header, name) for name in ("version", "uuid", "cipher", "key_size")})
-        facts["slots"] = _plain(header.slots)
-        if not header.unfinished:
-            facts["header_backup"] = luks_backup.current(header, backups)
     if mapping:
-        facts.update(
-            mapper=mapping.name,
-            stale=mapping.stale,
-            filesystem="" if mapping.stale else luks_filesystem.type_of(mapping.path),
-            mounts=_plain(luks_filesystem.mounts(mapping.path)),
-            processes=_plain(luks_mapping.holders(mapping)),
-        )
+        facts.update(mapper=mapping.name, stale=mapping.stale, filesystem="", mounts=[], processes=[])
+    # a disk that fails answers some of these; what it does not answer must not hide the rest, nor another volume
+    for part in (_of_device, _of_mapping):
+        try:
+            part(facts, device, mapping, backups)
+        except (VolumeError, CommandError) as exc:
+            log.info("%s: cannot tell all of it: %s", mapping or device, exc)
+            facts["error"] = facts["error"] or str(exc)
     return facts
 
 
-def _plain(values) -> list[dict]:
-    return [dataclasses.asdict(value) for value in values]
+def _of_device(facts: dict, device, mapping, backups: str) -> None:
+    if not device:
+        return
+    facts["size"] = device.size
+    header = luks_header.read(device)
+    facts["unfinished"] = luks_header.is_unfinished(device, header)
+    facts["luks"] = header is not None
+    if not header:
+        facts["signatures"] = [dataclasses.asdict(each) for each in luks_device.signatures(device)]
+        return
+    facts.update({name: getattr(header, name) for name in ("version", "uuid", "cipher", "key_size", "reencrypting")})
+    facts["slots"] = [{"number": slot.number, "pbkdf": slot.pbkdf} for slot in header.slots]
+    if not header.unfinished:
+        facts["header_backup"] = luks_backup.current(header, backups)
+        facts["leaked_slots"] = luks_backup.being_removed(header, backups)
+
+
+def _of_mapping(facts: dict, device, mapping, backups: str) -> None:
+    if not mapping:
+        return
+    facts["mounts"] = [dataclasses.asdict(each) for each in luks_filesystem.mounts(mapping.path)]
+    facts["processes"] = [dataclasses.asdict(each) for each in luks_mapping.holders(mapping)]
+    facts["filesystem"] = "" if mapping.stale else luks_filesystem.type_of(mapping.path)

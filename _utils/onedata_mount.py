@@ -167,8 +167,7 @@ def _unmount(space: Space, lazy: bool) -> bool:
 
 
 def _alone(action: str, space: Space, timeout: float) -> contextlib.AbstractContextManager[None]:
-    name = space.name.replace("/", "_")
-    return galaxy_host_lock.hold(f"{action} {space.name}", Deadline(timeout), f"/run/onedata-{name}.lock")
+    return galaxy_host_lock.hold(f"{action} {space.name}", f"onedata:{space.name}", Deadline(timeout))
 
 
 def _users(space: Space) -> str:

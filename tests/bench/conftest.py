@@ -4,6 +4,7 @@ import os
 
 import pytest
 from support.fleet import galaxies, master, minions, salt_cli  # noqa: F401
+from support.loader import minion_config, modules, opts  # noqa: F401
 
 # a minion keeps bytecode of what it was given; a machine that tests may say otherwise
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

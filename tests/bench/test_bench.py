@@ -10,14 +10,16 @@ import sys
 import threading
 import time
 
+import salt.loader
 from support.document import core, document, worker
 from support.site import REPO, UWSGI
 
 import galaxy_control
 import galaxy_host_address
-import galaxy_host_process
+import galaxy_uwsgi_process
 import galaxy_uwsgi_stats
-from galaxy_server import Server
+from galaxy_server import Galaxy
+from galaxy_spec import Limits, Spec
 
 # a part of the rounds, for a short run that only shows that everything can be measured
 _SHARE = float(os.environ.get("BENCH_SHARE", "1"))
@@ -66,6 +68,30 @@ def test_read_and_parse(make_site, row):
     row("uwsgi --connect-and-read / read + parse stats", f"{ratio:.0f} x", ">= 10 x", ratio >= 10)
 
 
+def test_stats_as_a_user_calls_it(opts, make_site, row):
+    site = make_site(processes=8, threads=4).start()
+    address = galaxy_host_address.parse(site.stats)
+    configured = salt.loader.minion_mods(dict(opts, pillar={"galaxy": {"config": str(site.config)}}), context={})
+    found = _medians(200, ours=configured["galaxy.stats"], bare=lambda: _bare(address))
+    ratio = found["ours"] / found["bare"]
+    row("galaxy.stats, settings and configuration included / bare", f"{ratio:.2f} x", "<= 2 x", ratio <= 2)
+
+
+def test_status_under_supervisord(modules, make_site, supervisord, row):
+    site = make_site(processes=8, threads=4)
+    supervisord.program("galaxy", site.command)
+    supervisord.start()
+    given = {**site.keywords, "conf_file": str(supervisord.conf_file)}
+    modules["galaxy.start"](**given, timeout=60)
+    times = []
+    for _ in range(_rounds(100)):
+        before = time.process_time()
+        modules["galaxy.status"](**given)
+        times.append(time.process_time() - before)
+    cpu = statistics.median(times) * 1000
+    row("CPU of galaxy.status, all facts, under supervisord", f"{cpu:.1f} ms", "<= 5 ms", cpu <= 5)
+
+
 def _master_rows(site, row, what):
     addresses = [galaxy_host_address.parse(site.socket)]
     port = site.socket.rpartition(":")[2]
@@ -76,11 +102,11 @@ def _master_rows(site, row, what):
 
     found = _medians(
         15,
-        told=lambda: galaxy_host_process.find_master(addresses, pid),
-        alone=lambda: galaxy_host_process.find_master(addresses),
+        told=lambda: galaxy_uwsgi_process.find_master(addresses, [pid]),
+        alone=lambda: galaxy_uwsgi_process.find_master(addresses),
         lsof=lsof,
     )
-    assert galaxy_host_process.find_master(addresses).pid == site.process.pid
+    assert galaxy_uwsgi_process.find_master(addresses).pid == site.process.pid
     for name, how in (("told", "PID from stats confirmed"), ("alone", "no stats to ask")):
         ratio = found["lsof"] / found[name]
         row(f"lsof -t -i :port / socket -> master PID, {how}{what}", f"{ratio:.1f} x", ">= 10 x", ratio >= 10)
@@ -165,13 +191,13 @@ def test_wait(make_site, row):
     delays, shares = [], []
     for _ in range(_rounds(9)):
         site = make_site(lazy_apps="true")
-        server = Server({}, config=str(site.config))
+        galaxy = Galaxy(Spec(config=str(site.config)), {})
         site.open("load-is-slow")
         returned = []
 
-        def run(server=server, returned=returned):
+        def run(galaxy=galaxy, returned=returned):
             before = time.thread_time()
-            galaxy_control.wait(server, 60)
+            galaxy_control.wait(galaxy, Limits(timeout=60))
             returned.append((time.time(), time.thread_time() - before))
 
         waiting = threading.Thread(target=run)

@@ -1,5 +1,7 @@
 """Headers and keys with the real cryptsetup, on image files."""
 
+import dataclasses
+import json
 import os
 import pathlib
 
@@ -31,6 +33,11 @@ def image(tmp_path):
 @pytest.fixture
 def backups(tmp_path):
     return str(tmp_path / "backups")
+
+
+@pytest.fixture
+def place(backups):
+    return luks_key.Place(backups)
 
 
 @pytest.fixture(params=[LUKS1, LUKS2], ids=["luks1", "luks2"])
@@ -95,69 +102,162 @@ def test_an_older_copy_never_calls_a_finished_volume_unfinished(image):
     assert luks_header.read(image).uuid == final
 
 
-def test_key_slots_that_open_nothing_do_not_count(image, backups):
+def test_key_slots_that_open_nothing_do_not_count(image, place):
     luks_header.write(image, KEY, LUKS2)
     luks_header.finish(image)
     unbound = ["cryptsetup", "luksAddKey", "--unbound", "--key-size=512", "--batch-mode", *LUKS2.slot_argv(2)]
     luks_header.unlock([*unbound, image, "-"], OTHER, image)
     assert len(luks_header.read(image).slots) == 1
     with pytest.raises(KeySlotError, match="last key"):
-        luks_key.remove(image, KEY, backups)
+        luks_key.remove(image, KEY, None, place)
 
 
-def test_add_change_remove(volume, options, backups):
-    assert luks_key.add(volume, KEY, OTHER, options, backups) is True
-    assert luks_key.add(volume, KEY, OTHER, options, backups) is False
+def test_add_change_remove(volume, options, backups, place):
+    assert luks_key.add(volume, KEY, OTHER, options, place) is True
+    assert luks_key.add(volume, KEY, OTHER, options, place) is False
     assert luks_header.opens(volume, KEY)
     assert luks_header.opens(volume, OTHER)
     third = Secret("third")
-    assert luks_key.change(volume, KEY, third, options, backups) is True
+    assert luks_key.change(volume, KEY, third, options, place) is True
     assert [luks_header.opens(volume, key) for key in (KEY, OTHER, third)] == [False, True, True]
-    assert luks_key.remove(volume, KEY, backups) is False
-    assert luks_key.remove(volume, OTHER, backups) is True
+    assert luks_key.change(volume, KEY, third, options, place) is False
+    assert luks_key.remove(volume, KEY, third, place) is False
+    assert luks_key.remove(volume, OTHER, third, place, test=True) is True
+    assert luks_header.opens(volume, OTHER)
+    assert luks_key.remove(volume, OTHER, third, place) is True
     assert len(luks_header.read(volume).slots) == 1
     # the header before each change, and all of the first change's keys are in the first
-    headers = [luks_header.read(str(path)) for path in pathlib.Path(backups).iterdir()]
+    headers = [luks_header.read(str(path)) for path in pathlib.Path(backups).glob("*.luksheader")]
     assert sorted(len(header.slots) for header in headers) == [1, 2, 2, 3]
 
 
-def test_the_last_key_is_never_removed(volume, options, backups):
+def test_the_last_key_is_never_removed(volume, options, place):
     before = pathlib.Path(volume).read_bytes()
     with pytest.raises(KeySlotError, match="last key"):
-        luks_key.remove(volume, KEY, backups)
+        luks_key.remove(volume, KEY, None, place)
     assert pathlib.Path(volume).read_bytes() == before
 
 
-def test_a_key_in_two_slots_is_removed_from_both(volume, options, backups):
-    argv = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-file=-", f"--keyfile-size={len(KEY.reveal())}"]
+def test_a_key_in_two_slots_is_removed_from_both(volume, options, place):
+    argv = ["cryptsetup", "luksAddKey", "--batch-mode", f"--keyfile-size={len(KEY.reveal())}"]
     luks_header.unlock(
         [*argv, *options.slot_argv(options.version), volume, "-"], Secret(KEY.reveal() + KEY.reveal()), volume
     )
     assert len(luks_header.read(volume).slots) == 2
     with pytest.raises(KeySlotError, match="last key"):
-        luks_key.remove(volume, KEY, backups)
-    luks_key.add(volume, KEY, OTHER, options, backups)
-    assert luks_key.remove(volume, KEY, backups) is True
+        luks_key.remove(volume, KEY, None, place)
+    luks_key.add(volume, KEY, OTHER, options, place)
+    assert luks_key.remove(volume, KEY, OTHER, place) is True
     assert not luks_header.opens(volume, KEY)
     assert luks_header.opens(volume, OTHER)
 
 
+def kill_halfway(image, slot):
+    """What a power cut within a removal leaves: the slot's entry in the header, and nothing of what it opened."""
+    header = luks_header.read(image)
+    with open(image, "r+b") as file:
+        if header.version == 2:
+            area = json.loads(header.metadata)["keyslots"][str(slot)]["area"]
+            file.seek(int(area["offset"]))
+            file.write(os.urandom(int(area["size"])))
+        else:
+            file.seek(208 + slot * 48 + 40)
+            offset = int.from_bytes(file.read(4), "big") * 512
+            file.seek(offset)
+            file.write(os.urandom(header.key_size // 8 * 4000))
+
+
+def test_a_slot_that_opens_nothing_is_no_other_key(volume, options, place):
+    luks_key.add(volume, KEY, OTHER, options, place)
+    kill_halfway(volume, 1)
+    assert not luks_header.opens(volume, OTHER)
+    before = pathlib.Path(volume).read_bytes()
+    for remaining, match in ((None, "give `remaining`"), (OTHER, "no other key slot"), (KEY, "no other key slot")):
+        for test in (True, False):
+            with pytest.raises(KeySlotError, match=match):
+                luks_key.remove(volume, KEY, remaining, place, test)
+    assert pathlib.Path(volume).read_bytes() == before
+
+
+def test_an_interrupted_removal_is_completed(volume, options, place):
+    luks_key.add(volume, KEY, OTHER, options, place)
+    luks_backup.record_removal(luks_header.read(volume), [1], place.backups)
+    kill_halfway(volume, 1)
+    assert luks_backup.being_removed(luks_header.read(volume), place.backups) == [1]
+    assert luks_key.remove(volume, OTHER, KEY, place, test=True) is True
+    assert luks_key.remove(volume, OTHER, KEY, place) is True
+    assert luks_key.remove(volume, OTHER, KEY, place) is False
+    header = luks_header.read(volume)
+    assert [slot.number for slot in header.slots] == [0]
+    # the same number with another key is not what was to go
+    luks_key.add(volume, KEY, OTHER, options, place)
+    assert luks_backup.being_removed(luks_header.read(volume), place.backups) == []
+    assert luks_key.remove(volume, Secret("none"), KEY, place) is False
+    assert luks_header.opens(volume, OTHER)
+
+
+def test_a_leaked_slot_is_removed_by_its_number(volume, options, place):
+    luks_key.add(volume, KEY, OTHER, options, place)
+    kill_halfway(volume, 1)
+    with pytest.raises(KeySlotError, match="no other key slot"):
+        luks_key.remove_slot(volume, 0, KEY, place)
+    assert luks_key.remove_slot(volume, 1, KEY, place) is True
+    assert luks_key.remove_slot(volume, 1, KEY, place) is False
+    assert luks_header.opens(volume, KEY)
+
+
+def test_an_interrupted_change_is_completed(volume, options, place):
+    luks_key.add(volume, KEY, OTHER, options, place)
+    luks_backup.record_removal(luks_header.read(volume), [0], place.backups)
+    kill_halfway(volume, 0)
+    assert luks_key.change(volume, KEY, OTHER, options, place) is True
+    assert len(luks_header.read(volume).slots) == 1
+    assert luks_header.opens(volume, OTHER)
+
+
+def test_a_trial_of_adding_says_what_the_run_would(volume, options, place):
+    bad = dataclasses.replace(options, iterations=1)
+    before = pathlib.Path(volume).read_bytes()
+    for test in (True, False):
+        with pytest.raises(CommandError, match="iteration"):
+            luks_key.add(volume, KEY, OTHER, bad, place, test)
+    assert luks_key.add(volume, KEY, OTHER, options, place, test=True) is True
+    assert pathlib.Path(volume).read_bytes() == before
+
+
+def test_only_the_newest_backups_are_kept(volume, options, place):
+    few = dataclasses.replace(place, keep=2)
+    for number in range(4):
+        luks_key.add(volume, KEY, Secret(f"key {number}"), options, few)
+    luks_backup.make(volume, few.backups, KEY, few.keep)
+    kept = list(pathlib.Path(few.backups).glob("*.luksheader"))
+    assert len(kept) == 2
+    assert luks_backup.current(luks_header.read(volume), few.backups) in map(str, kept)
+
+
+def test_a_directory_of_backups_that_cannot_be(volume, tmp_path):
+    (tmp_path / "file").touch()
+    for path in (str(tmp_path / "file"), "/proc/backups"):
+        with pytest.raises(HeaderError, match="backup"):
+            luks_backup.make(volume, path)
+
+
 @pytest.mark.parametrize("change", [luks_key.add, luks_key.change])
-def test_a_wrong_key_changes_nothing(volume, options, backups, change):
+def test_a_wrong_key_changes_nothing(volume, options, backups, place, change):
     before = pathlib.Path(volume).read_bytes()
     with pytest.raises(WrongKey, match=volume):
-        change(volume, OTHER, Secret("new"), options, backups)
+        change(volume, OTHER, Secret("new"), options, place)
     assert pathlib.Path(volume).read_bytes() == before
     assert not os.path.exists(backups)
 
 
-def test_no_free_key_slot(image, backups):
+def test_no_free_key_slot(image, place):
     luks_header.write(image, KEY, LUKS1)
     luks_header.finish(image)
     for number in range(7):
-        luks_key.add(image, KEY, Secret(f"key {number}"), LUKS1, backups)
+        luks_key.add(image, KEY, Secret(f"key {number}"), LUKS1, place)
     with pytest.raises(KeySlotError, match="all key slots"):
-        luks_key.add(image, KEY, OTHER, LUKS1, backups)
+        luks_key.add(image, KEY, OTHER, LUKS1, place)
 
 
 def test_backup_is_private_verified_and_made_once(volume, backups):
@@ -200,9 +300,9 @@ def test_a_backup_that_its_key_does_not_open_is_none(volume, backups):
     assert os.listdir(backups) == []
 
 
-def test_errors_do_not_hold_the_key(volume, backups):
+def test_errors_do_not_hold_the_key(volume, place):
     with pytest.raises(WrongKey) as caught:
-        luks_key.add(volume, Secret("hidden words"), OTHER, LUKS2, backups)
+        luks_key.add(volume, Secret("hidden words"), OTHER, LUKS2, place)
     with pytest.raises(CommandError) as failed:
         luks_header.write("/nonexistent", Secret("hidden words"), LUKS2)
     for error in (caught.value, failed.value):

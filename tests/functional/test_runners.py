@@ -12,10 +12,11 @@ import galaxy_remote
 
 # what an account of salt-api may name; docs/remote.md
 CALLS = {
-    "galaxy.status": ["minion"],
-    "galaxy.startup": ["minion"],
-    # not this one
-    "galaxy.boot": ["minion"],
+    "galaxy.status": ["minion", "server"],
+    "galaxy.startup": ["minion", "server"],
+    # not these
+    "galaxy.boot": ["minion", "stamp", "retries", "pause"],
+    "galaxy.restart": ["minion", "stamp"],
     "luks.status": ["minion", "device"],
     "luks.open": ["minion", "device", "mapper", "key", "mount_point"],
 }
@@ -32,11 +33,15 @@ class Minions:
         return self.answers
 
 
-def test_there_are_these_and_they_take_no_more(tmp_path):
+@pytest.fixture
+def runners(tmp_path):
     opts = salt.config.master_config(None)
     opts.update(root_dir=str(tmp_path), cachedir=str(tmp_path), extension_modules=str(tmp_path / "extmods"))
     opts.update(runner_dirs=[str(REPO / "_runners")], utils_dirs=[str(REPO / "_utils")])
-    runners = salt.loader.runner(opts, utils=salt.loader.utils(opts))
+    return salt.loader.runner(opts, utils=salt.loader.utils(opts), context={})
+
+
+def test_there_are_these_and_they_take_no_more(runners):
     found = {name: inspect.getfullargspec(runners[name]) for name in runners if name.startswith(("galaxy.", "luks."))}
     assert {name: spec.args for name, spec in found.items()} == CALLS
     # salt-api drops what a runner does not take, unless the runner takes anything
@@ -68,6 +73,28 @@ def test_an_answer_says_whether_it_is_one(answers, expected):
 @pytest.mark.parametrize("minion", ["", None, ["one"], {"one": 1}, 1])
 def test_a_minion_is_one_name(minion):
     client = Minions({})
-    with pytest.raises(SaltInvocationError, match="`minion` must be the ID"):
+    with pytest.raises(SaltInvocationError, match="`minion` must be an ID"):
         galaxy_remote.call(client, minion, "galaxy.status")
     assert client.asked == []
+
+
+@pytest.mark.parametrize(
+    ("runner", "given", "said"),
+    [
+        ("galaxy.status", {"minion": "*"}, "`minion` must be an ID"),
+        ("galaxy.startup", {"minion": ["one"]}, "`minion` must be an ID"),
+        ("galaxy.boot", {"minion": "one or two"}, "`minion` must be an ID"),
+        ("galaxy.restart", {"minion": "*"}, "`minion` must be an ID"),
+        ("luks.status", {"minion": "one,two", "device": "/dev/vdb"}, "`minion` must be an ID"),
+        ("luks.open", {"minion": None, "device": "/dev/vdb", "mapper": "x", "key": "/k"}, "`minion` must be an ID"),
+        ("galaxy.status", {"minion": "one", "server": "../x"}, "`server` must be a name"),
+        ("galaxy.startup", {"minion": "one", "server": {"a": 1}}, "`server` must be a name"),
+        ("galaxy.boot", {"minion": "one", "retries": -1}, "retries is -1; give a whole number"),
+        ("galaxy.boot", {"minion": "one", "pause": float("inf")}, "pause is inf; give a number of seconds"),
+    ],
+)
+def test_bad_input_is_answered_in_words_and_is_no_success(runners, runner, given, said):
+    answer = runners[runner](**given)
+    assert answer["success"] is False
+    assert said in answer["return"]
+    assert runners.pack["__context__"]["retcode"] == 1

@@ -14,6 +14,7 @@ import salt.loader
 from salt.exceptions import CommandExecutionError
 from support.site import BIN
 
+import galaxy_host_lock
 from galaxy_host_wait import Deadline, wait_until
 
 
@@ -189,8 +190,8 @@ def test_two_startups_at_once_do_not_interleave(opts, modules, make_site, superv
     both = [multiprocessing.Process(target=_startup, args=arguments) for _ in range(2)]
     for process in both:
         process.start()
-    lock = pathlib.Path("/run/galaxy.lock")
-    assert wait_until(lambda: lock.exists() and lock.read_text().startswith("galaxy.startup"), Deadline(20))
+    lock = pathlib.Path("/run/galaxy-salt") / galaxy_host_lock.file_name(str(site.config.resolve()))
+    assert wait_until(lambda: lock.exists() and "galaxy.startup" in lock.read_text(), Deadline(20))
     with pytest.raises(CommandExecutionError, match=r"galaxy.stop: galaxy.startup \(PID \d+\) is under way"):
         modules["galaxy.stop"](**site.keywords, timeout=0.2)
     site.open("load")

@@ -58,7 +58,7 @@ def test_life_of_a_volume(share, disk):
 
     with Machine(share, disk) as machine:
         opened = apply(machine, "galaxy.storage")
-        assert list(opened["galaxy-storage-volume-mounted"]) == ["open", "mount"]
+        assert list(opened["galaxy-storage-volume-mounted"]) == ["open", "fsck", "mount"]
         code, output = machine.run("sh", "-c", "seq 100000 | cmp - /run/export/database/file")
         assert (code, output) == (0, "")
         backups = list((share / "backups").iterdir())

@@ -3,6 +3,7 @@
 import pytest
 
 import galaxy_boot
+from galaxy_host_turn import Turn
 
 
 def _state(number, name, result=True, sls="galaxy.onedata", comment="said"):
@@ -32,8 +33,8 @@ class Minions:
         return self.answers
 
 
-def _boot(ret, minion="one"):
-    return galaxy_boot.boot(Minions({"one": {"ret": ret, "retcode": 0}}), minion, "L@one and ( x )")
+def _boot(ret, minion="one", **keywords):
+    return galaxy_boot.boot(Minions({"one": {"ret": ret, "retcode": 0}}), minion, "L@one and ( x )", **keywords)
 
 
 def test_what_the_minion_told_itself_is_not_told_again():
@@ -67,3 +68,109 @@ def test_no_answer(answers):
     client = Minions(answers)
     assert galaxy_boot.boot(client, "one", "L@one and ( x )")["reason"] == "one does not answer, or no more"
     assert client.asked == ("L@one and ( x )", "state.apply", ["galaxy.boot"])
+
+
+def test_a_try_without_report_tells_how_it_went():
+    well, failed = {"a": _state(1, "first")}, {"a": _state(1, "first"), "b": FAILED}
+    assert _boot(well, report=False) == {}
+    assert _boot(failed, report=False)["reason"] == "no token"
+    assert _boot({}, report=False)["reason"] == "galaxy.boot ended without a state"
+    assert _boot("no", report=False)["reason"] == "galaxy.boot could not be applied: no"
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        [[[["\x1b[2J"] * 100_000]]],
+        "\x1b[2J" * 100_000,
+        {"a": {**FAILED, "comment": ["\x1b[2J"], "__id__": {"\x1b": 1}, "__sls__": ["x"]}},
+        {"a": {**FAILED, "__run_num__": "3"}, "b": {**FAILED, "__run_num__": None}},
+        {"a": {**FAILED, "comment": "x" * 10**7}, "b": 1, "c": [], "d": None},
+        {"c": {**REPORT, "result": "yes"}},
+        {"c": {**REPORT, "__id__": ["galaxy-boot-report"]}},
+        None,
+        float("nan"),
+    ],
+    ids=range(9),
+)
+@pytest.mark.parametrize("report", [True, False])
+def test_whatever_a_minion_returns_it_is_said_in_words(returned, report):
+    found = _boot(returned, report=report)
+    assert set(found) in (set(), {"step", "state", "reason"})
+    assert "\x1b" not in str(found)
+    assert len(str(found)) < 50_000
+
+
+class Machine:
+    """Stands for ``LocalClient``: how each try of a boot goes."""
+
+    def __init__(self, *tries, meanwhile=lambda: None):
+        self.tries, self.excluded, self.meanwhile = list(tries), [], meanwhile
+
+    def cmd(self, target, function, arguments, kwarg, **keywords):
+        assert kwarg["queue"] is True
+        self.excluded.append(kwarg.get("exclude"))
+        self.meanwhile()
+        states = {"a": self.tries.pop(0)}
+        return {"one": {"ret": states if kwarg.get("exclude") else {**states, "c": REPORT}, "retcode": 0}}
+
+
+GOOD = _state(1, "first")
+
+
+@pytest.mark.parametrize(
+    ("tries", "retries", "excluded", "told"),
+    [
+        # a minion that is asked once speaks for itself
+        ([GOOD], 0, [None], []),
+        ([FAILED], 0, [None], []),
+        # else its last try does, and the first that goes well is told in its place
+        ([GOOD], 1, ["galaxy.boot.report"], [{}]),
+        ([FAILED, GOOD], 1, ["galaxy.boot.report", None], []),
+        ([FAILED, FAILED], 1, ["galaxy.boot.report", None], []),
+        ([FAILED, GOOD], 2, ["galaxy.boot.report"] * 2, [{}]),
+        ([FAILED] * 3, 2, ["galaxy.boot.report"] * 2 + [None], []),
+    ],
+)
+def test_a_boot_that_failed_is_tried_so_often_and_told_once(tmp_path, tries, retries, excluded, told):
+    machine, heard = Machine(*tries), []
+    turn = Turn(str(tmp_path), "one")
+    galaxy_boot.boot_in_turn(machine, "one", "L@one", turn, heard.append, retries, 0)
+    assert machine.excluded == excluded
+    assert machine.tries == []
+    assert heard == told
+
+
+def test_what_the_minion_cannot_tell_is_told_after_the_last_try(tmp_path):
+    heard = []
+    failed = galaxy_boot.boot_in_turn(
+        Minions({}), "one", "L@one", Turn(str(tmp_path), "one"), heard.append, retries=2, pause=0
+    )
+    assert heard == [failed] == [{"step": "boot", "state": None, "reason": "one does not answer, or no more"}]
+
+
+def test_a_minion_that_starts_anew_is_tried_at_once_and_only_so_often(tmp_path):
+    turn, answers = Turn(str(tmp_path), "one"), []
+
+    def starts_anew():
+        if len(machine.tries) == 2:
+            answers.extend(Turn(str(tmp_path), "one").take(lambda turn: "boots") for _ in range(100))
+
+    machine = Machine(FAILED, GOOD, meanwhile=starts_anew)
+    # the pause would be longer than any test
+    turn.take(lambda turn: galaxy_boot.boot_in_turn(machine, "one", "L@one", turn, answers.append, 1, 10**6))
+    assert answers == [None] * 100
+    assert machine.tries == []
+
+
+@pytest.mark.parametrize(
+    ("stamp", "seconds"),
+    [
+        ("2026-01-01T00:00:00.500000", 1767225600.5),
+        ("2026-01-01T00:00:00.500000+00:00", 1767225600.5),
+        ("2026-01-01T01:00:00+01:00", 1767225600.0),
+        *[(stamp, None) for stamp in (None, "", "now", 5, ["x"], {}, "2026-13-01")],
+    ],
+)
+def test_the_time_of_an_event(stamp, seconds):
+    assert galaxy_boot.seconds_of(stamp) == seconds

@@ -8,6 +8,7 @@ import socket
 import stat
 
 import pytest
+from support import fuse
 from support.attacker import GALAXY, MALLORY, exchange, make, public_directory, racing, rounds, run_as
 
 import galaxy_host_files as files
@@ -156,6 +157,20 @@ class TestRead:
             files.read("/proc/self/status", named_by=[GALAXY])
         assert files.read("/proc/self/status")
 
+    def test_a_filesystem_of_another_users(self, place, home):
+        """It says that all is root's and 0644; what it really holds, or when it answers, is his affair."""
+        make(place / "mount", 0)
+        with fuse.mounted(place / "mount", MALLORY):
+            assert os.stat(place / "mount" / "file").st_uid == 0
+            os.symlink(place / "mount" / "file", place / "link")
+            for path in (place / "mount" / "file", place / "mount", place / "link"):
+                for look in (files.read, files.require_trusted):
+                    with pytest.raises(FileError, match="on a filesystem that a process of user 4002 serves"):
+                        look(str(path))
+        # root's own, such as CVMFS
+        with fuse.mounted(place / "mount", 0):
+            files.require_trusted(str(place / "mount" / "file"))
+
     def test_size(self, place):
         path = make(place / "file", 0, 0o644, b"x" * 1000)
         assert len(files.read(path, limit=1000)) == 1000
@@ -290,11 +305,24 @@ class TestTrust:
             files.require_trusted(str(place / "gone"))
 
     def test_places(self, place, home):
-        files.require_place(str(place / "gone" / "deeper"))
-        files.require_place(str(home))
-        for path in (home / "export", home / "gone" / "export", "/tmp/gone-for-ever"):
+        os.symlink("galaxy", place / "to-home")
+        os.symlink(home / "deeper", place / "into-home")
+        os.symlink("loop", place / "loop")
+        # whose it is at the end does not matter
+        for path in (place / "gone" / "deeper", home, place / "to-home", "/", f"{home}/"):
+            files.require_place(str(path))
+        for path in (home / "export", home / "gone" / "export", place / "into-home", "/tmp/gone-for-ever", "/tmp/a/b"):
             with pytest.raises(FileError, match="can put something else there"):
                 files.require_place(str(path))
+        for path in ("relative", "", None, str(place / "loop")):
+            with pytest.raises(FileError):
+                files.require_place(path)
+
+    def test_a_place_where_nobody_answers(self, place):
+        """A mount point whose filesystem hangs is a place all the same."""
+        make(place / "mount", 0)
+        with fuse.mounted(place / "mount", 0, answers=False):
+            files.require_place(str(place / "mount"))
 
 
 class TestMakeDirectories:

@@ -1,20 +1,28 @@
+import errno
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import psutil
 import pytest
-from support.site import free_port
 
-import galaxy_host_address
 import galaxy_host_process
-from galaxy_errors import ProcessError
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
+
+
+def _no_pidfd(*_):
+    raise OSError(errno.ENOSYS, "as in a kernel before 5.3")
+
+
+@pytest.fixture(params=["pidfd", "start time"], autouse=True)
+def kernel(request, monkeypatch):
+    """With pidfds and without."""
+    if request.param == "start time":
+        monkeypatch.setattr(os, "pidfd_open", _no_pidfd)
 
 
 @pytest.fixture
@@ -51,7 +59,7 @@ def _spawn_with_pid(pid):
 def test_a_reused_pid_is_never_signalled(sleeper):
     """The old scripts kept a PID over a stop and killed whoever had it then."""
     before = Process.of(sleeper.pid)
-    # start times are counted in clock ticks; nothing gets a PID again within one
+    # without a pidfd, start times are counted in clock ticks; nothing gets a PID again within one
     identified = time.monotonic()
     assert wait_until(lambda: time.monotonic() - identified > 0.05, Deadline(5))
     sleeper.kill()
@@ -69,22 +77,112 @@ def test_a_reused_pid_is_never_signalled(sleeper):
         other.wait()
 
 
-def test_a_step_of_the_clock_does_not_make_it_another(sleeper, monkeypatch):
-    before = Process.of(sleeper.pid)
-    boot_time = psutil._pslinux.boot_time()
-    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_time + 3600)
-    assert before.is_alive
-    assert before == Process.of(sleeper.pid)
-    assert galaxy_host_process.end([before], signal.SIGTERM, 5) == [{"pid": sleeper.pid, "signal": "SIGTERM"}]
+def test_it_tells_what_psutil_tells(sleeper):
+    process, other = Process.of(os.getpid()), psutil.Process()
+    assert process.argv == tuple(other.cmdline())
+    assert (process.cwd, process.exe, process.environment) == (other.cwd(), other.exe(), other.environ())
+    assert process.uids == (other.uids().real, other.uids().effective)
+    assert process.create_time == pytest.approx(other.create_time(), abs=1.5)
+    assert process.name == other.name()
+    assert (process.group, process.session) == (os.getpgid(0), os.getsid(0))
+    assert process.lineage == {os.getpid(), *(parent.pid for parent in other.parents())}
+    assert [parent.pid for parent in process.ancestors] == [parent.pid for parent in other.parents()]
+    child = Process.of(sleeper.pid)
+    assert child in process.children()
+    assert child.parent == process
+    assert child.invocation().argv == ("sleep", "1000")
+    assert child.invocation().source == f"command line of PID {sleeper.pid}"
+    assert child.has_our_root
+    assert len({process, Process.of(os.getpid())}) == 1
 
 
-def test_a_pidfile_may_hold_anything(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = galaxy_host_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
-        for text in ("-12", "0", "x", "", "9" * 30):
-            (tmp_path / "pid").write_text(text)
-            with pytest.raises(ProcessError, match="not uWSGI"):
-                galaxy_host_process.find_master([address], pidfile=str(tmp_path / "pid"))
+def test_children_of_every_thread_are_seen_with_and_without_the_kernels_list(sleeper, monkeypatch):
+    parent = Process.of(os.getpid())
+    with_list = parent.children()
+    read = galaxy_host_process._read
+    monkeypatch.setattr(galaxy_host_process, "_read", lambda path: None if path.endswith("children") else read(path))
+    assert parent.children() == with_list
+    assert sleeper.pid in [child.pid for child in with_list]
+
+
+def test_what_has_ended_tells_nothing(sleeper):
+    process = Process.of(sleeper.pid)
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert (process.argv, process.cwd, process.exe, process.environment) == ((), None, None, None)
+    assert (process.parent, process.uids, process.image, process.group) == (None, None, None, None)
+    assert process.invocation() is None
+    assert process.children() == []
+    assert process.lineage == {sleeper.pid}
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**22 + 1, 2**40, 2**80])
+def test_what_is_no_pid_is_no_process(pid):
+    assert Process.of(pid) is None
+
+
+def test_a_thread_is_no_process():
+    script = "import threading, time; threading.Thread(target=time.sleep, args=(99,)).start(); print(flush=True)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        parent.stdout.readline()
+        threads = {int(name) for name in os.listdir(f"/proc/{parent.pid}/task")} - {parent.pid}
+        assert threads
+        assert not threads & set(galaxy_host_process.pids())
+        parent.kill()
+
+
+def test_a_forked_process_has_its_parents_image_until_it_executes():
+    # a subshell is forked, sleep is executed
+    script = "(read line; true) <&3 & sleep 5 & wait"
+    reading, writing = os.pipe()
+    with subprocess.Popen(["bash", "-c", script.replace("<&3", f"<&{reading}")], pass_fds=[reading]) as shell:
+        process = Process.of(shell.pid)
+        assert wait_until(lambda: sorted(child.name for child in process.children()) == ["bash", "sleep"], Deadline(5))
+        images = {child.name: child.image for child in process.children()}
+        assert images["bash"] == process.image is not None
+        assert images["sleep"] not in (None, process.image)
+        for child in process.children():
+            child.signal(signal.SIGKILL)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_directory_that_was_removed_is_none(tmp_path):
+    (tmp_path / "gone").mkdir()
+    with subprocess.Popen(["sleep", "99"], cwd=tmp_path / "gone") as process:
+        (tmp_path / "gone").rmdir()
+        assert Process.of(process.pid).cwd is None
+        process.kill()
+
+
+def test_an_invocation_shows_no_environment(monkeypatch):
+    secret = galaxy_host_process.Invocation(("uwsgi",), "x", "/", {"GALAXY_DB": "postgresql://u:hunter2@db"})
+    assert "hunter2" not in f"{secret} {secret!r}"
+
+
+def test_a_signal_that_is_not_permitted_says_so(sleeper):
+    code = (
+        "import os, sys, signal; sys.path.insert(0, sys.argv[1]); import galaxy_host_process, galaxy_errors\n"
+        "import salt.utils.stringutils\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "process = galaxy_host_process.Process.of(int(sys.argv[2]))\n"
+        "assert (process.cwd, process.exe, process.environment, process.image) == (None, None, None, None)\n"
+        "assert process.argv == ('sleep', '1000'), process.argv\n"
+        "assert process.uids == (0, 0)\n"
+        "try: process.signal(signal.SIGTERM)\n"
+        "except galaxy_errors.ProcessError as exc: print(exc)\n"
+    )
+    utils = pathlib.Path(galaxy_host_process.__file__).parent
+    done = subprocess.run([sys.executable, "-c", code, utils, str(sleeper.pid)], capture_output=True, text=True)
+    assert done.stdout == f"Not permitted to send SIGTERM to PID {sleeper.pid}; run as root\n", done.stderr
+    assert sleeper.poll() is None
+
+
+def test_no_descriptor_is_left_open():
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        Process.of(os.getpid()).lineage  # noqa: B018
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_end_escalates_only_where_needed():
@@ -103,46 +201,3 @@ def test_end_escalates_only_where_needed():
         {"pid": mild.pid, "signal": "SIGTERM"},
         {"pid": deaf.pid, "signal": "SIGKILL"},
     ]
-
-
-@pytest.mark.parametrize("reader", ["_ask_sock_diag", "_read_proc_net"])
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
-def test_both_ways_to_list_listeners_agree_with_psutil(reader, host):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as listener:
-        port = listener.getsockname()[1]
-        with socket.create_connection(("::1" if ":" in host else "127.0.0.1", port)):
-            found = [one for one in getattr(galaxy_host_process, reader)(family) if one[1] == port]
-            inode = os.fstat(listener.fileno()).st_ino
-            assert found == [(socket.inet_pton(family, host), port, inode)]
-            listening = [
-                one.laddr
-                for one in psutil.Process().net_connections("tcp")
-                if one.status == "LISTEN" and one.laddr.port == port
-            ]
-            assert [(one.ip, one.port) for one in listening] == [(host, port)]
-
-
-def test_an_address_matches_its_own_socket_alone():
-    port = free_port()
-    parse = galaxy_host_address.parse
-    with socket.create_server(("127.0.0.1", port)) as listener:
-        inode = os.fstat(listener.fileno()).st_ino
-        assert galaxy_host_process.listeners([parse(f"127.0.0.1:{port}")]) == {inode}
-        assert galaxy_host_process.listeners([parse(f"localhost:{port}")]) == {inode}
-        assert galaxy_host_process.listeners([parse(f"127.0.0.2:{port}")]) == set()
-        assert galaxy_host_process.listeners([parse(f":{port}")]) == set()
-        assert galaxy_host_process.holds(os.getpid(), {inode})
-        assert not galaxy_host_process.holds(os.getpid(), {inode + 10**9})
-    with socket.create_server(("0.0.0.0", port)) as listener:
-        # bound to every interface, it answers for each
-        assert galaxy_host_process.listeners([parse(f"127.0.0.1:{port}")]) == {os.fstat(listener.fileno()).st_ino}
-
-
-def test_what_is_not_uwsgi_is_not_the_master():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = galaxy_host_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
-        # neither because it listens, nor because a stats document or a pidfile says so
-        with pytest.raises(ProcessError, match="not uWSGI"):
-            galaxy_host_process.find_master([address], stats_pid=os.getpid())
-    assert galaxy_host_process.find_master([address], stats_pid=os.getpid()) is None

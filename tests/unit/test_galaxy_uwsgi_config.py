@@ -95,7 +95,9 @@ def test_values_that_strict_yaml_refuses(read):
 
 
 def test_lists_of_real_yaml_repeat_the_option(read):
-    config = read("uwsgi:\n  socket:\n    - 127.0.0.1:1\n    - 127.0.0.1:2\n  http-socket: [':3', '[::1]:4']\n  workers: 2\n")
+    config = read(
+        "uwsgi:\n  socket:\n    - 127.0.0.1:1\n    - 127.0.0.1:2\n  http-socket: [':3', '[::1]:4']\n  workers: 2\n"
+    )
     assert _addresses(config) == ["127.0.0.1:1", "127.0.0.1:2", ":3", "[::1]:4"]
     assert config.processes.value == 2
 
@@ -185,7 +187,12 @@ def test_a_bad_address_is_kept_with_its_error_and_hides_nothing(read):
     assert config.pidfile is None
     texts = [str(setting.value) for setting in config.unusable]
     assert len(texts) == 4
-    for line, quoted in ((2, "'var/uwsgi.sock'"), (4, "'127.0.0.1:0'"), (5, "'127.0.0.1:99999'"), (6, "'run/galaxy.pid'")):
+    for line, quoted in (
+        (2, "'var/uwsgi.sock'"),
+        (4, "'127.0.0.1:0'"),
+        (5, "'127.0.0.1:99999'"),
+        (6, "'run/galaxy.pid'"),
+    ):
         assert any(f"galaxy.yml:{line}: " in text and quoted in text for text in texts), texts
 
 

@@ -2,24 +2,21 @@ import time
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.document import core, document, worker
+from support.document import core, worker
+from support.look import look
 
-from galaxy_errors import StatsRefused
-from galaxy_host_address import Address
-from galaxy_uwsgi_stats import Stats
 from galaxy_watch import Memory, Thresholds, observe
 
-ADDRESS = Address("127.0.0.1", 9191)
 LIMITS = Thresholds(down=60, saturated=120, stuck=600, recovered=60)
-WELL = Stats(ADDRESS, document([worker(), worker()]))
-FULL = Stats(ADDRESS, document([worker(status="busy", cores=[core(1)]) for _ in range(2)]))
-DOWN = StatsRefused(ADDRESS, "connection refused")
-LOADING = Stats(ADDRESS, document([worker(accepting=0)]))
+WELL = look(worker(), worker())
+FULL = look(*[worker(status="busy", cores=[core(1)]) for _ in range(2)])
+DOWN = look(silent=True, errors=["connection refused"])
+LOADING = look(worker(accepting=0))
 
 
 def _stuck(seconds):
     busy = core(1, ["REQUEST_METHOD=GET", "REQUEST_URI=/slow?key=secret"], request_start=int(time.time()) - seconds)
-    return Stats(ADDRESS, document([worker(status="busy", cores=[busy, core()])]))
+    return look(worker(status="busy", cores=[busy, core()]))
 
 
 def _run(*looks):

@@ -57,6 +57,37 @@ def test_quoted_values(read):
     assert read(INI.replace("= crypt\n", "= 'crypt'\n").replace("= /export", '= "/export"')) == STORAGE
 
 
+@pytest.mark.parametrize("comment", [" ; the data disk", " # the data disk", "\t;", " ;; a", " # ; b"])
+def test_a_comment_behind_a_value(read, comment):
+    assert read("".join(f"{line}{comment}\n" if "=" in line else f"{line}\n" for line in INI.splitlines())) == STORAGE
+
+
+def test_what_is_no_comment_stays(read):
+    assert read(INI.replace("/export", "/ex;port#1"))["mount_point"] == "/ex;port#1"
+    assert read(INI.replace("/export", "'/my ; #1'"))["mount_point"] == "/my ; #1"
+
+
+@pytest.mark.parametrize("written", [b"\xef\xbb\xbf" + INI.encode(), INI.replace("\n", "\r\n").encode()])
+def test_marks_of_editors(read, written):
+    assert read(written) == STORAGE
+
+
+@pytest.mark.parametrize("uuid", ["UUID=101de0a7-e4f5-4d40-9829-541a2b34c1bf", "101DE0A7-E4F5-4D40-9829-541A2B34C1BF"])
+def test_a_uuid_as_people_copy_it(read, uuid):
+    assert read(INI.replace("101de0a7-e4f5-4d40-9829-541a2b34c1bf", uuid)) == STORAGE
+
+
+def test_a_line_of_two_is_named(read):
+    with pytest.raises(ConfigError, match="cryptdev goes over several lines"):
+        read(INI.replace("mapper =", "  mapper ="))
+
+
+@pytest.mark.parametrize("line", ["uuid = 101de0a7-e4f5-4d40-9829-541a2b34c1bf", "uuid = other"])
+def test_a_repeated_key_is_named(read, line):
+    with pytest.raises(ConfigError, match=r"not an INI file: .*uuid"):
+        read(f"{INI}{line}\n")
+
+
 def test_the_device_serves_where_there_is_no_uuid(read):
     assert read(without("uuid"))["device"] == "/dev/vdb"
 

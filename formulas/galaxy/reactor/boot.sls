@@ -4,3 +4,7 @@ galaxy-boot:
   runner.galaxy.boot:
     - args:
       - minion: {{ data["id"] | json }}
+      - stamp: {{ data["_stamp"] | json }}
+      # a boot that failed is tried once more, after so many seconds
+      - retries: 1
+      - pause: 60

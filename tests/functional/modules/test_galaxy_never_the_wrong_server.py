@@ -282,7 +282,7 @@ def test_where_nothing_can_be_asked_dead_fails(modules, state, make_site, tmp_pa
     for given in (site.keywords, {"config": str(tmp_path / "not-mounted" / "galaxy.yml")}):
         status = modules["galaxy.status"](**given)
         assert (status["running"], status["accepting"], status["ready"], status["ready_workers"]) == (None,) * 4
-        assert "cannot be told" in " ".join(status["problems"])
+        assert status["problems"]
         for test in (True, False):
             failed = state("galaxy.dead", test=test, **given)
             assert (failed["result"], failed["changes"]) == (False, {})

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import pathlib
+import shutil
 import subprocess
 import uuid
 
@@ -30,6 +31,13 @@ def content(device):
     """What is on the whole device, for comparison."""
     with open(device, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _backups():
+    """Backups of volumes that are gone would forbid to format the next device."""
+    yield
+    shutil.rmtree(BACKUPS, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

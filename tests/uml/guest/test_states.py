@@ -67,7 +67,7 @@ def test_mounted_says_why_it_cannot(state, wanted, device):
 def test_formatted_opened_closed(state, device, key):
     formatted = {"name": device, "key": key, "backups": BACKUPS, "version": 1, "iterations": 1000}
     opened = {"name": "galaxy", "device": device, "key": key}
-    assert state("luks.opened", test=True, **opened)["result"] is None
+    assert state("luks.opened", test=True, **opened)["result"] is False
     settled(state, "luks.formatted", {"format": device}, **formatted)
     settled(state, "luks.opened", {"galaxy": {"old": None, "new": device}}, **opened)
     settled(state, "luks.closed", {"galaxy": {"old": device, "new": None}}, name="galaxy")
@@ -121,7 +121,7 @@ def test_closed_unmounts_and_names_who_holds_it(state, encrypted):
     holder = subprocess.Popen([sys.executable, "-c", "input()"], cwd=encrypted["mount_point"], stdin=subprocess.PIPE)
     try:
         announced = state("luks.closed", "galaxy", test=True)
-        assert announced["result"] is None
+        assert (announced["result"], announced["changes"]) == (False, {})
         assert f"PID {holder.pid}" in announced["comment"]
         result = state("luks.closed", "galaxy")
         assert (result["result"], result["changes"]) == (False, {})
@@ -142,7 +142,11 @@ def test_keys(state, call, device, key, wrong_key):
     assert "last key" in last["comment"]
     present = {"name": device, "new_key": wrong_key, "key": key, "backups": BACKUPS, "iterations": 1000}
     settled(state, "luks.key_present", {"key": {"old": None, "new": wrong_key}}, **present)
-    settled(state, "luks.key_absent", {"key": {"old": key, "new": None}}, name=device, key=key, backups=BACKUPS)
+    absent = {"name": device, "key": key, "backups": BACKUPS}
+    unproven = state("luks.key_absent", **absent)
+    assert (unproven["result"], unproven["changes"]) == (False, {})
+    assert "give `remaining`" in unproven["comment"]
+    settled(state, "luks.key_absent", {"key": {"old": key, "new": None}}, remaining=wrong_key, **absent)
     assert call("luks.test_key", device, key=key) is False
 
 

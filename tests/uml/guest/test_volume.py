@@ -44,7 +44,7 @@ def test_data_survives_close_and_open(call, encrypted):
     assert not os.path.exists("/dev/mapper/galaxy")
     assert call("luks.open", encrypted["device"], "galaxy", key=encrypted["key"]) is True
     assert call("luks.open", encrypted["device"], "galaxy", key=encrypted["key"]) is False
-    assert call("luks.encrypt", **encrypted) == ["mount"]
+    assert call("luks.encrypt", **encrypted) == ["fsck", "mount"]
     assert pathlib.Path(encrypted["mount_point"], "file").read_text() == "data"
 
 
@@ -87,7 +87,7 @@ def test_old_scripts_luks1_volume(call, device, key, mount_point):
     sh("cryptsetup", "close", "crypt")
     uuid = sh("cryptsetup", "luksUUID", device)
     plan = {"device": f"UUID={uuid}", "mapper": "crypt", "mount_point": mount_point, "key": key, "backups": BACKUPS}
-    assert call("luks.encrypt", may_format=False, **plan) == ["header_backup", "open", "mount"]
+    assert call("luks.encrypt", may_format=False, **plan) == ["header_backup", "open", "fsck", "mount"]
     assert call("luks.encrypt", may_format=False, **plan) == []
     status = call("luks.status", f"/dev/disk/by-uuid/{uuid}")
     assert (status["version"], status["key_size"], status["device"]) == (1, 256, device)
@@ -174,5 +174,5 @@ def test_a_lost_header_is_restored(call, encrypted):
     with pytest.raises(HeaderError, match="force"):
         call("luks.header_restore", encrypted["device"], backup)
     assert call("luks.header_restore", encrypted["device"], backup, force=True) is True
-    assert call("luks.encrypt", **encrypted) == ["open", "mount"]
+    assert call("luks.encrypt", **encrypted) == ["open", "fsck", "mount"]
     assert pathlib.Path(encrypted["mount_point"], "file").read_text() == "data"

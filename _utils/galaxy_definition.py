@@ -1,0 +1,350 @@
+"""
+Galaxy's definition for its process manager: the text of systemd's unit or supervisord's program, and its files.
+
+What may be a secret, the environment, is in a file of mode 0600 and in no other: systemd shows everybody what
+``Environment=`` says, so a unit names a file that PID 1 alone reads.
+
+The settings, by key: ``service`` (``galaxy``), ``config``, ``uwsgi``, ``root`` (the directory of ``config``), ``user``,
+``group``, ``environment`` (a mapping), ``autostart``, ``stop_timeout`` (seconds), ``log``, ``mounts`` (a list of mount
+points that it needs), ``program_file`` (of supervisord).
+"""
+
+import dataclasses
+import difflib
+import logging
+import os
+import re
+import shlex
+import stat
+from collections.abc import Mapping
+
+import galaxy_host_command
+import galaxy_host_files
+import luks_cryptdev_ini
+from galaxy_errors import DefinitionError, FileError, FileMissing
+
+log = logging.getLogger(__name__)
+
+UNITS = "/etc/systemd/system"
+_HEADER = "Managed by Salt (formula galaxy)."
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
+_SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
+# all of ASCII's but the tab, and what systemd's utf8.c takes for no character: it drops a variable that has one
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+# MAX_ARG_STRLEN, execve(2)
+_LONGEST = 128 << 10
+_SECRETS = re.compile(r"(?i)^[+-]\s*environment\s*=")
+_HIDDEN = "changed; not shown, for it may hold secrets"
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """``secret``: neither its content nor a difference is shown."""
+
+    mode: int
+    content: str
+    secret: bool = False
+
+
+def write(server: Mapping, waits: bool = False, absent: bool = False, test: bool = False) -> dict[str, dict]:
+    """
+    Write the definition of a server, or remove it.
+
+    server
+        its settings, as ``galaxy_settings`` has them
+    waits
+        it needs more than its volumes, such as Onedata spaces, so its manager must not start it at boot
+    absent
+        remove the definition instead
+    test
+        change nothing
+
+    Returns what changed, or would, as ``apply``. Raises ``DefinitionError``, naming the setting, where the definition
+    is not this tree's to write, or a setting cannot be used.
+    """
+    if not server["manage_service"]:
+        raise DefinitionError("manage_service", "is not set, so the definition is not ours to write")
+    mounts = [_mount_point(storage) for storage in server["storages"]]
+    settings = {**server, "mounts": mounts, "autostart": server["autostart"] and not (mounts or waits)}
+    is_unit = server["manager"] == "systemd"
+    files = systemd_unit(settings) if is_unit else supervisord_program(settings)
+    changes = apply(dict.fromkeys(files) if absent else files, test)
+    if changes and is_unit and not test:
+        galaxy_host_command.run(["systemctl", "daemon-reload"])
+    return changes
+
+
+def _mount_point(storage: Mapping) -> str:
+    ini = storage["cryptdev_ini"]
+    return luks_cryptdev_ini.read(ini).mountpoint if ini else storage["mount_point"]
+
+
+def systemd_unit(settings: Mapping) -> dict[str, File | None]:
+    """
+    The unit, and the file of its environment; by path, ``None`` for one that is not to be there.
+
+    Raises ``DefinitionError``, naming the setting and never its value.
+    """
+    service = _service(settings).removesuffix(".service")
+    path = f"{UNITS}/{service}.service"
+    environment = f"{path}.environment"
+    mounts = _mounts(settings)
+    variables = _environment(settings)
+    root, argv = _root(settings), _command(settings)
+    lines = [f"# {_HEADER}", "[Unit]", "Description=Galaxy"]
+    lines.append(f"After=network.target{' remote-fs.target' if mounts else ''}")
+    for mount in mounts:
+        # never without its data, whoever starts it
+        lines.append(f"RequiresMountsFor={_systemd_word(mount)}")
+        lines.append(f"AssertPathIsMountPoint={_systemd_path(mount)}")
+    lines += ["", "[Service]", "Type=simple"]
+    lines += [f"User={_user(settings, 'user')}", f"Group={_user(settings, 'group')}"]
+    lines.append(f"WorkingDirectory={_systemd_path(root)}")
+    if variables:
+        lines += ["# PID 1 reads it; what Environment= says is shown to everybody", f"EnvironmentFile={environment}"]
+    # a variable is not expanded in the program's path, but in its arguments
+    program, *arguments = argv
+    words = [_systemd_word(program), *(_systemd_word(argument).replace("$", "$$") for argument in arguments)]
+    lines.append(f"ExecStart={' '.join(words)}")
+    lines += [
+        "# SIGTERM reloads uWSGI unless it has die-on-term; SIGINT ends it",
+        "KillSignal=SIGINT",
+        "KillMode=mixed",
+    ]
+    lines += [f"TimeoutStopSec={_stop_timeout(settings)}", "Restart=on-failure"]
+    output = _log(settings)
+    if output:
+        lines += [f"StandardOutput=append:{_systemd_path(output)}", "StandardError=inherit"]
+    lines += ["", "[Install]", "WantedBy=multi-user.target", ""]
+    pairs = "".join(f"{name}={_systemd_value(value)}\n" for name, value in variables.items())
+    # the environment first: a unit never names a file that is not there
+    return {
+        environment: File(0o600, f"# {_HEADER}\n{pairs}", secret=True) if variables else None,
+        path: File(0o644, "\n".join(lines)),
+    }
+
+
+def supervisord_program(settings: Mapping) -> dict[str, File | None]:
+    """The program's file, by path. Raises ``DefinitionError``, naming the setting and never its value."""
+    path = _absolute("program_file", settings.get("program_file"))
+    service = _service(settings)
+    variables = _environment(settings)
+    _mounts(settings)
+    values = {
+        "command": _ini("uwsgi or config", " ".join(map(shlex.quote, _command(settings)))),
+        "directory": _ini("root", _root(settings)),
+        "user": _user(settings, "user"),
+    }
+    if variables:
+        pairs = [f"{name}={_supervisord_value(name, value)}" for name, value in variables.items()]
+        values["environment"] = ",".join(pairs)
+    values["autostart"] = "true" if _autostart(settings) else "false"
+    values["autorestart"] = "true"
+    # SIGTERM reloads uWSGI unless it has die-on-term; SIGINT ends it
+    values["stopsignal"] = "INT"
+    values |= {"stopwaitsecs": str(_stop_timeout(settings)), "killasgroup": "true", "redirect_stderr": "true"}
+    output = _log(settings)
+    if output:
+        # supervisord expands this option twice
+        values["stdout_logfile"] = _ini("log", output).replace("%", "%%")
+    lines = [f"; {_HEADER}", f"[program:{service}]", *(f"{key} = {value}" for key, value in values.items()), ""]
+    return {path: File(0o600 if variables else 0o644, "\n".join(lines), secret=bool(variables))}
+
+
+def apply(files: Mapping[str, File | None], test: bool = False) -> dict[str, dict]:
+    """
+    Write the files that differ, remove those that are not to be there, and see that they are as told.
+
+    test
+        change nothing
+
+    Returns what changed, or would, by path: ``diff`` (a text; of a secret file only that it changed) and ``mode``.
+    Raises ``FileError``, also where somebody else than root can write a directory on the way.
+    """
+    changes = {}
+    for path, file in files.items():
+        old = _there(path)
+        if _is_same(old, file):
+            continue
+        galaxy_host_files.require_place(path)
+        changes[path] = _difference(path, old, file)
+        if test:
+            continue
+        if file is None:
+            os.unlink(path)
+            log.info("removed %s", path)
+        else:
+            galaxy_host_files.make_directories(os.path.dirname(path), os.geteuid(), os.getegid(), 0o755)
+            galaxy_host_files.write_atomic(path, file.content.encode(), file.mode)
+        if not _is_same(_there(path), file):
+            raise FileError(path, "was written, and is another now: something else writes it too")
+    return changes
+
+
+def _there(path: str) -> File | None:
+    """The file as it is; ``None``: there is none. One that not everybody may read is as secret as it was."""
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            return File(0, f"a link to {os.readlink(path)}\n")
+        content = galaxy_host_files.read(path).decode(errors="replace")
+    except (FileNotFoundError, FileMissing):
+        return None
+    except OSError as exc:
+        raise FileError(path, f"cannot be read: {exc.strerror}") from None
+    mode = stat.S_IMODE(status.st_mode)
+    return File(mode if status.st_uid == os.geteuid() else -1, content, secret=not mode & 0o004)
+
+
+def _is_same(one: File | None, other: File | None) -> bool:
+    return one is other or bool(one and other and (one.mode, one.content) == (other.mode, other.content))
+
+
+def _difference(path: str, old: File | None, new: File | None) -> dict:
+    change = {}
+    if new is None:
+        change["diff"] = "removed"
+    elif old is None:
+        change["diff"] = "new file"
+    elif old.content != new.content:
+        change["diff"] = _HIDDEN if old.secret or new.secret else _diff(path, old, new)
+    if new and (old is None or old.mode != new.mode):
+        change["mode"] = f"{new.mode:04o}"
+    return change
+
+
+def _diff(path: str, old: File, new: File) -> str:
+    lines = difflib.unified_diff(old.content.splitlines(), new.content.splitlines(), path, path, lineterm="")
+    # a unit of before had its environment in it
+    return "\n".join(f"{line[0]}Environment: {_HIDDEN}" if _SECRETS.match(line) else line for line in lines)
+
+
+def _systemd_path(path: str) -> str:
+    """A path that has an option's line to itself."""
+    return path.replace("%", "%%")
+
+
+def _systemd_word(word: str) -> str:
+    """A path among others on an option's line, systemd.syntax(7)."""
+    escaped = word.replace("%", "%%")
+    return f'"{escaped}"' if re.search(r"[\s;]", escaped) else escaped
+
+
+def _systemd_value(value: str) -> str:
+    """A value in a file of ``EnvironmentFile=``, systemd.exec(5): no specifiers and no variables there."""
+    return '"' + re.sub(r'(["\\`$])', r"\\\1", value) + '"'
+
+
+def _supervisord_value(name: str, value: str) -> str:
+    """A value of ``environment``; supervisord's parser has no escapes, and strips all quotes off both ends."""
+    key = f"environment:{name}"
+    if value[:1] in ("'", '"') or value[-1:] in ("'", '"') or ("'" in value and '"' in value):
+        raise DefinitionError(
+            key, "begins or ends with a quote, or has both kinds of them, which supervisord cannot read; use systemd"
+        )
+    quote = "'" if '"' in value else '"'
+    return f"{quote}{_ini(key, value)}{quote}"
+
+
+def _ini(key: str, value: str) -> str:
+    """A value in supervisord's configuration."""
+    if re.search(r"\s[;#]", value):
+        raise DefinitionError(key, "has a blank before ; or #, where a comment begins for supervisord")
+    if "%(here)s" in value:
+        raise DefinitionError(key, "has %(here)s, which supervisord replaces even where it is quoted")
+    return value.replace("%", "%%")
+
+
+def _environment(settings: Mapping) -> dict[str, str]:
+    given = settings.get("environment") or {}
+    if not isinstance(given, Mapping):
+        raise DefinitionError("environment", "is not a mapping of names to values")
+    variables = {}
+    for name in sorted(given, key=str):
+        key, value = f"environment:{name}", given[name]
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise DefinitionError("environment", f"has {name!r}, which is no name of a variable: letters, digits and _")
+        if not isinstance(value, (str, int, float)):
+            raise DefinitionError(key, f"is a {type(value).__name__}; give a text")
+        # a YAML block, a GPG-encrypted one too, leaves a newline that is not part of the value
+        value = str(value).removesuffix("\n")
+        if _CONTROL.search(value):
+            raise DefinitionError(key, "has a control character, such as a newline, which no process manager can read")
+        if len(f"{name}={value}".encode()) >= _LONGEST:
+            raise DefinitionError(key, f"is longer than the kernel lets a variable be, {_LONGEST} bytes")
+        variables[name] = value
+    return variables
+
+
+def _service(settings: Mapping) -> str:
+    service = settings.get("service") or "galaxy"
+    if not isinstance(service, str) or not _SERVICE.fullmatch(service):
+        raise DefinitionError("service", "is no name for a definition: letters, digits and _ . - @, without a group")
+    return service
+
+
+def _user(settings: Mapping, key: str) -> str:
+    value = settings.get(key)
+    value = "galaxy" if value is None else str(value)
+    if not _USER.fullmatch(value):
+        raise DefinitionError(key, "is no name or number of a user or group")
+    return value
+
+
+def _absolute(key: str, value: object) -> str:
+    if not isinstance(value, str) or not os.path.isabs(value):
+        raise DefinitionError(key, "is not an absolute path")
+    # systemd takes no program's path with a quote or a backslash
+    if _CONTROL.search(value) or re.search(r"[\t\"'\\]", value) or value != value.strip():
+        raise DefinitionError(
+            key, "has a control character, quote or backslash, or a blank at its end; choose a path without"
+        )
+    return os.path.normpath(value)
+
+
+def _root(settings: Mapping) -> str:
+    if settings.get("root"):
+        return _absolute("root", settings["root"])
+    return os.path.dirname(_absolute("config", settings.get("config")))
+
+
+def _command(settings: Mapping) -> list[str]:
+    config = _absolute("config", settings.get("config"))
+    return [_absolute("uwsgi", settings.get("uwsgi")), "--ini" if config.endswith(".ini") else "--yaml", config]
+
+
+def _mounts(settings: Mapping) -> list[str]:
+    given = settings.get("mounts") or []
+    if not isinstance(given, (list, tuple)):
+        raise DefinitionError("mounts", "is not a list of mount points")
+    return [_absolute("mounts", each) for each in given]
+
+
+def _autostart(settings: Mapping) -> bool:
+    value = settings.get("autostart", True)
+    if not isinstance(value, bool):
+        raise DefinitionError("autostart", "is not true or false")
+    return value
+
+
+def _stop_timeout(settings: Mapping) -> int:
+    value = settings.get("stop_timeout", 60)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 1e9:
+        raise DefinitionError("stop_timeout", "is not a number of seconds, 1 or more")
+    return int(value)
+
+
+def _log(settings: Mapping) -> str | None:
+    """Where root opens a file for Galaxy's output: only where nobody else can put a link in its place."""
+    if not settings.get("log"):
+        return None
+    path = _absolute("log", settings["log"])
+    try:
+        galaxy_host_files.require_place(path)
+        galaxy_host_files.require_trusted(os.path.dirname(path))
+    except FileError as exc:
+        raise DefinitionError(
+            "log", f"cannot be {path}, which root would open: {exc}. Use uWSGI's logto, or leave it to the manager"
+        ) from None
+    return path

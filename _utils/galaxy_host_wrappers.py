@@ -1,0 +1,185 @@
+"""
+What a command line runs in the end: out of shells (``sh -c``), ``env``, ``nice``, ``sudo`` and the like.
+
+Only words are looked at; no script is opened and nothing is run.
+"""
+
+import dataclasses
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+from galaxy_host_process import Invocation
+
+_SHELLS = re.compile(r"(ba|da|a|k|z)?sh")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
+# programs that run another one: their options that take the next word, and how many words stand before the program
+_WRAPPERS = {
+    **{"exec": ("-a", 0), "command": ("", 0), "nohup": ("", 0), "setsid": ("", 0), "builtin": ("", 0)},
+    **{"env": ("-u --unset", 0), "nice": ("-n --adjustment", 0), "ionice": ("-c -n --class --classdata", 0)},
+    **{"chrt": ("-T -P -D", 1), "taskset": ("", 1), "stdbuf": ("-i -o -e --input --output --error", 0)},
+    **{"timeout": ("-s -k --signal --kill-after", 1), "flock": ("-w -E", 1), "numactl": ("-N -m -i -C -p", 0)},
+    **{"sudo": ("-u -g -h -p -C -r -t -T -U --user --group --host --prompt", 0), "gosu": ("", 1), "su-exec": ("", 1)},
+    **{"setpriv": ("--reuid --regid --groups --inh-caps --ambient-caps --bounding-set --securebits", 0)},
+    **{"chpst": ("-u -U -b -/ -n -l -L -m -d -o -p -f -c -t -e", 0), "setuidgid": ("", 1), "authbind": ("", 0)},
+    **{"tini": ("-p -e", 0), "dumb-init": ("-r --rewrite", 0), "pidproxy": ("", 1), "cgexec": ("-g", 0)},
+    **{"systemd-cat": ("-t -p -i", 0), "catchsegv": ("", 0), "prlimit": ("", 0), "unbuffer": ("", 0)},
+}
+_RUN_AS = ("su", "runuser")
+_MAX_DEPTH = 5
+_MAX_SCRIPT = 64 * 1024
+
+
+def unwrap(invocation: Invocation) -> list[Invocation]:
+    """
+    The simple commands that it runs, in order, each with the working directory and environment that its shell gives it:
+    the invocation itself where nothing is wrapped around.
+    """
+    return list(_unwrap(invocation, 0))
+
+
+def _unwrap(invocation: Invocation, depth: int) -> Iterator[Invocation]:
+    argv = invocation.argv
+    program = os.path.basename(argv[0]) if argv else ""
+    if depth == _MAX_DEPTH or not program:
+        yield invocation
+        return
+    script = None
+    if _SHELLS.fullmatch(program):
+        script = _shell_script(argv)
+    elif program in _RUN_AS:
+        script = next((argv[index + 1] for index in range(len(argv) - 1) if argv[index] in ("-c", "--command")), None)
+        if not {"-", "-l", "--login"}.isdisjoint(argv):
+            # in its home directory
+            invocation = dataclasses.replace(invocation, cwd=None)
+    if script is not None:
+        for command in _commands(script, invocation):
+            yield from _unwrap(command, depth + 1)
+        return
+    inner = _inner(invocation, program)
+    if inner and inner.argv:
+        yield from _unwrap(inner, depth + 1)
+    else:
+        yield invocation
+
+
+def _shell_script(argv: tuple[str, ...]) -> str | None:
+    """What follows ``-c``, or a cluster such as ``-ec``; ``None`` where the shell reads a file."""
+    words = iter(argv[1:])
+    for word in words:
+        if not word.startswith(("-", "+")):
+            return None
+        if word in ("-o", "+o", "-O", "+O", "--rcfile", "--init-file"):
+            next(words, None)
+        elif "c" in word[1:] and not word.startswith("--"):
+            return next(words, None)
+    return None
+
+
+def _inner(invocation: Invocation, program: str) -> Invocation | None:
+    """What a wrapper runs; ``None`` where the program is none."""
+    if program == "runuser" and "-u" in invocation.argv:
+        options, positional = "-u -g -G -s --user --group --shell", 0
+    elif program in _WRAPPERS:
+        options, positional = _WRAPPERS[program]
+    else:
+        return None
+    words = list(invocation.argv[1:])
+    cwd, environment = invocation.cwd, dict(invocation.environment or {})
+    is_env = program == "env"
+    while words:
+        word = words[0]
+        if is_env and word in ("-C", "--chdir") and len(words) > 1:
+            cwd = _join(cwd, words[1])
+            del words[:2]
+        elif is_env and word.startswith("--chdir="):
+            cwd = _join(cwd, words.pop(0).partition("=")[2])
+        elif is_env and word in ("-S", "--split-string") and len(words) > 1:
+            words[:2] = _split(words[1])
+        elif word == "--":
+            del words[0]
+            break
+        elif word in options.split():
+            del words[:2]
+        elif word.startswith("-") and len(word) > 1:
+            cwd = None if program == "sudo" and word in ("-i", "--login") else cwd
+            del words[0]
+        elif program in ("env", "sudo") and _ASSIGNMENT.fullmatch(word):
+            name, _, value = words.pop(0).partition("=")
+            environment[name] = value
+        else:
+            break
+    known = environment if environment or invocation.environment is not None else None
+    return dataclasses.replace(invocation, argv=tuple(words[positional:]), cwd=cwd, environment=known)
+
+
+def _commands(script: str, invocation: Invocation) -> Iterator[Invocation]:
+    """The simple commands of a shell's script."""
+    cwd, environment = invocation.cwd, dict(invocation.environment or {})
+    for words in _simple_commands(script):
+        own = dict(environment)
+        words = [_expand(word, own) for word in words]
+        while words and (match := _ASSIGNMENT.fullmatch(words[0])):
+            own[match[1]] = match[2]
+            del words[0]
+        if not words:
+            # assignments alone stay for the commands that follow
+            environment = own
+        elif words[0] in ("cd", "pushd") and len(words) > 1:
+            cwd = _join(cwd, words[-1])
+        elif words[0] == "export":
+            environment.update(word.partition("=")[::2] for word in words[1:] if "=" in word)
+        else:
+            known = own if own or invocation.environment is not None else None
+            yield dataclasses.replace(invocation, argv=tuple(words), cwd=cwd, environment=known)
+
+
+def _simple_commands(script: str) -> Iterator[list[str]]:
+    lexer = shlex.shlex(script[:_MAX_SCRIPT].replace("\\\n", " "), posix=True, punctuation_chars="();<>|&\n")
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
+    words: list[str] = []
+    is_comment = is_target = False
+    try:
+        for token in lexer:
+            if set(token) <= set("();|&\n"):
+                yield words
+                words, is_comment = [], is_comment and "\n" not in token
+            elif set(token) <= set("<>&|"):
+                # 2>&1: the number before belongs to the redirection, as does the word behind
+                if words and words[-1].isdecimal():
+                    words.pop()
+                is_target = True
+            elif is_target:
+                is_target = False
+            elif token.startswith("#") or is_comment:
+                is_comment = True
+            elif words or token not in _KEYWORDS:
+                words.append(token)
+    except ValueError:
+        # a quote that is not closed: no shell runs it
+        words = []
+    yield words
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
+
+
+def _expand(word: str, environment: Mapping[str, str]) -> str:
+    """``$NAME`` and ``${NAME}`` where they are known; the rest stays."""
+    return _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), word)
+
+
+def _join(cwd: str | None, path: str) -> str | None:
+    """Where ``cd path`` leads; ``None`` where that cannot be told."""
+    if "$" in path or "`" in path or path.startswith(("~", "-")):
+        return None
+    if os.path.isabs(path):
+        return os.path.normpath(path)
+    return os.path.normpath(os.path.join(cwd, path)) if cwd else None

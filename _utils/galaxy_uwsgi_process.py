@@ -1,0 +1,311 @@
+"""
+Which processes are one uWSGI: its master, what the master forked, and who else serves its sockets.
+
+A listening socket proves little: a zerg pool, ``SO_REUSEPORT`` or a re-forked master let several masters serve one.
+What belongs together is what was forked without executing another program, and the kernel tells that.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+
+import galaxy_host_process
+import galaxy_host_wrappers
+from galaxy_errors import MasterGone, ProcessError, SharedSocket
+from galaxy_host_address import Address
+from galaxy_host_process import Invocation, Process
+from galaxy_host_sockets import holds, listeners
+
+log = logging.getLogger(__name__)
+
+# the program's name: uwsgi, pyuwsgi, Debian's uwsgi-core, Fedora's uwsgi_python3, run_uwsgi.sh; not uwsgitop
+_PROGRAM = re.compile(r"((run|start)[-_.]?)?(py)?uwsgi([-_.\d].*)?", re.IGNORECASE)
+# what Galaxy's other services and their managers run, and starts no uWSGI
+_OTHER = re.compile(
+    r"celery|galaxy-main|main\.py|gunicorn\d?|uvicorn|paster?(\.py)?|tusd|node|nginx|galaxyctl|supervisord|"
+    r"(galaxy|tool_shed)\.webapps.*",
+    re.IGNORECASE,
+)
+_INTERPRETER = re.compile(r"(python|pypy)[\d.]*", re.IGNORECASE)
+# options that load a file (core/uwsgi.c, plugins/python); of -y and the like the file may follow at once
+_LOADS = {
+    *("ini", "yaml", "yml", "json", "js", "xml", "xmlconfig", "config", "include", "inherit"),
+    *("paste", "ini-paste", "ini-paste-logged"),
+}
+_LOADS_SHORT = ("-y", "-j", "-x")
+# of any other word uWSGI loads a file of this kind, unless the word is the value of such an option
+_SUFFIXES = (".ini", ".yml", ".yaml", ".json", ".js", ".xml")
+_VALUES = ("--touch-", "--fs-", "--emperor", "--vassal", "--exec-", "--hook-", "--pyargv", "--logto", "--set", "--env")
+
+
+def is_uwsgi(process: Process) -> bool:
+    """
+    Whether the process runs uWSGI: the binary, or pyuwsgi in a Python, whatever it named itself (``auto-procname``).
+    """
+    exe = process.exe
+    program = os.path.basename(exe or "")
+    if _PROGRAM.fullmatch(program):
+        return True
+    if exe is not None and not _INTERPRETER.fullmatch(program):
+        return False
+    # the kernel names a process after the script that was executed
+    return _runs_uwsgi(process.argv) or bool(_PROGRAM.fullmatch(process.name))
+
+
+def runs_uwsgi(invocation: Invocation) -> bool | None:
+    """
+    Whether a definition's command starts uWSGI, itself or through a shell, ``env`` and the like: by the words in
+    command position. ``None`` where that cannot be told, as of a script.
+    """
+    commands = galaxy_host_wrappers.unwrap(invocation)
+    if any(_runs_uwsgi(command.argv) for command in commands):
+        return True
+    # a script of unknown content may start it in the end; a program that is known does not
+    return False if commands and all(_is_other(command.argv) for command in commands) else None
+
+
+def server_command(invocation: Invocation) -> Invocation:
+    """The command of a definition that starts uWSGI, out of its shell or wrapper; the whole where none is seen to."""
+    commands = galaxy_host_wrappers.unwrap(invocation)
+    return next((command for command in commands if _runs_uwsgi(command.argv)), invocation)
+
+
+def configurations(invocation: Invocation) -> set[str]:
+    """
+    Real paths of the configuration files that uWSGI's command line names; relative ones are left out where its working
+    directory is not known.
+    """
+    argv = invocation.argv
+    loaded = [path for before, word in zip(("", *argv), argv, strict=False) if (path := _loaded(before, word))]
+    paths = set()
+    for text in loaded:
+        # paste's form, and the section of an INI file
+        path = re.sub(r"(?<=\.ini):[^/]*\Z", "", text.removeprefix("config:"))
+        if os.path.isabs(path) or invocation.cwd:
+            paths.add(os.path.realpath(os.path.join(invocation.cwd or "/", path)))
+    return paths
+
+
+def names(process: Process, config: str) -> bool | None:
+    """
+    Whether the command line of a live uWSGI names this configuration file; ``None`` where it names no file, was
+    overwritten (``auto-procname``), or its paths are not ours (a container).
+    """
+    invocation = process.invocation()
+    if not invocation or not process.has_our_root:
+        return None
+    named = configurations(invocation)
+    return os.path.realpath(config) in named if named else None
+
+
+def find_master(
+    addresses: Iterable[Address], hints: Iterable[int | None] = (), config: str | None = None
+) -> Process | None:
+    """
+    The uWSGI master that serves ``addresses``.
+
+    addresses
+        the server's own sockets; any of them will do, and where several masters share one, the others tell
+    hints
+        PIDs that the stats document or a pidfile names, the best first; each is believed only if it is uWSGI and holds
+        one of the sockets
+    config
+        path of its configuration: where several masters share the sockets, that of the one whose command line names it
+
+    ``None`` where nothing listens. Raises ``MasterGone`` where only workers that outlived their master do,
+    ``SharedSocket`` where several masters do and nothing tells which is meant, ``ProcessError`` where something that is
+    not uWSGI does.
+    """
+    addresses = tuple(addresses)
+    inodes = listeners(addresses)
+    if not inodes:
+        return None
+    for pid in hints:
+        process = _holder(pid, inodes) if pid else None
+        top = _top(process) if process else None
+        # without a master the one process that there is looks like a lost worker, but no worker's PID is named
+        if top and (top.pid == pid or not _lost_its_master(top, ())):
+            log.debug("Master of %s: PID %d, as PID %d that was named holds the socket", addresses, top.pid, pid)
+            return top
+    where = ", ".join(map(str, addresses))
+    held = _holders(inodes)
+    if not held:
+        hint = "" if os.geteuid() == 0 else "; run as root to see other users' processes"
+        raise ProcessError(f"{where}: something listens there that is not uWSGI{hint}")
+    masters, lost = _split(held)
+    if not masters:
+        pids = ", ".join(str(process.pid) for process in lost)
+        raise MasterGone(
+            f"{where}: held by uWSGI workers that outlived their master (PID {pids}); galaxy.stop ends them",
+            [process.pid for process in lost],
+        )
+    chosen = _choose(masters, addresses, config)
+    if len(chosen) > 1:
+        pids = [process.pid for process in chosen]
+        raise SharedSocket(
+            f"{where}: {len(pids)} uWSGI masters serve it (PID {', '.join(map(str, pids))}), as in a zerg pool, and "
+            "nothing says which is meant; give stats= or service= of the one",
+            pids,
+        )
+    log.debug("Master of %s: PID %d, by its sockets", addresses, chosen[0].pid)
+    return chosen[0]
+
+
+def masters(config: str) -> list[Process]:
+    """The live uWSGI masters whose own command line names this configuration file."""
+    named = []
+    for pid in galaxy_host_process.pids():
+        if b"uwsgi" in galaxy_host_process.command_line(pid).lower():
+            process = Process.of(pid)
+            if process and is_uwsgi(process) and names(process, config):
+                named.append(process)
+    return _split(named)[0]
+
+
+def family(master: Process) -> list[Process]:
+    """
+    The uWSGI processes that the master forked: workers, mules, routers, and what those forked; never another master,
+    such as one that it re-forked, and nothing that these started, such as jobs.
+    """
+    kin: dict[Process, None] = {}
+    parents = [master]
+    while parents:
+        for child in parents.pop().children():
+            if child not in kin and is_uwsgi(child) and _is_same_program(master, child):
+                kin[child] = None
+                parents.append(child)
+    return list(kin)
+
+
+def survivors(addresses: Iterable[Address]) -> list[Process]:
+    """The uWSGI processes that hold the sockets of ``addresses`` and whose master is gone, with what they forked."""
+    inodes = listeners(addresses)
+    if not inodes:
+        return []
+    return [process for lost in _split(_holders(inodes))[1] for process in (lost, *family(lost))]
+
+
+def sharers(addresses: Iterable[Address], master: Process) -> list[Process]:
+    """The other uWSGI masters that serve ``addresses`` beside ``master``, as in a zerg pool."""
+    inodes = listeners(addresses)
+    return [process for process in _split(_holders(inodes))[0] if process != master] if inodes else []
+
+
+def _loaded(before: str, word: str) -> str | None:
+    """The file that uWSGI loads for a word of its command line, behind the word ``before``."""
+    option, equal, value = word.partition("=")
+    if equal and option.startswith("--"):
+        return value if option[2:] in _LOADS else None
+    if before in _LOADS_SHORT or (before.startswith("--") and before[2:] in _LOADS):
+        return word
+    if word.startswith("-"):
+        return word[2:] if word.startswith(_LOADS_SHORT) else None
+    return word if word.endswith(_SUFFIXES) and not before.startswith(_VALUES) else None
+
+
+def _runs_uwsgi(argv: tuple[str, ...]) -> bool:
+    program = _script(argv)
+    return bool(_PROGRAM.fullmatch(os.path.basename(program)))
+
+
+def _script(argv: tuple[str, ...]) -> str:
+    """The word in command position: the program, or the script or module that an interpreter runs."""
+    if not argv or not _INTERPRETER.fullmatch(os.path.basename(argv[0])):
+        return argv[0] if argv else ""
+    words = iter(argv[1:])
+    for word in words:
+        if word == "-m":
+            return next(words, "")
+        if word == "-c":
+            return "pyuwsgi" if "pyuwsgi" in next(words, "") else ""
+        if word in ("-W", "-X"):
+            next(words, "")
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+def _is_other(argv: tuple[str, ...]) -> bool:
+    return bool(_OTHER.fullmatch(os.path.basename(_script(argv))))
+
+
+def _holder(pid: int, inodes: set[int]) -> Process | None:
+    """The process, if it is uWSGI and holds one of the sockets: identified before it is looked at, and after."""
+    process = Process.of(pid)
+    return process if process and is_uwsgi(process) and holds(pid, inodes) and process.is_alive else None
+
+
+def _holders(inodes: set[int]) -> list[Process]:
+    """The uWSGI processes that have one of the sockets open, and the uWSGI processes that these started."""
+    everyone = galaxy_host_process.pids()
+    # a look at the command line costs a tenth of is_uwsgi, and suffices unless uWSGI renamed itself
+    for candidates in (filter(_is_named_uwsgi, everyone), everyone):
+        held: dict[int, Process] = {}
+        for pid in candidates:
+            process = Process.of(pid)
+            if not process:
+                continue
+            # a master comes before its workers, whose open files need not be looked at then
+            parent = process.parent
+            known = parent is not None and held.get(parent.pid) == parent
+            if (known or holds(pid, inodes)) and is_uwsgi(process) and process.is_alive:
+                held[pid] = process
+        if held:
+            return list(held.values())
+    return []
+
+
+def _is_named_uwsgi(pid: int) -> bool:
+    return b"uwsgi" in galaxy_host_process.command_line(pid)[:4096].lower()
+
+
+def _top(process: Process) -> Process:
+    """Up to the one that did not fork from another uWSGI: a pidfile may name a worker."""
+    parent = process.parent
+    while parent and is_uwsgi(parent) and _is_same_program(parent, process):
+        process, parent = parent, parent.parent
+    return process
+
+
+def _split(processes: Iterable[Process]) -> tuple[list[Process], list[Process]]:
+    """Of uWSGI processes, the masters that live, and those that outlived theirs; workers of a live one are neither."""
+    tops = list(dict.fromkeys(_top(process) for process in processes))
+    lost = [top for top in tops if _lost_its_master(top, tops)]
+    return [top for top in tops if top not in lost], lost
+
+
+def _is_same_program(process: Process, forked: Process) -> bool:
+    """Whether the one forked the other, with no exec between: not a vassal, a zergling, nor a re-forked master."""
+    images = process.image, forked.image
+    if None not in images:
+        return images[0] == images[1]
+    # as an unprivileged user: a re-forked master makes a session of its own
+    return process.argv == forked.argv and process.session == forked.session
+
+
+def _lost_its_master(process: Process, tops: Iterable[Process]) -> bool:
+    """
+    Whether a uWSGI process that no other one forked is a worker whose master is gone.
+
+    A master leads its process group under a manager or an interactive shell, and its workers stay in that group. Of one
+    in another's group, such as a daemon: several that were forked from one process which is gone are workers, and so is
+    one that forked none.
+    """
+    group = process.group
+    # 0: a group of a PID namespace outside ours
+    if group in (None, 0, process.pid) or Process.of(group):
+        return False
+    if any(top != process and _is_same_program(process, top) for top in tops):
+        return True
+    return not any(is_uwsgi(child) and _is_same_program(process, child) for child in process.children())
+
+
+def _choose(masters: list[Process], addresses: tuple[Address, ...], config: str | None) -> list[Process]:
+    """Of masters that share a socket, those that may be meant: by the other sockets, then by the configuration."""
+    for inodes in map(listeners, [[address] for address in addresses] if len(masters) > 1 else ()):
+        holding = [process for process in masters if holds(process.pid, inodes)]
+        masters = holding or masters
+    if config and len(masters) > 1:
+        masters = [process for process in masters if names(process, config)] or masters
+    return masters

@@ -1,0 +1,61 @@
+"""
+Open a volume that exists, and mount it where that is wanted.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import luks_device
+import luks_encrypt
+import luks_filesystem
+import luks_header
+import luks_mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """
+    The volume on ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) open as ``mapper``;
+    with ``mount_point`` also mounted there. ``may_move`` allows to set aside what is below that.
+    """
+
+    device: str
+    mapper: str
+    mount_point: str | None = None
+    mount_options: tuple[str, ...] = ()
+    discard: bool = False
+    may_move: bool = False
+    device_timeout: float = 0
+
+
+def run(wanted: Wanted, key: Callable[[], luks_header.Key], test: bool = False) -> bool:
+    """
+    Open and mount; ``False``: it was so already. ``key`` gives the key, and is called only where the volume is not
+    open. ``test`` changes nothing, and fails where the run would.
+
+    Raises a ``VolumeError``, ``WrongKey`` among them, or ``CommandError``; what was opened is closed again then.
+    """
+    device, name, target = luks_device.find(wanted.device, wanted.device_timeout), wanted.mapper, wanted.mount_point
+    path = f"/dev/mapper/{name}"
+    with luks_mapping.reserved(name), luks_device.claimed(device):
+        uuid = luks_header.identity(device)
+        luks_header.require_finished(device, uuid)
+        is_open = luks_mapping.require_openable(device, name, uuid)
+        is_mounted = target is None or luks_filesystem.require_mountable(path, target, wanted.may_move)
+        if is_open and is_mounted:
+            return False
+        secret = None if is_open else key()
+        if test:
+            if not is_open:
+                luks_header.require_key(device, secret)
+            elif not is_mounted:
+                luks_filesystem.require_type(path)
+            return True
+        if not is_open:
+            luks_mapping.open_volume(device, name, secret, wanted.discard)
+        if not is_mounted:
+            check = not luks_filesystem.mounts(path)
+            luks_encrypt.mount_opened(
+                name, target, wanted.mount_options, None, check, wanted.may_move, close_after=not is_open
+            )
+    return True

@@ -1,0 +1,131 @@
+"""
+Another volume key for a LUKS2 volume: all of its data is encrypted anew, in place.
+"""
+
+import concurrent.futures
+import json
+import logging
+from collections.abc import Callable, Sequence
+
+import galaxy_host_command
+import luks_backup
+import luks_device
+import luks_header
+import luks_key
+from galaxy_errors import HeaderError
+from galaxy_host_secret import Secret
+from galaxy_host_wait import Deadline, wait_until
+
+log = logging.getLogger(__name__)
+
+# a large volume on a slow disk: no timeout that anybody would reach
+_TIMEOUT = 30 * 24 * 3600
+# between two looks at the progress
+_INTERVAL = 5.0
+# says, in the header, that the keys and backups of before are still to be settled
+_TOKEN_ID, _TOKEN = 31, "galaxy-reencrypt"
+
+
+def run(
+    device: luks_device.Device,
+    key: Secret,
+    others: Sequence[Secret],
+    place: luks_key.Place,
+    tell: Callable[[int], None],
+    test: bool = False,
+) -> bool:
+    """
+    Encrypt the volume with a new volume key, or go on with that where it was interrupted; it may be open, and stays so.
+
+    key
+        opens it, before and after
+    others
+        the other keys that shall open it afterwards
+    tell
+        is called with the percentage, as it grows
+
+    Header backups of before would open nothing but garbage: once the new header is backed up, they are removed. Raises
+    ``HeaderError`` where the volume is LUKS1, ``WrongKey`` where ``key``, or one of ``others`` at the beginning, does
+    not open it.
+    """
+    with luks_device.claimed(device):
+        header = luks_header.require(device)
+        if header.version != 2:
+            raise HeaderError(device, "LUKS1: only LUKS2 can get another volume key in place. Nothing was changed")
+        luks_header.require_key(device, key)
+        begun = _is_begun(header)
+        if not begun:
+            for other in others:
+                luks_header.require_key(device, other)
+        if test:
+            return True
+        if not begun:
+            luks_backup.make(device, place.backups, key, place.keep)
+            _begin(device)
+        if not begun or header.reencrypting:
+            _encrypt(device, header, key, tell)
+        for other in others:
+            luks_key.add_claimed(device, key, other, place)
+        _end(device, key, place)
+    return True
+
+
+def _is_begun(header: luks_header.Header) -> bool:
+    tokens = json.loads(header.metadata)["tokens"]
+    return header.reencrypting or tokens.get(str(_TOKEN_ID), {}).get("type") == _TOKEN
+
+
+def _begin(device: luks_device.Device) -> None:
+    token = json.dumps({"type": _TOKEN, "keyslots": []}).encode()
+    argv = ["cryptsetup", "token", "import", f"--token-id={_TOKEN_ID}", "--json-file=-", str(device)]
+    galaxy_host_command.run(argv, stdin=token)
+    luks_device.sync(device)
+
+
+def _encrypt(device: luks_device.Device, header: luks_header.Header, key: Secret, tell: Callable[[int], None]) -> None:
+    log.info("%s: encrypted with a new volume key%s", device, ", from where it was" if header.reencrypting else "")
+    argv = ["cryptsetup", "reencrypt", "--batch-mode"]
+    if header.reencrypting:
+        argv.append("--resume-only")
+    else:
+        argv.append(f"--key-slot={luks_header.slots_of(device, header, key)[0]}")
+    told = [-1]
+
+    def look() -> bool:
+        percent = _percent(device)
+        if percent > told[0]:
+            told[0] = percent
+            log.info("%s: %d %% have the new volume key", device, percent)
+            tell(percent)
+        return work.done()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        work = pool.submit(galaxy_host_command.run, [*argv, "--key-file=-", str(device)], stdin=key, timeout=_TIMEOUT)
+        wait_until(look, Deadline(_TIMEOUT), _INTERVAL)
+        work.result()
+    luks_device.sync(device)
+    if luks_header.require(device).reencrypting:
+        raise HeaderError(device, "the change of its volume key did not come to its end; run `luks.reencrypt` again")
+    tell(100)
+
+
+def _percent(device: luks_device.Device) -> int:
+    """How much of the data has the new volume key, by the header; 0 where that does not tell."""
+    header = luks_header.read(device)
+    if header is None or header.version != 2 or not header.reencrypting:
+        return 0
+    segments = json.loads(header.metadata)["segments"]
+    at = [each for each in segments.values() if not any(flag.startswith("backup") for flag in each.get("flags", []))]
+    moving = [int(each["offset"]) for each in at if "in-reencryption" in each.get("flags", [])]
+    starts = sorted(int(each["offset"]) for each in at)
+    reached = moving[0] if moving else (starts[1] if len(starts) > 1 else starts[0])
+    return min(99, (reached - starts[0]) * 100 // max(1, device.size - starts[0]))
+
+
+def _end(device: luks_device.Device, key: Secret, place: luks_key.Place) -> None:
+    luks_backup.make(device, place.backups, key, place.keep)
+    luks_backup.remove_outdated(luks_header.require(device), place.backups)
+    galaxy_host_command.run(["cryptsetup", "token", "remove", f"--token-id={_TOKEN_ID}", str(device)])
+    luks_device.sync(device)
+    # without the token the header is another
+    luks_backup.make(device, place.backups, key, place.keep)

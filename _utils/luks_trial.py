@@ -1,0 +1,108 @@
+"""
+Try on scratch files, in memory, what a run would do to a device: so a wrong option is known before anything is changed.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import galaxy_host_command
+import luks_device
+import luks_header
+from galaxy_errors import CommandError, FilesystemError, HeaderError
+from galaxy_host_secret import Secret
+
+log = logging.getLogger(__name__)
+
+# a tmpfs: what is tried there is in no backup, and gone with the next boot
+_DIRECTORY = "/run"
+_TIMEOUT = 600
+# how mkfs of each only says what it would do, and the smallest that it makes
+_DRY = {"ext4": ["-n"], "ext3": ["-n"], "ext2": ["-n"], "xfs": ["-N"], "btrfs": []}
+_SMALLEST = {"ext4": 8 << 20, "ext3": 8 << 20, "ext2": 8 << 20, "xfs": 320 << 20, "btrfs": 128 << 20}
+_PAYLOAD = 4 << 20
+
+
+@contextlib.contextmanager
+def header_copy(device: luks_device.Device | str) -> Iterator[str]:
+    """A file with the same LUKS header, key slots included."""
+    with _scratch() as directory:
+        backup, image = os.path.join(directory, "backup"), os.path.join(directory, "image")
+        for action, path in (("luksHeaderBackup", str(device)), ("luksHeaderRestore", image)):
+            if path == image:
+                _sparse(image, os.path.getsize(backup) + _PAYLOAD)
+            argv = ["cryptsetup", action, "--batch-mode", path, f"--header-backup-file={backup}"]
+            galaxy_host_command.run(argv, timeout=_TIMEOUT)
+        yield image
+
+
+def require_formattable(device: luks_device.Device, options: luks_header.Options) -> int:
+    """Bytes for data that such a volume would have; raises ``HeaderError`` where cryptsetup cannot make it."""
+    luks_header.require_size(device, options)
+    with _scratch() as directory:
+        image = os.path.join(directory, "image")
+        _sparse(image, device.size)
+        try:
+            luks_header.format_cheaply(image, Secret(b"a key for a trial"), options)
+        except CommandError as exc:
+            said = exc.stderr.replace("\n", "; ") or str(exc)
+            raise HeaderError(device, f"cryptsetup cannot make such a volume: {said}. Nothing was changed") from None
+        return device.size - luks_header.data_offset(image)
+
+
+def require_mkfs(argv: Sequence[str], fstype: str, options: Sequence[str], size: int) -> None:
+    """Raises ``FilesystemError`` where ``mkfs`` refuses these options, or so small a device."""
+    with _scratch() as directory:
+        image = os.path.join(directory, "image")
+        _sparse(image, size)
+        _make([*argv, *_DRY[fstype], *options, image], fstype)
+
+
+def require_mount(argv: Sequence[str], fstype: str, options: Sequence[str]) -> None:
+    """Raises ``FilesystemError`` where the kernel refuses these mount options."""
+    options = [each for each in options if each]
+    if not options:
+        return
+    with _scratch() as directory:
+        image, target = os.path.join(directory, "image"), os.path.join(directory, "mnt")
+        _sparse(image, _SMALLEST[fstype])
+        _make([*argv, image], fstype)
+        os.mkdir(target)
+        try:
+            loop = galaxy_host_command.run(["losetup", "--find", "--show", image]).strip()
+        except CommandError:
+            log.info("the mount options are not tried: no loop device on this machine")
+            return
+        try:
+            galaxy_host_command.run(["mount", "-t", fstype, "-o", ",".join(options), loop, target], timeout=_TIMEOUT)
+            galaxy_host_command.run(["umount", target], timeout=_TIMEOUT)
+        except CommandError as exc:
+            said = exc.stderr.replace(loop, "…").replace("\n", "; ") or str(exc)
+            raise FilesystemError(
+                fstype, f"mount refuses the options {','.join(options)}: {said}. Nothing was changed"
+            ) from None
+        finally:
+            galaxy_host_command.run(["losetup", "--detach", loop], check=False)
+
+
+def _make(argv: list[str], fstype: str) -> None:
+    try:
+        galaxy_host_command.run(argv, timeout=_TIMEOUT)
+    except CommandError as exc:
+        said = (exc.stderr or exc.output).strip().replace("\n", "; ")
+        raise FilesystemError(fstype, f"{argv[0]} refuses: {said}. Nothing was changed") from None
+
+
+def _sparse(path: str, size: int) -> None:
+    with open(path, "wb") as file:
+        file.truncate(size)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    with luks_device.errors_of(_DIRECTORY, "nothing can be tried there", HeaderError):
+        scratch = tempfile.TemporaryDirectory(prefix="luks-trial-", dir=_DIRECTORY)
+    with scratch as directory:
+        yield directory

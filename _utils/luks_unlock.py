@@ -1,0 +1,64 @@
+"""
+The key of a volume, from the places that know of the volume itself, and from all others.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+
+import galaxy_host_key
+import luks_device
+import luks_header
+import luks_mapping
+from galaxy_errors import DeviceError, KeySourceError
+from galaxy_host_secret import Secret
+
+log = logging.getLogger(__name__)
+
+CLEVIS, TOKEN = "clevis://", "token://"
+
+
+def resolve(
+    source: str,
+    functions: Mapping[str, Callable],
+    pillar: Mapping,
+    device: luks_device.Device | None,
+    subject: str,
+    parameter: str = "key",
+    timeout: float = 0,
+) -> luks_header.Key:
+    """
+    The key at ``source``: ``clevis://``, ``token://`` (then ``luks_header.TOKEN``), or any place that
+    ``galaxy_host_key.resolve`` takes, whose parameters the others are. ``device`` is the volume.
+
+    Raises ``KeySourceError``, or ``KeySlotError`` where nothing but tokens opens the volume.
+    """
+    if source not in (CLEVIS, TOKEN):
+        return galaxy_host_key.resolve(source, functions, pillar, subject, parameter, timeout)
+    header = luks_header.read(device) if device else None
+    if header is None:
+        raise KeySourceError(
+            source, f"opens a volume that exists, and {subject} is none; make it with a passphrase, then bind it"
+        )
+    luks_header.require_recovery(device, header)
+    if source == TOKEN:
+        return luks_header.TOKEN
+    return galaxy_host_key.resolve(f"{CLEVIS}{device}", functions, pillar, subject, parameter, timeout)
+
+
+def device_of(spec: str) -> luks_device.Device | None:
+    """The device that ``spec``, or the open volume ``/dev/mapper/…``, is on; ``None`` where there is none."""
+    prefix, _, name = spec.rpartition("/")
+    mapping = luks_mapping.named(name) if prefix == "/dev/mapper" else None
+    if mapping:
+        return None if mapping.stale else luks_device.at(mapping.backing)
+    try:
+        return luks_device.find(spec)
+    except DeviceError:
+        return None
+
+
+def require_secret(key: luks_header.Key, source: str) -> Secret:
+    """The key, where it is a text; raises ``KeySourceError`` for a token."""
+    if isinstance(key, luks_header.Token):
+        raise KeySourceError(source, "opens volumes only; give the place of a passphrase or key file")
+    return key

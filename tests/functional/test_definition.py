@@ -1,0 +1,171 @@
+"""The definitions as real managers read them: systemd in a container, supervisord on this machine."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+from support.attacker import public_directory
+from support.nspawn import Machine
+from support.site import BIN
+
+import galaxy_definition
+from galaxy_host_wait import Deadline, wait_until
+
+# no quote at an end and not both kinds, for supervisord's sake
+VALUES = {
+    "PLAIN": "postgresql://galaxy:TOPSECRET1@db/galaxy",
+    "PERCENT": "50% %h %% %(ENV_PATH)s",
+    "DOLLAR": "$HOME ${HOME} $$ `id` $(id)",
+    "DOUBLE": 'say "x" now',
+    "SINGLE": "it's so",
+    "BACKSLASH": "\\n \\\\ \\",
+    "BLANKS": "  a  b\t ",
+    "SIGNS": "#a;b!c&d|e<f>g*h?i[j]k{l}m~n,o=p",
+    "UNICODE": "Grüße 世界 \u2028 \u00a0",
+    "EMPTY": "",
+    "NUMBER": 7,
+    "BLOCK": "left by YAML\n",
+}
+WANTED = {name: str(value).removesuffix("\n") for name, value in VALUES.items()}
+# stands for uWSGI: tells how it was started, and stays
+_PROGRAM = """#!/usr/bin/python3
+import json, os, sys, time
+told = {"argv": sys.argv[1:], "cwd": os.getcwd(), "uid": os.getuid(), "gid": os.getgid()}
+told["environment"] = dict(os.environ)
+with open(sys.argv[2] + ".told.new", "w") as file:
+    json.dump(told, file)
+os.rename(sys.argv[2] + ".told.new", sys.argv[2] + ".told")
+time.sleep(1000)
+"""
+
+
+def _lay_out(root, uid):
+    """A directory with awkward letters, the program in it; the settings."""
+    root.mkdir()
+    root.chmod(0o777)
+    program = root / "uwsgi"
+    program.write_text(_PROGRAM)
+    program.chmod(0o755)
+    return {
+        **{"config": str(root / "g.yml"), "uwsgi": str(program), "root": str(root), "user": uid, "group": uid},
+        "environment": VALUES,
+    }
+
+
+def _told(settings):
+    told = pathlib.Path(settings["config"] + ".told")
+    assert wait_until(told.exists, Deadline(30))
+    return json.loads(told.read_text())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_supervisord():
+    with public_directory() as place:
+        settings = _lay_out(pathlib.Path(place) / "50% of $x ü", "daemon")
+        (path, file), *rest = galaxy_definition.supervisord_program(
+            {**settings, "program_file": f"{place}/galaxy.conf", "log": f"{place}/%h.log"}
+        ).items()
+        assert not rest
+        galaxy_definition.apply({path: file})
+        conf = pathlib.Path(place) / "supervisord.conf"
+        conf.write_text(
+            f"[supervisord]\nnodaemon=true\nlogfile={place}/s.log\npidfile={place}/s.pid\n[include]\nfiles=galaxy.conf\n"
+        )
+        with subprocess.Popen(
+            [BIN / "supervisord", "-c", conf], stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        ) as process:
+            try:
+                told = _told(settings)
+            finally:
+                process.terminate()
+        assert {name: told["environment"].get(name) for name in WANTED} == WANTED
+        assert told["argv"] == ["--yaml", settings["config"]]
+        assert (told["cwd"], told["uid"]) == (settings["root"], 1)
+        assert os.path.exists(f"{place}/%h.log")
+
+
+@pytest.fixture(scope="module")
+def share():
+    path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def machine(share):
+    root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
+    found = Machine("galaxy-definition", root / "machine", share)
+    try:
+        yield found.start()
+    finally:
+        found.stop()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _install(machine, share, settings):
+    """As ``apply`` does in there."""
+    for path, file in galaxy_definition.systemd_unit(settings).items():
+        if file:
+            (share / "file").write_text(file.content)
+            machine.run("install", "-m", f"{file.mode:o}", share / "file", path)
+    machine.run("systemctl", "daemon-reload")
+
+
+class TestSystemd:
+    def test_what_arrives_and_who_sees_it(self, machine, share):
+        settings = _lay_out(share / "50% of $x; y", "daemon")
+        _install(machine, share, {**settings, "service": "galaxy"})
+        machine.run("systemctl", "start", "galaxy")
+        told = _told(settings)
+        assert {name: told["environment"].get(name) for name in WANTED} == WANTED
+        assert told["argv"] == ["--yaml", settings["config"]]
+        assert (told["cwd"], told["uid"], told["gid"]) == (settings["root"], 1, 1)
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        seen = ""
+        for argv in (
+            ("systemctl", "show", "galaxy"),
+            ("systemctl", "cat", "galaxy"),
+            ("cat", "/etc/systemd/system/galaxy.service"),
+            ("cat", "/etc/systemd/system/galaxy.service.environment"),
+        ):
+            done = machine.run(*nobody, *argv, check=False)
+            seen += done.stdout + done.stderr
+        assert "ExecStart" in seen
+        assert "Permission denied" in seen
+        assert "TOPSECRET" not in seen
+        assert "TOPSECRET" not in machine.run("systemctl", "show", "galaxy").stdout
+        journal = machine.run("journalctl", "-b", "--no-pager").stdout
+        assert not re.search(r"galaxy\.service[^\n]*(ignoring|Failed|Invalid|Unknown)", journal)
+        machine.run("systemctl", "stop", "galaxy")
+
+    def test_never_without_its_mount(self, machine, share):
+        settings = _lay_out(share / "mounts", "daemon")
+        mount = "/srv/50% of; it"
+        _install(machine, share, {**settings, "service": "mounted", "mounts": ["/srv/plain", mount]})
+        machine.run("mkdir", "-p", "/srv/plain", mount)
+        machine.run("mount", "-t", "tmpfs", "tmpfs", "/srv/plain")
+        refused = machine.run("systemctl", "start", "mounted", check=False)
+        assert refused.returncode != 0
+        assert "Assertion failed" in refused.stderr
+        machine.run("mount", "-t", "tmpfs", "tmpfs", mount)
+        machine.run("systemctl", "start", "mounted")
+        assert _told(settings)["uid"] == 1
+        shown = machine.run("systemctl", "show", "-p", "RequiresMountsFor", "-p", "After", "mounted").stdout
+        assert "remote-fs.target" in shown
+        assert "/srv/plain" in shown
+        assert "50%" in shown
+        machine.run("systemctl", "stop", "mounted")
+
+    def test_output_to_a_log_of_roots(self, machine, share):
+        settings = _lay_out(share / "log", "daemon")
+        (share / "log" / "uwsgi").write_text("#!/bin/sh\necho told; exec sleep 1000\n")
+        _install(machine, share, {**settings, "service": "logging", "log": "/var/log/100%.log"})
+        machine.run("systemctl", "start", "logging")
+        assert wait_until(lambda: machine.run("cat", "/var/log/100%.log", check=False).stdout == "told\n", Deadline(20))
+        machine.run("systemctl", "stop", "logging")

@@ -1,0 +1,76 @@
+"""Looks at a Galaxy made by hand, for decisions that a real one brings about on rare days only."""
+
+from galaxy_host_address import Address
+from galaxy_manager_unit import State, UnitStatus
+from galaxy_server import Look, Role, Service
+from galaxy_uwsgi_stats import Stats
+
+from .document import document
+
+ADDRESS = Address("127.0.0.1", 9191)
+
+
+class FakeProcess:
+    """A process that lives until ``end``."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.is_alive = True
+        self.create_time = 1_700_000_000.0
+        self.sent = []
+
+    def signal(self, number):
+        self.sent.append(int(number))
+        self.is_alive = False
+        return True
+
+
+class FakeUnit:
+    """A unit that does as it is told: ``told`` has what that was."""
+
+    manager, service = "systemd", "galaxy"
+
+    def __init__(self, state=State.RUNNING, active=True, owns=True, pids=(), problems=()):
+        self.told = []
+        self._owns = owns
+        self.now = UnitStatus(state, state.value.upper(), active=active, pids=tuple(pids), problems=tuple(problems))
+
+    def status(self):
+        return self.now
+
+    def owns(self, _):
+        return self._owns
+
+    def start(self):
+        self.told.append("start")
+
+    def stop(self):
+        self.told.append("stop")
+
+    def bring_up(self, _):
+        return False
+
+    def invocation(self):
+        return None
+
+    def log(self, _):
+        return []
+
+    def commands(self):
+        return {}
+
+
+def snapshot(*workers):
+    return Stats(ADDRESS, document(workers))
+
+
+def look(*workers, unit=None, master=None, errors=(), **more):
+    """What was found: workers of a snapshot (none: no snapshot), a unit and its status, a master."""
+    return Look(
+        Service("uwsgi", Role.WEB, unit, None),
+        status=unit.status() if unit else None,
+        snapshot=snapshot(*workers) if workers else None,
+        master=master,
+        errors=list(errors),
+        **more,
+    )

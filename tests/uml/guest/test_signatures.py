@@ -1,0 +1,198 @@
+"""
+Devices that carry something, of every kind, known to libblkid or not: ``luks.mounted`` with ``encrypt: True`` refuses
+each, and not one byte of it changes.
+"""
+
+import os
+import random
+import struct
+import subprocess
+import zlib
+
+import pytest
+from conftest import BACKUPS, CHEAP, content, sh
+
+MIB = 1 << 20
+SIZE = 48 * MIB
+RANDOM = random.Random(4711)
+
+
+def write(device, *pieces):
+    """Each (offset, data); a negative offset is from the end."""
+    with open(device, "r+b") as file:
+        for offset, data in pieces:
+            file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
+            file.write(data)
+
+
+def mkfs(*argv, then=()):
+    def make(device):
+        sh(*argv, device)
+        write(device, *then)
+
+    return make
+
+
+def files(*argv, then=()):
+    """A filesystem with files on it."""
+
+    def make(device):
+        sh(*argv, "-d", "/etc/salt" if os.path.isdir("/etc/salt") else os.path.dirname(__file__), device)
+        write(device, *then)
+
+    return make
+
+
+def put(*pieces):
+    return lambda device: write(device, *pieces)
+
+
+def luks(version, then=(), options=()):
+    """A volume of somebody, with ciphertext on it."""
+
+    def make(device):
+        argv = ["cryptsetup", "luksFormat", "-q", f"--type=luks{version}", "--pbkdf=pbkdf2"]
+        argv += ["--pbkdf-force-iterations=1000", "--key-file=-", *options, device]
+        sh(*argv, input="theirs")
+        write(device, (20 * MIB, RANDOM.randbytes(MIB)), *then)
+
+    return make
+
+
+def gpt(device, primary=True, backup=True, entries=b""):
+    sectors = SIZE // 512
+    table = entries.ljust(128 * 128, b"\0")
+
+    def header(at, other, first):
+        fields = struct.pack(
+            "<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, at, other, 34, sectors - 34, os.urandom(16), first,
+            128, 128, zlib.crc32(table),
+        )  # fmt: skip
+        return fields[:16] + struct.pack("<I", zlib.crc32(fields)) + fields[20:]
+
+    if primary:
+        write(device, (512, header(1, sectors - 1, 2)), (1024, table))
+        write(device, (446, bytes([0, 0, 2, 0, 0xEE, 255, 255, 255]) + struct.pack("<II", 1, sectors - 1)))
+        write(device, (510, b"\x55\xaa"))
+    if backup:
+        write(device, (-512 - len(table), table), (-512, header(sectors - 1, 1, sectors - 33)))
+
+
+def mbr(device, code=b""):
+    entry = bytes([0, 0, 0, 0, 0x83, 0, 0, 0]) + struct.pack("<II", 2048, 4096)
+    write(device, (0, code.ljust(446, b"\0") + entry + bytes(48) + b"\x55\xaa"))
+
+
+def raid(sector):
+    """As md(4) describes version 1: magic number, version, place, and a checksum of the whole."""
+    block = bytearray(256)
+    block[0:8] = struct.pack("<II", 0xA92B4EFC, 1)
+    block[144:152] = struct.pack("<Q", sector)
+    total = sum(struct.unpack("<64I", block))
+    block[216:220] = struct.pack("<I", (total & 0xFFFFFFFF) + (total >> 32))
+    return bytes(block)
+
+
+def lvm():
+    uuid = b"abcdefghijklmnopqrstuvwxyz012345"
+    header = struct.pack("<I8s32sQ", 32, b"LVM2 001", uuid, SIZE)
+    checksum = 0xF597A6CF
+    for byte in (header + bytes(512 - 20 - len(header)))[:492]:
+        checksum ^= byte
+        for _ in range(8):
+            checksum = (checksum >> 1) ^ (0xEDB88320 if checksum & 1 else 0)
+    return b"LABELONE" + struct.pack("<QI", 1, checksum) + header
+
+
+ZFS = struct.pack("<QQQQQ", 0x00BAB10C, 5000, 1, 1, 1).ljust(1024, b"\0") * 8
+ISO = b"\1CD001\1\0".ljust(2048, b"\0") + b"\xffCD001\1".ljust(2048, b"\0")
+ERASED = bytes(4 * MIB)
+CARRIED = {
+    "ext4": files("mkfs.ext4", "-q", "-F"),
+    "ext3": mkfs("mkfs.ext3", "-q", "-F"),
+    "ext2": mkfs("mkfs.ext2", "-q", "-F"),
+    "xfs": lambda device: sh("mkfs.xfs", "-q", "-f", device),
+    "btrfs": lambda device: sh("mkfs.btrfs", "-q", "-f", "--mixed", device),
+    "swap": mkfs("mkswap"),
+    "GPT, empty": lambda device: gpt(device),
+    "GPT, with a partition": lambda device: gpt(device, entries=os.urandom(128)),
+    "GPT, its copy only": lambda device: gpt(device, primary=False),
+    "GPT, without its copy": lambda device: gpt(device, backup=False),
+    "MBR": lambda device: mbr(device),
+    "MBR, boot code": lambda device: mbr(device, b"\xeb\x63\x90boot"),
+    "LVM": put((512, lvm())),
+    "md 1.0": put((-8192, raid(SIZE // 512 - 16))),
+    "md 1.1": put((0, raid(0))),
+    "md 1.2": put((4096, raid(8))),
+    "ZFS": put((128 << 10, ZFS), (384 << 10, ZFS), (-(128 << 10), ZFS), (-(384 << 10), ZFS)),
+    "ZFS, its end only": put((-(128 << 10), ZFS), (-(384 << 10), ZFS)),
+    "ISO 9660": put((32768, ISO)),
+    "vfat": put(
+        (0, b"\xeb\x3c\x90MSDOS5.0\0\2\1\1\0\2\xe0\0\0\0\xf8\x20\0".ljust(54, b"\0") + b"FAT16   "), (510, b"\x55\xaa")
+    ),
+    "exFAT": put((0, b"\xeb\x76\x90EXFAT   "), (510, b"\x55\xaa")),
+    "BitLocker": put((0, b"\xeb\x58\x90-FVE-FS-"), (510, b"\x55\xaa")),
+    "BlueStore": put((0, b"bluestore block device\nabcd\n")),
+    "LUKS1": luks(1),
+    "LUKS2": luks(2),
+    "LUKS1, its header erased": luks(1, [(0, ERASED)]),
+    "LUKS2, its header erased": luks(2, [(0, bytes(17 * MIB))]),
+    "LUKS2, both copies erased": luks(2, [(0, bytes(32768))]),
+    "LUKS2, its first sector erased": luks(2, [(0, bytes(4096))]),
+    "ext4, its superblock erased": files("mkfs.ext4", "-q", "-F", then=[(1024, bytes(1024))]),
+    "ext4, its magic damaged": files("mkfs.ext4", "-q", "-F", then=[(1024 + 56, bytes(2))]),
+    "ext4, its first MiB erased": files("mkfs.ext4", "-q", "-F", then=[(0, bytes(MIB))]),
+    "ext4 of 1 KiB blocks, its superblock erased": files(
+        "mkfs.ext4", "-q", "-F", "-b", "1024", then=[(1024, bytes(1024))]
+    ),
+    "XFS, its first sector erased": lambda device: (sh("mkfs.xfs", "-q", "-f", device), write(device, (0, bytes(512)))),
+    "btrfs, its first superblock erased": lambda device: (
+        sh("mkfs.btrfs", "-q", "-f", "--mixed", device),
+        write(device, (65536, bytes(4096))),
+    ),
+    "plain dm-crypt": lambda device: write(device, *((MIB * at, RANDOM.randbytes(MIB)) for at in range(48))),
+    "LUKS with a detached header": put((0, RANDOM.randbytes(2 * MIB))),
+    "a database on the raw device": put((8192, b"\0\x82\0\0" + RANDOM.randbytes(8188))),
+    "an ASM disk": put((32, b"ORCLDISK"), (4096, RANDOM.randbytes(4096))),
+    "a tar": lambda device: subprocess.run(["tar", "-cf", device, "-C", "/etc", "passwd"], check=True),
+    "text": put((0, b"the only copy of the results\n")),
+    "one byte": put((12_345_678, b"\1")),
+    "one byte in the last sector": put((-1, b"\1")),
+    "a MiB of garbage": put((10 * MIB, RANDOM.randbytes(MIB))),
+    "data in the last MiB": put((-MIB, RANDOM.randbytes(MIB))),
+    "4 MiB far behind": put((36 * MIB, RANDOM.randbytes(4 * MIB))),
+    "a log that begins with zeros": put((4096, b"log")),
+    "a mark of ours that is not whole": put((-4096, b"galaxy: a LUKS volume")),
+    "our mark, and data": put(
+        (-4096, b"galaxy: a LUKS volume is being made on this device; it holds no data\n"), (30 * MIB, b"data")
+    ),
+}
+# what cannot be made that small is made on a device of this size
+LARGE = {
+    "xfs": "320M",
+    "XFS, its first sector erased": "320M",
+    "btrfs": "128M",
+    "btrfs, its first superblock erased": "128M",
+}
+
+
+def test_there_are_enough_of_them():
+    assert len(CARRIED) >= 42
+
+
+@pytest.mark.parametrize("kind", CARRIED)
+def test_it_is_refused_and_not_one_byte_changes(state, new_device, key, mount_point, kind):
+    device = new_device(LARGE.get(kind, str(SIZE)))
+    CARRIED[kind](device)
+    sh("sync")
+    before = content(device)
+    wanted = {"name": mount_point, "device": device, "mapper": "galaxy", "key": key, "backups": BACKUPS, **CHEAP}
+    for test in (True, False):
+        result = state("luks.mounted", test=test, encrypt=True, **wanted)
+        assert (result["result"], result["changes"]) == (False, {}), result
+        assert device in result["comment"]
+    result = state("luks.formatted", device, key=key, backups=BACKUPS, **CHEAP)
+    # a volume of somebody is one; what it does not get is another header
+    assert (result["result"] is kind.startswith(("LUKS1", "LUKS2")) and "erased" not in kind) or not result["result"]
+    sh("sync")
+    assert content(device) == before

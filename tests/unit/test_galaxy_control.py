@@ -1,0 +1,160 @@
+"""Deeds need facts: what a look must have proven before something is started or stopped."""
+
+import pytest
+from support.document import worker
+from support.look import FakeProcess, FakeUnit, look
+
+import galaxy_control
+from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
+from galaxy_host_address import Address
+from galaxy_manager_unit import State
+from galaxy_spec import Limits, Spec
+
+
+class _Web:
+    """A web server with two workers of its master."""
+
+    stop_signal = 2
+    stats_address = Address("127.0.0.1", 9191)
+
+    def __init__(self, processes=(), another=()):
+        self.processes, self.another = list(processes), another
+
+    def family(self, _):
+        return self.processes
+
+    def is_another(self, process):
+        return process.pid in self.another
+
+    def sharers(self, _):
+        return []
+
+
+class _Galaxy:
+    """Gives the looks that it was made with, the last one for ever."""
+
+    def __init__(self, *looks, web=None):
+        self.spec = Spec(config="/srv/galaxy.yml")
+        self.web = web or _Web()
+        self._looks = list(looks)
+
+    def look(self, *_):
+        return self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+
+    def find_unit(self, _):
+        return None
+
+    def log(self, *_):
+        return []
+
+
+@pytest.fixture(autouse=True)
+def _lock(monkeypatch, tmp_path):
+    monkeypatch.setattr(galaxy_control.galaxy_host_lock, "DIRECTORY", str(tmp_path / "locks"))
+
+
+def test_what_is_ready_under_its_manager_is_left_alone():
+    unit = FakeUnit()
+    done = galaxy_control.startup(_Galaxy(look(worker(), unit=unit, master=FakeProcess(7))), Limits())
+    assert (done["changed"], done["tries"], unit.told) == (False, 1, [])
+
+
+@pytest.mark.parametrize("function", [galaxy_control.start, galaxy_control.startup, galaxy_control.restart])
+@pytest.mark.parametrize("test", [True, False])
+def test_what_another_manager_started_is_not_started_twice(function, test):
+    unit = FakeUnit(State.STOPPED, active=False, owns=False)
+    galaxy = _Galaxy(look(worker(), unit=unit, master=FakeProcess(7)))
+    with pytest.raises(ManagerError, match="PID 7, but systemd did not start it"):
+        function(galaxy, Limits(timeout=1), test=test)
+    assert unit.told == []
+
+
+@pytest.mark.parametrize("function", [galaxy_control.start, galaxy_control.startup, galaxy_control.restart])
+@pytest.mark.parametrize("test", [True, False])
+def test_without_a_manager_nothing_is_started(function, test):
+    with pytest.raises(ManagerError, match=r"No process manager has this Galaxy \(/srv/galaxy.yml\)"):
+        function(_Galaxy(look(silent=True)), Limits(timeout=1), test=test)
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_where_nothing_could_tell_readiness_nothing_is_started(test):
+    class Silent(_Web):
+        @property
+        def stats_address(self):
+            raise ConfigError("/srv/galaxy.yml: no stats option")
+
+    unit = FakeUnit(State.STOPPED, active=False)
+    with pytest.raises(ConfigError, match="no stats option"):
+        galaxy_control.startup(_Galaxy(look(unit=unit, silent=True), web=Silent()), Limits(timeout=1), test=test)
+    assert unit.told == []
+
+
+def test_a_master_that_lives_and_cannot_be_asked_is_never_stopped(monkeypatch):
+    unit = FakeUnit()
+    found = look(unit=unit, master=FakeProcess(7), errors=["connection refused"])
+    monkeypatch.setattr(galaxy_control, "_wait", _never_ready)
+    with pytest.raises(NotReady, match=r"(?s)PID 7, lives, so it is not stopped.*connection refused"):
+        galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3))
+    assert "stop" not in unit.told
+    with pytest.raises(NotReady, match="PID 7, lives"):
+        galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3), test=True)
+
+
+def _never_ready(*_):
+    raise NotReady("Galaxy is not ready after 1 s")
+
+
+def test_a_galaxy_that_does_not_come_up_is_tried_again(monkeypatch):
+    unit = FakeUnit(State.STOPPED, active=True)
+    monkeypatch.setattr(galaxy_control, "_wait", _never_ready)
+    with pytest.raises(NotReady, match="Gave up after 3 tries"):
+        galaxy_control.startup(_Galaxy(look(unit=unit, silent=True)), Limits(timeout=1, retries=2))
+    assert unit.told == ["start", "stop", "start", "stop", "start"]
+
+
+def test_fewer_workers_than_wanted_serve_and_are_left_alone(monkeypatch):
+    unit = FakeUnit()
+    monkeypatch.setattr(galaxy_control, "_wait", _never_ready)
+    with pytest.raises(NotReady):
+        galaxy_control.startup(_Galaxy(look(worker(), unit=unit, master=FakeProcess(7))), Limits(min_workers=2))
+    assert "stop" not in unit.told
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_unit_that_serves_another_configuration_is_not_stopped(monkeypatch, test):
+    neighbour = FakeProcess(9)
+    monkeypatch.setattr(galaxy_control.Process, "of", {9: neighbour}.get)
+    unit = FakeUnit(pids=[9])
+    galaxy = _Galaxy(look(unit=unit, silent=True), web=_Web(another=[9]))
+    with pytest.raises(ProcessError, match=r"PID 9, which serves another configuration than /srv/galaxy\.yml"):
+        galaxy_control.stop(galaxy, force=True, test=test)
+    assert (unit.told, neighbour.sent) == ([], [])
+
+
+def test_only_the_family_of_the_master_is_signalled(monkeypatch):
+    master, child, handler = FakeProcess(7), FakeProcess(8), FakeProcess(9)
+    monkeypatch.setattr(galaxy_control.Process, "of", {7: master, 9: handler}.get)
+    unit = FakeUnit(pids=[7, 9])
+    unit.stop = lambda: setattr(master, "is_alive", False)
+    done = galaxy_control.stop(_Galaxy(look(worker(), unit=unit, master=master), web=_Web([child])), timeout=0.01)
+    assert (done["stopped"], done["signals"]) == ([7, 8], [{"pid": 8, "signal": "SIGTERM"}])
+    assert handler.sent == []
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_what_nothing_manages_needs_force(test):
+    master = FakeProcess(7)
+    with pytest.raises(ProcessError, match="No process manager has Galaxy's master, PID 7; force=True"):
+        galaxy_control.stop(_Galaxy(look(worker(), master=master)), test=test)
+    assert master.sent == []
+    done = galaxy_control.stop(_Galaxy(look(worker(), master=master)), force=True, timeout=0.01)
+    assert done["signals"] == [{"pid": 7, "signal": "SIGINT"}]
+
+
+def test_a_reload_needs_a_master_and_an_answer():
+    silent = look(master=FakeProcess(7), errors=["timed out"])
+    for test in (True, False):
+        with pytest.raises(ProcessError, match="does not run"):
+            galaxy_control.reload(_Galaxy(look(silent=True)), Limits(timeout=1), test=test)
+        with pytest.raises(ProcessError, match="timed out"):
+            galaxy_control.reload(_Galaxy(silent), Limits(timeout=1), test=test)

@@ -1,0 +1,81 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import galaxy_host_wrappers
+from galaxy_host_process import Invocation
+
+
+def _unwrap(*argv, cwd="/w", environment=None):
+    return galaxy_host_wrappers.unwrap(Invocation(argv, "test", cwd, environment))
+
+
+@pytest.mark.parametrize(
+    ("argv", "inner", "cwd"),
+    [
+        (["uwsgi", "--yaml", "g.yml"], ["uwsgi", "--yaml", "g.yml"], "/w"),
+        (
+            ["/bin/sh", "-c", "cd /srv && uwsgi --yaml config/galaxy.yml"],
+            ["uwsgi", "--yaml", "config/galaxy.yml"],
+            "/srv",
+        ),
+        (["sh", "-ec", "cd a; cd ../b; exec uwsgi >>/var/log/x 2>&1 </dev/null"], ["uwsgi"], "/w/b"),
+        (["bash", "--norc", "-o", "pipefail", "-c", "exec uwsgi 2>&1 | logger -t x"], ["uwsgi"], "/w"),
+        (["sh", "-c", "cd $HOME/galaxy && uwsgi"], ["uwsgi"], None),
+        (["sh", "-c", "(uwsgi --ini 'a b.ini' &)"], ["uwsgi", "--ini", "a b.ini"], "/w"),
+        (["sh", "-c", "# uwsgi is the server\nuwsgi --ini \\\n  x.ini # not y.ini"], ["uwsgi", "--ini", "x.ini"], "/w"),
+        (["sh", "-c", "if true; then exec uwsgi; fi"], ["true"], "/w"),
+        (["env", "-u", "A", "B=c", "uwsgi", "X=y"], ["uwsgi", "X=y"], "/w"),
+        (["env", "-C", "/srv", "uwsgi"], ["uwsgi"], "/srv"),
+        (["env", "-S", "uwsgi --ini x"], ["uwsgi", "--ini", "x"], "/w"),
+        (["nice", "-n", "5", "ionice", "-c2", "stdbuf", "-oL", "uwsgi"], ["uwsgi"], "/w"),
+        (["timeout", "-k", "5", "60", "uwsgi"], ["uwsgi"], "/w"),
+        (["sudo", "-u", "galaxy", "A=b", "--", "uwsgi", "-i"], ["uwsgi", "-i"], "/w"),
+        (["sudo", "-i", "-u", "galaxy", "uwsgi", "-i"], ["uwsgi", "-i"], None),
+        (["su", "galaxy", "-c", "uwsgi --ini x"], ["uwsgi", "--ini", "x"], "/w"),
+        (["su", "-", "galaxy", "-c", "uwsgi --ini x"], ["uwsgi", "--ini", "x"], None),
+        (["runuser", "-u", "galaxy", "--", "uwsgi"], ["uwsgi"], "/w"),
+        (["setpriv", "--reuid", "galaxy", "--clear-groups", "uwsgi"], ["uwsgi"], "/w"),
+        # a script's own options are not the shell's
+        (["bash", "run.sh", "-c", "uwsgi"], ["bash", "run.sh", "-c", "uwsgi"], "/w"),
+        (["nice"], ["nice"], "/w"),
+        (["sh", "-c"], ["sh", "-c"], "/w"),
+    ],
+)
+def test_the_command_inside(argv, inner, cwd):
+    commands = _unwrap(*argv)
+    assert (list(commands[0].argv), commands[0].cwd) == (inner, cwd)
+
+
+def test_variables_that_the_script_and_the_definition_set():
+    environment = {"ROOT": "/srv"}
+    script = 'export G=$ROOT/galaxy; X=1 uwsgi --yaml "${G}/galaxy.yml" --set "$UNKNOWN"'
+    (command,) = _unwrap("sh", "-c", script, environment=environment)
+    assert command.argv == ("uwsgi", "--yaml", "/srv/galaxy/galaxy.yml", "--set", "$UNKNOWN")
+    assert command.environment == {"ROOT": "/srv", "G": "/srv/galaxy", "X": "1"}
+    assert environment == {"ROOT": "/srv"}
+    assert _unwrap("sh", "-c", "uwsgi")[0].environment is None
+
+
+def test_several_commands_are_all_there():
+    commands = _unwrap("sh", "-c", "install -d /run/x && uwsgi --ini x || echo failed; wait")
+    assert [command.argv[0] for command in commands] == ["install", "uwsgi", "echo", "wait"]
+
+
+def test_it_ends(monkeypatch):
+    nested = ["sh", "-c", "uwsgi"]
+    for _ in range(30):
+        nested = ["env", *nested]
+    assert _unwrap(*nested)
+    assert _unwrap("sh", "-c", "uwsgi '") == []
+
+
+@given(st.text(max_size=80))
+def test_no_script_ends_in_an_exception(script):
+    for command in _unwrap("sh", "-c", script):
+        assert command.argv
+
+
+@given(st.lists(st.sampled_from(["env", "sudo", "-u", "nice", "--", "-", "X=y", "sh", "-c", "", "timeout", "su"])))
+def test_no_words_end_in_an_exception(words):
+    assert isinstance(_unwrap(*words), list)

@@ -1,0 +1,211 @@
+"""What is uWSGI by its words; real uWSGIs are in tests/functional/test_uwsgi_process.py."""
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+import galaxy_host_address
+import galaxy_uwsgi_process
+from galaxy_errors import ProcessError
+from galaxy_host_process import Invocation, Process
+from galaxy_host_wait import Deadline, wait_until
+
+CONFIG = "/srv/galaxy/config/galaxy.yml"
+
+
+def _invocation(text, cwd=None):
+    return Invocation(tuple(text.split()), "test", cwd)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"--yaml {CONFIG}",
+        f"--yaml={CONFIG}",
+        f"-y {CONFIG}",
+        f"-y{CONFIG}",
+        f"--yml {CONFIG}",
+        CONFIG,
+        f"--master {CONFIG}",
+        f"--socket 127.0.0.1:1 {CONFIG} --processes 2",
+        f"--include {CONFIG}",
+        f"--config {CONFIG}",
+        "--yaml config/galaxy.yml",
+        "--yaml ./config/../config/galaxy.yml",
+    ],
+)
+def test_configurations_that_it_loads(words):
+    assert galaxy_uwsgi_process.configurations(_invocation(f"uwsgi {words}", "/srv/galaxy")) == {CONFIG}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"--touch-reload {CONFIG}",
+        f"--touch-reload={CONFIG}",
+        f"--fs-reload {CONFIG}",
+        f"--env GALAXY_CONFIG_FILE={CONFIG}",
+        f"--set galaxy_config={CONFIG}",
+        f"--logto {CONFIG}.log",
+        f"--pyargv {CONFIG}",
+        "--master --processes 4",
+    ],
+)
+def test_files_that_it_does_not_load(words):
+    assert galaxy_uwsgi_process.configurations(_invocation(f"uwsgi {words}", "/srv/galaxy")) == set()
+
+
+@pytest.mark.parametrize(
+    "words", ["--ini galaxy.ini", "--ini galaxy.ini:uwsgi", "--ini-paste galaxy.ini", "--paste config:/etc/galaxy.ini"]
+)
+def test_ini_and_paste(words):
+    assert galaxy_uwsgi_process.configurations(_invocation(f"uwsgi {words}", "/etc")) == {"/etc/galaxy.ini"}
+
+
+def test_a_relative_path_needs_a_directory(tmp_path):
+    assert galaxy_uwsgi_process.configurations(_invocation("uwsgi --yaml galaxy.yml")) == set()
+    (tmp_path / "real.yml").touch()
+    (tmp_path / "link.yml").symlink_to("real.yml")
+    linked = galaxy_uwsgi_process.configurations(_invocation("uwsgi --yaml link.yml", str(tmp_path)))
+    assert linked == {str(tmp_path / "real.yml")}
+
+
+@pytest.mark.parametrize(
+    ("argv", "runs"),
+    [
+        (["uwsgi", "--yaml", CONFIG], True),
+        (["/srv/galaxy/venv/bin/uwsgi"], True),
+        (["/usr/bin/uwsgi-core", "--ini", "x"], True),
+        (["uwsgi_python3"], True),
+        (["/srv/galaxy/run_uwsgi.sh"], True),
+        (["/venv/bin/python", "/venv/bin/uwsgi", "--yaml", CONFIG], True),
+        (["python3", "-u", "-m", "pyuwsgi"], True),
+        (["python3", "-c", "import pyuwsgi; pyuwsgi.run()"], True),
+        (["/bin/sh", "-c", "cd /srv && uwsgi --yaml config/galaxy.yml"], True),
+        (["env", "X=y", "uwsgi"], True),
+        # a script may start anything
+        (["/srv/galaxy/run.sh"], None),
+        (["sh", "/srv/galaxy/run.sh", "uwsgi"], None),
+        (["/bin/sh", "-c", "cd /srv && ./run.sh"], None),
+        (["python", "start-galaxy.py"], None),
+        (["sleep", "1000"], None),
+        ([], None),
+        # what only has the name somewhere does not run it
+        (["tail", "-f", "/var/log/uwsgi.log"], None),
+        (["uwsgitop", "127.0.0.1:9191"], None),
+        (["/usr/local/bin/backup", "--stop", "uwsgi", CONFIG], None),
+        # and Galaxy's other services run none
+        (["python", "./lib/galaxy/main.py", "-c", CONFIG, "--log-file=/var/log/uwsgi-handler0.log"], False),
+        (["/venv/bin/python", "./scripts/galaxy-main", "-c", CONFIG], False),
+        (["/venv/bin/celery", "--app", "galaxy.celery", "worker"], False),
+        (["python", "-m", "celery", "worker"], False),
+        (["sh", "-c", "cd /srv && exec celery worker"], False),
+        (["gunicorn", "galaxy.webapps.galaxy.fast_factory:factory()"], False),
+        (["supervisord", "-n"], False),
+    ],
+)
+def test_uwsgi_is_a_word_in_command_position(argv, runs):
+    assert galaxy_uwsgi_process.runs_uwsgi(Invocation(tuple(argv), "test", "/")) is runs
+
+
+def test_the_command_inside_a_wrapper():
+    wrapped = Invocation(("/bin/sh", "-c", "cd /srv && X=y exec uwsgi --yaml config/galaxy.yml"), "x.service", "/")
+    command = galaxy_uwsgi_process.server_command(wrapped)
+    assert command == Invocation(("uwsgi", "--yaml", "config/galaxy.yml"), "x.service", "/srv", {"X": "y"})
+    script = Invocation(("/srv/run.sh",), "x", "/")
+    assert galaxy_uwsgi_process.server_command(script) is script
+
+
+@contextlib.contextmanager
+def _running(*argv, **options):
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process:
+        identified = Process.of(process.pid)
+        # until it has executed its program
+        assert wait_until(lambda: identified.argv[:1] != (sys.executable,) or argv[0] == sys.executable, Deadline(5))
+        yield identified
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["bash", "-c", "exec -a uwsgi sleep 99"],
+        ["bash", "-c", "exec -a /usr/bin/uwsgi sleep 99"],
+        ["tail", "-f", "/dev/null", "uwsgi"],
+        [sys.executable, "-c", "input()", "uwsgi"],
+    ],
+)
+def test_a_name_does_not_make_it_uwsgi(argv):
+    with _running(*argv) as process:
+        assert wait_until(lambda: "uwsgi" in " ".join(process.argv), Deadline(5))
+        assert wait_until(lambda: process.name != "bash", Deadline(5))
+        assert not galaxy_uwsgi_process.is_uwsgi(process)
+
+
+def test_the_program_makes_it_uwsgi(tmp_path):
+    program = tmp_path / "uwsgi-core"
+    program.write_bytes(pathlib.Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    with _running("bash", "-c", f"exec -a 'uWSGI master' {program} 99") as process:
+        assert wait_until(lambda: process.exe == str(program), Deadline(5))
+        assert galaxy_uwsgi_process.is_uwsgi(process)
+        # as after an upgrade
+        program.unlink()
+        assert galaxy_uwsgi_process.is_uwsgi(process)
+
+
+def test_what_is_not_uwsgi_is_not_the_master():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = galaxy_host_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        # neither because it listens, nor because a stats document or a pidfile says so
+        for hint in (os.getpid(), 0, -12, None, 10**30):
+            with pytest.raises(ProcessError, match="not uWSGI"):
+                galaxy_uwsgi_process.find_master([address], [hint])
+    assert galaxy_uwsgi_process.find_master([address], [os.getpid()]) is None
+
+
+def _spawn_with_pid(pid):
+    """A sleeper with this PID; ``None`` where another process was quicker."""
+    pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+    process = subprocess.Popen(["sleep", "1000"])
+    if process.pid == pid:
+        return process
+    process.kill()
+    process.wait()
+    return None
+
+
+def test_a_pid_that_is_reused_while_it_is_looked_at_is_not_taken(tmp_path, monkeypatch):
+    """A process that holds the socket ends in the middle of the scan, and its PID goes to another one."""
+    program = tmp_path / "uwsgi"
+    program.write_bytes(pathlib.Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    victims = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = galaxy_host_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        holder = subprocess.Popen([program, "1000"], pass_fds=[listener.fileno()])
+        assert wait_until(lambda: Process.of(holder.pid).exe == str(program), Deadline(5))
+        assert galaxy_uwsgi_process.find_master([address]).pid == holder.pid
+        holds = galaxy_uwsgi_process.holds
+
+        def holds_and_ends(pid, inodes):
+            held = holds(pid, inodes)
+            if pid == holder.pid and not victims:
+                holder.kill()
+                holder.wait()
+                victims.append(next(filter(None, (_spawn_with_pid(pid) for _ in range(200)))))
+            return held
+
+        monkeypatch.setattr(galaxy_uwsgi_process, "holds", holds_and_ends)
+        try:
+            assert galaxy_uwsgi_process._holder(holder.pid, galaxy_uwsgi_process.listeners([address])) is None
+            assert victims[0].pid == holder.pid
+        finally:
+            for victim in victims:
+                victim.kill()
+                victim.wait()

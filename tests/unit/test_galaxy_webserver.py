@@ -1,0 +1,50 @@
+import pytest
+from support.document import core, worker
+from support.look import snapshot
+
+import galaxy_webserver
+from galaxy_webserver import WorkerState
+
+FULL = worker(status="busy", cores=[core(1)])
+
+
+@pytest.mark.parametrize(
+    ("workers", "problem"),
+    [
+        ([worker()], None),
+        ([worker(accepting=0), worker(accepting=0)], "None of 2 workers accepts requests yet."),
+        ([worker(accepting=0)], "None of 1 worker accepts requests yet."),
+        ([worker(apps=[])], "1 of 1 worker accept, but without an application: its import failed, see the log."),
+        ([worker(status="cheap", pid=0, accepting=0)], None),
+        ([FULL, worker()], None),
+        ([FULL, worker(status="pause")], "1 of 2 workers are paused."),
+    ],
+)
+def test_problems(workers, problem):
+    assert snapshot(*workers).problems == ([problem] if problem else [])
+
+
+def test_saturated_is_every_worker_that_accepts():
+    found = snapshot(FULL, worker(accepting=0))
+    assert found.is_saturated
+    assert found.problems == [
+        "All 1 accepting workers are saturated; 0 of at most 100 connections wait in the listen queue."
+    ]
+    assert not snapshot(FULL, worker()).is_saturated
+    assert not snapshot(worker(accepting=0)).is_saturated
+
+
+def test_counts():
+    found = snapshot(FULL, worker(), worker(apps=[]))
+    assert (found.count(WorkerState.SATURATED), found.count(WorkerState.IDLE)) == (1, 2)
+    assert (found.accepting, found.ready) == (3, 2)
+
+
+def test_a_record_is_flat_plain_data():
+    (record,) = [one.record() for one in snapshot(FULL).workers]
+    assert (record["state"], record["ready"], record["busy_cores"], record["cores"]) == ("saturated", True, 1, 1)
+    assert "details" not in record
+
+
+def test_plural():
+    assert [galaxy_webserver.workers(count) for count in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]

@@ -1,0 +1,132 @@
+"""Where it is looked before a device is taken for blank, and what that costs."""
+
+import itertools
+import os
+
+import pytest
+
+import luks_blank
+import luks_device
+from galaxy_errors import DeviceError
+
+MIB, GIB, TB = 1 << 20, 1 << 30, 10**12
+
+
+class File(luks_device.Device):
+    """A file in the place of a device."""
+
+    @property
+    def size(self):
+        return os.path.getsize(self.path)
+
+
+@pytest.fixture
+def device(tmp_path):
+    """A sparse file of 2 GiB, larger than what is read wholly."""
+    path = tmp_path / "image"
+    with open(path, "wb") as file:
+        file.truncate(2 * GIB)
+    return File(str(path), "0:0")
+
+
+def write(device, offset, data=b"x"):
+    with open(device.path, "r+b") as file:
+        file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
+        file.write(data)
+
+
+@pytest.mark.parametrize("size", [4096, 100 * MIB, luks_blank.WHOLE])
+def test_a_small_device_is_read_wholly(size):
+    assert luks_blank.places(size) == [(0, size)]
+
+
+@pytest.mark.parametrize("size", [GIB, 100 * GIB, TB, 20 * TB + 512])
+def test_of_a_large_one_beginning_end_and_samples_of_all(size):
+    places = luks_blank.places(size)
+    assert places[0] == (0, 32 * MIB)
+    assert places[-1][0] + places[-1][1] == size
+    assert places[-1][1] >= MIB
+    assert places == sorted(places)
+    assert all(place % 4096 == 0 and length > 0 and place + length <= size for place, length in places)
+    samples = sum(length // 4096 for _, length in places[1:-1])
+    assert samples >= 1000
+    # no gap is wider than a few even shares
+    starts = [place for place, _ in places]
+    widest = max(after - before for before, after in itertools.pairwise(starts))
+    assert widest <= 32 * MIB + 3 * size / 200
+
+
+def test_a_terabyte_is_proven_within_two_seconds_on_a_disk():
+    """By count: 100 MB/s, and 5 ms for each place that is not the next."""
+    places = luks_blank.places(TB)
+    seconds = sum(0.005 + length / 100e6 for _, length in places)
+    assert len(places) <= luks_blank.STOPS + 2
+    assert seconds <= 2, seconds
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [
+        *(8 * MIB * 3**power + 1024 for power in range(2, 9)),  # ext4, blocks of 1 KiB
+        *(128 * MIB * number for number in (1, 3, 5, 7, 9, 25, 27, 49, 81, 125, 343, 2401, 3125, 6561)),  # of 4 KiB
+        *(64 * MIB, 256 * GIB),  # btrfs
+        *(TB // 4 // 4096 * 4096 * number for number in (1, 2, 3)),  # xfs
+    ],
+)
+def test_copies_of_superblocks_are_looked_at(offset):
+    assert any(place <= offset < place + length for place, length in luks_blank.places(TB // 4096 * 4096))
+
+
+@pytest.mark.parametrize("offset", [0, 1024, 32 * MIB - 1, 64 * MIB + 64, 128 * MIB + 56, 384 * MIB, -1, -8192, -65536])
+def test_one_byte_there_is_data(device, offset):
+    assert luks_blank.first_data(device) is None
+    write(device, offset)
+    assert luks_blank.first_data(device)[0] == (offset if offset >= 0 else device.size + offset)
+
+
+def test_data_of_some_size_anywhere_is_met(device):
+    write(device, 1000 * MIB, b"x" * (8 * MIB))
+    assert luks_blank.first_data(device) is not None
+
+
+@pytest.mark.parametrize(
+    ("offset", "data", "kind"),
+    [
+        (128 * MIB, b"\1" + bytes(55) + b"\x53\xef", "ext2, ext3 or ext4"),
+        (0, b"XFSB", "XFS"),
+        (64 * MIB, b"\1" * 64 + b"_BHRfS_M", "btrfs"),
+        (16384, b"SKUL\xba\xbe", "LUKS"),
+        (100, b"text", "no known kind"),
+    ],
+)
+def test_what_is_there_is_named(device, offset, data, kind):
+    write(device, offset, data)
+    assert kind in luks_blank.first_data(device)[1]
+
+
+def test_the_mark(device):
+    assert not luks_blank.is_marked(device)
+    luks_blank.mark(device)
+    assert luks_blank.is_marked(device)
+    assert luks_blank.first_data(device) is None
+    write(device, -100)
+    assert luks_blank.first_data(device)[0] == device.size - 100
+    write(device, -100, b"\0")
+    luks_blank.unmark(device)
+    assert not luks_blank.is_marked(device)
+    # what is no mark is not taken away
+    write(device, -4096, b"data")
+    luks_blank.unmark(device)
+    assert luks_blank.first_data(device)[0] == device.size - 4096
+
+
+def test_outside_of_the_header_area(device):
+    write(device, luks_blank.HEADER_AREA - 1)
+    assert luks_blank.first_data(device, start=luks_blank.HEADER_AREA) is None
+    write(device, luks_blank.HEADER_AREA)
+    assert luks_blank.first_data(device, start=luks_blank.HEADER_AREA)[0] == luks_blank.HEADER_AREA
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(DeviceError, match="cannot be opened: No such file"):
+        luks_blank.first_data(type("Gone", (luks_device.Device,), {"size": 4096})("/nonexistent", "0:0"))
