@@ -513,18 +513,21 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
     return galaxy_control.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
-def define(server=None, test=False):
+def define(server=None, absent=False, test=False):
     """
     Write the definition of a server for its process manager, as ``manage_service`` and its keys in pillar say: the unit
     of systemd with its file of variables, or the program file of supervisord.
 
     server
         a name in pillar
+    absent : False
+        remove the definition instead; a running Galaxy is not stopped
     test : False
-        only say what would be written
+        only say what would be written or removed
 
-    Returns the files that were (or would be) written, by path: a diff, or ``changed`` for what may hold a secret; empty
-    where all are right. Raises ``CommandExecutionError`` where pillar is wrong or a file cannot be written.
+    Returns the files that were (or would be) changed, by path: ``diff`` (of what may hold a secret only that it
+    changed) and ``mode``; empty where all are right. Raises ``CommandExecutionError`` where pillar is wrong, the server
+    has no ``manage_service``, or a file cannot be written.
 
     CLI Example:
 
@@ -534,9 +537,9 @@ def define(server=None, test=False):
     """
     found = _settings()
     spec, _ = galaxy_spec.resolve({"server": server}, found)
-    values = found.servers[spec.server]
-    make = galaxy_definition.systemd_unit if values["manager"] == "systemd" else galaxy_definition.supervisord_program
-    return galaxy_definition.apply(make(values), test)
+    onedata = found.machine["onedata"]
+    waits = bool(onedata["spaces"] or onedata["ini"])
+    return galaxy_definition.write(found.servers[spec.server], waits, absent, test)
 
 
 def _settings():

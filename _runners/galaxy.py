@@ -108,25 +108,57 @@ def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
     return _answer(lambda: _boot(minion, stamp, (retries, pause)))
 
 
+def restart(minion, stamp=None):
+    """
+    Restart Galaxy on a minion: ``state.apply galaxy.restarted``. For the reactor, and by hand.
+
+    minion
+        its ID
+    stamp
+        as for :py:func:`boot`: of the event that tells that Galaxy is stuck
+
+    One restart of a minion's Galaxy is under way at a time, as for :py:func:`boot`.
+
+    Returns ``success``, and as ``return`` what ``state.apply`` returned there, or what went wrong; a text where another
+    call restarts it, or has done so since ``stamp``, and ``None`` for a minion that is not known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run galaxy.restart galaxy.example.org
+    """
+
+    def work(turn):
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            return galaxy_remote.call(client, minion, "state.apply", mods="galaxy.restarted", queue=True)
+
+    return _answer(lambda: _in_turn(minion, f"L@{galaxy_remote.minion_id(minion)}", "galaxy.restart", stamp, work))
+
+
 def _boot(minion, stamp, tries) -> dict:
     target = f"L@{galaxy_remote.minion_id(minion)} and ( {_ROLE} )"
     retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
-    turn, since = Turn(_locks(), f"galaxy.boot {minion}"), galaxy_boot.seconds_of(stamp)
-    if since is not None and turn.has_served(since):
-        return {"success": False, "return": f"{minion} is being booted, or was, since this start"}
-    # by what the master has of its pillar and grains: no job for a minion without the role
-    if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
-        return {"success": True, "return": None}
 
     def work(turn):
         with salt.client.get_local_client(mopts=__opts__) as client:
             tell = functools.partial(_tell, minion)
-            return galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
+            failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
+        return {"success": not failure, "return": failure}
 
-    failure = turn.take(work)
-    if failure is None:
-        return {"success": False, "return": f"{minion} is being booted by another call, and once more after that"}
-    return {"success": not failure, "return": failure}
+    return _in_turn(minion, target, "galaxy.boot", stamp, work)
+
+
+def _in_turn(minion, target, name, stamp, work) -> dict:
+    """Do what many events may ask for; each that comes while it is under way, or from before, ends at once."""
+    turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
+    if since is not None and turn.has_served(since):
+        return {"success": False, "return": f"{name} of {minion} is under way, or was, since {stamp}"}
+    # by what the master has of its key, pillar and grains: no job, and no file of a lock, for any other
+    if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
+        return {"success": True, "return": None}
+    done = turn.take(work)
+    return done or {"success": False, "return": f"{name} of {minion} is under way, and will be done once more"}
 
 
 def _call(ask, *given, server) -> dict:

@@ -18,7 +18,9 @@ import shlex
 import stat
 from collections.abc import Mapping
 
+import galaxy_host_command
 import galaxy_host_files
+import luks_cryptdev_ini
 from galaxy_errors import DefinitionError, FileError, FileMissing
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,39 @@ class File:
     mode: int
     content: str
     secret: bool = False
+
+
+def write(server: Mapping, waits: bool = False, absent: bool = False, test: bool = False) -> dict[str, dict]:
+    """
+    Write the definition of a server, or remove it.
+
+    server
+        its settings, as ``galaxy_settings`` has them
+    waits
+        it needs more than its volumes, such as Onedata spaces, so its manager must not start it at boot
+    absent
+        remove the definition instead
+    test
+        change nothing
+
+    Returns what changed, or would, as ``apply``. Raises ``DefinitionError``, naming the setting, where the definition
+    is not this tree's to write, or a setting cannot be used.
+    """
+    if not server["manage_service"]:
+        raise DefinitionError("manage_service", "is not set, so the definition is not ours to write")
+    mounts = [_mount_point(storage) for storage in server["storages"]]
+    settings = {**server, "mounts": mounts, "autostart": server["autostart"] and not (mounts or waits)}
+    is_unit = server["manager"] == "systemd"
+    files = systemd_unit(settings) if is_unit else supervisord_program(settings)
+    changes = apply(dict.fromkeys(files) if absent else files, test)
+    if changes and is_unit and not test:
+        galaxy_host_command.run(["systemctl", "daemon-reload"])
+    return changes
+
+
+def _mount_point(storage: Mapping) -> str:
+    ini = storage["cryptdev_ini"]
+    return luks_cryptdev_ini.read(ini).mountpoint if ini else storage["mount_point"]
 
 
 def systemd_unit(settings: Mapping) -> dict[str, File | None]:

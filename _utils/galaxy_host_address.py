@@ -14,6 +14,8 @@ from galaxy_errors import AddressError
 # what fits sockaddr_un.sun_path with its closing NUL, unix(7)
 MAX_UNIX_PATH = 107
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?\Z")
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}\Z", re.ASCII)
 _FORMS = "expected host:port, :port, *:port, [ipv6]:port, /path, unix:/path or @abstract, each optionally after http://"
 
 
@@ -78,7 +80,8 @@ def parse(text: str) -> Address:
         if not rest.startswith(("/", "unix:", "@")):
             rest = rest.partition("/")[0]
     try:
-        return dataclasses.replace(_parse_plain(rest), http=http)
+        address = _parse_plain(rest)
+        return dataclasses.replace(address, http=True) if http else address
     except ValueError as exc:
         raise AddressError(f"Bad address {text!r}: {exc}; {_FORMS}") from None
 
@@ -109,6 +112,8 @@ def _parse_plain(rest: str) -> Address:
 def _parse_host(host: str) -> str:
     if host in ("", "*"):
         return ""
+    if _IPV4.match(host):
+        return host
     if host.startswith("[") and host.endswith("]"):
         return str(ipaddress.IPv6Address(host[1:-1]))
     if ":" in host:

@@ -1,374 +1,391 @@
 """
-Read a Galaxy or uWSGI configuration by uWSGI's own rules (``core/ini.c``, ``core/yaml.c``, ``core/config.c``).
+The configuration of a uWSGI: what its options in effect say of its sockets, its stats server, its processes and files.
 
-Forms: ``galaxy.ini`` and any uWSGI INI (section ``[uwsgi]``), ``galaxy.yml`` and any uWSGI YAML (key ``uwsgi:``), where
-a repeated key is a list. Other sections, Galaxy's own among them, are not looked at.
+The options come from ``galaxy_uwsgi_options``, each with the place that says so. A value that cannot be read never
+hides the others.
 """
 
 import dataclasses
+import ipaddress
 import os
-import pathlib
 import re
-import socket
-from collections.abc import Iterable, Iterator, Mapping
+import typing
+from collections.abc import Iterator
 
 import galaxy_host_address
+import galaxy_uwsgi_options
+import galaxy_uwsgi_table
 from galaxy_errors import AddressError, ConfigError
 from galaxy_host_address import Address
+from galaxy_host_process import Invocation
+from galaxy_uwsgi_file import UNKNOWN
+from galaxy_uwsgi_options import Option, Options, shown
 
-SECTION = "uwsgi"
-# options that make uWSGI listen: its own sockets, then the HTTP router's
-_SOCKETS = {
-    *("socket", "uwsgi-socket", "s", "suwsgi-socket", "ssl-socket", "http-socket", "https-socket"),
-    *("fastcgi-socket", "scgi-socket", "raw-socket", "puwsgi-socket"),
+# option: the field that it speaks of. The sockets are uWSGI's own, then those of its routers
+_FIELDS = {
+    **dict.fromkeys(("socket", "uwsgi-socket", "http-socket", "http11-socket", "puwsgi-socket"), "sockets"),
+    **dict.fromkeys(("suwsgi-socket", "ssl-socket", "https-socket", "raw-socket"), "sockets"),
+    **dict.fromkeys(("fastcgi-socket", "fastcgi-nph-socket", "scgi-socket", "scgi-nph-socket"), "sockets"),
+    **dict.fromkeys(("http", "httprouter", "https", "https2", "http-to-https", "fastrouter", "rawrouter"), "sockets"),
+    **dict.fromkeys(("zerg", "zergpool", "zerg-pool"), "sockets"),
+    **dict.fromkeys(("shared-socket", "undeferred-shared-socket"), "shared"),
+    **dict.fromkeys(("stats", "stats-server"), "stats"),
+    **dict.fromkeys(("processes", "workers"), "processes"),
+    **dict.fromkeys(("pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"), "pidfile"),
+    **dict.fromkeys(("logto", "logto2", "daemonize", "daemonize2"), "logs"),
+    **dict.fromkeys(("mule", "mules"), "mules"),
+    **{
+        name: name
+        for name in ("threads", "master-fifo", "master", "need-app", "die-on-term", "stats-http", "no-server")
+    },
+    **{name: name for name in ("chdir", "abstract-socket")},
 }
-_ROUTERS = {"http", "https", "http-to-https"}
-_STATS = {"stats", "stats-server"}
-_PROCESSES = {"processes", "workers", "p"}
-_PIDFILES = {"pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"}
-_LOGS = {"logto", "logto2", "daemonize", "d", "daemonize2"}
-_INCLUDES = {"include", "inherit", "ini", "yaml", "yml", "y"}
-_ENDS = {"end", "endfor", "endif", "end-for", "end-if"}
-_PERSONAL = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "PWD", "OLDPWD", "MAIL", "TMPDIR", "LANG")
-_FALSE = ("false", "no", "off", "n", "0")
-_PLACEHOLDER = re.compile(r"([$%])\(([^()]+)\)")
-_MAX_INCLUDES = 16
+# uWSGI opens these before its chdir, all others after it
+_BEFORE_CHDIR = {"pidfile", "logto", "logto2", "daemonize"}
+_FALSE = {"false", "off", "no", "0"}
+_DEFAULT = "uWSGI default"
+_UNRESOLVED = re.compile(rf"\$\(|@\(|%\(|{UNKNOWN}")
+_MAX_NUMBER = 1 << 20
+# uWSGI takes no longer name (core/socket.c), the system 107
+_MAX_UNIX = 102
+_PORT = re.compile(r"[ \t]*([1-9]\d*)")
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """A value and where it came from: uWSGI's option, and ``file:line``."""
+class Setting(typing.NamedTuple):
+    """
+    A value and where it came from: uWSGI's option, and ``file:line`` or what the words of a command line belong to.
+
+    secret
+        the value holds something of an environment
+    """
 
     value: object
     option: str
     source: str
+    secret: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """
-    What a configuration says about the running server; what it does not say is ``None`` or empty.
+    What a uWSGI's options say about the server; what they do not say is ``None`` or empty.
 
+    path
+        of the configuration that was asked for, ``None`` where only a command line was
     sockets
-        addresses it listens on, in the order of the file: ``Setting`` of ``Address``
+        addresses it listens on, in uWSGI's order: ``Setting`` of ``Address``
     stats
-        address of the stats server: ``Setting`` of ``Address``
+        address of the stats server: ``Setting`` of ``Address``. Whether it is there: see ``stats_off``
     processes, threads, mules
-        ``Setting`` of int; uWSGI's defaults where the file is silent (source ``uWSGI default``)
+        ``Setting`` of int, or of ``None`` where the option cannot be read (it is among ``unusable`` then); uWSGI's
+        defaults where nothing is said (source ``uWSGI default``)
+    master, need_app, die_on_term, no_server
+        ``Setting`` of bool
     pidfile, master_fifo, logs
-        ``Setting`` of an absolute path; others are relative to a directory that only the running server knows
+        ``Setting`` of an absolute path
     unusable
-        settings of sockets and stats that are no address, such as a relative path, ``value`` being the ``AddressError``
+        settings that cannot be used, or read: ``value`` is an error that says which and why
+    doubts
+        the same of what one build of uWSGI reads and another does not; worth saying where the server does not answer
     """
 
-    path: str
+    path: str | None
     sockets: tuple[Setting, ...]
     stats: Setting | None
     processes: Setting
     threads: Setting
     mules: Setting
+    master: Setting
+    need_app: Setting
+    die_on_term: Setting
+    no_server: Setting
     pidfile: Setting | None
     master_fifo: tuple[Setting, ...]
     logs: tuple[Setting, ...]
     unusable: tuple[Setting, ...] = ()
+    doubts: tuple[Setting, ...] = ()
+
+    @property
+    def stats_off(self) -> str | None:
+        """Why this uWSGI has no stats server, whatever the stats option says; ``None`` where none of that is said."""
+        if self.no_server.value:
+            return f"{self.no_server.source}: {self.no_server.option} ends uWSGI once it has loaded; remove it"
+        if self.master.value or self.master.source == _DEFAULT:
+            return None
+        return (
+            f"{self.master.source}: master is off, and without its master uWSGI has no stats server; set master: true "
+            "there, or start uWSGI with --master behind the configuration"
+        )
 
 
-@dataclasses.dataclass
-class _Option:
-    key: str
-    value: str
-    source: str
-
-
-def read(path: str, environment: Mapping[str, str] = os.environ) -> Config:
+def read(path: str | None, invocation: Invocation | None = None) -> Config:
     """
-    The configuration in the file ``path``.
+    The configuration of the uWSGI that ``invocation`` starts, or started, with the configuration file ``path``.
 
-    environment
-        resolves ``$(NAME)``; what cannot be resolved stays as it is, as in uWSGI. What differs from user to user, such
-        as ``HOME``, is not resolved: it is Galaxy's that counts
+    path
+        read first where no word of ``invocation`` names it; ``None``: the words alone say all
+    invocation
+        its environment resolves ``$(NAME)``, and its directory relative paths; without it, the file alone counts, and
+        neither is known
 
-    Raises ``ConfigError`` (missing, unreadable, no uWSGI section, bad number, include loop), naming file and line. A
-    bad address is kept, so that the rest can be used.
+    Raises ``ConfigError`` (missing, unreadable, without a uWSGI section, include loop, too large), naming the file. A
+    value that cannot be read or used is kept among ``unusable``.
     """
-    environment = {name: value for name, value in environment.items() if name not in _PERSONAL}
-    options: list[_Option] = []
-    _collect(os.path.abspath(path), options, environment, 0)
-    _resolve(options, environment)
-    return _interpret(path, options)
+    if path is not None:
+        path = os.path.abspath(path)
+    elif invocation is None:
+        raise ConfigError("No Galaxy configuration is known: give config=, or set galaxy:config in pillar")
+    options = galaxy_uwsgi_options.collect(path, invocation)
+    missing = [sentence for key, _, sentence in options.doubts if key == ""]
+    if missing and not any(option.key in _FIELDS for option in options.options):
+        raise ConfigError(missing[0])
+    return _Interpreter(options).config(path)
 
 
-# Reading: every option in the order in which uWSGI would see it.
+class _Interpreter:
+    """Makes a ``Config`` of options."""
 
+    def __init__(self, options: Options):
+        self._cwd = options.cwd
+        self._groups: dict[str, list[Option]] = {}
+        self._unusable = [self._remark(*remark) for remark in options.problems]
+        self._doubts = tuple(self._remark(*remark) for remark in options.doubts)
+        groups = self._groups
+        for option in options.options:
+            field = _FIELDS.get(option.key)
+            if field is not None:
+                groups.setdefault(field, []).append(option)
+        self._options = options.options
+        # where uWSGI is once it has done its chdir
+        self._after = self._directory()
 
-def _collect(path: str, options: list[_Option], environment: Mapping[str, str], depth: int) -> None:
-    if depth > _MAX_INCLUDES:
-        raise ConfigError(f"{path}: included more than {_MAX_INCLUDES} levels deep; remove the loop of include options")
-    text = _magic(_read_text(path), path)
-    is_ini = path.endswith(".ini") or (not path.endswith((".yml", ".yaml")) and re.search(r"(?m)^\s*\[", text))
-    found = False
-    logic = None
-    for line, key, value in _ini_options(text) if is_ini else _yaml_options(text):
-        found = True
-        if key is None:
-            continue
-        source = f"{path}:{line}"
-        if key in _ENDS:
-            logic = None
-            continue
-        if logic:
-            values = _apply_logic(logic, value, options, environment, source)
-        elif key in ("for", "for-times") or key.startswith("if-"):
-            logic = (key, value)
-            continue
-        else:
-            values = [value]
-        for one in values:
-            if key in _INCLUDES:
-                _collect(_included(path, _substitute(one, options, environment)), options, environment, depth + 1)
-            elif key in ("set", "S", "set-placeholder", "set-ph"):
-                name, _, content = one.partition("=")
-                options.append(_Option(name, content, source))
+    @staticmethod
+    def _remark(key: str, source: str, sentence: str) -> Setting:
+        # a sentence without an option names the file itself
+        return Setting(ConfigError(f"{source}: {key}: {sentence}" if key else sentence), key, source)
+
+    def config(self, path: str | None) -> Config:
+        stats = self._last("stats")
+        mules = [self._mules(option) for option in self._groups.get("mules", ())]
+        total = None if None in mules else sum(mules)
+        pidfiles = self._paths("pidfile")
+        return Config(
+            path=path,
+            stats=self._stats(stats) if stats else None,
+            sockets=tuple(self._sockets()),
+            processes=self._number("processes", 1),
+            threads=self._number("threads", 1),
+            mules=self._setting(self._last("mules"), total) if mules else Setting(0, "mules", _DEFAULT),
+            master=self._master(),
+            need_app=self._bool("need-app"),
+            die_on_term=self._bool("die-on-term"),
+            no_server=self._bool("no-server"),
+            pidfile=pidfiles[-1] if pidfiles else None,
+            master_fifo=self._paths("master-fifo"),
+            logs=self._paths("logs"),
+            unusable=tuple(self._unusable),
+            doubts=self._doubts,
+        )
+
+    def _last(self, field: str) -> Option | None:
+        group = self._groups.get(field)
+        return group[-1] if group else None
+
+    def _setting(self, option: Option, value: object) -> Setting:
+        return Setting(value, option.key, option.source, option.secret)
+
+    def _refuse(
+        self, option: Option, sentence: str, kind: type[ConfigError] | type[AddressError] = ConfigError
+    ) -> None:
+        error = kind(f"{option.source}: {sentence}")
+        self._unusable.append(Setting(error, option.key, option.source, option.secret))
+
+    def _is_known(self, option: Option, kind: type = ConfigError) -> bool:
+        """Whether the option is in effect, and its value is resolved; if not, it is refused."""
+        if option.problem is not None:
+            self._refuse(option, f"{option.key} {option.problem}", kind)
+            return False
+        if option.value and _UNRESOLVED.search(option.value):
+            self._refuse(
+                option, f"{shown(option)} has a placeholder that nothing here resolves; write its value instead", kind
+            )
+            return False
+        return True
+
+    # numbers and switches
+
+    def _number(self, field: str, default: int) -> Setting:
+        option = self._last(field)
+        if option is None:
+            return Setting(default, field, _DEFAULT)
+        return self._setting(option, self._integer(option))
+
+    def _integer(self, option: Option) -> int | None:
+        """The number as uWSGI reads it: the digits that the text begins with; no argument at all is 1."""
+        if not self._is_known(option):
+            return None
+        if option.value is None:
+            return 1
+        number = galaxy_uwsgi_options.leading_int(option.value)
+        if not re.match(r"\s*[+-]?\d", option.value):
+            self._refuse(option, f"{shown(option)} is not a number, and uWSGI reads it as 0")
+            return None
+        if not 0 <= number <= _MAX_NUMBER:
+            self._refuse(option, f"{shown(option)} is not a number from 0 to {_MAX_NUMBER}")
+            return None
+        return number
+
+    def _mules(self, option: Option) -> int | None:
+        if option.key == "mule":
+            if option.problem is None:
+                return 1
+            self._refuse(option, f"{option.key} {option.problem}")
+            return None
+        known = option.problem is None and not _UNRESOLVED.search(option.value or "")
+        number = self._integer(option)
+        return 0 if number is None and known else number
+
+    def _bool(self, field: str) -> Setting:
+        option = self._last(field)
+        if option is None:
+            return Setting(False, field, _DEFAULT)
+        if option.problem is not None:
+            self._refuse(option, f"{option.key} {option.problem}")
+            return self._setting(option, None)
+        return self._setting(option, (option.value or "true").lower() not in _FALSE)
+
+    def _master(self) -> Setting:
+        setting = self._bool("master")
+        if setting.source != _DEFAULT:
+            return setting
+        for option in self._options:
+            if option.problem is None and option.key in galaxy_uwsgi_table.MASTER:
+                return Setting(True, option.key, option.source)
+        return setting
+
+    # addresses
+
+    def _sockets(self) -> Iterator[Setting]:
+        for option in self._groups.get("sockets", ()):
+            if not self._is_known(option, AddressError):
+                continue
+            key, text = option.key, option.value or ""
+            if key == "zerg":
+                self._refuse(option, f"{shown(option)}: the zerg server holds its sockets; give socket=", AddressError)
+                continue
+            if key.startswith("zerg"):
+                texts = text.partition(":")[2].split(",")
+            elif key == "https2":
+                texts = [item[5:] for item in text.split(",") if item.startswith("addr=")]
             else:
-                options.append(_Option(key, one, source))
-    if not found:
-        raise ConfigError(_no_section(path, text, is_ini))
+                # https = address,certificate,key
+                texts = [text.partition(",")[0]]
+            for one in texts:
+                address = self._address(option, one)
+                if address is not None:
+                    yield self._setting(option, address)
 
-
-def _included(path: str, target: str) -> str:
-    """
-    Where an included file is. uWSGI looks from the directory that it was started in, which is Galaxy's root: the parent
-    of the configuration's directory, or that directory itself.
-    """
-    directory = os.path.dirname(path)
-    candidates = [os.path.join(base, target) for base in (os.path.dirname(directory), directory)]
-    return next(filter(os.path.exists, candidates), candidates[-1])
-
-
-def _read_text(path: str) -> str:
-    try:
-        return pathlib.Path(path).read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a directory; name the configuration file in it") from None
-    except PermissionError:
-        raise ConfigError(f"{path}: not readable by this user; run as root") from None
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"{path}: cannot be read: {exc}") from None
-
-
-def _no_section(path: str, text: str, is_ini: bool) -> str:
-    if not is_ini and re.search(r"(?m)^gravity:", text):
-        return f"{path}: has a gravity: section but no {SECTION}: section, so Gunicorn serves this Galaxy, not uWSGI"
-    wanted = f"[{SECTION}] section" if is_ini else f"{SECTION}: section"
-    return f"{path}: has no {wanted}; name the file with uWSGI's options"
-
-
-def _ini_options(text: str) -> Iterator[tuple[int, str | None, str]]:
-    """Line number, key and value of each option of ``[uwsgi]``; key ``None`` says that the section is there."""
-    inside = False
-    for number, raw in enumerate(text.split("\n"), 1):
-        line = raw.strip(" \t\r")
-        if line.startswith("["):
-            inside = line[1:-1] == SECTION
-            if inside:
-                yield number, None, ""
-        elif inside and line and not line.startswith((";", "#")):
-            key, _, value = line.partition("=")
-            yield number, key.rstrip(" \t\r"), value.strip(" \t\r")
-
-
-def _yaml_options(text: str) -> Iterator[tuple[int, str | None, str]]:
-    """
-    As ``_ini_options`` for ``uwsgi:``; uWSGI takes values that strict YAML refuses, such as ``%(x)`` and ``*:80``.
-    """
-    inside = None
-    key = ""
-    for number, raw in enumerate(text.split("\n"), 1):
-        line = raw.partition("#")[0].expandtabs().rstrip()
-        content = line.lstrip()
-        if not content or content in ("---", "..."):
-            continue
-        depth = len(line) - len(content)
-        if inside is None or (depth <= inside and not content.startswith("- ")):
-            if inside is not None:
-                return
-            if content == f"{SECTION}:":
-                inside = depth
-                yield number, None, ""
-            continue
-        if content.startswith("- ") and key:
-            yield number, key, _unquote(content[2:].strip())
-            continue
-        key, colon, value = content.partition(": ")
-        key = key.rstrip(" :") if not colon else key.rstrip()
-        value = _unquote(value.strip())
-        if value.startswith("[") and value.endswith("]") and not re.match(r"\[[0-9a-fA-F:.]*\]$", value):
-            for item in value[1:-1].split(","):
-                yield number, key, _unquote(item.strip())
-        elif colon and value:
-            yield number, key, value
-
-
-def _unquote(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
-
-
-# Placeholders: %d and its like are replaced while a file is read, $(ENV) and %(option) once all options are known.
-
-
-def _magic(text: str, path: str) -> str:
-    """uWSGI's magic variables that depend on the file (``config_magic_table_fill``); others stay."""
-    directory, name = os.path.split(path)
-    stem, dot, extension = name.rpartition(".")
-    table = {
-        **{str(index): part for index, part in enumerate(directory.strip("/").split("/")[:10])},
-        **{"o": path, "p": path, "s": name, "d": f"{directory.rstrip('/')}/", "c": os.path.basename(directory)},
-        **{"e": extension if dot else "", "n": stem if dot else name, "x": ""},
-        **{"h": socket.gethostname(), "k": str(os.cpu_count() or 1), "%": "%"},
-    }
-    table.update({letter.upper(): table[letter] for letter in "opsdcenx"})
-    return re.sub(r"%([A-Za-z0-9%])", lambda match: table.get(match[1], match[0]), text)
-
-
-def _resolve(options: list[_Option], environment: Mapping[str, str]) -> None:
-    for option in options:
-        option.value = _substitute(option.value, options, environment)
-
-
-def _substitute(value: str, options: list[_Option], environment: Mapping[str, str]) -> str:
-    def replace(match: re.Match) -> str:
-        symbol, name = match.groups()
-        found = environment.get(name) if symbol == "$" else _placeholder(name, options)
-        return match[0] if found is None else found
-
-    return _PLACEHOLDER.sub(replace, value)
-
-
-def _placeholder(expression: str, options: list[_Option]) -> str | None:
-    """``%(name)``, or uWSGI's left-to-right arithmetic ``%(name + 1)``; ``None`` where a name is unknown."""
-    result, operator = None, ""
-    for token in expression.split():
-        if token in ("+", "-", "*", "/"):
-            operator = token
-            continue
-        if token in ("++", "--"):
-            result = str(_leading_int(result or "") + (1 if token == "++" else -1))
-            continue
-        value = token if token.isdecimal() else next((o.value for o in options if o.key == token), None)
-        if value is None:
+    def _stats(self, option: Option) -> Setting | None:
+        if not self._is_known(option, AddressError):
             return None
-        if result is None or not operator:
-            result = (result or "") + value
-            continue
-        left, right = _leading_int(result), _leading_int(value)
-        if operator == "/" and not right:
+        address = self._address(option, option.value or "")
+        if address is None:
             return None
-        result = str({"+": left + right, "-": left - right, "*": left * right, "/": left // (right or 1)}[operator])
-        operator = ""
-    return result
+        return self._setting(
+            option, dataclasses.replace(address, http=True) if self._bool("stats-http").value else address
+        )
+
+    def _address(self, option: Option, text: str) -> Address | None:
+        """The address as uWSGI reads it (``core/socket.c``): TCP where it has a colon, else a unix socket."""
+        is_stats = _FIELDS[option.key] == "stats"
+        if not is_stats and text.startswith("="):
+            shared = self._groups.get("shared", [])
+            number = galaxy_uwsgi_options.leading_int(text[1:])
+            if not 0 <= number < len(shared):
+                self._refuse(option, f"{shown(option)} names a shared socket that is not there", AddressError)
+                return None
+            option = shared[number]
+            if not self._is_known(option, AddressError):
+                return None
+            text = option.value or ""
+        text = text.lstrip()
+        try:
+            if text.startswith("fd://") and not is_stats:
+                raise AddressError("is a descriptor that uWSGI is started with; give socket=")
+            return self._tcp(option, text, is_stats) if ":" in text else self._unix(option, text)
+        except AddressError as exc:
+            reason = f"{shown(option)}: {exc}" if str(exc).startswith("Bad") else f"{shown(option)} {exc}"
+            self._refuse(option, shown(option) if option.secret else reason, AddressError)
+            return None
+
+    def _unix(self, option: Option, text: str) -> Address:
+        if text.startswith(("@", "\\0")):
+            return galaxy_host_address.parse(text)
+        if text and not text.startswith("/"):
+            if self._after is None:
+                raise AddressError(
+                    "is relative to a directory that only the running server knows; write host:port or an absolute path"
+                )
+            text = os.path.join(self._after, text)
+        if self._bool("abstract-socket").value:
+            text = f"@{text}"
+        if len(os.fsencode(text)) > _MAX_UNIX:
+            raise AddressError(f"is longer than {_MAX_UNIX} bytes, uWSGI's limit for a unix socket")
+        return galaxy_host_address.parse(text)
+
+    def _tcp(self, option: Option, text: str, is_stats: bool) -> Address:
+        host, _, port = text.rpartition(":")
+        if text.startswith(("unix:", "/", "@", "http:")):
+            raise AddressError(
+                "is no form of uWSGI's, which makes a TCP socket of it; write host:port, or a bare path such as "
+                "/run/galaxy.sock, without a colon"
+            )
+        if "*" in host and (is_stats or host != "*"):
+            raise AddressError("has an asterisk for the host; write :port for every interface, or an address")
+        number = _PORT.match(port)
+        if not number:
+            raise AddressError("names no port from 1 to 65535, so that the system chooses one; write the port")
+        if option.secret and not _is_literal(host):
+            raise AddressError("has a host name")
+        return galaxy_host_address.parse(f"{host}:{number[1]}")
+
+    # files
+
+    def _paths(self, field: str) -> tuple[Setting, ...]:
+        settings: dict[object, Setting] = {}
+        for option in self._groups.get(field, ()):
+            text = option.value
+            # a log with a colon goes to another machine
+            if not text or (field == "logs" and ":" in text) or not self._is_known(option):
+                continue
+            base = self._cwd if option.key in _BEFORE_CHDIR else self._after
+            if text[0] != "/":
+                if base is None:
+                    self._refuse(
+                        option,
+                        f"{shown(option)} is relative to a directory that only the running server knows; write an "
+                        "absolute path",
+                    )
+                    continue
+                text = os.path.join(base, text)
+            # uWSGI has one of each, the last, but any number of FIFOs
+            settings.pop(option.key, None)
+            settings[option if field == "master-fifo" else option.key] = self._setting(option, text)
+        return tuple(settings.values())
+
+    def _directory(self) -> str | None:
+        option = self._last("chdir")
+        if option is None:
+            return self._cwd
+        text = option.value or ""
+        if option.problem is not None or _UNRESOLVED.search(text):
+            return None
+        return os.path.normpath(os.path.join(self._cwd, text)) if self._cwd else text if text[:1] == "/" else None
 
 
-def _leading_int(text: str) -> int:
-    match = re.match(r"\s*[+-]?\d+", text)
-    return int(match[0]) if match else 0
-
-
-def _apply_logic(logic, value: str, options, environment, source: str) -> list[str]:
-    """The values that an option inside ``for = …`` or ``if-… = …`` takes: none where the condition does not hold."""
-    kind, argument = logic
-    argument = _substitute(argument, options, environment)
-    if kind == "for":
-        items = argument.split()
-    elif kind == "for-times":
-        items = [str(number) for number in range(1, _leading_int(argument) + 1)]
-    else:
-        negated = kind.startswith("if-not-")
-        found = _condition(kind.removeprefix("if-not-").removeprefix("if-"), argument, options, environment)
-        if found is None:
-            raise ConfigError(f"{source}: {kind} cannot be decided outside uWSGI; give stats= and socket= instead")
-        holds = found is not False
-        items = [] if holds == negated else [found if isinstance(found, str) else argument]
-    return [value.replace("%(_)", item) for item in items]
-
-
-def _condition(kind: str, argument: str, options, environment) -> bool | str | None:
-    if kind in ("exists", "file", "dir"):
-        return {"exists": os.path.exists, "file": os.path.isfile, "dir": os.path.isdir}[kind](argument)
-    if kind == "hostname":
-        return argument == socket.gethostname()
-    if kind in ("env", "opt"):
-        name, equal, wanted = argument.partition("=")
-        value = environment.get(name) if kind == "env" else next((o.value for o in options if o.key == name), None)
-        return False if value is None or (equal and value != wanted) else value
-    return None
-
-
-# Interpreting.
-
-
-def _interpret(path: str, options: list[_Option]) -> Config:
-    def listed(names: set[str]) -> tuple[Setting, ...]:
-        return tuple(Setting(o.value, o.key, o.source) for o in options if o.key in names)
-
-    def last(names: set[str]) -> Setting | None:
-        found = listed(names)
-        return found[-1] if found else None
-
-    def number(names: set[str], default: int) -> Setting:
-        found = last(names)
-        return _number(found) if found else Setting(default, min(names), "uWSGI default")
-
-    shared = [option.value for option in options if option.key == "shared-socket"]
-    unusable: list[Setting] = []
-
-    def addresses(settings: Iterable[Setting], http: bool = False) -> tuple[Setting, ...]:
-        found = []
-        for setting in settings:
-            try:
-                found.append(_address(setting, shared, http))
-            except AddressError as exc:
-                unusable.append(dataclasses.replace(setting, value=exc))
-        return tuple(found)
-
-    def absolute(settings: Iterable[Setting]) -> tuple[Setting, ...]:
-        return tuple(setting for setting in settings if os.path.isabs(setting.value))
-
-    stats_http = any(option.key == "stats-http" and option.value.lower() not in _FALSE for option in options)
-    stats = addresses([setting for setting in [last(_STATS)] if setting], stats_http)
-    mules = listed({"mule"})
-    total = len(mules) + sum(_number(setting).value for setting in listed({"mules"}))
-    mule_source = last({"mule", "mules"}) or Setting(0, "mules", "uWSGI default")
-    return Config(
-        path=path,
-        sockets=addresses(listed(_SOCKETS | _ROUTERS)),
-        stats=stats[0] if stats else None,
-        processes=number(_PROCESSES, 1),
-        threads=number({"threads"}, 1),
-        mules=dataclasses.replace(mule_source, value=total),
-        pidfile=next(reversed(absolute(listed(_PIDFILES))), None),
-        master_fifo=absolute(listed({"master-fifo"})),
-        logs=absolute(listed(_LOGS)),
-        unusable=tuple(unusable),
-    )
-
-
-def _number(setting: Setting) -> Setting:
-    if not re.match(r"\d{1,9}\Z", setting.value):
-        raise ConfigError(f"{setting.source}: {setting.option} = {setting.value!r} is not a number")
-    return dataclasses.replace(setting, value=int(setting.value))
-
-
-def _address(setting: Setting, shared: list[str], http: bool = False) -> Setting:
-    text = setting.value
-    if setting.option not in _STATS:
-        # https = address,certificate,key
-        text = text.partition(",")[0]
-    if re.match(r"=\d+\Z", text) and int(text[1:]) < len(shared):
-        text = shared[int(text[1:])]
+def _is_literal(host: str) -> bool:
     try:
-        address: Address = galaxy_host_address.parse(text)
-    except AddressError as exc:
-        raise AddressError(f"{setting.source}: {setting.option}: {exc}") from None
-    return dataclasses.replace(setting, value=dataclasses.replace(address, http=address.http or http))
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host in ("", "localhost")
+    return True

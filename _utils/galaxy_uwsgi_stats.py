@@ -26,7 +26,12 @@ from galaxy_host_wait import Deadline
 from galaxy_webserver import Snapshot, Worker
 
 TIMEOUT = 5
-LIMIT = 64 * 1024 * 1024
+# some 10,000 workers of 4 threads
+LIMIT = 16 * 1024 * 1024
+# what uWSGI's own numbers fit in, a PID, and a name
+_MAX_NUMBER = (1 << 64) - 1
+_MAX_PID = (1 << 31) - 1
+_MAX_VERSION = 100
 _CHUNK = 256 * 1024
 
 
@@ -212,14 +217,16 @@ def _check(address: Address, document: object, received: int) -> dict:
     def number(record: dict, where: str, *keys: str) -> None:
         for key in keys:
             value = record.get(key, 0)
-            if type(value) is not int or value < 0:
-                refuse(f"{where} {key} is {_short(value)}, not a number")
+            if type(value) is not int or not 0 <= value <= (_MAX_PID if key in ("id", "pid") else _MAX_NUMBER):
+                refuse(f"{where} {key} is {_short(value)}, not a number that uWSGI has")
 
     if type(document) is not dict:
         refuse(f"it is {_short(document)}, not an object")
     for key, kind in (("version", str), ("pid", int), ("workers", list)):
         if type(document.get(key)) is not kind:
             refuse(f"no {key}" if key not in document else f"{key} is {_short(document[key])}")
+    if len(document["version"]) > _MAX_VERSION or not document["version"].isprintable():
+        refuse(f"version is no name of at most {_MAX_VERSION} characters")
     number(document, "the server's", "pid", "listen_queue", "listen_queue_errors")
     sockets = document.get("sockets", [])
     if type(sockets) is not list or any(type(sock) is not dict for sock in sockets):
@@ -243,8 +250,7 @@ def _check(address: Address, document: object, received: int) -> dict:
         for core in cores:
             if type(core) is not dict:
                 refuse(f"a core is {_short(core)}")
-            if type(core.get("in_request", 0)) is not int or type(core.get("id", 0)) is not int:
-                refuse(f"a core's id or in_request is not a number: {_short(core)}")
+            number(core, "a core's", "id", "in_request")
             if type(core.get("vars", [])) is not list or type(core.get("req_info", {})) is not dict:
                 refuse(f"a core's vars or req_info has the wrong type: {_short(core)}")
     return document
@@ -252,4 +258,6 @@ def _check(address: Address, document: object, received: int) -> dict:
 
 def _short(value: object) -> str:
     """The type of a wrong value, and a number itself; never a text or a list, which may be somebody's secret."""
-    return repr(value) if type(value) in (int, float, bool, type(None)) else f"a {type(value).__name__}"
+    if type(value) in (float, bool, type(None)) or (type(value) is int and abs(value) < 1 << 70):
+        return repr(value)
+    return "a number of many digits" if type(value) is int else f"a {type(value).__name__}"

@@ -6,6 +6,8 @@ from galaxy_webserver import Request, Worker, WorkerState
 
 # what a request's variables may show: the others hold cookies, authorization headers and query strings
 _SAFE_VARS = ("REQUEST_METHOD", "PATH_INFO", "REQUEST_URI", "REMOTE_ADDR", "SERVER_PROTOCOL")
+# the year 2100
+_LAST_START = 4_102_444_800
 NUMBERS = (
     *("requests", "exceptions", "harakiri_count", "respawn_count", "last_spawn", "rss", "vsz", "avg_rt"),
     *("running_time", "tx"),
@@ -51,7 +53,8 @@ def read(record: dict, now: float) -> Worker:
 
 def _signal(status: str) -> int | None:
     """The uWSGI signal whose handler the worker runs."""
-    return int(status[3:]) if status.startswith("sig") and status[3:].isdecimal() else None
+    number = status[3:]
+    return int(number) if status.startswith("sig") and number.isdecimal() and len(number) <= 3 else None
 
 
 def _reason(record: dict, state: WorkerState, signal: int | None, cores: int | None, busy: int | None) -> str:
@@ -87,7 +90,8 @@ def _request(core: dict, now: float) -> Request:
         method=found.get("REQUEST_METHOD"),
         uri=_path(found.get("REQUEST_URI") or found.get("PATH_INFO")),
         remote_addr=found.get("REMOTE_ADDR"),
-        seconds=max(0, round(now - started)) if type(started) is int and started else None,
+        # a server that is not uWSGI may say anything
+        seconds=max(0, round(now - started)) if type(started) is int and 0 < started < _LAST_START else None,
     )
 
 

@@ -14,8 +14,9 @@ import galaxy_remote
 CALLS = {
     "galaxy.status": ["minion", "server"],
     "galaxy.startup": ["minion", "server"],
-    # not this one
+    # not these
     "galaxy.boot": ["minion", "stamp", "retries", "pause"],
+    "galaxy.restart": ["minion", "stamp"],
     "luks.status": ["minion", "device"],
     "luks.open": ["minion", "device", "mapper", "key", "mount_point"],
 }
@@ -83,6 +84,7 @@ def test_a_minion_is_one_name(minion):
         ("galaxy.status", {"minion": "*"}, "`minion` must be an ID"),
         ("galaxy.startup", {"minion": ["one"]}, "`minion` must be an ID"),
         ("galaxy.boot", {"minion": "one or two"}, "`minion` must be an ID"),
+        ("galaxy.restart", {"minion": "*"}, "`minion` must be an ID"),
         ("luks.status", {"minion": "one,two", "device": "/dev/vdb"}, "`minion` must be an ID"),
         ("luks.open", {"minion": None, "device": "/dev/vdb", "mapper": "x", "key": "/k"}, "`minion` must be an ID"),
         ("galaxy.status", {"minion": "one", "server": "../x"}, "`server` must be a name"),

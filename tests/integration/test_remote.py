@@ -1,11 +1,11 @@
 """docs/remote.md over real HTTPS: its configuration, a dashboard's account, and all that the account may not do."""
+# ruff: noqa: F401, F811 - fixtures are imported, and given by their names
 
 import concurrent.futures
 import json
 import pathlib
 import re
 import secrets
-import subprocess
 import time
 import uuid
 
@@ -13,123 +13,37 @@ import pytest
 import salt.auth
 import salt.utils.event
 from support import migration
-from support.remote import KEY, MINION, UUID, Client, configuration, credentials, requests
-from support.site import UWSGI, Site
-from support.supervisord import Supervisord
+from support.remote import KEY, UUID, credentials, requests
+from support.remote_fleet import (
+    OTHER,
+    OWN,
+    PASSPHRASE,
+    api,
+    bus,
+    documented,
+    front,
+    galaxy,
+    master,
+    minions,
+    token,
+    volume,
+)
 
-from galaxy_host_wait import Deadline
+from galaxy_host_wait import Deadline, wait_until
 from galaxy_manager_supervisor import SupervisorConfig
 
-OWN, OTHER = MINION, "galaxy-example.org"
-PASSPHRASE = "correct horse battery staple"
 SENT = "a passphrase that must not be sent"
 STATUS = {"fun": "galaxy.status", "minion": OWN}
 
 
-@pytest.fixture(scope="module")
-def volume(tmp_path_factory):
-    """UUID of a real LUKS volume on a loop device."""
-    image, name = tmp_path_factory.mktemp("volume") / "image", str(uuid.uuid4())
-    with open(image, "wb") as file:
-        file.truncate(32 << 20)
-    options = ["--type=luks2", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", f"--uuid={name}", "--key-file=-"]
-    subprocess.run(["cryptsetup", "-q", "luksFormat", *options, image], input=PASSPHRASE.encode(), check=True)
-    done = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
-    yield name
-    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
-
-
-@pytest.fixture(scope="module")
-def galaxy(tmp_path_factory):
-    root = tmp_path_factory.mktemp("galaxy")
-    site, supervisord = Site(root / "galaxy", processes=1), Supervisord(root / "supervisor")
-    supervisord.program("galaxy", [UWSGI, "--yaml", site.config])
-    supervisord.start()
-    yield site, supervisord
-    supervisord.stop()
-    site.stop()
-
-
-@pytest.fixture(scope="module")
-def documented(volume, tmp_path_factory):
-    return configuration(tmp_path_factory.mktemp("documented"), volume)
-
-
-@pytest.fixture(scope="module")
-def master(salt_factories, documented, galaxy, tree, tmp_path_factory):
-    site, supervisord = galaxy
-    pillar = tmp_path_factory.mktemp("pillar")
-    keys = {"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)}
-    keys.update(timeout=60, retries=0, storage={"passphrase": PASSPHRASE})
-    (pillar / "top.sls").write_text(json.dumps({"base": {OWN: ["galaxy"], OTHER: ["galaxy"]}}))
-    (pillar / "galaxy.sls").write_text(json.dumps({"galaxy": keys}))
-    overrides = {
-        **documented,
-        "file_roots": {"base": [str(tree)]},
-        "pillar_roots": {"base": [str(pillar)]},
-        "open_mode": True,
-        # seconds without an answer until the master asks whether the minion is still at it
-        "timeout": 1,
-        # at trace, salt-api logs all that it sends to the master
-        "log_level_logfile": "debug",
-    }
-    daemon = salt_factories.salt_master_daemon("remote-master", overrides=overrides)
-    with daemon.started():
-        yield daemon
-
-
-@pytest.fixture(scope="module")
-def minions(master):
-    daemons = [master.salt_minion_daemon(name) for name in (OWN, OTHER)]
-    for daemon in daemons:
-        daemon.slow_stop = False
-    with daemons[0].started(), daemons[1].started():
-        assert master.salt_run_cli().run("saltutil.sync_all", _timeout=60).returncode == 0
-        synced = master.salt_cli().run("saltutil.sync_all", minion_tgt="*", _timeout=120)
-        assert sorted(synced.data) == sorted((OWN, OTHER))
-        yield daemons
-
-
-@pytest.fixture(scope="module")
-def api(master, minions, documented):
-    with master.salt_api_daemon().started():
-        yield Client(documented)
-
-
-@pytest.fixture(scope="module")
-def token(api):
-    return api.login()
-
-
-@pytest.fixture
-def bus(event_listener, master):
-    """
-    ``bus()``: the events of jobs, runners and hooks on the master's bus since the test began; ``bus(asked=True)`` also
-    those by which the master asks whether a minion is still at a job.
-    """
-    began = time.time()
-    seen = ("salt/job", "salt/run", "salt/wheel", "salt/netapi")
-
-    def read(asked=False):
-        marker = f"galaxy/marker/{secrets.token_hex(8)}"
-        with salt.utils.event.get_master_event(master.config, master.config["sock_dir"], listen=False) as sender:
-            sender.fire_event({}, marker)
-        event_listener.wait_for_events([(master.id, marker)], timeout=60, after_time=began)
-        events = event_listener.get_events([(master.id, "*")], after_time=began)
-        events = [event for event in events if event.tag.startswith(seen)]
-        return [event for event in events if asked or event.data.get("fun") != "saltutil.find_job"]
-
-    return read
-
-
-def test_the_documented_requests_do_what_they_say(api, galaxy, volume):
+def test_the_documented_requests_do_what_they_say(api, front, galaxy, volume):
     site, _ = galaxy
     account = json.dumps(credentials())
     answers, token = [], ""
     for path, headers, body in requests():
         headers = {name: value.replace("$token", token) for name, value in headers.items()}
         body = body.replace("@account.json", account).replace(UUID, volume)
-        status, _, answer = api("POST", path, body, **headers)
+        status, _, answer = front("POST", path, body, **headers)
         assert status == 200, (path, body, answer)
         answers.append(answer["return"] if path == "/logout" else answer["return"][0])
         token = token or answers[0]["token"]
@@ -175,6 +89,10 @@ def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
         deadline = Deadline(60)
         while not any(event.data.get("fun") == "saltutil.find_job" for event in bus(asked=True)):
             assert not deadline.passed
+        for _ in range(3):
+            _, again = api.run(token, fun="galaxy.startup", minion=OWN)
+            said = {"success": False, "return": f"Galaxy on {OWN} is being started already, by another call"}
+            assert again["return"] == [said]
         _, answer = api.run(token, **STATUS)
         assert (answer["return"][0]["return"]["running"], answer["return"][0]["return"]["ready"]) == (True, False)
         assert not call.done()
@@ -183,6 +101,26 @@ def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
     (site.gates / "load-is-slow").unlink()
     assert status == 200
     assert answer["return"][0]["return"]["ready"] is True
+    assert [event.data["fun"] for event in bus() if event.tag.endswith("/new")].count("galaxy.startup") == 1
+
+
+def test_a_galaxy_that_is_being_started_by_hand_is_not_started_again(api, token, galaxy, master):
+    site, supervisord = galaxy
+    SupervisorConfig(str(supervisord.conf_file)).connect().supervisor.stopProcessGroup("galaxy")
+    (site.gates / "load").unlink(missing_ok=True)
+    (site.gates / "load-is-slow").touch()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        by_hand = pool.submit(master.salt_cli().run, "galaxy.startup", minion_tgt=OWN, _timeout=120)
+        deadline, asks = Deadline(60), ("saltutil.is_running", "galaxy.startup")
+        while not master.salt_cli().run(*asks, minion_tgt=OWN, _timeout=60).data:
+            assert not deadline.passed
+        _, answer = api.run(token, fun="galaxy.startup", minion=OWN)
+        assert answer["return"][0]["success"] is False
+        said = rf"Galaxy on {re.escape(OWN)} is being started already, by galaxy\.startup, job \d+"
+        assert re.fullmatch(said, answer["return"][0]["return"])
+        site.open("load")
+        assert by_hand.result().data["ready"] is True
+    (site.gates / "load-is-slow").unlink()
 
 
 def _refused(api, token, bus, calls):
@@ -191,6 +129,64 @@ def _refused(api, token, bus, calls):
         status, answer = api.run(token, **call)
         assert status in (400, 401, 500), (call, answer)
     assert bus() == []
+
+
+def test_nginx_lets_nothing_through_that_costs_the_master(front, bus, tmp_path):
+    bomb = "\n".join(
+        ["username: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+        + [f"a{level}: &a{level} [{','.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 8)]
+    )
+    for path in ("/login", "/", "/logout", "/run"):
+        for kind in ("application/x-yaml", "text/yaml", "text/plain", "application/x-www-form-urlencoded"):
+            assert front("POST", path, bomb, **{"Content-Type": kind})[0] == 415
+        assert front("POST", path, "x" * 16385, **{"Content-Type": "application/json"})[0] in (404, 413)
+    # a line is written after its answer
+    log = tmp_path / "access.log"
+    assert wait_until(lambda: log.read_text().count("\n") == 20, Deadline(30))
+    lines = log.read_text().splitlines()
+    # salt-api has not heard of any
+    assert [line for line in lines if "[-]" not in line] == []
+    assert bus() == []
+
+
+def test_what_is_no_single_call_is_refused_by_salt_as_empty(front, token, bus):
+    timeouts = [{"client": "runner", **STATUS, "timeout": seconds} for seconds in (-1, "nan", "inf", 10**9)]
+    arguments = [{"client": "runner", **STATUS, "arg": ["[&a0 [x,x,x],*a0]"]}]
+    for body in (*timeouts, *arguments, [{"client": "runner", **STATUS}], []):
+        assert front("POST", "/", body, token)[0] == 400, body
+    assert front("POST", "/login", {**credentials(), "username": "x\nforged"})[0] == 401
+    assert bus() == []
+    assert front("POST", "/", {"client": "runner", **STATUS}, token)[0] == 200
+
+
+def test_salt_alone_takes_a_callers_timeout_and_carries_the_call_out(api, token, bus):
+    assert api.run(token, **STATUS, timeout=-1)[0] == 504
+    deadline = Deadline(60)
+    while not any(event.tag.endswith(f"/ret/{OWN}") for event in bus()):
+        assert not deadline.passed
+
+
+def test_a_server_is_a_name_that_the_minion_declares(api, token, bus):
+    for server in ("../main", "a b", "", ["main"], {"config": "/etc/shadow"}, "main\n"):
+        _, answer = api.run(token, **STATUS, server=server)
+        assert answer["return"][0]["success"] is False
+        assert "`server` must be a name" in answer["return"][0]["return"]
+    assert [event for event in bus() if event.tag.startswith("salt/job")] == []
+    _, answer = api.run(token, **STATUS, server="undeclared")
+    assert answer["return"][0]["success"] is False
+    (job,) = [event.data for event in bus() if event.tag.endswith("/publish")]
+    assert (job["fun"], job["tgt"]) == ("galaxy.status", [OWN])
+    assert [one["server"] for one in job["arg"]] == ["undeclared"]
+
+
+def test_what_a_refusal_logs(api, token, master):
+    """The user's name, and no argument; a session's token where it is sent as one of Salt's."""
+    log = pathlib.Path(master.config["root_dir"]) / "logs/api.log"
+    before = len(log.read_text())
+    assert api.run(token, fun="salt.cmd", minion=SENT)[0] == 401
+    said = log.read_text()[before:]
+    assert 'Authentication failure of type "token" occurred for user dashboard.' in said
+    assert SENT not in said
 
 
 def test_another_function_is_refused(api, token, bus):
@@ -381,8 +377,8 @@ def test_no_login_no_call(api, bus):
     _, headers, _ = api("OPTIONS", "/", **{"Access-Control-Request-Method": "POST", "Origin": "https://example.org"})
     preflight = re.search("session_id=([0-9a-f]+)", headers.get("Set-Cookie") or "")
     invented = [None, "", "x", secrets.token_hex(20), secrets.token_hex(32), "../../etc/passwd"]
-    for token in [*invented, *(preflight.groups() if preflight else ())]:
-        assert api.run(token, **STATUS)[0] == 401, token
+    for sent in [*invented, *(preflight.groups() if preflight else ())]:
+        assert api.run(sent, **STATUS)[0] == 401, sent
     assert bus() == []
 
 

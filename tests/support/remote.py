@@ -1,5 +1,8 @@
-"""An account of salt-api as docs/remote.md has it: the document's configuration and requests, and an HTTPS client."""
+"""
+An account of salt-api as docs/remote.md has it: the document's configuration, nginx and requests, and an HTTPS client.
+"""
 
+import contextlib
 import datetime
 import hashlib
 import http.client
@@ -7,13 +10,17 @@ import ipaddress
 import json
 import re
 import shlex
+import socket
 import ssl
+import subprocess
 import urllib.parse
 
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from galaxy_host_wait import Deadline, wait_until
 
 from .site import REPO, free_port
 
@@ -43,23 +50,58 @@ def configuration(root, uuid=UUID, mount_point="/export"):
 def requests():
     """The document's curl commands: path, headers and body."""
     (block,) = re.findall(r"```bash\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
-    found = []
+    commands = []
     for command in block.replace("\\\n", " ").split("\n\n"):
         url, *options = [word for word in shlex.split(command) if word not in ("curl", "-sS")]
         pairs = list(zip(options[::2], options[1::2], strict=True))
+        assert {option for option, _ in pairs} == {"-H", "-d"}
         headers = dict(value.split(": ") for option, value in pairs if option == "-H")
-        body = "&".join(value for option, value in pairs if option == "-d")
-        if body:
-            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        found.append((urllib.parse.urlsplit(url).path, headers, body))
-    return found
+        (body,) = [value for option, value in pairs if option == "-d"]
+        commands.append((urllib.parse.urlsplit(url).path, headers, body))
+    return commands
+
+
+@contextlib.contextmanager
+def nginx(root, config):
+    """The document's nginx in front of the salt-api of ``config``; yields its port.
+
+    Its logs are in ``root``: ``error.log``, and ``access.log`` with what salt-api answered (``-``: it was not asked).
+    """
+    (block,) = re.findall(r"```nginx\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
+    api, port = config["rest_cherrypy"], free_port()
+    places = {
+        **{"listen 443 ssl": f"listen 127.0.0.1:{port} ssl", "127.0.0.1:8000": f"127.0.0.1:{api['port']}"},
+        **{"/etc/ssl/certs/salt.example.org.crt": api["ssl_crt"], "/etc/pki/tls/certs/salt-api.crt": api["ssl_crt"]},
+        "/etc/ssl/private/salt.example.org.key": api["ssl_key"],
+    }
+    for there, here in places.items():
+        assert there in block, there
+        block = block.replace(there, here)
+    (root / "salt-api.conf").write_text(block)
+    temporary = "".join(
+        f"{kind}_temp_path {root}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (root / "nginx.conf").write_text(
+        f"user root; daemon off; pid {root}/pid; error_log {root}/error.log info; events {{}} http {{ {temporary}"
+        f"log_format upstream '$status [$upstream_status] $request'; access_log {root}/access.log upstream;"
+        f"include {root}/salt-api.conf; }}"
+    )
+    process = subprocess.Popen(["nginx", "-c", root / "nginx.conf", "-e", root / "error.log"], stderr=subprocess.PIPE)
+    try:
+        assert wait_until(lambda: process.poll() is not None or _listens(port), Deadline(30))
+        assert process.poll() is None, process.stderr.read()
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+        process.stderr.close()
 
 
 class Client:
     """One HTTPS request a call, to a server whose certificate is checked."""
 
-    def __init__(self, config):
-        self.port = config["rest_cherrypy"]["port"]
+    def __init__(self, config, port=None):
+        self.port = port or config["rest_cherrypy"]["port"]
         self.context = ssl.create_default_context(cafile=config["rest_cherrypy"]["ssl_crt"])
 
     def __call__(self, method, path, body=None, token=None, **headers):
@@ -88,14 +130,20 @@ class Client:
         return status, answer
 
 
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _certify(crt, key):
-    """A certificate for 127.0.0.1, signed by itself."""
+    """A certificate for 127.0.0.1 and the document's host, signed by itself."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("salt.example.org")]
     now, day = datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(days=1)
     made = (
         x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number(), now - day, now + day)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.SubjectAlternativeName(names), False)
         .sign(private, hashes.SHA256())
     )
     crt.write_bytes(made.public_bytes(serialization.Encoding.PEM))

@@ -6,16 +6,20 @@ from hypothesis import strategies as st
 
 import galaxy_uwsgi_config
 from galaxy_errors import AddressError, ConfigError
+from galaxy_host_process import Invocation
 
 
 @pytest.fixture
 def read(tmp_path):
     """``read(text, name)``: the configuration in a file of that content."""
 
-    def run(text, name="galaxy.yml", environment=()):
+    def run(text, name="galaxy.yml", environment=None, words=(), cwd=None):
         path = tmp_path / name
-        path.write_text(text)
-        return galaxy_uwsgi_config.read(str(path), dict(environment))
+        path.write_text(text, newline="")
+        if environment is None and not words and cwd is None:
+            return galaxy_uwsgi_config.read(str(path))
+        argv = words or ("uwsgi", f"--{'ini' if name.endswith('ini') else 'yaml'}", str(path))
+        return galaxy_uwsgi_config.read(str(path), Invocation(tuple(argv), "galaxy.service", cwd, environment))
 
     return run
 
@@ -61,7 +65,7 @@ def test_galaxy_ini(read):
         "; a comment\n# another\n"
         "uwsgi-socket=127.0.0.1:4001\n"
         "  stats-server = /run/stats.sock\n"
-        "p = 3\n"
+        "workers = 3\n"
         "mules = 2\nmule = x.py\n"
         "master\n"
         "[app:main]\nprocesses = 9\n",
@@ -73,12 +77,12 @@ def test_galaxy_ini(read):
     assert config.threads.source == "uWSGI default"
 
 
-@pytest.mark.parametrize("option", ["processes", "workers", "p"])
+@pytest.mark.parametrize("option", ["processes", "workers"])
 def test_aliases_of_processes(read, option):
     assert read(f"uwsgi:\n  {option}: 7\n").processes.value == 7
 
 
-@pytest.mark.parametrize("option", ["socket", "s", "uwsgi-socket", "http-socket", "http"])
+@pytest.mark.parametrize("option", ["socket", "uwsgi-socket", "http-socket", "http", "http11-socket", "httprouter"])
 def test_aliases_of_sockets(read, option):
     (setting,) = read(f"[uwsgi]\n{option} = 127.0.0.1:4001\n", "plain").sockets
     assert (setting.option, str(setting.value)) == (option, "127.0.0.1:4001")
@@ -91,7 +95,9 @@ def test_values_that_strict_yaml_refuses(read):
 
 
 def test_lists_of_real_yaml_repeat_the_option(read):
-    config = read("uwsgi:\n  socket:\n    - 127.0.0.1:1\n    - 127.0.0.1:2\n  http-socket: [':3', '[::1]:4']\n  p: 2\n")
+    config = read(
+        "uwsgi:\n  socket:\n    - 127.0.0.1:1\n    - 127.0.0.1:2\n  http-socket: [':3', '[::1]:4']\n  workers: 2\n"
+    )
     assert _addresses(config) == ["127.0.0.1:1", "127.0.0.1:2", ":3", "[::1]:4"]
     assert config.processes.value == 2
 
@@ -108,7 +114,8 @@ def test_placeholders(read, tmp_path):
     assert str(config.stats.value) == f"{tmp_path}/server.stats"
     assert config.pidfile.value == f"/run/{tmp_path.name}.pid"
     assert config.processes.value == 5
-    assert config.logs[0].value == "/var/log/$(UNSET).log"
+    assert config.logs == ()
+    assert "$(UNSET)" in str(config.unusable[-1].value)
 
 
 def test_set_and_set_placeholder(read):
@@ -160,11 +167,8 @@ def test_stats_http(read):
     [
         ("galaxy:\n  x: 1\n", ConfigError, ["no uwsgi: section"]),
         ("gravity:\n  gunicorn:\n", ConfigError, ["Gunicorn serves this Galaxy"]),
-        ("uwsgi:\n  processes: many\n", ConfigError, ["galaxy.yml:2", "'many'"]),
-        ("uwsgi:\n  processes: " + "9" * 5000 + "\n", ConfigError, ["galaxy.yml:2", "is not a number"]),
         ("uwsgi:\n  include: galaxy.yml\n", ConfigError, ["galaxy.yml", "loop"]),
         ("uwsgi:\n  include: gone.yml\n", ConfigError, ["gone.yml", "no such"]),
-        ("uwsgi:\n  if-plugin: python\n  socket: :1\n", ConfigError, ["galaxy.yml:3", "if-plugin"]),
     ],
 )
 def test_errors_name_file_and_line(read, text, error, words):
@@ -182,17 +186,14 @@ def test_a_bad_address_is_kept_with_its_error_and_hides_nothing(read):
     assert config.stats is None
     assert config.pidfile is None
     texts = [str(setting.value) for setting in config.unusable]
-    assert len(texts) == 3
-    for line, quoted in ((2, "'var/uwsgi.sock'"), (4, "'127.0.0.1:0'"), (5, "'127.0.0.1:99999'")):
+    assert len(texts) == 4
+    for line, quoted in (
+        (2, "'var/uwsgi.sock'"),
+        (4, "'127.0.0.1:0'"),
+        (5, "'127.0.0.1:99999'"),
+        (6, "'run/galaxy.pid'"),
+    ):
         assert any(f"galaxy.yml:{line}: " in text and quoted in text for text in texts), texts
-
-
-def test_what_differs_from_user_to_user_is_not_resolved(read):
-    config = read(
-        "uwsgi:\n  pidfile: $(HOME)/galaxy.pid\n  logto: /var/log/$(HOME).log\n", environment={"HOME": "/root"}
-    )
-    assert config.pidfile is None
-    assert config.logs[0].value == "/var/log/$(HOME).log"
 
 
 def test_includes_are_looked_for_from_galaxys_root_first(tmp_path):
@@ -237,7 +238,7 @@ def test_both_forms_say_the_same(tmp_path_factory, options):
 
     def outcome(path):
         try:
-            found = galaxy_uwsgi_config.read(str(path), {})
+            found = galaxy_uwsgi_config.read(str(path))
         except (ConfigError, AddressError) as exc:
             return type(exc), str(exc).replace(path.name, "")
         return str(found).replace(path.name, "")
@@ -250,6 +251,6 @@ def test_any_text_is_a_configuration_or_its_error(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("any") / "galaxy.yml"
     path.write_text("uwsgi:\n" + text, encoding="utf-8", errors="replace")
     try:
-        galaxy_uwsgi_config.read(str(path), {})
+        galaxy_uwsgi_config.read(str(path))
     except (ConfigError, AddressError) as exc:
         assert str(path) in str(exc)

@@ -5,11 +5,9 @@ import inspect
 import re
 
 import pytest
-import yaml
 from salt.exceptions import CommandExecutionError
 from support.site import REPO
 
-import galaxy_control
 import galaxy_errors
 
 
@@ -68,21 +66,27 @@ def test_every_error_is_one_that_salt_shows_without_traceback():
         assert issubclass(found, CommandExecutionError)
 
 
-def test_pillar_example_and_defaults_name_the_same_keys_and_values():
-    defaults = yaml.safe_load((REPO / "formulas/galaxy/defaults.yaml").read_text())["galaxy"]
-    example = yaml.safe_load((REPO / "pillar.example").read_text())["galaxy"]
-    assert sorted(example) == sorted(defaults)
-    for part in ("onedata", "boot"):
-        assert sorted(example[part]) == sorted(defaults[part])
-    different = {key for key in defaults if example[key] != defaults[key]}
-    assert different == {"config", "storage", "onedata", "boot"}
+# why a util has no unit test of its own: it needs what only a functional test or a guest has
+ELSEWHERE = {
+    "galaxy_errors": "its classes are raised by all others",
+}
 
 
-def test_defaults_are_those_of_the_code():
-    defaults = yaml.safe_load((REPO / "formulas/galaxy/defaults.yaml").read_text())["galaxy"]
-    assert (defaults["timeout"], defaults["retries"]) == (galaxy_control.TIMEOUT, galaxy_control.RETRIES)
-    (running,) = [node for node in _functions(REPO / "_states/galaxy.py") if node.name == "running"]
-    arguments = [argument.arg for argument in running.args.args]
-    values = dict(zip(arguments[-len(running.args.defaults) :], running.args.defaults, strict=True))
-    for key in ("min_workers", "force"):
-        assert ast.literal_eval(values[key]) == defaults[key]
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPO / "_utils").glob("*.py")))
+def test_each_util_has_its_test(name):
+    assert (REPO / "tests" / "unit" / f"test_{name}.py").exists() != (name in ELSEWHERE)
+
+
+def test_states_publish_no_function_of_a_util():
+    """The loader takes every function in a file's namespace, so that ``from x import y`` would be a state."""
+    for directory in ("_modules", "_states", "_runners"):
+        for path in (REPO / directory).glob("*.py"):
+            for node in _module(path).body:
+                if isinstance(node, ast.ImportFrom) and node.module.startswith(("galaxy_", "luks_", "onedata_")):
+                    assert all(name.name[0].isupper() for name in node.names), f"{path}: from {node.module} import …"
+
+
+def test_no_util_has_string_annotations():
+    """Salt 3008 executes a util before it is in sys.modules, and dataclasses then fail on them."""
+    for path in (REPO / "_utils").glob("*.py"):
+        assert "from __future__ import annotations" not in path.read_text(), path

@@ -1,0 +1,259 @@
+"""
+Read the words that start uWSGI as uWSGI reads them: getopt_long(3) over its option table (``core/init.c``).
+
+Before these may stand words of other programs: a Python, ``env``, a shell's ``-c``, ``sudo`` and their like.
+"""
+
+import dataclasses
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+import galaxy_host_process
+from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT
+
+# their first bare word that is a program is not always one: sudo -u uwsgi uwsgi
+_TAKES_A_NAME = {"-u", "-g", "-U", "-G", "-a", "--user", "--group", "--reuid", "--regid", "--name"}
+_SHELLS = {"sh", "bash", "dash", "ash", "ksh", "zsh", "busybox", "su", "runuser"}
+_SHELL_WORDS = {"exec", "command", "if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "nohup"}
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+_CONFIGURATION = re.compile(r"\.(ini|ya?ml|xml|js|json|conf|cfg|sock|pid|log|py)(:|\Z)")
+_NAMES_A_FILE = re.compile(r"--(ini|ya?ml|ini-paste(-logged)?)(=|\Z)|-y\Z")
+_MAX_WORDS = 10_000
+_MAX_DEPTH = 4
+
+
+@dataclasses.dataclass
+class Command:
+    """
+    What a command line says to uWSGI.
+
+    starts
+        whether its words start a uWSGI that can be seen
+    options
+        name, value (``None`` where there is none) and whether that holds something of the environment, in their order
+    files
+        bare words, which uWSGI reads as configurations after all options
+    cwd, environment
+        where uWSGI starts, and with which variables; ``None`` where that is not known
+    """
+
+    starts: bool = False
+    options: list[tuple[str, str | None, bool]] = dataclasses.field(default_factory=list)
+    files: list[tuple[str, bool]] = dataclasses.field(default_factory=list)
+    cwd: str | None = None
+    environment: dict[str, str] | None = None
+
+
+class _Word(str):
+    """A word that holds something of an environment."""
+
+    __slots__ = ()
+
+
+def parse(invocation: galaxy_host_process.Invocation) -> Command:
+    """The options of the uWSGI that ``invocation`` starts; none where its words start no uWSGI that can be seen."""
+    environment = None if invocation.environment is None else dict(invocation.environment)
+    command = Command(cwd=invocation.cwd, environment=environment)
+    words = _program(list(invocation.argv[:_MAX_WORDS]), command, 0)
+    if words is None and any(map(_NAMES_A_FILE.match, invocation.argv[1:])):
+        # it runs under another name
+        words = list(invocation.argv[1:_MAX_WORDS])
+    command.starts = words is not None
+    for name, value in _getopt(words or []):
+        secret = isinstance(value, _Word)
+        if name is None:
+            command.files.append((value, secret))
+        else:
+            command.options.append((name, value, secret))
+    return command
+
+
+def _getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:
+    """Name and value of each option, then each bare word with the name ``None``."""
+    bare: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            bare += rest
+        elif word.startswith("--"):
+            name, equal, value = word[2:].partition("=")
+            if equal:
+                yield name, _Word(value) if isinstance(word, _Word) else value
+            elif name in NO_ARGUMENT or name in OPTIONAL:
+                yield name, None
+            else:
+                yield name, next(rest, "")
+        elif word.startswith("-") and len(word) > 1:
+            yield from _short(word, rest)
+        else:
+            bare.append(word)
+    for word in bare:
+        # uWSGI skips what a process wrote into its own name
+        if not word.startswith("["):
+            yield None, word
+
+
+def _short(word: str, rest: Iterator[str]) -> Iterator[tuple[str, str | None]]:
+    for index, letter in enumerate(word[1:], 2):
+        name = SHORT.get(letter, letter)
+        attached = word[index:]
+        if isinstance(word, _Word):
+            attached = _Word(attached)
+        if name.startswith(":"):
+            yield name[1:], attached or next(rest, "")
+            return
+        if name.startswith("?"):
+            yield name[1:], attached or None
+            return
+        yield name, None
+
+
+# Before uWSGI's own words.
+
+
+def _program(words: list[str], command: Command, depth: int) -> list[str] | None:
+    """The words behind uWSGI's name; what stands before changes ``command``'s directory and environment."""
+    while words and depth <= _MAX_DEPTH:
+        name = os.path.basename(words[0])
+        assignment = _ASSIGNMENT.fullmatch(words[0])
+        if assignment:
+            _assign(command, *assignment.groups())
+            words = words[1:]
+        elif "uwsgi" in name.lower() and not _CONFIGURATION.search(name):
+            return words[1:]
+        elif name in _SHELLS:
+            return _in_shell(words[1:], command, depth)
+        elif name == "env":
+            words = _in_env(words[1:], command)
+        elif re.fullmatch(r"(python|pypy)[\d.]*", name):
+            return _in_python(words[1:])
+        else:
+            words = _behind_wrapper(words)
+    return None
+
+
+def _assign(command: Command, name: str, value: str) -> None:
+    if command.environment is not None:
+        command.environment[name] = value
+
+
+def _in_python(words: list[str]) -> list[str] | None:
+    while words and words[0].startswith("-"):
+        option = words[0]
+        if option in ("-m", "-c"):
+            return words[2:] if option == "-m" and "uwsgi" in "".join(words[1:2]) else None
+        words = words[2:] if option in ("-W", "-X") else words[1:]
+    return words[1:] if words and "uwsgi" in os.path.basename(words[0]).lower() else None
+
+
+def _in_env(words: list[str], command: Command) -> list[str]:
+    while words and words[0].startswith("-"):
+        option, equal, value = words[0].partition("=")
+        if option in ("-i", "-", "--ignore-environment"):
+            command.environment = {}
+        elif option in ("-S", "--split-string"):
+            return _split(value if equal else "".join(words[1:2])) + words[1 if equal else 2 :]
+        elif option in ("-u", "--unset", "-C", "--chdir"):
+            value = value if equal else "".join(words[1:2])
+            if option in ("-C", "--chdir"):
+                _change_directory(command, value)
+            elif command.environment is not None:
+                command.environment.pop(value, None)
+            words = words if equal else words[1:]
+        words = words[1:]
+    return words
+
+
+def _behind_wrapper(words: list[str]) -> list[str]:
+    """From the next word on that names a program which starts uWSGI, or uWSGI itself."""
+    for index, word in enumerate(words[1:], 1):
+        name = os.path.basename(word)
+        program = name in _SHELLS or name == "env" or re.match(r"(python|pypy)[\d.]*\Z", name)
+        program = program or ("uwsgi" in name.lower() and not _CONFIGURATION.search(name))
+        if program and not word.startswith("-") and words[index - 1] not in _TAKES_A_NAME:
+            return words[index:]
+    return []
+
+
+def _in_shell(words: list[str], command: Command, depth: int) -> list[str] | None:
+    script = None
+    for index, word in enumerate(words):
+        if re.fullmatch(r"-[a-z]*c|--command", word):
+            script = "".join(words[index + 1 : index + 2])
+            break
+    if script is None:
+        return _program(_behind_wrapper(["", *words]), command, depth + 1)
+    for words_of_one in _commands(script):
+        one = [_expand(word, command) for word in words_of_one]
+        while one and one[0] in _SHELL_WORDS:
+            one = one[1:]
+            if one[:1] == ["-a"]:
+                one = one[2:]
+        if not one:
+            continue
+        if one[0] in ("cd", "chdir"):
+            _change_directory(command, one[1] if len(one) > 1 else "")
+        elif one[0] == "export" or all(map(_ASSIGNMENT.fullmatch, one)):
+            for assignment in filter(None, map(_ASSIGNMENT.fullmatch, one)):
+                _assign(command, *assignment.groups())
+        else:
+            inner = Command(cwd=command.cwd, environment=command.environment and dict(command.environment))
+            found = _program(one, inner, depth + 1)
+            if found is not None:
+                command.cwd, command.environment = inner.cwd, inner.environment
+                return found
+    return None
+
+
+def _commands(script: str) -> Iterator[list[str]]:
+    """The simple commands of a shell's script, without redirections."""
+    lexer = shlex.shlex(script[:65536].replace("\\\n", " ").replace("\n", " ; "), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    words: list[str] = []
+    skip = False
+    try:
+        for token in lexer:
+            if skip:
+                skip = False
+            elif token[0] in "<>" or token.startswith("&>"):
+                skip = True
+                if words and words[-1].isdecimal():
+                    words.pop()
+            elif token[0] in ";&|()":
+                yield words
+                words = []
+            else:
+                words.append(token)
+    except ValueError:
+        # a quote that is not closed
+        return
+    yield words
+
+
+def _expand(word: str, command: Command) -> str:
+    """A word with the shell's variables in it, where they are known."""
+    if "$" not in word or command.environment is None:
+        return word
+    environment: Mapping[str, str] = command.environment
+    result = _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), word)[:65536]
+    return word if result == word else _Word(result)
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text[:65536])
+    except ValueError:
+        return []
+
+
+def _change_directory(command: Command, directory: str) -> None:
+    if os.path.isabs(directory):
+        command.cwd = os.path.normpath(directory)
+    elif not directory or "$" in directory or "`" in directory or directory.startswith(("~", "-")):
+        command.cwd = None
+    elif command.cwd is not None:
+        command.cwd = os.path.normpath(os.path.join(command.cwd, directory))

@@ -1,0 +1,190 @@
+"""
+uWSGI's configuration files by its own rules (``core/ini.c``, ``core/yaml.c``, ``core/uwsgi.c``): INI and YAML, and the
+magic variables in them. Nothing of another section is looked at.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator
+
+import galaxy_host_files
+from galaxy_errors import ConfigError, FileError, FileMissing
+
+SECTION = "uwsgi"
+MAX_FILE = 1 << 20
+# of a file's text with its magic variables, and of all values together
+MAX_TEXT = 4 << 20
+# stands for the percent sign of a magic variable that only uWSGI knows
+UNKNOWN = "\0"
+_MAGIC = re.compile(r"%(.)", re.DOTALL)
+# its start time, user, group, version, binary, the file's inode and hash
+_UNKNOWN_MAGIC = "tTuUgGVbBiIjJ"
+_IPV6 = re.compile(r"\[[0-9a-fA-F:.]*\]\Z")
+_NO_ROOM = "is not a mapping of options, one to a line; write each as option: value, indented, below {}:"
+_LIST = "uWSGI's own YAML reader stops at a list, only libyaml's reads on; repeat the option instead"
+_NO_VALUE = "uWSGI's own YAML reader stops at a line without option: value, only libyaml's reads on; remove it"
+_QUOTED = "uWSGI's own YAML reader takes the quotes as part of the value, only libyaml's does not; remove them"
+
+Line = tuple[int, str | None, str]
+Remark = tuple[str, str, str]
+
+
+def read_text(path: str, named_by: Iterable[int] = ()) -> str:
+    """
+    The text of a file that somebody else named: a regular file of at most ``MAX_FILE`` bytes.
+
+    named_by
+        the owners of the files that name it: it is read with no more rights than they have
+
+    Raises ``ConfigError``.
+    """
+    try:
+        data = galaxy_host_files.read(path, MAX_FILE, named_by)
+    except FileMissing:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except FileError as exc:
+        if os.path.isdir(path):
+            raise ConfigError(f"{path}: is a directory; name the configuration file in it") from None
+        raise ConfigError(str(exc)) from None
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path!r}: cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
+    text = data.decode("utf-8", "surrogateescape")
+    # a text of C ends at a NUL
+    return re.sub(r"\0[^\n]*", "", text) if "\0" in text else text
+
+
+def kind_of(path: str, text: str) -> str:
+    """``ini`` or ``yaml``, by the name, or else by the text."""
+    if path.endswith(".ini"):
+        return "ini"
+    if path.endswith((".yml", ".yaml")):
+        return "yaml"
+    return "ini" if re.search(r"(?m)^[ \t\r]*\[", text) else "yaml"
+
+
+def ini_lines(text: str, section: str) -> Iterator[Line]:
+    """Line number, key and value of each option of the section; key ``None`` says that the section is there."""
+    inside = False
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip(" \t\r")
+        if not line or line[0] in ";#":
+            continue
+        if line[0] == "[":
+            inside = line[1:-1] == section
+            if inside:
+                yield number, None, ""
+        elif inside:
+            key, _, value = line.partition("=")
+            yield number, key.rstrip(" \t\r"), value.strip(" \t\r")
+
+
+def yaml_lines(text: str, section: str, path: str, problems: list[Remark], doubts: list[Remark]) -> Iterator[Line]:
+    """
+    As ``ini_lines``. uWSGI is built with its own reader of YAML (what pip installs), or with libyaml (Debian's): where
+    they differ, the text is read by the one that makes something of it, and ``doubts`` say so.
+    """
+    inside = stopped = False
+    key = ""
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.partition("#")[0] if "#" in raw else raw
+        content = line.strip(" \t\r")
+        if not content:
+            continue
+        top = line[0] not in " \t\r"
+        if not inside:
+            name, colon, rest = content.partition(":")
+            if top and colon and name == section:
+                inside = True
+                yield number, None, ""
+                if rest.strip():
+                    problems.append((section, f"{path}:{number}", _NO_ROOM.format(section)))
+            continue
+        first = content[0]
+        listed = first == "-" and content[1:2] in ("", " ")
+        if top and not (listed and key):
+            if listed:
+                problems.append((section, f"{path}:{number}", _NO_ROOM.format(section)))
+            return
+        if listed or first in "-[{":
+            if not key and not stopped:
+                problems.append((section, f"{path}:{number}", _NO_ROOM.format(section)))
+                return
+            if not stopped:
+                stopped = True
+                doubts.append((key, f"{path}:{number}", _LIST))
+            item = content[1:].strip()
+            if key and ": " in item and item[0] not in "\"'":
+                problems.append((key, f"{path}:{number}", "is a list of mappings, of which uWSGI reads no value"))
+                # one sentence for the whole list
+                key = ""
+            elif key and listed and item:
+                yield number, key, _unquote(item)
+            continue
+        key, colon, value = content.partition(": ")
+        if not colon:
+            key, colon, value = content.partition(":\t")
+        if not colon:
+            # a list may follow, and is doubted itself
+            key = key[:-1].rstrip() if key.endswith(":") else ""
+            if not key and not stopped:
+                stopped = True
+                doubts.append((content[:40], f"{path}:{number}", _NO_VALUE))
+            continue
+        if key[-1] in " \t":
+            key = key.rstrip()
+        value = value.lstrip()
+        if value[0] in "\"'" and value[-1] == value[0] and len(value) > 1:
+            value = value[1:-1]
+            doubts.append((key, f"{path}:{number}", _QUOTED))
+        elif line[-1] == "\r":
+            # uWSGI's own reader leaves the carriage return of a line that ends in CR LF
+            value += "\r"
+        if value[:1] == "[" and value[-1] == "]" and not _IPV6.match(value):
+            doubts.append((key, f"{path}:{number}", _LIST))
+            for item in value[1:-1].split(","):
+                yield number, key, _unquote(item.strip())
+        else:
+            yield number, key, value
+
+
+def _unquote(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+
+
+def no_section(path: str, text: str, kind: str, section: str) -> str:
+    """The sentence for a file that has not the section which is looked for."""
+    if kind == "yaml" and re.search(r"(?m)^gravity:", text):
+        return f"{path}: has a gravity: section but no {section}: section, so Gunicorn serves this Galaxy, not uWSGI"
+    wanted = f"[{section}] section" if kind == "ini" else f"{section}: section"
+    if text.startswith("\ufeff"):
+        return f"{path}: has no {wanted} that uWSGI sees: it begins with a byte order mark; remove that"
+    return f"{path}: has no {wanted}; name the file with uWSGI's options"
+
+
+def magic(text: str, path: str, section: str, cwd: str | None, top: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """
+    The text with its magic variables replaced (``config_magic_table_fill``), and those of this file.
+
+    top
+        the variables of the file that was read first, which capital letters name
+    """
+    full = path if os.path.islink(path) else os.path.realpath(path)
+    directory, name = os.path.split(full)
+    stem, dot, extension = name.rpartition(".")
+    own = {
+        **{"o": path, "p": full, "s": name, "d": f"{directory.rstrip('/')}/", "c": os.path.basename(directory)},
+        **{"e": extension if dot else "", "n": stem if dot else name, "x": "" if section == SECTION else section},
+    }
+    table = {
+        **own,
+        **{letter.upper(): value for letter, value in (top or own).items()},
+        **{str(index): part for index, part in enumerate(directory.strip("/").split("/")[:10])},
+        **{letter: UNKNOWN + letter for letter in _UNKNOWN_MAGIC},
+        **{"h": socket.gethostname(), "k": str(os.cpu_count() or 1), "%": "%", "(": "%(", "[": "\033"},
+        "v": cwd or f"{UNKNOWN}v",
+    }
+    if text.count("%") * max(map(len, table.values())) + len(text) > MAX_TEXT:
+        raise ConfigError(f"{path}: with its magic variables it is longer than {MAX_TEXT} characters; remove some")
+    # any other letter stands for nothing
+    return _MAGIC.sub(lambda match: table.get(match[1], ""), text), own

@@ -1,0 +1,465 @@
+"""
+The options that uWSGI has from its environment, its command line and its configuration files, in its own order.
+
+As in uWSGI (``core/init.c``, ``core/config.c``): ``UWSGI_*`` variables, then the words from left to right with each
+file where it is named, then bare words, which are files; then ``$(ENV)``, ``@(file)`` and ``%(option)`` are replaced in
+what is not in effect already; then come the files of ``inherit``.
+"""
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+
+import galaxy_uwsgi_command
+import galaxy_uwsgi_file
+from galaxy_errors import ConfigError
+from galaxy_host_process import Invocation
+from galaxy_uwsgi_file import MAX_TEXT, SECTION, UNKNOWN, Remark
+
+MAX_FILES = 64
+MAX_DEPTH = 16
+MAX_OPTIONS = 10_000
+MAX_VALUE = 1 << 16
+MAX_REPLACEMENTS = 20_000
+_ENDS = {"end", "endfor", "endif", "end-for", "end-if"}
+# whether what is set is in effect at once, so that nothing in it is replaced later
+_SETS = {"set": False, "set-placeholder": True, "set-ph": True}
+# how uWSGI reads the file that the option names; "" means by its name
+_LOADS = {
+    **{"ini": "ini", "ini-paste": "ini", "ini-paste-logged": "ini", "yaml": "yaml", "yml": "yaml", "include": ""},
+    **{"config": "", "xml": "xml", "xmlconfig": "xml", "json": "json", "js": "json"},
+}
+_BY_NAME = ((".ini", "ini"), (".yaml", "yaml"), (".yml", "yaml"))
+_CONDITIONS = ("opt", "env", "reload", "hostname", "hostname-match", "exists", "plugin", "file", "dir")
+_LOGIC = {
+    *("for", "for-times", "for-glob", "for-readline", "ifenv", "ifexists", "ifplugin", "ifdir", "if-directory"),
+    *(f"if-{negation}{condition}" for negation in ("", "not-") for condition in _CONDITIONS),
+}
+_SPECIAL = {*_ENDS, *_SETS, *_LOADS, *_LOGIC, "inherit"}
+# variables that uWSGI sets for itself, and does not read as options
+_OWN_VARIABLES = {
+    *("UWSGI_RELOADS", "UWSGI_VASSALS_DIR", "UWSGI_EMPEROR_FD", "UWSGI_BROODLORD_NUM", "UWSGI_EMPEROR_FD_CONFIG"),
+    *("UWSGI_EMPEROR_PROXY", "UWSGI_JAIL_PID", "UWSGI_ORIGINAL_PROC_NAME"),
+}
+_SCHEME = re.compile(r"[a-z0-9]+://")
+_PLACEHOLDERS = {
+    symbol: re.compile(rf"\{symbol}\(((?:[^{symbol}()]|\([^{symbol}()]*\))+)\)") for symbol in ("$", "@", "%")
+}
+_INTEGER = re.compile(r"\s*([+-]?)0*(\d*)")
+
+
+class Option:
+    """
+    An option as uWSGI has it.
+
+    value
+        ``None`` for a word without one; as far as it could be resolved
+    path, line
+        the file that it is in; or where its words come from, and 0
+    secret
+        it holds something of an environment or of a file that is no configuration, so that no message may quote it
+    problem
+        why nobody but uWSGI can tell whether it has the option; ``None`` where it has
+    """
+
+    __slots__ = ("in_effect", "key", "line", "path", "problem", "secret", "value")
+
+    def __init__(self, key: str, value: str | None, path: str, line: int):
+        self.key = key
+        self.value = value
+        self.path = path
+        self.line = line
+        self.secret = self.in_effect = False
+        self.problem: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: ``file:line``, or what the words of a command line belong to."""
+        return f"{self.path}:{self.line}" if self.line else self.path
+
+
+class Options:
+    """
+    The options of one uWSGI.
+
+    options
+        in the order in which uWSGI applies them
+    cwd
+        where it starts; ``None`` where that is not known
+    problems, doubts
+        option, source and sentence of what could not be read, and of what one build of uWSGI reads and another does not
+    """
+
+    def __init__(self, given: str | None = None, cwd: str | None = None, environment: Mapping[str, str] | None = None):
+        self.options: list[Option] = []
+        self.cwd = cwd
+        self.problems: list[Remark] = []
+        self.doubts: list[Remark] = []
+        self._given = given
+        self._environment = environment
+        self._first: dict[str, Option] = {}
+        self._logic: Option | None = None
+        self._top: dict[str, str] = {}
+        self._inherited: list[Option] = []
+        self._depth = self._files = self._text = self._replacements = 0
+        self._last_ini = ""
+        self._paths: list[str] = []
+
+    def _owners(self) -> set[int]:
+        """Of the files that were read: what they name is read with their rights."""
+        owners = set()
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                owners.add(os.stat(path).st_uid)
+        return owners
+
+    def load(self, path: str, kind: str = "", section: str = SECTION, is_top: bool = True) -> None:
+        """
+        Read a file as ``kind``, ``ini`` or ``yaml``; without it as its name or its text says.
+
+        is_top
+            whether capital magic variables may name it
+
+        Raises ``ConfigError``.
+        """
+        self._files += 1
+        if self._files > MAX_FILES:
+            raise ConfigError(f"{path}: more than {MAX_FILES} files are read; remove some include options")
+        if self._depth > MAX_DEPTH:
+            raise ConfigError(f"{path}: included more than {MAX_DEPTH} levels deep; remove the loop of include options")
+        text = galaxy_uwsgi_file.read_text(path, self._owners())
+        self._paths.append(path)
+        self._text += len(text)
+        if "%" in text:
+            text, own = galaxy_uwsgi_file.magic(text, path, section, self.cwd, self._top)
+            if is_top and not self._top:
+                self._top = own
+        if not kind:
+            kind = galaxy_uwsgi_file.kind_of(path, text)
+        if kind == "ini":
+            self._last_ini = path
+            lines = galaxy_uwsgi_file.ini_lines(text, section)
+        else:
+            lines = galaxy_uwsgi_file.yaml_lines(text, section, path, self.problems, self.doubts)
+        self._depth += 1
+        has_section = False
+        options, known = self.options, self._first
+        for line, key, value in lines:
+            has_section = True
+            if not key:
+                continue
+            if self._logic is None and key not in _SPECIAL and len(options) < MAX_OPTIONS and len(value) < MAX_VALUE:
+                # as add, for what nearly all lines are
+                option = Option(key, value, path, line)
+                options.append(option)
+                if key not in known:
+                    known[key] = option
+            else:
+                self.add(Option(key, value, path, line))
+        self._depth -= 1
+        if not has_section:
+            self.doubts.append(("", path, galaxy_uwsgi_file.no_section(path, text, kind, section)))
+
+    def add(self, option: Option) -> None:
+        """
+        An option as uWSGI comes to it: through the loop or condition that is open, and in effect at once if it is one
+        of those that are.
+        """
+        key = option.key
+        if key in _ENDS:
+            self._logic = None
+        elif self._logic is not None:
+            for value, problem in self._turns(self._logic, option.value or ""):
+                one = Option(key, value, option.path, option.line)
+                one.secret = option.secret or self._logic.secret or self._logic.key.endswith("env")
+                one.problem = problem
+                self._export(one)
+        elif key in _LOGIC:
+            self._logic = option
+        else:
+            self._export(option)
+
+    def _export(self, option: Option) -> None:
+        options, key = self.options, option.key
+        options.append(option)
+        if len(options) > MAX_OPTIONS or len(option.value or "") > MAX_VALUE or self._text > MAX_TEXT:
+            limit = f"{MAX_OPTIONS} options, {MAX_VALUE} characters a value and {MAX_TEXT} in all"
+            raise ConfigError(f"{option.source}: more than {limit}; shorten the configuration")
+        if key not in self._first:
+            self._first[key] = option
+        if key in _LOADS:
+            option.in_effect = True
+            if option.problem is None:
+                self.load_option(option)
+        elif key in _SETS:
+            option.in_effect = True
+            name, equal, content = (option.value or "").partition("=")
+            if equal and name:
+                one = Option(name, content, option.path, option.line)
+                one.secret, one.problem = option.secret, option.problem
+                self._export(one)
+                one.in_effect = one.in_effect or _SETS[key]
+        elif key == "inherit" and option.problem is None:
+            self._inherited.append(option)
+
+    # Files that options name.
+
+    def load_option(self, option: Option) -> None:
+        """Read the file that an option names; a bare word has the key ``""``."""
+        name = option.value or ""
+        # where a name is relative to: the file that it is in
+        directory = os.path.dirname(option.path) if option.line else ""
+        path, kind, section = self._split(option.key, name)
+        target = None
+        if UNKNOWN in name:
+            reason = f"{shown(option)} has a magic variable that only uWSGI knows"
+        elif _SCHEME.match(name) or name == "-" or not name:
+            reason = f"{shown(option)} is no file; only uWSGI itself can read that, so give stats= and socket="
+        elif kind not in ("ini", "yaml"):
+            reason = f"{shown(option)}: only INI and YAML are read here; give stats= and socket="
+        else:
+            target = self._locate(path, directory)
+            reason = f"{shown(option)} is relative to a directory that only the running server knows"
+        if option.secret and target != self._given:
+            target, reason = None, "its file is named by an environment, and such a name is not followed"
+        if target is None:
+            self.problems.append((option.key, option.source, reason))
+            return
+        try:
+            self.load(target, kind, section, is_top=option.key not in ("include", "inherit", ""))
+        except ConfigError as exc:
+            # a word's file is not what was asked for, where the configuration is known
+            if directory or not self._given or target == self._given:
+                raise
+            self.problems.append((option.key, option.source, str(exc)))
+
+    def _split(self, key: str, name: str) -> tuple[str, str, str]:
+        """Path, kind and section of ``path:section``."""
+        path, colon, section = name.rpartition(":")
+        if not colon:
+            path, section = name, ""
+        elif not path:
+            path = self._last_ini
+        kind = _LOADS.get(key, "") or next((kind for end, kind in _BY_NAME if path.endswith(end)), "unknown")
+        return path, kind, section or SECTION
+
+    def _locate(self, path: str, directory: str) -> str | None:
+        """
+        Where a file is: uWSGI looks from where it was started. Where that is not known, that is taken as Galaxy's root,
+        the parent of the directory of the file that names it, or as that directory.
+        """
+        given = self._given
+        if os.path.isabs(path):
+            candidates = [path]
+        elif self.cwd:
+            # a running server may have left the directory that it was started in
+            bases = (self.cwd, (self._environment or {}).get("PWD"))
+            candidates = [os.path.join(base, path) for base in bases if base]
+        elif directory:
+            candidates = [os.path.join(base, path) for base in (os.path.dirname(directory), directory)]
+        else:
+            return given if given and f"{os.sep}{given}".endswith(f"{os.sep}{os.path.normpath(path)}") else None
+        found = next(filter(os.path.exists, candidates), candidates[0] if self.cwd else candidates[-1])
+        if given and found != given and os.path.realpath(found) == os.path.realpath(given):
+            return given
+        return found
+
+    def names_given(self, option: Option) -> bool:
+        """Whether an option, or a bare word, names the file that was asked for."""
+        if option.key and option.key not in _LOADS:
+            return False
+        paths = (option.value or "", self._split(option.key, option.value or "")[0])
+        return any(self._locate(path, "") == self._given for path in paths if path)
+
+    # Loops and conditions.
+
+    def _turns(self, logic: Option, value: str) -> Iterator[tuple[str, str | None]]:
+        """Value and problem of an option inside ``for = …`` or ``if-… = …``, once for each turn."""
+        kind, argument = logic.key, logic.value or ""
+        if kind == "for":
+            items = argument.split(" ")
+            items = [item for item in items if item]
+        elif kind == "for-times":
+            count = leading_int(argument)
+            if count > MAX_OPTIONS:
+                raise ConfigError(f"{logic.source}: for-times asks for more than {MAX_OPTIONS} turns; lower it")
+            items = [str(number) for number in range(1, count + 1)]
+        else:
+            negated = kind.startswith("if-not-")
+            condition = kind.removeprefix("if").removeprefix("-").removeprefix("not-")
+            holds = None if kind.startswith("for") else self._condition(condition, argument)
+            if holds is None:
+                yield value, f"is inside {kind} of {logic.source}, which only uWSGI can decide"
+                return
+            items = [] if (holds is not False) == negated else [holds if isinstance(holds, str) else argument]
+        places = value.count("%(_)")
+        for item in items:
+            if places and len(value) + places * len(item) > MAX_VALUE:
+                raise ConfigError(
+                    f"{logic.source}: {kind} makes a value longer than {MAX_VALUE} characters; shorten it"
+                )
+            one = value.replace("%(_)", item) if places else value
+            self._text += len(one)
+            yield one, None
+
+    def _condition(self, kind: str, argument: str) -> bool | str | None:
+        """Whether a condition holds, or the text that ``%(_)`` has then; ``None`` where only uWSGI can tell."""
+        if kind in ("exists", "file", "dir", "directory"):
+            path = argument if os.path.isabs(argument) else self.cwd and os.path.join(self.cwd, argument)
+            if not path or UNKNOWN in path:
+                return None
+            return {"exists": os.path.exists, "file": os.path.isfile}.get(kind, os.path.isdir)(path)
+        if kind == "hostname":
+            return argument == socket.gethostname()
+        if kind == "reload":
+            return None if self._environment is None else "UWSGI_RELOADS" in self._environment
+        if kind in ("env", "opt"):
+            name, equal, wanted = argument.partition("=")
+            if kind == "opt":
+                value = self._first[name].value if name in self._first else None
+            elif self._environment is None:
+                return None
+            else:
+                value = self._environment.get(name)
+            return False if value is None or (equal and value != wanted) else value
+        return None
+
+    # Placeholders, once all options are known.
+
+    def finish(self) -> None:
+        """Replace the placeholders as far as they are known, and read what is inherited."""
+        if any(option.value and "(" in option.value for option in self.options):
+            self._replace("$", self._variable)
+            self._replace("@", self._content)
+            self._replace("%", self._placeholder)
+        for option in self._inherited:
+            self.load_option(option)
+
+    def _replace(self, symbol: str, look: Callable[[str, Option], tuple[str | None, bool]]) -> None:
+        mark, pattern = f"{symbol}(", _PLACEHOLDERS[symbol]
+        for option in self.options:
+            if option.in_effect or not option.value or mark not in option.value:
+                continue
+            start = 0
+            while match := pattern.search(option.value, start):
+                self._replacements += 1
+                if self._replacements > MAX_REPLACEMENTS:
+                    raise ConfigError(f"{option.source}: more than {MAX_REPLACEMENTS} placeholders; remove some")
+                text, secret = look(match[1], option)
+                if text is None:
+                    start = match.end()
+                    continue
+                option.secret = option.secret or secret
+                option.value = option.value[: match.start()] + text + option.value[match.end() :]
+                self._text += len(text)
+                if len(option.value) > MAX_VALUE or self._text > MAX_TEXT:
+                    raise ConfigError(f"{option.source}: its placeholders make it longer than {MAX_VALUE} characters")
+                # what came in may have placeholders itself, but not at the very beginning
+                start = 1
+
+    def _variable(self, name: str, option: Option) -> tuple[str | None, bool]:
+        return (self._environment or {}).get(name), True
+
+    def _content(self, name: str, option: Option) -> tuple[str | None, bool]:
+        """The text of a file; nothing else is read here, and nothing is run."""
+        path = name if os.path.isabs(name) else self.cwd and os.path.join(self.cwd, name)
+        if not path or _SCHEME.match(name) or UNKNOWN in name or option.secret:
+            return None, False
+        self._files += 1
+        if self._files > MAX_FILES:
+            raise ConfigError(f"{option.source}: more than {MAX_FILES} files are read; remove some")
+        try:
+            text = galaxy_uwsgi_file.read_text(path, self._owners())
+        except ConfigError as exc:
+            self.problems.append((option.key, option.source, str(exc)))
+            return None, False
+        return (text[:-1] if text.endswith(("\n", "\r")) else text), True
+
+    def _placeholder(self, expression: str, option: Option) -> tuple[str | None, bool]:
+        """``%(name)``, or uWSGI's arithmetic from left to right, as in ``%(name + 1)``."""
+        if " " not in expression:
+            one = self._first.get(expression)
+            return (one.value, one.secret) if one else (None, False)
+        result, operator, secret = "", "", False
+        for part in expression.split(" "):
+            if part in ("+", "-", "*", "/"):
+                operator = part
+                continue
+            if part in ("++", "--"):
+                result, operator = str(_wrap(leading_int(result) + (1 if part == "++" else -1))), ""
+                continue
+            one = None if part.isdecimal() else self._first.get(part)
+            secret = secret or bool(one and one.secret)
+            value = part if part.isdecimal() else (one.value or "") if one else ""
+            result = _calculate(result, operator, value) if operator else result + value
+            operator = ""
+            if len(result) > MAX_VALUE:
+                raise ConfigError(f"{option.source}: its placeholders make it longer than {MAX_VALUE} characters")
+        return result, secret
+
+
+def collect(path: str | None, invocation: Invocation | None = None) -> Options:
+    """
+    The options of a uWSGI that ``invocation`` starts with the configuration file ``path``, which is read first where no
+    word names it.
+
+    Raises ``ConfigError``.
+    """
+    if invocation is None:
+        options = Options(path)
+        options.load(path)
+        options.finish()
+        return options
+    command = galaxy_uwsgi_command.parse(invocation)
+    options = Options(path, command.cwd, command.environment)
+    source = invocation.source
+    added = []
+    for name, value in (command.environment or {}).items() if command.starts else ():
+        if name.startswith("UWSGI_") and name not in _OWN_VARIABLES:
+            option = Option(name[6:].lower().replace("_", "-"), value, f"{name} in the environment of {source}", 0)
+            option.secret = True
+            added.append(option)
+    # a bare word is a file, and has no name
+    for name, value, secret in (*command.options, *(("", value, secret) for value, secret in command.files)):
+        option = Option(name, value, source, 0)
+        option.secret = secret
+        added.append(option)
+    if path and not any(map(options.names_given, added)):
+        options.load(path)
+    for option in added:
+        if option.key:
+            options.add(option)
+        else:
+            options.load_option(option)
+    options.finish()
+    return options
+
+
+def leading_int(text: str) -> int:
+    """The number that a text begins with, as C's atoi: 0 where there is none."""
+    sign, digits = _INTEGER.match(text).groups()
+    number = int(digits or 0) if len(digits) < 20 else 1 << 63
+    return -number if sign == "-" else number
+
+
+def shown(option: Option) -> str:
+    """The option for a message: never a value that came from an environment, and not all of a long one."""
+    if option.secret:
+        return f"{option.key} (its value comes from an environment or a file)"
+    value = (option.value or "").replace(UNKNOWN, "%")
+    return f"{option.key} = {value if len(value) <= 100 else f'{value[:100]}…'!r}"
+
+
+def _calculate(left: str, operator: str, right: str) -> str:
+    one, other = leading_int(left), leading_int(right)
+    if operator == "/":
+        quotient = abs(one) // abs(other) if other else 0
+        return str(quotient if (one < 0) == (other < 0) else -quotient)
+    return str(_wrap(one + other if operator == "+" else one - other if operator == "-" else one * other))
+
+
+def _wrap(number: int) -> int:
+    """As a 64-bit number of C."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
