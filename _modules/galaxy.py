@@ -270,7 +270,8 @@ def config(config=None, server=None, **keywords):
 
     Returns ``path``, and ``sockets``, ``master_fifo``, ``logs`` (lists), ``stats``, ``processes``, ``threads``,
     ``mules``, ``pidfile``, ``master``, …: each ``{"value": …, "option": …, "source": "file:line"}``, ``None`` where
-    there is none; and ``unusable``, a list of settings whose ``value`` is the text of what is wrong with them.
+    there is none; and ``unusable`` and ``doubts``, lists of settings whose ``value`` is the text of what is wrong with
+    them, or is read by one build of uWSGI and not by another.
 
     Raises ``CommandExecutionError``, naming file and line, where it cannot be read.
 
@@ -285,10 +286,11 @@ def config(config=None, server=None, **keywords):
     shown = {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if isinstance(value, tuple):
-            shown[field.name] = [_setting("value", setting) for setting in value]
+        if hasattr(value, "source"):
+            shown[field.name] = _setting("value", value)
         else:
-            shown[field.name] = _setting("value", value) if hasattr(value, "source") else value
+            is_list = isinstance(value, tuple)
+            shown[field.name] = [_setting("value", setting) for setting in value] if is_list else value
     return shown
 
 
@@ -587,5 +589,6 @@ def _states(state):
 
 
 def _setting(name, setting):
-    value = setting.value if isinstance(setting.value, (bool, int, str)) else str(setting.value)
+    plain = isinstance(setting.value, (bool, int, str, type(None)))
+    value = setting.value if plain else str(setting.value)
     return {name: value, "option": setting.option, "source": setting.source}

@@ -186,6 +186,12 @@ class Process:
         return int(fields[_SESSION]) if fields else None
 
     @property
+    def cgroups(self) -> list[str]:
+        """Its control groups, by path from the hierarchy's root; several where the kernel has several hierarchies."""
+        lines = os.fsdecode(self._ask("cgroup") or b"").splitlines()
+        return list(dict.fromkeys(line.split(":", 2)[2] for line in lines if line.count(":") > 1))
+
+    @property
     def parent(self) -> "Process | None":
         """The process that started it, or that took it over; ``None`` for the first one."""
         fields = self._stat()

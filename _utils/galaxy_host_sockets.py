@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from galaxy_host_address import Address
 
@@ -31,23 +32,42 @@ def listeners(addresses: Iterable[Address]) -> set[int]:
     addresses = tuple(addresses)
     paths = {address.path for address in addresses if address.is_unix}
     inodes = set(_unix_listeners(paths)) if paths else set()
-    by_port: dict[int, list[tuple[_IP, int]]] = {address.port: [] for address in addresses if not address.is_unix}
-    for family in (socket.AF_INET, socket.AF_INET6) if by_port else ():
-        for host, port, inode in _tcp_listeners(family):
-            if port in by_port:
-                bound = ipaddress.ip_address(host)
-                by_port[port].append((getattr(bound, "ipv4_mapped", None) or bound, inode))
+    return inodes | {listener.inode for listener in _listening(address for address in addresses if not address.is_unix)}
+
+
+def owners(address: Address) -> set[int]:
+    """User IDs of those who made the sockets that listen on a TCP address of this machine."""
+    return {listener.uid for listener in _listening([address])}
+
+
+class _Listener(NamedTuple):
+    """A listening TCP socket: packed host, port, owner, inode."""
+
+    host: bytes
+    port: int
+    uid: int
+    inode: int
+
+
+def _listening(addresses: Iterable[Address]) -> list[_Listener]:
+    by_port: dict[int, list[Address]] = {}
     for address in addresses:
-        bound = [] if address.is_unix else by_port[address.port]
-        if bound:
-            hosts = _resolve(address.host or str(ipaddress.IPv4Address(0)))
-            exact = {inode for host, inode in bound if host in hosts}
-            inodes |= exact or {inode for host, inode in bound if host.is_unspecified}
-    return inodes
+        by_port.setdefault(address.port, []).append(address)
+    bound: dict[Address, list[tuple[_IP, _Listener]]] = {}
+    for family in (socket.AF_INET, socket.AF_INET6) if by_port else ():
+        for listener in _tcp_listeners(family):
+            for address in by_port.get(listener.port, ()):
+                host = ipaddress.ip_address(listener.host)
+                bound.setdefault(address, []).append((getattr(host, "ipv4_mapped", None) or host, listener))
+    fitting: list[_Listener] = []
+    for address, sockets in bound.items():
+        hosts = _resolve(address.host or str(ipaddress.IPv4Address(0)))
+        exact = [listener for host, listener in sockets if host in hosts]
+        fitting += exact or [listener for host, listener in sockets if host.is_unspecified]
+    return fitting
 
 
-def _tcp_listeners(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]:
-    """Packed host, port and inode of each listening TCP socket of ``family``."""
+def _tcp_listeners(family: socket.AddressFamily) -> list[_Listener]:
     try:
         return _ask_sock_diag(family)
     except OSError:
@@ -55,7 +75,7 @@ def _tcp_listeners(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]
         return _read_proc_net(family)
 
 
-def _ask_sock_diag(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]:
+def _ask_sock_diag(family: socket.AddressFamily) -> list[_Listener]:
     size = 4 if family == socket.AF_INET else 16
     # struct inet_diag_req_v2 behind its nlmsghdr: the family's TCP sockets in state LISTEN
     request = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
@@ -71,7 +91,7 @@ def _ask_sock_diag(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]
     return listening
 
 
-def _parse_sock_diag(data: bytes, size: int) -> tuple[list[tuple[bytes, int, int]], bool]:
+def _parse_sock_diag(data: bytes, size: int) -> tuple[list[_Listener], bool]:
     """The sockets of one netlink datagram, with hosts of ``size`` bytes, and whether it ends the answer."""
     listening = []
     try:
@@ -83,16 +103,16 @@ def _parse_sock_diag(data: bytes, size: int) -> tuple[list[tuple[bytes, int, int
                 raise OSError(-struct.unpack_from("=i", data, 16)[0], "sock_diag")
             if length < 16:
                 raise OSError(f"sock_diag: a message of {length} bytes")
-            # struct inet_diag_msg: port at 4, source host at 8, inode at 68
-            port, inode = struct.unpack_from("!H", data, 20)[0], struct.unpack_from("=I", data, 84)[0]
-            listening.append((data[24 : 24 + size], port, inode))
+            # struct inet_diag_msg: port at 4, source host at 8, uid at 64, inode at 68
+            port, (uid, inode) = struct.unpack_from("!H", data, 20)[0], struct.unpack_from("=II", data, 80)
+            listening.append(_Listener(data[24 : 24 + size], port, uid, inode))
             data = data[(length + 3) & ~3 :]
     except struct.error as exc:
         raise OSError(f"sock_diag: {exc}") from None
     return listening, False
 
 
-def _read_proc_net(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]:
+def _read_proc_net(family: socket.AddressFamily) -> list[_Listener]:
     listening = []
     try:
         with open("/proc/net/tcp" if family == socket.AF_INET else "/proc/net/tcp6", encoding="ascii") as table:
@@ -105,7 +125,7 @@ def _read_proc_net(family: socket.AddressFamily) -> list[tuple[bytes, int, int]]
                 host, _, port = fields[1].partition(":")
                 # hexadecimal, in 32-bit words of the machine's byte order
                 words = [struct.pack("=I", int(host[start : start + 8], 16)) for start in range(0, len(host), 8)]
-                listening.append((b"".join(words), int(port, 16), int(fields[9])))
+                listening.append(_Listener(b"".join(words), int(port, 16), int(fields[7]), int(fields[9])))
     except OSError:
         pass
     return listening

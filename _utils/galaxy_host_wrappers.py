@@ -5,6 +5,7 @@ Only words are looked at; no script is opened and nothing is run.
 """
 
 import dataclasses
+import itertools
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ _WRAPPERS = {
     **{"setpriv": ("--reuid --regid --groups --inh-caps --ambient-caps --bounding-set --securebits", 0)},
     **{"chpst": ("-u -U -b -/ -n -l -L -m -d -o -p -f -c -t -e", 0), "setuidgid": ("", 1), "authbind": ("", 0)},
     **{"tini": ("-p -e", 0), "dumb-init": ("-r --rewrite", 0), "pidproxy": ("", 1), "cgexec": ("-g", 0)},
+    **{"daemon": ("--user --pidfile --check", 0), "start_daemon": ("-p -n", 0)},
     **{"systemd-cat": ("-t -p -i", 0), "catchsegv": ("", 0), "prlimit": ("", 0), "unbuffer": ("", 0)},
 }
 _RUN_AS = ("su", "runuser")
@@ -41,22 +43,32 @@ def unwrap(invocation: Invocation) -> list[Invocation]:
     return list(_unwrap(invocation, 0))
 
 
+def script(text: str, invocation: Invocation) -> list[Invocation]:
+    """
+    The simple commands of a shell script: all that its branches have, in order, as far as its text tells.
+
+    invocation
+        how the script is run: source, working directory and environment of its first command
+    """
+    return [inner for command in _commands(text, invocation) for inner in _unwrap(command, 1)]
+
+
 def _unwrap(invocation: Invocation, depth: int) -> Iterator[Invocation]:
     argv = invocation.argv
     program = os.path.basename(argv[0]) if argv else ""
     if depth == _MAX_DEPTH or not program:
         yield invocation
         return
-    script = None
+    text = None
     if _SHELLS.fullmatch(program):
-        script = _shell_script(argv)
+        text = _shell_script(argv)
     elif program in _RUN_AS:
-        script = next((argv[index + 1] for index in range(len(argv) - 1) if argv[index] in ("-c", "--command")), None)
+        text = next((argv[index + 1] for index in range(len(argv) - 1) if argv[index] in ("-c", "--command")), None)
         if not {"-", "-l", "--login"}.isdisjoint(argv):
             # in its home directory
             invocation = dataclasses.replace(invocation, cwd=None)
-    if script is not None:
-        for command in _commands(script, invocation):
+    if text is not None:
+        for command in _commands(text, invocation):
             yield from _unwrap(command, depth + 1)
         return
     inner = _inner(invocation, program)
@@ -81,6 +93,8 @@ def _shell_script(argv: tuple[str, ...]) -> str | None:
 
 def _inner(invocation: Invocation, program: str) -> Invocation | None:
     """What a wrapper runs; ``None`` where the program is none."""
+    if program == "start-stop-daemon":
+        return _start_stop_daemon(invocation)
     if program == "runuser" and "-u" in invocation.argv:
         options, positional = "-u -g -G -s --user --group --shell", 0
     elif program in _WRAPPERS:
@@ -116,12 +130,28 @@ def _inner(invocation: Invocation, program: str) -> Invocation | None:
     return dataclasses.replace(invocation, argv=tuple(words[positional:]), cwd=cwd, environment=known)
 
 
-def _commands(script: str, invocation: Invocation) -> Iterator[Invocation]:
+def _start_stop_daemon(invocation: Invocation) -> Invocation:
+    """Debian's: the program by ``--exec`` or ``--startas``, its words behind ``--``, and nothing else at a stop."""
+    words = list(invocation.argv[1:])
+    split = words.index("--") if "--" in words else len(words)
+    options: dict[str, str] = {}
+    for before, word in itertools.pairwise(["", *words[:split], ""]):
+        name, equal, value = before.partition("=")
+        options.setdefault(name, value if equal else word)
+    program = next((options[key] for key in ("--startas", "-a", "--exec", "-x") if key in options), "")
+    directory = next((options[key] for key in ("--chdir", "-d") if key in options), None)
+    if not program or not {"--stop", "-K"}.isdisjoint(options):
+        return dataclasses.replace(invocation, argv=())
+    cwd = _join(invocation.cwd, directory) if directory else invocation.cwd
+    return dataclasses.replace(invocation, argv=(program, *words[split + 1 :]), cwd=cwd)
+
+
+def _commands(text: str, invocation: Invocation) -> Iterator[Invocation]:
     """The simple commands of a shell's script."""
     cwd, environment = invocation.cwd, dict(invocation.environment or {})
-    for words in _simple_commands(script):
+    for words in _simple_commands(text):
         own = dict(environment)
-        words = [_expand(word, own) for word in words]
+        words = [text for word in words for text in _expand(word, own)]
         while words and (match := _ASSIGNMENT.fullmatch(words[0])):
             own[match[1]] = match[2]
             del words[0]
@@ -137,15 +167,24 @@ def _commands(script: str, invocation: Invocation) -> Iterator[Invocation]:
             yield dataclasses.replace(invocation, argv=tuple(words), cwd=cwd, environment=known)
 
 
-def _simple_commands(script: str) -> Iterator[list[str]]:
-    lexer = shlex.shlex(script[:_MAX_SCRIPT].replace("\\\n", " "), posix=True, punctuation_chars="();<>|&\n")
+def _simple_commands(text: str) -> list[list[str]]:
+    text = text[:_MAX_SCRIPT].replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    commands = _parse("\n".join(lines))
+    # a text that is not closed, such as an apostrophe in a here-document, spoils its own lines alone
+    return commands if commands is not None else [words for line in lines for words in _parse(line) or ()]
+
+
+def _parse(text: str) -> list[list[str]] | None:
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
+    commands: list[list[str]] = []
     words: list[str] = []
     is_comment = is_target = False
     try:
         for token in lexer:
             if set(token) <= set("();|&\n"):
-                yield words
+                commands.append(words)
                 words, is_comment = [], is_comment and "\n" not in token
             elif set(token) <= set("<>&|"):
                 # 2>&1: the number before belongs to the redirection, as does the word behind
@@ -159,9 +198,9 @@ def _simple_commands(script: str) -> Iterator[list[str]]:
             elif words or token not in _KEYWORDS:
                 words.append(token)
     except ValueError:
-        # a quote that is not closed: no shell runs it
-        words = []
-    yield words
+        # a quote that is not closed
+        return None
+    return [*commands, words]
 
 
 def _split(text: str) -> list[str]:
@@ -171,9 +210,10 @@ def _split(text: str) -> list[str]:
         return text.split()
 
 
-def _expand(word: str, environment: Mapping[str, str]) -> str:
-    """``$NAME`` and ``${NAME}`` where they are known; the rest stays."""
-    return _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), word)
+def _expand(word: str, environment: Mapping[str, str]) -> list[str]:
+    """``$NAME`` and ``${NAME}`` where they are known; the rest stays. A variable alone may hold several words."""
+    text = _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), word)
+    return text.split() if _VARIABLE.fullmatch(word) else [text]
 
 
 def _join(cwd: str | None, path: str) -> str | None:

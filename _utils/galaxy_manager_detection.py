@@ -1,218 +1,274 @@
 """
-Which process manager keeps Galaxy up: by what is really there, not by the distribution's name.
+Which process manager keeps a server up: by what is really there, not by the distribution's name.
+
+Of a server that runs, its manager is found from its master through the master's ancestors. By definition alone only
+where nothing runs, or where the definition names the server's configuration; never one that names another's.
 """
 
-import glob
-import itertools
+import logging
 import os
-import re
-import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-import galaxy_host_process
-import galaxy_manager_supervisor
+import galaxy_manager_initscript
+import galaxy_manager_systemd
+import galaxy_manager_unit
 from galaxy_errors import ManagerError
 from galaxy_host_process import Process
-from galaxy_manager_supervisor import SupervisorConfig
-from galaxy_manager_unit import InitScript, Manager, State, Supervisord, Systemd, is_of
+from galaxy_manager_initscript import InitScript
+from galaxy_manager_supervisor_config import NotTrusted, Program, SupervisorConfig, config_files, config_files_of
+from galaxy_manager_supervisor_rpc import Client
+from galaxy_manager_supervisord import Supervisord, resolve
+from galaxy_manager_systemd import Systemd
+from galaxy_manager_systemd_definition import require_instance
+from galaxy_manager_unit import Own, Unit
 
-_UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-# there where systemd is PID 1, sd_booted(3)
-_SYSTEMD_RUNS = "/run/systemd/system"
-_UPSTART_JOBS = "/etc/init/*.conf"
-_INIT_SCRIPTS = "/etc/init.d/*"
-# of what is called galaxy, such as galaxy-cleanup, the server itself
-_CALLED_GALAXY = re.compile(r"galaxy([-_.@]?(web|uwsgi|server|main)\w*)?", re.IGNORECASE)
-_CONFIG_SUFFIXES = (".yml", ".yaml", ".ini")
+log = logging.getLogger(__name__)
+
+MANAGERS = ("supervisord", "systemd", "upstart", "sysvinit")
 
 
 def detect(
-    functions: Mapping[str, Callable],
     config: str | None = None,
     master: Process | None = None,
     manager: str | None = None,
     service: str | None = None,
     conf_file: str | None = None,
-    bin_env: str | None = None,
-) -> Manager | None:
+    functions: Mapping[str, Callable] | None = None,
+    own: Own = lambda invocation: None,
+) -> Unit | None:
     """
-    The manager of the Galaxy server, by what is really there; ``None`` where nothing manages it.
+    The unit of the server; ``None`` where nothing manages it.
 
     config
-        path of its configuration: a definition that names it is taken before one that is only called galaxy
+        path of the server's configuration
     master
-        its master, where it runs: what started it is the manager
+        its master, where it runs
     manager, service
         given by the user, believed
-    conf_file, bin_env
-        supervisord's configuration file, and its ``supervisorctl`` or virtualenv
+    conf_file
+        supervisord's configuration file
+    functions
+        Salt's execution functions (``__salt__``), for init scripts and the packaged supervisord
+    own
+        says of a command whether it starts this server: ``True``; ``False``, it starts something else, such as another
+        server or a job handler; ``None``, it cannot tell
 
-    Raises ``ManagerError`` for an unknown manager and where several definitions fit equally.
+    Raises ``ManagerError`` for an unknown manager, where several definitions fit equally, and where nothing is what
+    ``manager``, ``service`` or ``conf_file`` name.
     """
-    finders = {"supervisord": _supervisord, "systemd": _systemd, "upstart": _upstart, "sysvinit": _sysvinit}
-    if manager is not None and manager not in finders:
-        raise ManagerError(f"Unknown process manager {manager!r}; expected one of {', '.join(finders)}")
+    if manager is not None and manager not in MANAGERS:
+        raise ManagerError(f"Unknown process manager {manager!r}; expected one of {', '.join(MANAGERS)}")
     if conf_file and manager is None:
         manager = "supervisord"
-    makers = {
-        "supervisord": lambda found, path=None: Supervisord(found, functions, path or conf_file, bin_env),
-        "systemd": lambda found: Systemd(found, functions),
-        "upstart": lambda found: InitScript("upstart", found, functions),
-        "sysvinit": lambda found: InitScript("sysvinit", found, functions),
-    }
-    wanted = [manager] if manager else list(finders)
+    wanted = [manager] if manager else list(MANAGERS)
+    search = _Search(config, conf_file, functions, own)
     if master:
-        for name in wanted:
-            running = {"supervisord": _supervisord_of, "systemd": _unit_of}.get(name, lambda *_: None)
-            found = running(master, conf_file, functions)
-            if found and service in (None, found[0]):
-                return makers[name](*found)
-    ranked = {name: finders[name](config, service, conf_file, functions) for name in wanted}
-    for rank in (0, 1, 2):
-        for name in wanted:
-            fits = [found[1:] for found in ranked[name] if found[0] == rank]
-            if len(fits) > 1:
-                names = ", ".join(found[0] for found in fits)
-                raise ManagerError(f"{name} has several services that may be Galaxy: {names}; say which with service=")
-            if fits:
-                return makers[name](*fits[0])
-    if service and manager and manager != "supervisord":
-        return makers[manager](service)
-    if service or manager:
-        wanted_text = " ".join(filter(None, (manager, service)))
-        raise ManagerError(f"Nothing like {wanted_text} manages Galaxy here; check manager=, service= and conf_file=")
-    return None
-
-
-# Each finder gives (rank, service, …). Rank 0: named by the user, or runs uWSGI with the configuration; 1: names the
-# configuration, as a job handler does; 2: is called galaxy.
-
-
-def _supervisord(config, service, conf_file, _functions):
-    found = []
-    for path in [conf_file] if conf_file else galaxy_manager_supervisor.config_files():
-        for program in SupervisorConfig(path).programs():
-            if service:
-                named = _service_of(program, service.removesuffix("*").removesuffix(":"))
-                if named:
-                    found.append((0, named, path))
-            else:
-                rank = _rank((program.group, program.name), program.command, program.directory, config)
-                if rank is not None:
-                    found.append((rank, program.group, path))
-    return list(dict.fromkeys(found))
-
-
-def _service_of(program, target):
-    """
-    What ``target`` (a group, a program, or ``group:process``) means for the program; ``None`` where it means another.
-    """
-    group, colon, process = target.partition(":")
-    if not colon:
-        if target == program.group:
-            return program.group
-        return f"{program.group}:{program.name}" if target == program.name else None
-    return target if group == program.group and is_of(process, program.name) else None
-
-
-def _supervisord_of(master, conf_file, _functions):
-    parent = galaxy_host_process.parent(master.pid)
-    for path in galaxy_manager_supervisor.config_files_of(parent) if parent else ():
-        if not os.path.isfile(path) or (conf_file and os.path.realpath(path) != os.path.realpath(conf_file)):
-            continue
-        for process in galaxy_manager_supervisor.processes(SupervisorConfig(path).connect()) or ():
-            if process.pid == master.pid:
-                return process.group, path
-    return None
-
-
-def _systemd(config, service, _conf_file, functions):
-    if not os.path.isdir(_SYSTEMD_RUNS):
-        return []
+        unit = search.of_master(master, wanted)
+        if unit and (service is None or unit.is_called(service)):
+            log.info("galaxy: PID %d belongs to %r", master.pid, unit)
+            return unit
     if service:
-        # an instance (galaxy@web) or what a generator made has no file of its own
-        unit = Systemd(service.removesuffix(".service"), functions)
-        return [(0, unit.service)] if unit.word().state is not State.UNKNOWN else []
-    found = {}
-    for directory in _UNIT_DIRECTORIES:
-        for path in glob.glob(os.path.join(directory, "*.service")):
-            name = os.path.basename(path).removesuffix(".service")
-            if name not in found and not name.endswith("@"):
-                found[name] = _rank((name,), *_read(path), config)
-    return [(rank, name) for name, rank in found.items() if rank is not None]
+        return _one([unit for name in wanted for unit in search.named(name, service)]) or _given(
+            manager, service, search
+        )
+    # a master whose ancestors tell nothing was started by hand, unless a definition names its configuration
+    ranks = (0, 1) if master else (0, 1, 2)
+    fitting = [(rank, unit) for name in wanted for rank, unit in search.defined(name) if rank in ranks]
+    for rank in ranks:
+        unit = _one([unit for one, unit in fitting if one == rank])
+        if unit:
+            log.info("galaxy: %r is defined to run %s", unit, config or "it")
+            return unit
+    if manager or search.untrusted:
+        reason = f" ({' '.join(search.untrusted)})" if search.untrusted else ""
+        raise ManagerError(
+            f"Nothing like {manager or 'a process manager'} manages Galaxy here; check manager=, service= and "
+            f"conf_file={reason}"
+        )
+    log.debug("galaxy: no process manager has it")
+    return None
 
 
-def _unit_of(master, _conf_file, functions):
-    if not os.path.isdir(_SYSTEMD_RUNS):
+def _one(units: list[Unit]) -> Unit | None:
+    """The only one. Raises ``ManagerError`` where there are several."""
+    services = list(dict.fromkeys((unit.manager, unit.service) for unit in units))
+    if len(units) < 2:
+        return units[0] if units else None
+    if len({manager for manager, _ in services}) > 1:
+        names = ", ".join(f"{manager} {service}" for manager, service in services)
+        raise ManagerError(f"Several services may be Galaxy: {names}; say which with manager= and service=")
+    if len(services) == 1:
+        files = ", ".join(unit.conf_file for unit in units if isinstance(unit, Supervisord))
+        raise ManagerError(f"Several supervisords have {services[0][1]}: {files}; say which with conf_file=")
+    names = ", ".join(service for _, service in services)
+    raise ManagerError(f"{units[0].manager} has several services that may be Galaxy: {names}; say which with service=")
+
+
+def _given(manager: str | None, service: str, search: "_Search") -> Unit:
+    """The service that the user named, where no definition of it can be seen."""
+    if manager in ("upstart", "sysvinit"):
+        return InitScript(manager, service, search.functions, search.own)
+    text = " ".join(filter(None, (manager, service)))
+    reason = f" ({' '.join(search.untrusted)})" if search.untrusted else ""
+    raise ManagerError(f"Nothing like {text} manages Galaxy here; check manager=, service= and conf_file={reason}")
+
+
+class _Search:
+    """One search; ``untrusted`` collects why configurations were left out."""
+
+    def __init__(self, config, conf_file, functions, own):
+        self.config, self.conf_file, self.functions, self.own = config, conf_file, functions, own
+        self.untrusted: list[str] = []
+        self._supervisors: list[SupervisorConfig] | None = None
+
+    def of_master(self, master: Process, wanted: list[str]) -> Unit | None:
+        """What started the process that runs."""
+        unit = self._supervisord_of(master) if "supervisord" in wanted else None
+        return unit or (self._systemd_of(master) if "systemd" in wanted else None)
+
+    def named(self, manager: str, service: str) -> Iterator[Unit]:
+        """The units that the user's name means."""
+        if manager == "supervisord":
+            for supervisor in self._configs():
+                if resolve(service, supervisor.programs()):
+                    yield self._supervisord(service, supervisor)
+        elif manager == "systemd":
+            if galaxy_manager_systemd.runs():
+                name = service.removesuffix(".service")
+                require_instance(name)
+                unit = Systemd(name, own=self.own)
+                if unit.is_known:
+                    yield unit
+        elif self._has_init(manager):
+            for name, _ in galaxy_manager_initscript.definitions(manager):
+                if name == service:
+                    yield InitScript(manager, name, self.functions, self.own)
+
+    def defined(self, manager: str) -> Iterator[tuple[int, Unit]]:
+        """The units whose definitions fit, with their rank (``galaxy_manager_unit.rank``)."""
+        if manager == "supervisord":
+            yield from self._defined_programs()
+        elif manager == "systemd":
+            if galaxy_manager_systemd.runs():
+                yield from self._defined_units()
+        elif self._has_init(manager):
+            for name, commands in galaxy_manager_initscript.definitions(manager):
+                rank = galaxy_manager_unit.rank((name,), commands, self.config, self.own)
+                if rank is not None:
+                    yield rank, InitScript(manager, name, self.functions, self.own)
+
+    def _has_init(self, manager: str) -> bool:
+        # where systemd is the init, it runs the scripts too, but as units
+        is_shadowed = manager == "sysvinit" and galaxy_manager_systemd.runs()
+        return galaxy_manager_initscript.is_there(manager) and not is_shadowed
+
+    def _configs(self) -> list[SupervisorConfig]:
+        if self._supervisors is None:
+            files = config_files()
+            if self.conf_file:
+                real = os.path.realpath(self.conf_file)
+                running = next((process for path, process in files if os.path.realpath(path) == real), None)
+                self._supervisors = [SupervisorConfig(self.conf_file, running)]
+            else:
+                self._supervisors = [config for path, process in files if (config := self._trusted(path, process))]
+        return self._supervisors
+
+    def _trusted(self, path: str, process: Process | None) -> SupervisorConfig | None:
+        try:
+            return SupervisorConfig(path, process)
+        except NotTrusted as exc:
+            log.warning("galaxy: %s", exc)
+            self.untrusted.append(f"{exc}.")
+            return None
+
+    def _supervisord(self, service: str, supervisor: SupervisorConfig, answer=None) -> Supervisord:
+        return Supervisord(service, supervisor, self.own, self.functions, answer)
+
+    def _supervisord_of(self, master: Process) -> Unit | None:
+        lineage = [master, *master.ancestors]
+        pids = {process.pid for process in lineage}
+        for ancestor in lineage[1:]:
+            for path in config_files_of(ancestor):
+                if self.conf_file and os.path.realpath(path) != os.path.realpath(self.conf_file):
+                    continue
+                supervisor = self._trusted(path, ancestor)
+                # its answer, not its name, says that the process is its child
+                answer = (Client(supervisor.endpoint()).processes() or ()) if supervisor else ()
+                for info in answer:
+                    if info.pid and info.pid in pids:
+                        service = self._extent(info.group, info.name, supervisor.programs())
+                        return self._supervisord(service, supervisor, list(answer))
         return None
-    try:
-        with open(f"/proc/{master.pid}/cgroup", encoding="utf-8") as file:
-            groups = [line.rstrip("\n").rpartition("/")[2] for line in file]
-    except OSError:
-        return None
-    unit = next((name.removesuffix(".service") for name in groups if name.endswith(".service")), None)
-    # what a minion's job left behind lies in the minion's cgroup: stopping Galaxy must not stop the minion
-    return (unit,) if unit and Systemd(unit, functions).main_pid() == master.pid else None
 
+    def _extent(self, group: str, process: str, programs: list[Program]) -> str:
+        """The whole group, or one process of it where the group has another server too."""
+        members = [program for program in programs if program.group == group]
+        others = [
+            program
+            for program in members
+            if program.process != process
+            and (self.own(program.invocation) or galaxy_manager_unit.names_another(program.invocation, self.config))
+        ]
+        return f"{group}:{process}" if others else group
 
-def _upstart(config, service, _conf_file, _functions):
-    if not shutil.which("initctl"):
-        return []
-    return _definitions(_UPSTART_JOBS, ".conf", config, service)
+    def _defined_programs(self) -> Iterator[tuple[int, Unit]]:
+        for supervisor in self._configs():
+            programs = supervisor.programs()
+            for group in dict.fromkeys(program.group for program in programs):
+                members = [program for program in programs if program.group == group]
+                for rank, service in self._fitting(group, members, programs):
+                    yield rank, self._supervisord(service, supervisor)
 
+    def _fitting(self, group: str, members: list[Program], programs: list[Program]) -> list[tuple[int, str]]:
+        """Rank and service for each server of a group: by its programs first, by the group's own name last."""
+        ranks = [
+            (rank, program)
+            for program in members
+            if (rank := galaxy_manager_unit.rank((program.name, program.process), [program.invocation], *self._wanted))
+            is not None
+        ]
+        best = min((rank for rank, _ in ranks), default=None)
+        if best is None:
+            commands = [program.invocation for program in members]
+            rank = galaxy_manager_unit.rank((group,), commands, *self._wanted)
+            return [(rank, group)] if rank is not None else []
+        fitting = [program for rank, program in ranks if rank == best]
+        if best == 2 and any(galaxy_manager_unit.names_another(one.invocation, self.config) for one in members):
+            # a name says nothing in a group of another server
+            return []
+        services = [self._extent(group, program.process, programs) for program in fitting]
+        return [(best, service) for service in dict.fromkeys(services)]
 
-def _sysvinit(config, service, _conf_file, _functions):
-    # where systemd is the init, it runs the scripts too, but as units
-    if os.path.isdir(_SYSTEMD_RUNS):
-        return []
-    return _definitions(_INIT_SCRIPTS, "", config, service)
+    @property
+    def _wanted(self) -> tuple[str | None, Own]:
+        return self.config, self.own
 
+    def _systemd_of(self, master: Process) -> Unit | None:
+        if not galaxy_manager_systemd.runs():
+            return None
+        found = galaxy_manager_systemd.of_process(master)
+        if not found:
+            return None
+        name, user = found
+        unit = Systemd(name, user, self.own)
+        main = unit.show().get("MainPID", "0")
+        if main == str(master.pid):
+            return unit
+        # what a minion's or cron's job left behind lies in its unit: stopping Galaxy must not stop the minion
+        definition = galaxy_manager_systemd.definition_of(name, user)
+        commands = definition.commands() if definition else []
+        is_child = main == "0" or int(main) in master.lineage
+        rank = galaxy_manager_unit.rank((name,), commands, *self._wanted) if is_child else None
+        if rank is None:
+            log.info("galaxy: PID %d lies in %s, which does not run it", master.pid, name)
+        return unit if rank is not None else None
 
-def _definitions(pattern, suffix, config, service):
-    found = []
-    for path in sorted(glob.glob(pattern)):
-        name = os.path.basename(path).removesuffix(suffix)
-        if service:
-            if name == service:
-                found.append((0, name))
-        else:
-            rank = _rank((name,), *_read(path), config)
+    def _defined_units(self) -> Iterator[tuple[int, Unit]]:
+        for definition, shown in galaxy_manager_systemd.candidates():
+            commands, script = definition.commands(), shown.get("SourcePath", "")
+            if script.startswith("/etc/init.d/"):
+                commands = galaxy_manager_initscript.commands_of(script)
+            names = [name.removesuffix(".service") for name in shown.get("Names", "").split()] or [definition.name]
+            rank = galaxy_manager_unit.rank(names, commands, *self._wanted)
             if rank is not None:
-                found.append((rank, name))
-    return found
-
-
-def _read(path: str) -> tuple[list[str], str]:
-    """The words of a unit, job or script, and its working directory."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read()
-    except OSError:
-        return [], ""
-    directory = re.search(r"(?m)^(?:WorkingDirectory\s*=\s*-?|chdir\s+)(\S+)", text)
-    return text.split(), directory[1] if directory else ""
-
-
-def _rank(names: Iterable[str], command: Iterable[str], directory: str, config: str | None) -> int | None:
-    # a shell's command line is one word of its own
-    words = [word.strip("\"';") for word in " ".join(command).split()]
-    runs_uwsgi = any("uwsgi" in os.path.basename(word) for word in words)
-    named = _configurations(words, directory)
-    if config and os.path.realpath(config) in named:
-        return 0 if runs_uwsgi else 1
-    if config and runs_uwsgi and named:
-        # another server's
-        return None
-    return 2 if any(_CALLED_GALAXY.fullmatch(name) for name in names) else None
-
-
-def _configurations(words: list[str], directory: str) -> set[str]:
-    """The real paths of the configuration files among the words; relative ones only where it is known to what."""
-    bases = [directory, *(target for word, target in itertools.pairwise(words) if word == "cd")]
-    bases = [base for base in bases if os.path.isabs(base)]
-    found = set()
-    for word in words:
-        path = word.rpartition("=")[2]
-        if path.endswith(_CONFIG_SUFFIXES):
-            found.update(os.path.realpath(os.path.join(base, path)) for base in (bases or ["/"] * os.path.isabs(path)))
-    return found
+                yield rank, Systemd(definition.name, own=self.own)

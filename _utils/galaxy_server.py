@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import galaxy_host_redaction
 import galaxy_manager_detection
+import galaxy_uwsgi_process
 from galaxy_errors import GalaxyError, MasterGone
 from galaxy_host_process import Process
 from galaxy_manager_unit import State, Unit, UnitStatus
@@ -130,6 +131,7 @@ class Galaxy:
             service=spec.service,
             conf_file=spec.conf_file,
             functions=self._functions,
+            own=lambda invocation: galaxy_uwsgi_process.starts(invocation, spec.config),
         )
 
     def read_stats(self, timeout: float) -> Stats:

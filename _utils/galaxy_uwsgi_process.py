@@ -53,16 +53,21 @@ def is_uwsgi(process: Process) -> bool:
     return _runs_uwsgi(process.argv) or bool(_PROGRAM.fullmatch(process.name))
 
 
-def runs_uwsgi(invocation: Invocation) -> bool | None:
+def starts(invocation: Invocation, config: str | None = None) -> bool | None:
     """
-    Whether a definition's command starts uWSGI, itself or through a shell, ``env`` and the like: by the words in
-    command position. ``None`` where that cannot be told, as of a script.
+    Whether a command starts this configuration's uWSGI, as process managers ask it (``own``): ``False`` where it starts
+    another's or one of Galaxy's other services, ``None`` where that cannot be told, as of a script or of a uWSGI that
+    names no file.
     """
     commands = galaxy_host_wrappers.unwrap(invocation)
-    if any(_runs_uwsgi(command.argv) for command in commands):
-        return True
-    # a script of unknown content may start it in the end; a program that is known does not
-    return False if commands and all(_is_other(command.argv) for command in commands) else None
+    serving = [command for command in commands if _runs_uwsgi(command.argv)]
+    if not serving:
+        # a script of unknown content may start it in the end; a program that is known does not
+        return False if commands and all(_is_other(command.argv) for command in commands) else None
+    named = {path for command in serving for path in configurations(command)}
+    if config and named:
+        return os.path.realpath(config) in named
+    return None
 
 
 def server_command(invocation: Invocation) -> Invocation:

@@ -30,7 +30,8 @@ from support.remote_fleet import (
 )
 
 from galaxy_host_wait import Deadline, wait_until
-from galaxy_manager_supervisor import SupervisorConfig
+from galaxy_manager_supervisor_config import SupervisorConfig
+from galaxy_manager_supervisor_rpc import Client as SupervisorClient
 
 SENT = "a passphrase that must not be sent"
 STATUS = {"fun": "galaxy.status", "minion": OWN}
@@ -81,7 +82,7 @@ def test_what_the_old_services_did(api, token, galaxy, volume):
 
 def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
     site, supervisord = galaxy
-    SupervisorConfig(str(supervisord.conf_file)).connect().supervisor.stopProcessGroup("galaxy")
+    SupervisorClient(SupervisorConfig(str(supervisord.conf_file)).endpoint()).call("stopProcessGroup", "galaxy")
     (site.gates / "load-is-slow").touch()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         call = pool.submit(api.run, token, fun="galaxy.startup", minion=OWN)
@@ -106,7 +107,7 @@ def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
 
 def test_a_galaxy_that_is_being_started_by_hand_is_not_started_again(api, token, galaxy, master):
     site, supervisord = galaxy
-    SupervisorConfig(str(supervisord.conf_file)).connect().supervisor.stopProcessGroup("galaxy")
+    SupervisorClient(SupervisorConfig(str(supervisord.conf_file)).endpoint()).call("stopProcessGroup", "galaxy")
     (site.gates / "load").unlink(missing_ok=True)
     (site.gates / "load-is-slow").touch()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

@@ -8,7 +8,8 @@ import subprocess
 import psutil
 
 from galaxy_host_wait import Deadline, wait_until
-from galaxy_manager_supervisor import SupervisorConfig, processes
+from galaxy_manager_supervisor_config import SupervisorConfig
+from galaxy_manager_supervisor_rpc import Client
 
 from .site import BIN
 
@@ -46,7 +47,8 @@ class Supervisord:
         return self
 
     def ask(self, group):
-        return processes(SupervisorConfig(str(self.conf_file)).connect(), group)
+        infos = Client(SupervisorConfig(str(self.conf_file)).endpoint()).processes()
+        return infos and [info for info in infos if info.group == group]
 
     def stop(self):
         """End it and everything under it."""

@@ -21,9 +21,10 @@ def test_both_ways_to_list_listeners_agree_with_psutil(reader, host):
     with socket.create_server((host, 0), family=family) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection(("::1" if ":" in host else "127.0.0.1", port)):
-            found = [one for one in getattr(galaxy_host_sockets, reader)(family) if one[1] == port]
+            found = [one for one in getattr(galaxy_host_sockets, reader)(family) if one.port == port]
             inode = os.fstat(listener.fileno()).st_ino
-            assert found == [(socket.inet_pton(family, host), port, inode)]
+            assert found == [(socket.inet_pton(family, host), port, os.getuid(), inode)]
+            assert galaxy_host_sockets.owners(parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")) == {0}
             listening = [
                 one.laddr
                 for one in psutil.Process().net_connections("tcp")

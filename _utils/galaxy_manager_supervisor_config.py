@@ -1,0 +1,307 @@
+"""
+supervisord's configuration files, and which supervisords run.
+
+Only files that nobody but root and ourselves can write are read, and only a supervisord counts that runs as root or as
+ourselves: whoever writes its configuration decides what it runs.
+"""
+
+import configparser
+import dataclasses
+import glob
+import itertools
+import logging
+import os
+import platform
+import re
+import shlex
+from collections.abc import Mapping
+
+import galaxy_host_files
+import galaxy_host_process
+from galaxy_errors import FileError, FileMissing, ManagerError
+from galaxy_host_process import Invocation, Process
+from galaxy_host_secret import Secret
+
+log = logging.getLogger(__name__)
+
+CONFIG_FILES = ("/etc/supervisord.conf", "/etc/supervisor/supervisord.conf")
+# where supervisord looks without -c, from its working directory and from beside its program
+_NEAR = ("supervisord.conf", "etc/supervisord.conf")
+_BESIDE = ("../etc/supervisord.conf", "../supervisord.conf")
+_MAX_FILES, _MAX_PROCESSES, _MAX_VALUE = 500, 1000, 64 * 1024
+_PLACEHOLDER = re.compile(r"%(?:%|\((\w+)\)(0?\d{0,2})([sd]))")
+_DEFAULT_STOP_SECONDS = 10.0
+
+
+class NotTrusted(ManagerError):
+    """Somebody else than root and ourselves can write a configuration file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """
+    One process that supervisord is to run, of a ``[program:x]`` or ``[fcgi-program:x]`` section.
+
+    name, group, process
+        of the section; its process group (its own name unless a ``[group:x]`` has it); of the process (its own name,
+        unless ``process_name`` gives another)
+    stop_seconds
+        how long its stop may take before supervisord kills it
+    """
+
+    name: str
+    group: str
+    process: str
+    invocation: Invocation
+    stop_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """Where supervisord answers: the path of a unix socket, or host and port; and the login, if it wants one."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+    user: str = ""
+    password: Secret | None = None
+
+
+class SupervisorConfig:
+    """
+    The configuration file ``path`` with the files that it includes.
+
+    process
+        the supervisord that runs with it, where one is known: its environment fills in ``%(ENV_X)s``
+
+    Raises ``ManagerError`` naming the file that cannot be read, or that others can write.
+    """
+
+    def __init__(self, path: str, process: Process | None = None):
+        self.path = os.path.abspath(path)
+        self.process = process
+        self._here = os.path.dirname(self.path)
+        self._sections: dict[str, dict[str, str]] = {}
+        self._files: dict[str, str] = {}
+        self._environment: Mapping[str, str] | None = None
+        self._read(self.path, self._here)
+        patterns = self._get("include", "files").split()
+        matches = (path for pattern in patterns for path in sorted(glob.glob(os.path.join(self._here, pattern))))
+        included = list(itertools.islice(matches, _MAX_FILES + 1))
+        if len(included) > _MAX_FILES:
+            raise ManagerError(f"{self.path}: includes more than {_MAX_FILES} files")
+        for file in included:
+            self._read(file, os.path.dirname(os.path.abspath(file)))
+
+    def programs(self) -> list[Program]:
+        """Every process that it defines, event listeners apart. Raises ``ManagerError`` where there are too many."""
+        groups = {}
+        for section in self._sections:
+            if section.startswith("group:"):
+                for name in self._get(section, "programs").split(","):
+                    groups[name.strip()] = section.partition(":")[2].strip()
+        programs: list[Program] = []
+        for section in self._sections:
+            kind, _, name = section.partition(":")
+            if kind in ("program", "fcgi-program"):
+                programs += self._processes(section, name.strip(), groups.get(name.strip(), name.strip()))
+                if len(programs) > _MAX_PROCESSES:
+                    raise ManagerError(f"{self.path}: defines more than {_MAX_PROCESSES} processes")
+        return programs
+
+    def endpoint(self) -> Endpoint:
+        """
+        Where it answers: ``[supervisorctl] serverurl``, or what the server sections say.
+
+        Raises ``ManagerError`` where it answers nowhere, or the login cannot be taken from the file alone.
+        """
+        unix, inet = self._get("unix_http_server", "file"), self._get("inet_http_server", "port")
+        url = self._get("supervisorctl", "serverurl")
+        if not url:
+            url = f"unix://{unix}" if unix else f"http://{inet}" if inet else ""
+        if not url:
+            raise ManagerError(f"{self.path}: no unix_http_server section, so supervisord cannot be spoken to; add one")
+        server = "unix_http_server" if url.startswith("unix://") else "inet_http_server"
+        user, password = (self._login(server, key) for key in ("username", "password"))
+        if url.startswith("unix://"):
+            return Endpoint(os.path.join(self._here, url[len("unix://") :]), user=user, password=Secret(password))
+        host, _, port = url.partition("://")[2].split("/")[0].rpartition(":")
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ManagerError(f"{self.path}: supervisord's address {url!r} has no port")
+        host = "127.0.0.1" if host in ("", "*", "0.0.0.0") else host.strip("[]")  # noqa: S104
+        return Endpoint(host=host, port=int(port), user=user, password=Secret(password))
+
+    def _login(self, server: str, key: str) -> str:
+        value = self._raw("supervisorctl", key) or self._raw(server, key)
+        if "%(" in value:
+            # what is sent is never filled in from an environment
+            raise ManagerError(
+                f"{self.path}: {key} is taken from the environment of supervisord; write it into [supervisorctl]"
+            )
+        return value.replace("%%", "%")
+
+    def _read(self, path: str, here: str) -> None:
+        parser = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(";", "#"))
+        try:
+            galaxy_host_files.require_trusted(path)
+            parser.read_string(galaxy_host_files.read(path).decode(), path)
+        except FileMissing:
+            raise ManagerError(f"{path}: no such supervisord configuration file") from None
+        except FileError as exc:
+            raise NotTrusted(f"supervisord's configuration is not used: {exc}") from None
+        except (ValueError, configparser.Error) as exc:
+            first = str(exc).splitlines()[0]
+            raise ManagerError(f"{path}: supervisord's configuration cannot be read: {first}") from None
+        for section in parser.sections():
+            values = self._sections.setdefault(section, {})
+            self._files[section] = path
+            for key, value in parser.items(section):
+                values[key] = value.strip()[:_MAX_VALUE].replace("%(here)s", here)
+
+    def _raw(self, section: str, key: str) -> str:
+        return self._sections.get(section, {}).get(key, "")
+
+    def _get(self, section: str, key: str, names: Mapping[str, object] | None = None) -> str:
+        return self._expand(self._raw(section, key), names or {})
+
+    def _expand(self, text: str, names: Mapping[str, object]) -> str:
+        """``%(x)s`` and the like; a name that is not known stays as it is, and so fits nothing."""
+        if "%" not in text:
+            return text
+
+        def replace(match: re.Match) -> str:
+            name, width, kind = match.groups()
+            if name is None:
+                return "%"
+            value = names.get(name, self._known(name))
+            if value is None:
+                return match[0]
+            if kind == "d":
+                return f"{value:{width}d}" if isinstance(value, int) else match[0]
+            return str(value)
+
+        return _PLACEHOLDER.sub(replace, text)
+
+    def _known(self, name: str) -> str | None:
+        if name == "host_node_name":
+            return platform.node()
+        if not name.startswith("ENV_"):
+            return None
+        if self._environment is None:
+            self._environment = (self.process and self.process.environment) or {}
+        return self._environment.get(name.removeprefix("ENV_"))
+
+    def _processes(self, section: str, name: str, group: str) -> list[Program]:
+        count, first = self._number(section, "numprocs", 1), self._number(section, "numprocs_start", 0)
+        if count > _MAX_PROCESSES:
+            raise ManagerError(f"{self._files[section]}: [{section}] has more than {_MAX_PROCESSES} processes")
+        source = f"program {name} in {self._files[section]}"
+        programs = []
+        for number in range(first, first + count):
+            names: dict[str, object] = {"program_name": name, "group_name": group, "process_num": number}
+            names["numprocs"] = count
+            environment = {
+                **((self.process and self.process.environment) or {}),
+                **_pairs(self._get("supervisord", "environment")),
+                **_pairs(self._get(section, "environment", names)),
+            }
+            names.update((f"ENV_{key}", value) for key, value in environment.items())
+            process = self._get(section, "process_name", names) or name
+            directory = self._get(section, "directory", names) or self._get("supervisord", "directory")
+            if not directory:
+                directory = self.process and self.process.cwd
+            invocation = Invocation(
+                _words(self._get(section, "command", names)),
+                source if process == name else f"{source}, process {process}",
+                os.path.expanduser(directory) if directory else None,
+                environment,
+            )
+            stop_seconds = float(self._number(section, "stopwaitsecs", int(_DEFAULT_STOP_SECONDS)))
+            programs.append(Program(name, group, process, invocation, stop_seconds))
+        return programs
+
+    def _number(self, section: str, key: str, default: int) -> int:
+        value = self._get(section, key)
+        return int(value) if value.isascii() and value.isdecimal() and len(value) < 7 else default
+
+
+def _words(command: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(command))
+    except ValueError:
+        return tuple(command.split())
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """``KEY="value",OTHER=value``, as supervisord splits it."""
+    lexer = shlex.shlex(text)
+    lexer.wordchars += "/.+-():"
+    try:
+        tokens = list(lexer)
+    except ValueError:
+        return {}
+    triples = (tokens[index : index + 3] for index in range(0, len(tokens), 4))
+    return {triple[0]: triple[2].strip("'\"") for triple in triples if len(triple) == 3 and triple[1] == "="}
+
+
+def is_trusted(process: Process) -> bool:
+    """Whether it runs as root or as ourselves, by both its user IDs."""
+    return set(process.uids or (None,)) <= {0, os.geteuid()}
+
+
+def config_files() -> list[tuple[str, Process | None]]:
+    """Configuration files of the trusted supervisords that run, each with its process, and those in usual places."""
+    running = []
+    for pid in galaxy_host_process.pids():
+        if b"supervisor" in galaxy_host_process.command_line(pid)[:4096]:
+            process = Process.of(pid)
+            running += [(path, process) for path in config_files_of(process)] if process else []
+    usual = [(path, None) for path in CONFIG_FILES if os.path.isfile(path)]
+    files: dict[str, tuple[str, Process | None]] = {}
+    for path, process in [*running, *usual]:
+        files.setdefault(os.path.realpath(path), (path, process))
+    return list(files.values())
+
+
+def config_files_of(process: Process) -> list[str]:
+    """
+    Configuration files that the process can have if it is a supervisord that counts: one if it was told (``-c``), else
+    those that are in the places where it looks.
+    """
+    argv = process.argv
+    script = next((index for index, word in enumerate(argv[:4]) if _is_supervisord(argv, index)), None)
+    if script is None:
+        return []
+    if not is_trusted(process) or not process.has_our_root:
+        log.info("PID %d is called supervisord, but user %s runs it: it is not asked", process.pid, process.uids)
+        return []
+    cwd = process.cwd
+    told = _told(argv[script + 1 :])
+    if told:
+        paths = [os.path.join(cwd, told)] if cwd or os.path.isabs(told) else []
+    else:
+        beside = [os.path.join(os.path.dirname(argv[script]), name) for name in _BESIDE]
+        near = [os.path.join(cwd, name) for name in _NEAR] if cwd else []
+        paths = [*filter(os.path.isabs, beside), *near, *CONFIG_FILES]
+    return [os.path.normpath(path) for path in paths if os.path.isfile(path)]
+
+
+def _is_supervisord(argv: tuple[str, ...], index: int) -> bool:
+    """Whether this word is supervisord in command position: first, or run by a Python."""
+    if argv[index] == "supervisor.supervisord":
+        return index > 0 and argv[index - 1] == "-m"
+    if os.path.basename(argv[index]) != "supervisord":
+        return False
+    interpreted = re.fullmatch(r"(python|pypy)[\d.]*", os.path.basename(argv[0])) is not None
+    return index == 0 or (interpreted and all(word.startswith("-") for word in argv[1:index]))
+
+
+def _told(options: tuple[str, ...]) -> str | None:
+    for index, word in enumerate(options):
+        if word in ("-c", "--configuration"):
+            return options[index + 1] if index + 1 < len(options) else None
+        if word.startswith("--configuration="):
+            return word.partition("=")[2]
+        if word.startswith("-c") and len(word) > 2:
+            return word[2:]
+    return None

@@ -1,0 +1,249 @@
+"""
+What systemd's unit files say (systemd.unit(5), systemd.service(5)): what a service executes, with which environment.
+
+Only ``[Service]`` is looked at: comments, descriptions and dependencies run nothing.
+"""
+
+import glob
+import itertools
+import logging
+import os
+import platform
+import pwd
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+
+import galaxy_host_files
+from galaxy_errors import FileError, ManagerError
+from galaxy_host_process import Invocation
+
+log = logging.getLogger(__name__)
+
+_MAX_FILES = 100
+_PREFIXES = "@-:+!|"
+_SPECIFIER = re.compile(r"%(.)")
+_VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
+# in the system's manager; systemd.unit(5), SPECIFIERS
+_DIRECTORIES = {
+    **{"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc"},
+    **{"T": "/tmp", "V": "/var/tmp"},  # noqa: S108
+}
+
+
+class Definition:
+    """
+    A service as its files say.
+
+    name
+        of the unit, an instance's with its instance, ``.service`` apart
+    paths
+        of its file and its drop-ins, in systemd's order
+    user
+        ``None`` for the system's manager, or the user whose manager has it
+
+    Files that cannot be read count as empty, with a line in the log.
+    """
+
+    def __init__(self, name: str, paths: Iterable[str], user: str | None = None):
+        self.name = name
+        self._paths = list(paths)[:_MAX_FILES]
+        self._user = user
+        self._lines: list[tuple[str, str]] = []
+        for path in self._paths:
+            self._lines += _service_lines(_read(path, user))
+
+    def commands(self, secrets: bool = False) -> list[Invocation]:
+        """
+        The ``ExecStart=`` commands; what runs before, after or at the stop is no part of it.
+
+        secrets
+            ``True`` reads ``EnvironmentFile=`` too
+        """
+        environment = self._environment(secrets)
+        return [
+            Invocation(argv, self._source, self._directory, environment)
+            for line in self._list("ExecStart")
+            for argv in self._split(line, environment)
+        ]
+
+    @property
+    def is_forking(self) -> bool:
+        """Whether systemd may not know its main process."""
+        return self._last("Type") in ("forking", "oneshot")
+
+    @property
+    def _source(self) -> str:
+        return f"{self.name}.service"
+
+    @property
+    def _owner(self) -> pwd.struct_passwd | None:
+        name = self._specified(self._last("User")) or self._user or "root"
+        try:
+            return pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+        except (KeyError, OverflowError):
+            return None
+
+    @property
+    def _directory(self) -> str | None:
+        text = self._specified(self._last("WorkingDirectory")).removeprefix("-")
+        if text == "~":
+            return self._owner and self._owner.pw_dir
+        if text:
+            return text if os.path.isabs(text) else None
+        # systemd.exec(5): the root directory, or the home directory in a user's manager
+        return (self._owner and self._owner.pw_dir) if self._user else "/"
+
+    def _environment(self, secrets: bool) -> Mapping[str, str]:
+        environment: dict[str, str] = {}
+        for line in self._list("Environment"):
+            for word in _words(line):
+                name, equal, value = self._specified(word).partition("=")
+                if equal:
+                    environment[name] = value
+        for line in self._list("EnvironmentFile") if secrets else ():
+            pattern = self._specified(line.strip("\"' ")).removeprefix("-")
+            for path in itertools.islice(sorted(glob.glob(pattern)), _MAX_FILES):
+                environment.update(_assignments(_read(path, self._user)))
+        for line in self._list("UnsetEnvironment"):
+            for word in _words(line):
+                environment.pop(word.partition("=")[0], None)
+        return environment
+
+    def _split(self, line: str, environment: Mapping[str, str]) -> list[tuple[str, ...]]:
+        """The commands of one line: oneshot services may have several, with ``;`` between."""
+        commands: list[tuple[str, ...]] = []
+        words: list[str] = []
+        for word in [*_words(line), ";"]:
+            if word != ";":
+                words.append(word)
+            elif words:
+                commands.append(self._command(words, environment))
+                words = []
+        return [command for command in commands if command]
+
+    def _command(self, words: list[str], environment: Mapping[str, str]) -> tuple[str, ...]:
+        program = words[0].lstrip(_PREFIXES)
+        prefixes = words[0][: len(words[0]) - len(program)]
+        words = [program, *words[1:]] if program else words[1:]
+        if "@" in prefixes and len(words) > 1:
+            # the second word is the name that the program is given
+            del words[1]
+        argv: list[str] = []
+        for index, word in enumerate(words):
+            text = self._specified(word)
+            if ":" in prefixes or index == 0:
+                argv.append(text)
+            elif (whole := _VARIABLE.fullmatch(text)) and whole[2]:
+                argv += _words(environment.get(whole[2], ""))
+            else:
+                argv.append(_VARIABLE.sub(lambda match: _value(match, environment), text))
+        return tuple(argv)
+
+    def _specified(self, text: str) -> str:
+        """Specifiers filled in; one that is not known stays as it is."""
+        return _SPECIFIER.sub(lambda match: self._specifier(match[1], match[0]), text) if "%" in text else text
+
+    def _specifier(self, letter: str, whole: str) -> str:
+        prefix, _, instance = self.name.partition("@")
+        known: dict[str, Callable[[], str]] = {
+            **{"%": lambda: "%", "i": lambda: instance, "I": lambda: unescape(instance)},
+            **{"n": lambda: f"{self.name}.service", "N": lambda: self.name},
+            **{"p": lambda: prefix, "P": lambda: unescape(prefix)},
+            **{"j": lambda: prefix.rpartition("-")[2], "J": lambda: unescape(prefix.rpartition("-")[2])},
+            **{"H": platform.node, "l": lambda: platform.node().partition(".")[0], "v": platform.release},
+        }
+        if letter in known:
+            return known[letter]()
+        if letter in "huUgG":
+            # of the user whose manager has the unit, not of User=
+            owner = _password_entry(self._user or "root")
+            values = {"h": owner.pw_dir, "u": owner.pw_name, "U": owner.pw_uid, "G": owner.pw_gid} if owner else {}
+            return str(values.get(letter, whole))
+        return _DIRECTORIES.get(letter, whole) if not self._user else whole
+
+    def _list(self, key: str) -> list[str]:
+        """The values of a key that adds up: an empty one drops those before it, as drop-ins do."""
+        values: list[str] = []
+        for name, value in self._lines:
+            if name == key:
+                values = [*values, value] if value else []
+        return values
+
+    def _last(self, key: str) -> str:
+        return next((value for name, value in reversed(self._lines) if name == key), "")
+
+
+def unescape(text: str) -> str:
+    r"""systemd.unit(5), string escaping: ``-`` is ``/``, and ``\x2d`` a character by its code."""
+    data = re.sub(rb"\\x([0-9a-fA-F]{2})", lambda match: bytes([int(match[1], 16)]), text.replace("-", "/").encode())
+    return data.decode(errors="replace")
+
+
+def _password_entry(user: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        return None
+
+
+def _value(match: re.Match, environment: Mapping[str, str]) -> str:
+    if match[0] == "$$":
+        return "$"
+    return environment.get(match[1] or "", "") if match[1] else match[0]
+
+
+def _read(path: str, user: str | None) -> str:
+    owner = _password_entry(user) if user else None
+    try:
+        return galaxy_host_files.read(path, named_by=[owner.pw_uid] if owner else []).decode(errors="replace")
+    except FileError as exc:
+        log.info("A definition of systemd is not read: %s", exc)
+        return ""
+
+
+def _service_lines(text: str) -> list[tuple[str, str]]:
+    """Key and value of each line of ``[Service]``, continued ones joined."""
+    lines: list[tuple[str, str]] = []
+    section, pending = "", ""
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith(("#", ";")):
+            # also between the lines of a continued one
+            continue
+        if line.endswith("\\"):
+            pending += line[:-1] + " "
+            continue
+        line, pending = (pending + line).strip(), ""
+        if line.startswith("["):
+            section = line
+        elif section == "[Service]" and "=" in line:
+            key, _, value = line.partition("=")
+            lines.append((key.strip(), value.strip()))
+    return lines
+
+
+def _words(line: str) -> list[str]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        return list(lexer)
+    except ValueError:
+        return line.split()
+
+
+def _assignments(text: str) -> dict[str, str]:
+    """An ``EnvironmentFile=``: ``KEY=value`` lines, quoted or not."""
+    assignments = {}
+    for raw in text.replace("\\\n", "").splitlines():
+        name, equal, value = raw.strip().partition("=")
+        if equal and not name.startswith(("#", ";")):
+            words = _words(value) if value[:1] in "\"'" else [value.strip()]
+            assignments[name.strip()] = " ".join(words)
+    return assignments
+
+
+def require_instance(name: str) -> None:
+    """Raises ``ManagerError`` for the name of a template, which is no service yet."""
+    if name.endswith("@"):
+        raise ManagerError(f"systemd: {name} is a template; name an instance of it, such as {name}0")
