@@ -12,7 +12,7 @@ The name is that of a space in ``galaxy:onedata``, see the execution module ``on
 
 from __future__ import annotations
 
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+import galaxy_host_returns as returns
 
 __virtualname__ = "onedata"
 
@@ -20,8 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
-
-_ERRORS = (CommandExecutionError, SaltInvocationError)
 
 
 def __virtual__():
@@ -55,39 +53,34 @@ def unmounted(name, lazy=False):
 
 
 def _change(name, wanted: str, do) -> dict:
-    ret = {"name": name, "result": True, "comment": "", "changes": {}}
     before = None
     try:
         before = __salt__["onedata.status"](name)
-        if _word(before) == wanted:
-            ret["comment"] = f"Onedata space {name} is {wanted}: {before['mount_point']}"
-            return ret
+        if _how(before) == wanted:
+            return returns.same(name, f"Onedata space {name} is {wanted}: {before['mount_point']}")
         done = do(__opts__["test"])
-        after = {} if __opts__["test"] else __salt__["onedata.status"](name)
-        word = wanted if __opts__["test"] else _word(after)
-        ret["changes"] = _difference(name, _word(before), word)
         if __opts__["test"]:
-            ret["result"] = None if done["changed"] else True
-            ret["comment"] = f"Onedata space {name} would be {wanted}: {before['mount_point']}"
-        elif word == wanted:
-            ret["comment"] = f"Onedata space {name} was {wanted}: {before['mount_point']}"
-        else:
-            ret["result"] = False
-            ret["comment"] = f"Onedata space {name} is {word} after all: {after['problem'] or 'no reason known'}"
-    except _ERRORS as exc:
-        ret["result"] = False
-        ret["comment"] = str(exc)
-        if before and not __opts__["test"]:
-            # a dead mount may be gone, though no new one came
-            ret["changes"] = _difference(name, _word(before), _word(__salt__["onedata.status"](name)))
-    return ret
+            comment = f"Onedata space {name} would be {wanted}: {before['mount_point']}"
+            changes = _difference(name, _how(before), wanted)
+            return returns.would(name, comment, changes) if done["changed"] else returns.same(name, comment)
+        after = __salt__["onedata.status"](name)
+    except returns.ERRORS as exc:
+        if before is None or __opts__["test"]:
+            return returns.failed(name, exc)
+        # a dead mount may be gone, though no new one came
+        return returns.failed(name, exc, _difference(name, _how(before), _how(__salt__["onedata.status"](name))))
+    changes = _difference(name, _how(before), _how(after))
+    if _how(after) == wanted:
+        return returns.changed(name, f"Onedata space {name} was {wanted}: {before['mount_point']}", changes)
+    problem = after["problem"] or "no reason known"
+    return returns.failed(name, f"Onedata space {name} is {_how(after)} after all: {problem}", changes)
 
 
 def _difference(name, old: str, new: str) -> dict:
     return {name: {"old": old, "new": new}} if old != new else {}
 
 
-def _word(status: dict) -> str:
+def _how(status: dict) -> str:
     if not status["mounted"]:
         return "unmounted"
     return "mounted" if status["alive"] else "dead"

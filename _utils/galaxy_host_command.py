@@ -8,7 +8,7 @@ import os
 import subprocess
 
 from galaxy_errors import CommandError
-from galaxy_host_secret import Secret
+from galaxy_host_secret import Secret, forbid_core_dump
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 3
     Raises ``CommandError`` when it is not there, fails, or does not end in time.
     """
     environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
-    if isinstance(stdin, Secret):
+    is_secret = isinstance(stdin, Secret)
+    if is_secret:
         stdin = stdin.reveal()
     source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     log.debug("running %s", " ".join(argv))
@@ -42,6 +43,8 @@ def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 3
         raise CommandError(argv, "not permitted; run as root") from None
     except OSError as exc:
         raise CommandError(argv, f"cannot be run: {exc.strerror}") from None
+    if is_secret:
+        forbid_core_dump(process.pid)
     try:
         output, errors = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:

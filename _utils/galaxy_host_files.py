@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterable
 
 from galaxy_errors import FileError
-from galaxy_host_walk import MAX_LINKS, Entry, Group, User, describe, ours, walk, writers
+from galaxy_host_walk import MAX_LINKS, Entry, Group, User, describe, ours, require_path, walk, writers
 
 log = logging.getLogger(__name__)
 
@@ -88,20 +88,20 @@ def require_place(path: str) -> None:
     that begins as root. Whose the file or directory at its end is does not matter, and it is not looked at: what is
     mounted there may hang.
     """
+    require_path(path)
     place = path
     for _ in range(MAX_LINKS):
-        # what is no absolute path, the walk refuses
-        absolute = isinstance(place, str) and place.startswith("/")
-        directory = os.path.dirname(place.rstrip("/")) or "/" if absolute else place
+        directory = os.path.dirname(place.rstrip("/")) or "/"
         with walk(directory) as entry:
             users = [*entry.controllers, *(writers(entry.status) if entry.status else ())]
         for user in users:
             who = describe(user)
             raise FileError(path, f"{who} can put something else there: a directory above is theirs", who)
         try:
-            place = os.path.join(directory, os.readlink(place.rstrip("/")))
+            target = os.readlink(place.rstrip("/"))
         except OSError:
             return
+        place = os.path.join(directory, target)
     raise FileError(path, f"leads through more than {MAX_LINKS} symbolic links")
 
 

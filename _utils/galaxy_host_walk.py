@@ -99,16 +99,13 @@ def walk(
         raise FileMissing(path, "no such file or directory") from None
     except OSError as exc:
         raise FileError(path, f"cannot be used: {exc.strerror}") from None
-    except UnicodeError:
-        raise FileError(repr(path), "is not a path") from None
     finally:
         entry.close()
 
 
 def _go(entry: Entry, make: Callable[[Entry], object] | None, links: bool, last_link: bool) -> None:
     path = entry.path
-    if not isinstance(path, str) or not path.startswith("/") or "\0" in path or len(path) >= _PATH_MAX:
-        raise FileError(repr(path)[:200], "is not an absolute path")
+    require_path(path)
     followed, names = 0, _names(path)
     entry.directory = os.open("/", _LOOK | os.O_DIRECTORY)
     status = root = os.fstat(entry.directory)
@@ -150,6 +147,17 @@ def _go(entry: Entry, make: Callable[[Entry], object] | None, links: bool, last_
             entry.directory, status = os.open("/", _LOOK | os.O_DIRECTORY), root
     # the root directory, or a link to where we are
     entry.descriptor, entry.status = os.dup(entry.directory), status
+
+
+def require_path(path: object) -> None:
+    """Raises ``FileError`` unless it is an absolute path, of no more bytes than the kernel takes."""
+    try:
+        good = isinstance(path, str) and path.startswith("/") and "\0" not in path
+        good = good and len(os.fsencode(path)) < _PATH_MAX
+    except UnicodeError:
+        good = False
+    if not good:
+        raise FileError(repr(path)[:200], "is not an absolute path")
 
 
 def _names(path: str) -> list[str]:

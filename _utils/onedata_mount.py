@@ -1,31 +1,37 @@
 """
 Mount, look at and unmount Onedata spaces with ``oneclient``.
 
-Options are those of oneclient(1) and oneclient.conf(5). The token reaches it in a configuration file that only root
-can read and that is gone when the mount is there: its environment would show the token for as long as it runs.
+Options are those of oneclient(1) and oneclient.conf(5). The token reaches it in a configuration file that has no name,
+so that it is gone with us, however we end: its environment would show the token for as long as it runs.
 """
 
 import contextlib
 import dataclasses
+import logging
 import os
-import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 
 import galaxy_host_command
+import galaxy_host_files
 import galaxy_host_holders
 import galaxy_host_lock
 import galaxy_host_mounts
-from galaxy_errors import CommandError, MountPointError, OnedataError
+from galaxy_errors import CommandError, FileError, FileMissing, MountPointError, OnedataError
+from galaxy_host_mounts import Mount
+from galaxy_host_redaction import printable
 from galaxy_host_secret import MASK, Secret
 from galaxy_host_wait import Deadline, wait_until
 from onedata_space import Space
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = 60
 ONECLIENT = "oneclient"
 # where packages put the machine's own settings, oneclient.conf(5)
 _CONFIG = "/etc/oneclient.conf"
-_TOKEN_KEYS = ("access_token", "authorization_token", "token")
+_TOKEN_KEYS = (b"access_token", b"authorization_token", b"token")
 # a look at a FUSE filesystem whose process hangs would never return
 _LOOK = 5
 
@@ -72,10 +78,9 @@ def look(space: Space) -> State:
     if not mount:
         return State(mounted=False, alive=False)
     facts = (mount.fstype, mount.source, mount.options)
-    if mount.fstype.split(".")[0] != "fuse":
-        return State(
-            True, False, *facts, problem=f"{mount.source} is mounted there, which is not Onedata", foreign=True
-        )
+    problem = _foreign(mount)
+    if problem:
+        return State(True, False, *facts, problem=problem, foreign=True)
     try:
         galaxy_host_command.run(["stat", "--file-system", "--", space.mount_point], timeout=_LOOK)
     except CommandError as exc:
@@ -84,11 +89,30 @@ def look(space: Space) -> State:
     return State(True, True, *facts)
 
 
+def status(space: Space) -> dict:
+    """How it is, as plain data: see ``onedata.status``."""
+    state = look(space)
+    return {
+        **{"mounted": state.mounted, "alive": state.alive, "problem": state.problem},
+        **{"provider_host": space.provider_host, "mount_point": space.mount_point},
+        **{"fstype": state.fstype, "source": state.source, "options": state.options},
+    }
+
+
+def unknown(problem: str) -> dict:
+    """The status of a space of which nothing but the ``problem`` is known."""
+    return {
+        **{"mounted": None, "alive": None, "problem": problem, "provider_host": None, "mount_point": None},
+        **{"fstype": "", "source": "", "options": ""},
+    }
+
+
 def require_mountable(space: Space) -> State:
     """
     How the mount point is now, where ``mount`` would find nothing to refuse.
 
-    Raises ``MountPointError`` where something else is mounted or files lie there.
+    Raises ``MountPointError`` where something else is mounted or files lie there, or where another user could put
+    something else in its place.
     """
     state = require_unmountable(space)
     if not state.mounted:
@@ -103,8 +127,8 @@ def mount(space: Space, token: Secret, timeout: float = TIMEOUT) -> bool:
     timeout
         seconds until the mount answers; also those that a mount which hangs is given before it counts as dead
 
-    Raises ``MountPointError`` where something else is mounted or files lie there, ``OnedataError`` where oneclient
-    fails, with its own words, ``LockError`` where another mount or unmount of the space takes longer.
+    Raises ``MountPointError`` as ``require_mountable``, ``OnedataError`` where oneclient fails, with its own words,
+    ``LockError`` where another mount or unmount of the space takes longer.
     """
     with _alone("onedata.mount", space, timeout):
         return _mount(space, token, timeout)
@@ -115,12 +139,14 @@ def _mount(space: Space, token: Secret, timeout: float) -> bool:
     if state.alive or (state.hangs and wait_until(lambda: look(space).alive, Deadline(timeout))):
         return False
     if state.mounted:
+        log.info("Onedata space %s is mounted, but %s: it is taken away first", space.name, state.problem)
         _unmount(space, lazy=True)
         _require_empty(space)
     _make_mount_point(space)
     deadline = Deadline(timeout)
     with _config_file(token) as config:
         argv = _argv(space, config)
+        log.info("mounting Onedata space %s on %s", space.name, space.mount_point)
         try:
             galaxy_host_command.run(argv, timeout=timeout)
         except CommandError as exc:
@@ -132,7 +158,11 @@ def _mount(space: Space, token: Secret, timeout: float) -> bool:
 
 
 def require_unmountable(space: Space) -> State:
-    """How the mount point is now. Raises ``MountPointError`` where something else is mounted there."""
+    """
+    How the mount point is now. Raises ``MountPointError`` where something else is mounted there, or another user could
+    put something else in its place.
+    """
+    _require_place(space)
     state = look(space)
     if state.foreign:
         raise MountPointError(space.mount_point, f"{state.problem}. Nothing was changed")
@@ -157,6 +187,7 @@ def _unmount(space: Space, lazy: bool) -> bool:
     if not state.mounted:
         return False
     argv = ["umount", *(["--lazy"] if lazy or not state.alive else []), "--", space.mount_point]
+    log.info("unmounting Onedata space %s from %s", space.name, space.mount_point)
     try:
         galaxy_host_command.run(argv, timeout=TIMEOUT)
     except CommandError as exc:
@@ -176,6 +207,32 @@ def _users(space: Space) -> str:
     return f", it is in use by {', '.join(map(str, found))}" if found else ""
 
 
+def _foreign(mount: Mount) -> str:
+    """
+    Why the mount is none of ours; empty where it is oneclient's, as libfuse names its mounts by the program, and root
+    mounted it: a user's own FUSE filesystem may take any name, but the kernel keeps whose it is.
+    """
+    user = next((part[8:] for part in mount.options.split(",") if part.startswith("user_id=")), "")
+    if user not in ("0", str(os.geteuid())):
+        whose = f" of {galaxy_host_files.describe(int(user))}" if user.isdecimal() else ""
+    elif mount.fstype == "fuse.oneclient" or (mount.fstype, mount.source) == ("fuse", ONECLIENT):
+        return ""
+    else:
+        whose = ""
+    named = mount.source if mount.source == mount.fstype else f"{mount.source} ({mount.fstype})"
+    return f"{named}{whose} is mounted there, which is not Onedata"
+
+
+def _require_place(space: Space) -> None:
+    try:
+        galaxy_host_files.require_place(space.mount_point)
+    except FileError as exc:
+        what = str(exc).removeprefix(f"{space.mount_point}: ")
+        raise MountPointError(
+            space.mount_point, f"{what}; root mounts only below directories of root's. Nothing was changed"
+        ) from None
+
+
 def _require_empty(space: Space) -> None:
     path = space.mount_point
     if os.path.lexists(path) and not os.path.isdir(path):
@@ -185,9 +242,11 @@ def _require_empty(space: Space) -> None:
 
 
 def _make_mount_point(space: Space) -> None:
-    owner = (-1 if space.uid is None else space.uid, -1 if space.gid is None else space.gid)
-    if galaxy_host_mounts.make_directory(space.mount_point) and owner != (-1, -1):
-        os.chown(space.mount_point, *owner)
+    try:
+        galaxy_host_files.make_directories(space.mount_point, os.geteuid(), os.getegid(), 0o755)
+    except FileError as exc:
+        what = str(exc).removeprefix(f"{space.mount_point}: ")
+        raise MountPointError(space.mount_point, f"cannot be made: {what}") from None
 
 
 def _argv(space: Space, config: str) -> list[str]:
@@ -196,34 +255,37 @@ def _argv(space: Space, config: str) -> list[str]:
         argv += ["--port", str(space.provider_port)]
     if space.insecure:
         argv.append("--insecure")
-    fuse = ["allow_other"]
-    fuse += [f"{key}={value}" for key, value in (("uid", space.uid), ("gid", space.gid)) if value is not None]
-    fuse += ["nonempty"] if space.nonempty else []
-    for option in fuse:
-        argv += ["--opt", option]
+    argv += ["--opt", "allow_other"]
+    if space.nonempty and not _mounts_over_files():
+        argv += ["--opt", "nonempty"]
     return [*argv, *space.options, space.mount_point]
+
+
+def _mounts_over_files() -> bool:
+    """Whether its libfuse does so without being told: version 3, which refuses the option ``nonempty``."""
+    return bool(re.search(r"(?im)^fuse library:\s*3\.", galaxy_host_command.run([ONECLIENT, "--version"])))
 
 
 @contextlib.contextmanager
 def _config_file(token: Secret) -> Iterator[str]:
-    """A configuration file with the machine's settings and the token: mode 0600, on tmpfs, gone after the mount."""
-    with tempfile.TemporaryDirectory(prefix="onedata-", dir="/run") as directory:
-        path = os.path.join(directory, "oneclient.conf")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            for line in _machine_settings():
-                file.write(line.encode(errors="surrogateescape") + b"\n")
-            file.write(b"access_token = " + token.reveal() + b"\n")
-        yield path
-
-
-def _machine_settings() -> list[str]:
+    """A configuration file with the machine's settings and the token; it has no name, only a path of our descriptor."""
+    descriptor, name = tempfile.mkstemp(prefix="onedata-", dir="/run")
     try:
-        text = pathlib.Path(_CONFIG).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
+        os.unlink(name)
+        os.write(descriptor, b"\n".join([*_machine_settings(), b"access_token = " + token.reveal(), b""]))
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _machine_settings() -> list[bytes]:
+    try:
+        lines = galaxy_host_files.read(_CONFIG).splitlines()
+    except FileMissing:
         return []
-    return [line for line in text.splitlines() if line.partition("=")[0].strip() not in _TOKEN_KEYS]
+    return [line for line in lines if line.partition(b"=")[0].strip() not in _TOKEN_KEYS]
 
 
 def _reason(exc: CommandError, token: Secret) -> str:
     said = exc.stderr.splitlines()[-1] if exc.stderr else str(exc)
-    return f"oneclient failed: {said.replace(token.reveal().decode(errors='replace'), MASK)}"
+    return f"oneclient failed: {printable(said.replace(token.reveal().decode(errors='replace'), MASK))}"

@@ -4,17 +4,24 @@ What an Onedata mount is: a provider, a mount point, and the options of ``onecli
 
 import configparser
 import dataclasses
-import grp
+import logging
 import os
-import pwd
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 
-from galaxy_errors import ConfigError
+import galaxy_host_files
+from galaxy_errors import ConfigError, FileError, FileMissing
 from galaxy_host_secret import Secret
 
-# oneclient.conf(5); 5555 before version 18.02
-DEFAULT_PORT = 443
+log = logging.getLogger(__name__)
+
 _TRUE = ("1", "yes", "true", "on")
+_TOKEN_KEYS = ("token", "access_token")
+# oneclient takes the beginning of a long option's name for it
+_OWN_OPTIONS = ("--token", "--config", "--authorization_token", "--access_token")
+_NO_OWNER = (
+    "is no option of oneclient: its files belong to whom the provider's user mapping (LUMA) says; remove this key"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,22 +33,18 @@ class Space:
         the Oneprovider; no port lets oneclient choose
     mount_point
         an absolute path
-    uid, gid
-        numeric owner of all files there as this machine sees them; ``None``: the mounting user
     insecure
         the provider's certificate is not verified
     nonempty
         mount over files that lie in the mount point
     options
-        further words for ``oneclient``, such as ``--force-proxy-io``
+        more options of ``oneclient``, such as ``--force-proxy-io``
     """
 
     name: str
     provider_host: str
     mount_point: str
     provider_port: int | None = None
-    uid: int | None = None
-    gid: int | None = None
     insecure: bool = False
     nonempty: bool = False
     options: tuple[str, ...] = ()
@@ -49,22 +52,27 @@ class Space:
 
 def of(name: str, settings: Mapping) -> Space:
     """
-    The space that ``settings`` describe; keys are the fields of ``Space``, ``uid`` and ``gid`` may be names.
-
-    Raises ``ConfigError``, naming the space and the key.
+    The space that ``settings`` describe; keys are the fields of ``Space``, and those of its token, which is not looked
+    at. Raises ``ConfigError``, naming the space and the key.
     """
 
     def fail(key: str, what: str):
         raise ConfigError(f"Onedata space {name}: {key} {what}")
 
+    if not isinstance(settings, Mapping):
+        fail("its declaration", "is not a mapping of keys to values; see pillar.example")
     fields = {field.name for field in dataclasses.fields(Space)} - {"name"}
     for key in settings:
-        if key not in fields:
-            fail(key, f"is no key of a space; known are {', '.join(sorted(fields))}")
-    found = {key: value for key, value in settings.items() if value is not None}
+        if key in ("uid", "gid"):
+            fail(key, _NO_OWNER)
+        if key not in fields and key not in _TOKEN_KEYS:
+            fail(key, f"is no key of a space; known are {', '.join(sorted({*fields, *_TOKEN_KEYS}))}")
+    found = {key: settings[key] for key in fields if settings.get(key) is not None}
     for key in ("provider_host", "mount_point"):
         if not isinstance(found.get(key), str) or not found[key]:
             fail(key, "is missing")
+        if not found[key].isprintable():
+            fail(key, "has a control character")
     if not os.path.isabs(found["mount_point"]):
         fail("mount_point", f"is {found['mount_point']!r}, not an absolute path")
     if found["provider_host"].startswith("-"):
@@ -76,65 +84,66 @@ def of(name: str, settings: Mapping) -> Space:
         if not isinstance(found.get(key, False), bool):
             fail(key, f"is {found[key]!r}, not true or false")
     options = found.get("options", ())
-    if not isinstance(options, (list, tuple)) or not all(isinstance(word, str) for word in options):
+    if not isinstance(options, (list, tuple)) or not all(isinstance(each, str) for each in options):
         fail("options", "is not a list of texts")
-    for word in options:
-        if word.partition("=")[0] in ("-t", "--token", "-c", "--config") or word.startswith("-t"):
-            fail("options", f"has {word.partition('=')[0]}, which this tree gives itself: a token there would be seen")
-    for key, lookup in (("uid", _uid), ("gid", _gid)):
-        if key in found:
-            try:
-                found[key] = lookup(found[key])
-            except (KeyError, ValueError, OverflowError):
-                fail(key, f"is {found[key]!r}, which this machine does not know")
+    for option in options:
+        option_name = option.partition("=")[0]
+        if option[:2] in ("-t", "-c") or (
+            len(option_name) > 2 and any(o.startswith(option_name) for o in _OWN_OPTIONS)
+        ):
+            fail("options", f"has {option_name[:20]}, which this tree gives itself: a token there would be seen")
+        if not option.isprintable():
+            fail("options", "has a control character")
     mount_point = os.path.normpath(found["mount_point"])
     return Space(name=name, **{**found, "options": tuple(options), "mount_point": mount_point})
 
 
 def read_ini(path: str) -> dict[str, tuple[dict, Secret | None]]:
     """
-    The spaces of an ``onedatactl.ini``: by section (``userdata``, ``refdata``) the settings and the token.
+    The spaces of an ``onedatactl.ini``: by section (``userdata``, ``refdata``) the settings and the token. A section
+    without a setting, as the scripts' own file has them, is no space.
 
-    Raises ``ConfigError`` where the file cannot be read.
+    Raises ``ConfigError`` where the file cannot be read, or others than root can write it: it says where root mounts.
     """
-    parser = configparser.RawConfigParser()
+    parser = configparser.RawConfigParser(strict=False)
     try:
-        with open(path, encoding="utf-8") as file:
-            parser.read_file(file, path)
-    except FileNotFoundError:
+        galaxy_host_files.require_trusted(path)
+        # some editors put a byte order mark in front
+        parser.read_string(galaxy_host_files.read(path).decode("utf-8-sig"), path)
+    except FileMissing:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: cannot be read: {exc}") from None
+    except FileError as exc:
+        raise ConfigError(str(exc)) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8") from None
     except configparser.Error as exc:
         # the parser quotes the line, and that may be the token's
         raise ConfigError(f"{path}: is not an INI file ({type(exc).__name__})") from None
     found = {}
     for section in parser.sections():
-        options = dict(parser.items(section))
-        token = options.pop("token", "")
-        settings = {"provider_host": options.get("provider"), "mount_point": options.get("mountpoint")}
+        options = {key: _value(value) for key, value in parser.items(section)}
+        own = {key for key, value in parser.items(section) if parser.defaults().get(key) != value}
+        if not any(options[key] for key in own):
+            log.debug("%s: section %s sets nothing, so it is no space", path, section)
+            continue
         for key in ("uid", "gid"):
-            settings[key] = options.get(key) or None
+            if options.get(key):
+                log.warning("%s: [%s] %s was never in effect, and %s", path, section, key, _NO_OWNER)
+        settings = {"provider_host": options.get("provider"), "mount_point": options.get("mountpoint")}
         for key in ("insecure", "nonempty"):
             settings[key] = options.get(key, "").lower() in _TRUE
+        token = options.get("token")
         found[section] = (settings, Secret(token) if token else None)
     return found
 
 
-def _uid(value: int | str) -> int:
-    return _number(value, lambda name: pwd.getpwnam(name).pw_uid)
-
-
-def _gid(value: int | str) -> int:
-    return _number(value, lambda name: grp.getgrnam(name).gr_gid)
-
-
-def _number(value: int | str, lookup: Callable[[str], int]) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError(value)
-    if isinstance(value, str) and not value.isdecimal():
-        return lookup(value)
-    number = int(value)
-    if number < 0:
-        raise ValueError(value)
-    return number
+def _value(text: str) -> str:
+    """
+    A value without its quotes, which a shell took off for the scripts, and without a comment behind it, which Python
+    2's ConfigParser took off.
+    """
+    quote, end = text[:1], text.find(text[:1], 1)
+    rest = text[end + 1 :].strip()
+    if quote in ("'", '"') and end > 0 and (not rest or rest[0] in ";#"):
+        return text[1:end].strip()
+    return re.split(r"\s[;#]", text, maxsplit=1)[0].strip()

@@ -1,10 +1,14 @@
 """Onedata spaces on a real FUSE filesystem, behind a command that takes oneclient's options."""
 
 import concurrent.futures
+import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import pathlib
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -13,9 +17,14 @@ import psutil
 import pytest
 import salt.loader
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from support import fuse, onedata
+from support.attacker import GALAXY, MALLORY, make, public_directory, run_as
 from support.keystore import KeyStore
 from support.onedata import TOKEN
 
+import onedata_mount
+import onedata_space
+from galaxy_host_secret import Secret
 from galaxy_host_wait import Deadline, wait_until
 
 WRONG = "MDAxNWxvY2F00aW9uIHdyb25n"
@@ -27,7 +36,7 @@ def load(opts, machine):
 
     def make(test=False, **more):
         space = {
-            **{"provider_host": "provider.example.org", "access_token": TOKEN, "uid": 4001, "gid": 4002},
+            **{"provider_host": "provider.example.org", "access_token": TOKEN},
             **{"mount_point": str(machine / "userdata"), **more},
         }
         given = {**opts, "test": test, "pillar": {"galaxy": {"onedata": {"spaces": {"userdata": space}}}}}
@@ -52,7 +61,6 @@ def test_mount_status_unmount(load, machine):
     assert (done["changed"], done["mounted"], done["alive"], done["problem"]) == (True, True, True, "")
     file = machine / "userdata" / "space.txt"
     assert file.read_text() == "onedata\n"
-    assert (file.stat().st_uid, file.stat().st_gid) == (4001, 4002)
     assert modules["onedata.mount"]("userdata")["changed"] is False
     assert modules["onedata.unmount"]("userdata")["changed"] is True
     assert not file.exists()
@@ -67,7 +75,8 @@ def test_the_token_is_seen_nowhere(load, machine, caplog):
     daemon = _daemon(machine)
     words = daemon.cmdline()
     assert {"--insecure", "--force-proxy-io", "provider.example.org"} <= set(words)
-    assert not os.path.exists(words[words.index("--config") + 1])
+    config = pathlib.Path(words[words.index("--config") + 1])
+    assert not config.is_file() or TOKEN.encode() not in config.read_bytes()
     seen = json.dumps([done, modules["onedata.status"](), words, daemon.environ()]) + caplog.text
     modules, states = load(access_token=WRONG, mount_point=str(machine / "other"))
     failed = states["onedata.mounted"]("userdata")
@@ -207,7 +216,11 @@ def test_two_mounts_at_once_mount_once(load, machine):
 
 
 def _looks():
-    return [one for one in psutil.Process().children() if "--file-system" in one.cmdline()]
+    looks = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            looks += [child] if "--file-system" in child.cmdline() else []
+    return looks
 
 
 def test_token_from_a_file_and_from_the_old_ini(load, opts, machine):
@@ -239,6 +252,178 @@ def test_a_token_whose_database_comes_up_later(opts, machine):
     assert modules["onedata.mount"]("userdata", timeout=30)["alive"]
     assert store.asked == 3
     store.stop()
+
+
+def test_owners_are_the_providers_affair(load, machine):
+    """oneclient has no such options, and libfuse ends it for them: no space could be mounted."""
+    for key in ("uid", "gid"):
+        for value in ("galaxy", 4001):
+            modules, states = load(**{key: value})
+            sentence = rf"Onedata space userdata: {key} is no option of oneclient: .*LUMA.*remove this key"
+            with pytest.raises(CommandExecutionError, match=sentence):
+                modules["onedata.mount"]("userdata")
+            failed = states["onedata.mounted"]("userdata")
+            assert (failed["result"], failed["changes"]) == (False, {})
+            assert "remove this key" in failed["comment"]
+    assert not (machine / "userdata").exists()
+    modules, _ = load(options=["--opt", "uid=4001"])
+    with pytest.raises(CommandExecutionError, match="oneclient failed: fuse: unknown option `uid'"):
+        modules["onedata.mount"]("userdata")
+
+
+def test_nonempty_is_not_told_to_libfuse_3(load, machine, monkeypatch):
+    (machine / "userdata").mkdir()
+    (machine / "userdata" / "mine.txt").touch()
+    modules, _ = load(nonempty=True)
+    for version in ("3", "2"):
+        monkeypatch.setenv("ONECLIENT_FUSE", version)
+        assert modules["onedata.mount"]("userdata")["alive"]
+        assert ("nonempty" in _daemon(machine).cmdline()) is (version == "2")
+        modules["onedata.unmount"]("userdata")
+
+
+def test_a_section_that_sets_nothing_and_one_that_is_wrong(opts, machine):
+    ini = machine / "onedatactl.ini"
+    ini.write_text(
+        f"[userdata]\nmountpoint = {machine}/userdata\nprovider = provider.example.org\ntoken = {TOKEN}\n\n"
+        "[refdata]\n# not used here\n#mountpoint = /refdata\n#provider = refdata.example.org\n"
+    )
+
+    def load(spaces, ini=str(ini)):
+        pillar = {"galaxy": {"onedata": {"ini": ini, "spaces": spaces}}}
+        given = {**opts, "pillar": pillar}
+        modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
+        return modules, salt.loader.states({**given, "test": True}, modules, {}, {}, context={})
+
+    modules, states = load({})
+    assert modules["onedata.spaces"]() == ["userdata"]
+    assert list(modules["onedata.status"]()) == ["userdata"]
+    # the machine as it is
+    modules, states = load({"wrong": {"mount_point": "/x"}, "list": [], "empty": None, 7: {"uid": 1}})
+    status = modules["onedata.status"]()
+    assert list(status) == ["userdata", "wrong", "list", "empty", "7"]
+    assert (status["userdata"]["mounted"], status["userdata"]["problem"]) == (False, "")
+    assert (status["wrong"]["mounted"], status["wrong"]["alive"]) == (None, None)
+    assert status["wrong"]["problem"] == "Onedata space wrong: provider_host is missing"
+    assert "is not a mapping" in status["list"]["problem"]
+    assert "is not a mapping" in status["empty"]["problem"]
+    assert "uid is no option" in status["7"]["problem"]
+    assert all(each.keys() == status["userdata"].keys() for each in status.values())
+    assert states["onedata.mounted"]("userdata")["result"] is None
+    assert states["onedata.mounted"]("wrong")["result"] is False
+    # an INI that cannot be read hides nothing of pillar
+    modules, _ = load({"other": {"mount_point": "/x", "provider_host": "p"}}, ini="/gone.ini")
+    status = modules["onedata.status"]()
+    assert status["/gone.ini"]["problem"] == "/gone.ini: no such file"
+    assert status["other"]["mounted"] is False
+    assert modules["onedata.status"]("other")["mounted"] is False
+    with pytest.raises(CommandExecutionError, match="no such file"):
+        modules["onedata.spaces"]()
+
+
+def test_any_fuse_is_not_onedata(load, machine):
+    """Who mounts FUSE says its name; whose it is, the kernel."""
+    path = machine / "userdata"
+    path.mkdir()
+    for uid, kind, source, named in (
+        (MALLORY, "fuse.sshfs", "evil", r"evil \(fuse.sshfs\) of user 4002 is"),
+        (MALLORY, "fuse.oneclient", "oneclient", r"oneclient \(fuse.oneclient\) of user 4002 is"),
+        (0, "fuse.sshfs", "host:", r"host: \(fuse.sshfs\) is"),
+        (0, "fuse.cvmfs2", "cvmfs2", r"cvmfs2 \(fuse.cvmfs2\) is"),
+        (0, "fuse", "glusterfs", r"glusterfs \(fuse\) is"),
+    ):
+        # nobody answers: who looked into it would wait
+        with fuse.mounted(path, uid, kind, source, answers=False):
+            modules, states = load()
+            status = modules["onedata.status"]("userdata")
+            assert (status["mounted"], status["alive"]) == (True, False)
+            assert re.match(f"{named} mounted there, which is not Onedata$", status["problem"])
+            for function in ("mount", "unmount"):
+                with pytest.raises(CommandExecutionError, match=named):
+                    modules[f"onedata.{function}"]("userdata")
+                failed = states[f"onedata.{function}ed"]("userdata")
+                assert (failed["result"], failed["changes"]) == (False, {})
+
+
+def _mount_and_wait(machine):
+    """``onedata_mount.mount`` with a oneclient that reads its configuration and then takes its time."""
+    script = machine / "bin" / "oneclient"
+    script.write_text(
+        f'#!/bin/sh\ncat "$2" >{machine}/read.new; mv {machine}/read.new {machine}/read; exec sleep 1000\n'
+    )
+    space = onedata_space.of("userdata", {"provider_host": "p", "mount_point": str(machine / "userdata")})
+    onedata_mount.mount(space, Secret(TOKEN))
+
+
+def test_a_killed_mount_leaves_no_token(machine):
+    process = multiprocessing.Process(target=_mount_and_wait, args=(machine,))
+    process.start()
+    assert wait_until((machine / "read").exists, Deadline(30))
+    children = psutil.Process(process.pid).children()
+    process.kill()
+    process.join()
+    for child in children:
+        child.kill()
+    assert f"access_token = {TOKEN}" in (machine / "read").read_text()
+    for directory, _, names in os.walk("/run"):
+        for name in names:
+            path = pathlib.Path(directory, name)
+            assert not path.is_file() or TOKEN.encode() not in path.read_bytes()
+    # and the next one is not kept from it
+    onedata.install(machine / "again")
+    shutil.copy(machine / "again" / "oneclient", machine / "bin" / "oneclient")
+    space = onedata_space.of("userdata", {"provider_host": "p", "mount_point": str(machine / "userdata")})
+    assert onedata_mount.mount(space, Secret(TOKEN)) is True
+
+
+def test_mount_points_that_others_could_exchange(load, machine):
+    with public_directory() as place:
+        make(f"{place}/galaxy", GALAXY)
+        make(f"{place}/sbin", 0)
+        run_as(GALAXY, os.symlink, f"{place}/sbin", f"{place}/galaxy/export")
+        make(f"{place}/tmp", 0, 0o1777)
+        os.symlink(f"{place}/galaxy/deeper", f"{place}/link")
+        for path in ("galaxy/export", "galaxy/new", "galaxy/new/userdata", "tmp/userdata", "link", "galaxy/export/x"):
+            for test in (True, False):
+                modules, states = load(test, mount_point=f"{place}/{path}")
+                failed = states["onedata.mounted"]("userdata")
+                assert (failed["result"], failed["changes"]) == (False, {})
+                assert re.search("(user 4001|everybody) can put something else there", failed["comment"])
+            for function in ("mount", "unmount"):
+                with pytest.raises(CommandExecutionError, match="root mounts only below directories of root's"):
+                    modules[f"onedata.{function}"]("userdata")
+        assert os.listdir(f"{place}/sbin") == []
+        assert sorted(os.listdir(f"{place}/galaxy")) == ["export"]
+        # whose the mount point itself is does not matter
+        modules, _ = load(mount_point=f"{place}/galaxy")
+        os.unlink(f"{place}/galaxy/export")
+        assert modules["onedata.mount"]("userdata")["alive"]
+        assert modules["onedata.unmount"]("userdata")["changed"]
+
+
+def test_an_ini_that_others_can_write(opts, machine):
+    """It says where root mounts."""
+    with public_directory() as place:
+        make(f"{place}/galaxy", GALAXY)
+        section = f"[userdata]\nmountpoint = {machine}/userdata\nprovider = p\ntoken = {TOKEN}\n".encode()
+        for path in (make(f"{place}/galaxy/o.ini", 0, 0o600, section), make(f"{place}/o.ini", GALAXY, 0o600, section)):
+            given = {**opts, "pillar": {"galaxy": {"onedata": {"ini": path}}}}
+            modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
+            with pytest.raises(CommandExecutionError, match="user 4001 can"):
+                modules["onedata.mount"]("userdata")
+            assert "user 4001 can" in modules["onedata.status"]()[path]["problem"]
+
+
+def test_tokens_that_are_none(load, machine):
+    for token, reason in ((" \n ", "empty or more than one line"), ("a\nfuse_mount_opt = x", "more than one line")):
+        for test in (True, False):
+            failed = load(test, access_token=token)[1]["onedata.mounted"]("userdata")
+            assert (failed["result"], failed["changes"]) == (False, {})
+            assert reason in failed["comment"]
+            assert "fuse_mount_opt" not in failed["comment"]
+    modules, _ = load(token=7)
+    with pytest.raises(CommandExecutionError, match="token is not the place of a token"):
+        modules["onedata.mount"]("userdata")
 
 
 def test_bad_input_is_named(load):

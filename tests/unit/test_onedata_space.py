@@ -1,6 +1,3 @@
-import os
-import pwd
-
 import pytest
 
 import onedata_space
@@ -14,11 +11,11 @@ def test_all_keys():
         "userdata",
         {
             **GIVEN,
-            **{"provider_port": 5555, "uid": "root", "gid": 4001, "insecure": True, "nonempty": False},
+            **{"provider_port": 5555, "insecure": True, "nonempty": False, "access_token": "x", "token": None},
             "options": ["--force-proxy-io"],
         },
     )
-    assert (space.mount_point, space.provider_port, space.uid, space.gid) == ("/onedata/userdata", 5555, 0, 4001)
+    assert (space.mount_point, space.provider_port) == ("/onedata/userdata", 5555)
     assert (space.insecure, space.nonempty, space.options) == (True, False, ("--force-proxy-io",))
 
 
@@ -29,8 +26,14 @@ def test_all_keys():
         ({"provider_host": "--insecure"}, "not a host name"),
         ({"mount_point": "onedata"}, "not an absolute path"),
         ({"provider_port": "443"}, "provider_port is '443'"),
-        ({"uid": "nobody-here"}, "uid is 'nobody-here'"),
-        ({"gid": -1}, "gid is -1"),
+        ({"uid": "galaxy"}, "uid is no option of oneclient"),
+        ({"gid": None}, "gid is no option of oneclient"),
+        ({"mount_point": "/x\ny"}, "mount_point has a control character"),
+        ({"provider_host": "x\0"}, "provider_host has a control character"),
+        ({"options": ["--x\0"]}, "options has a control character"),
+        ({"options": ["--tok", "x"]}, "a token there would be seen"),
+        ({"options": ["--conf=x"]}, "a token there would be seen"),
+        ({"options": [7]}, "options is not a list of texts"),
         ({"insecure": "yes"}, "insecure is 'yes'"),
         ({"options": "--force-proxy-io"}, "options is not a list"),
         ({"options": ["--token=x"]}, "a token there would be seen"),
@@ -45,23 +48,48 @@ def test_errors_name_space_and_key(more, words):
     assert words in str(caught.value)
 
 
-def test_ini_of_the_old_scripts(tmp_path):
-    """It read uid and gid into nonempty, and gave the token to a shell."""
+def test_no_mapping():
+    for settings in (None, [], "x", 7):
+        with pytest.raises(ConfigError, match="is not a mapping"):
+            onedata_space.of("userdata", settings)
+
+
+def test_ini_of_the_old_scripts(tmp_path, caplog):
+    """It read uid and gid into nonempty, and gave the token, quotes and all, to a shell."""
     path = tmp_path / "onedatactl.ini"
-    me = pwd.getpwuid(os.getuid()).pw_name
     path.write_text(
-        f"[userdata]\nmountpoint = /onedata\nprovider = p.example.org\ntoken = topsecret\nuid = {me}\ngid = 7\n"
-        "insecure = True\nnonempty = False\n[refdata]\nmountpoint = /refdata\nprovider = q.example.org\n"
+        "\ufeff[userdata]\nmountpoint = '/onedata' ; here\nprovider = p.example.org\ntoken = \"topsecret\"\n"
+        "uid = galaxy\ngid = 7\ninsecure = True\nnonempty = False\n"
+        "[refdata]\nmountpoint = /refdata\nprovider = q.example.org  # x\n"
+        "provider = r.example.org  # the last one counts\n",
+        encoding="utf-8",
     )
     found = onedata_space.read_ini(str(path))
     settings, token = found["userdata"]
     space = onedata_space.of("userdata", settings)
-    assert (space.uid, space.gid, space.insecure, space.nonempty) == (os.getuid(), 7, True, False)
+    assert (space.mount_point, space.insecure, space.nonempty) == ("/onedata", True, False)
     assert token.reveal() == b"topsecret"
     assert "topsecret" not in repr(found)
+    # they were never in effect, so the space is mounted as it was
+    assert "[userdata] uid was never in effect" in caplog.text
     settings, token = found["refdata"]
-    assert onedata_space.of("refdata", settings).mount_point == "/refdata"
-    assert token is None
+    space = onedata_space.of("refdata", settings)
+    assert (space.mount_point, space.provider_host, token) == ("/refdata", "r.example.org", None)
+
+
+@pytest.mark.parametrize(
+    "unused",
+    [
+        "[refdata]\n",
+        "[refdata]\n# mountpoint = /refdata\n;provider = x\n",
+        "[refdata]\nmountpoint =\nprovider = \ntoken=''\n",
+    ],
+)
+def test_a_section_that_sets_nothing_is_no_space(tmp_path, unused):
+    path = tmp_path / "onedatactl.ini"
+    for default in ("", "[DEFAULT]\nprovider = p.example.org\n"):
+        path.write_text(f"{default}[userdata]\nmountpoint = /export\nprovider = q\n{unused}")
+        assert list(onedata_space.read_ini(str(path))) == ["userdata"]
 
 
 def test_a_broken_ini_does_not_show_its_lines(tmp_path):

@@ -1,0 +1,98 @@
+"""
+The Onedata spaces that a machine declares: in ``galaxy:onedata:spaces``, and in the INI of the scripts before.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from salt.exceptions import SaltInvocationError
+
+import galaxy_host_key
+import onedata_mount
+import onedata_space
+from galaxy_errors import GalaxyError, OnedataError
+from galaxy_host_secret import Secret
+from onedata_space import Space
+
+log = logging.getLogger(__name__)
+
+_SPACES = "galaxy:onedata:spaces"
+
+
+class Declared:
+    """
+    The declared spaces of a minion.
+
+    config_get
+        Salt's ``config.get``
+
+    The INI is not read before a space is asked for that is not in ``galaxy:onedata:spaces``, which win.
+    """
+
+    def __init__(self, config_get: Callable[..., object]):
+        spaces = config_get(_SPACES, None) or {}
+        if not isinstance(spaces, Mapping):
+            raise SaltInvocationError(f"{_SPACES} must be a mapping of names to spaces; see pillar.example")
+        self._spaces = {str(name): settings for name, settings in spaces.items()}
+        self._ini = config_get("galaxy:onedata:ini", None)
+        self._of_ini: dict[str, tuple[dict, Secret | None]] | None = None
+
+    def names(self) -> list[str]:
+        """The names of all. Raises ``ConfigError`` where the INI cannot be read."""
+        return list({**self._read_ini(), **self._spaces})
+
+    def space(self, name: object) -> Space:
+        """That space. Raises ``SaltInvocationError`` where there is none, ``ConfigError`` where it is wrong."""
+        return onedata_space.of(name, self._find(name)[0])
+
+    def token(self, name: str, functions: Mapping[str, Callable], pillar: Mapping, timeout: float) -> Secret:
+        """
+        Its token, from the INI or the place that ``token`` names, without blanks around; ``galaxy_host_key.resolve``
+        has the parameters.
+
+        Raises ``KeySourceError``, ``OnedataError`` where that is no token.
+        """
+        settings, token = self._find(name)
+        if not token:
+            source = settings.get("token") or f"pillar://{_SPACES}:{name}:access_token"
+            if not isinstance(source, str):
+                raise OnedataError(name, "token is not the place of a token: pillar://…, sdb://…, or an absolute path")
+            token = galaxy_host_key.resolve(source, functions, pillar, f"Onedata space {name}", "token", timeout)
+        # a token file ends in a newline, a token does not; one within it would be another line of the configuration
+        token = Secret(token.reveal().strip())
+        if not token or len(token.reveal().splitlines()) > 1 or b"\0" in token.reveal():
+            raise OnedataError(name, "its token is empty or more than one line")
+        return token
+
+    def statuses(self) -> dict[str, dict]:
+        """``onedata_mount.status`` of each; one that is declared wrongly has its ``problem``, and hides no other."""
+        found = {}
+        try:
+            names = self.names()
+        except GalaxyError as exc:
+            found[str(self._ini)] = onedata_mount.unknown(str(exc))
+            names = list(self._spaces)
+        for name in names:
+            try:
+                found[name] = onedata_mount.status(self.space(name))
+            except GalaxyError as exc:
+                log.warning("%s", exc)
+                found[name] = onedata_mount.unknown(str(exc))
+        return found
+
+    def _find(self, name: object) -> tuple[dict, Secret | None]:
+        if isinstance(name, str):
+            if name in self._spaces:
+                return self._spaces[name], None
+            of_ini = self._read_ini()
+            if name in of_ini:
+                return of_ini[name]
+        known = ", ".join(self.names()) or "none"
+        raise SaltInvocationError(f"No Onedata space {name!r} is declared in {_SPACES}; known: {known}")
+
+    def _read_ini(self) -> dict[str, tuple[dict, Secret | None]]:
+        if self._of_ini is None:
+            if self._ini is not None and not isinstance(self._ini, str):
+                raise SaltInvocationError(f"galaxy:onedata:ini is {self._ini!r}, not a path")
+            self._of_ini = onedata_space.read_ini(self._ini) if self._ini else {}
+        return self._of_ini
