@@ -201,6 +201,11 @@ def _stranger(*argv, **options):
     return subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
+def _is_named(process):
+    identified = Process.of(process.pid)
+    return identified and identified.argv[:1] and identified.argv[0].endswith("supervisord")
+
+
 @pytest.fixture
 def impostor(tmp_path):
     """C1 and C2: ``impostor(conf)`` is a process of another user that is called supervisord and has programs beside."""
@@ -215,12 +220,15 @@ def impostor(tmp_path):
             (evil / name).chmod(0o755)
         for path in (evil, *evil.iterdir()):
             os.chown(path, NOBODY, NOBODY)
-        started.append(_stranger("bash", "-c", f"exec -a {evil}/supervisord sleep 1000 -c {evil}/s.conf || true"))
-        script = f"import time; time.sleep(1000) # {evil}/supervisord"
-        started.append(_stranger("bash", "-c", f"exec -a {evil}/supervisord python3 -c '{script}' -c {evil}/s.conf"))
-        started.append(_stranger("bash", "-c", f"exec -a supervisord bash -c 'read line' -c {evil}/s.conf"))
-        named = [process.pid for process in started]
-        assert wait_until(lambda: any("supervisord" in Process.of(pid).argv[0] for pid in named), Deadline(5))
+        # by a program that takes no -c, and by scripts with one: as a Python's script, and as a shell's
+        (evil / "wait").write_text("read line\n")
+        for command in (
+            f"exec -a {evil}/supervisord sleep 1000",
+            f"exec -a supervisord sh {evil}/wait -c {evil}/s.conf",
+            f"exec -a {evil}/supervisord python3 -c 'input()' -c {evil}/s.conf",
+        ):
+            started.append(_stranger("bash", "-c", command))
+        assert wait_until(lambda: all(map(_is_named, started)), Deadline(5))
         return evil
 
     yield run
