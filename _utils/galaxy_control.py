@@ -223,7 +223,8 @@ def _require_enough(look: Look, wanted: int) -> None:
 
 
 def _too_few(snapshot: Snapshot, wanted: int) -> str:
-    return f"{workers(wanted)} wanted, but {snapshot.kind} has {len(snapshot.workers)}"
+    verb = "is" if wanted == 1 else "are"
+    return f"{workers(wanted)} {verb} wanted, but {snapshot.title} has {len(snapshot.workers)}"
 
 
 def _require_retry(look: Look, failure: NotReady) -> None:

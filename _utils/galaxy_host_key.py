@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 from collections.abc import Callable, Mapping
 
 from salt.exceptions import CommandExecutionError
@@ -166,8 +167,11 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
     existing = directory
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
-    if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
-        raise KeySourceError(path, f"key file cannot be written: {existing} is no directory, or read-only")
+    try:
+        # some directories look writable and are not
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as exc:
+        raise KeySourceError(path, f"key file cannot be written: {existing}: {exc.strerror}") from None
     if test:
         return
     log.info("a key file is made: %s", path)

@@ -40,12 +40,15 @@ class Invocation:
         its working directory; ``None`` where that is not known
     environment
         its variables; ``None`` where they are not known. No ``repr`` shows them: some are passwords
+    user
+        numeric id of the user whose choice the words are: of a live process, its own; ``None``: root's, or ours
     """
 
     argv: tuple[str, ...]
     source: str
     cwd: str | None = None
     environment: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
+    user: int | None = None
 
 
 class Process:

@@ -9,7 +9,6 @@ import dataclasses
 import ipaddress
 import os
 import re
-import typing
 from collections.abc import Iterator
 
 import galaxy_host_address
@@ -51,7 +50,8 @@ _MAX_UNIX = 102
 _PORT = re.compile(r"[ \t]*([1-9]\d*)")
 
 
-class Setting(typing.NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Setting:
     """
     A value and where it came from: uWSGI's option, and ``file:line`` or what the words of a command line belong to.
 
@@ -63,6 +63,10 @@ class Setting(typing.NamedTuple):
     option: str
     source: str
     secret: bool = False
+
+
+_SWITCHES = ("master", "need-app", "die-on-term", "no-server", "stats-http", "abstract-socket")
+_OFF = {name: Setting(False, name, _DEFAULT) for name in _SWITCHES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +165,9 @@ class _Interpreter:
 
     @staticmethod
     def _remark(key: str, source: str, sentence: str) -> Setting:
-        # a sentence without an option names the file itself
-        return Setting(ConfigError(f"{source}: {key}: {sentence}" if key else sentence), key, source)
+        # a sentence without an option names the file itself; in a file, an option may be any text
+        name = key if key.isprintable() and len(key) <= 60 else repr(key[:60])
+        return Setting(ConfigError(f"{source}: {name}: {sentence}" if key else sentence), key, source)
 
     def config(self, path: str | None) -> Config:
         stats = self._last("stats")
@@ -248,7 +253,7 @@ class _Interpreter:
     def _bool(self, field: str) -> Setting:
         option = self._last(field)
         if option is None:
-            return Setting(False, field, _DEFAULT)
+            return _OFF[field]
         if option.problem is not None:
             self._refuse(option, f"{option.key} {option.problem}")
             return self._setting(option, None)
@@ -352,8 +357,11 @@ class _Interpreter:
     # files
 
     def _paths(self, field: str) -> tuple[Setting, ...]:
+        group = self._groups.get(field)
+        if group is None:
+            return ()
         settings: dict[object, Setting] = {}
-        for option in self._groups.get(field, ()):
+        for option in group:
             text = option.value
             # a log with a colon goes to another machine
             if not text or (field == "logs" and ":" in text) or not self._is_known(option):

@@ -92,7 +92,13 @@ class Options:
         option, source and sentence of what could not be read, and of what one build of uWSGI reads and another does not
     """
 
-    def __init__(self, given: str | None = None, cwd: str | None = None, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        given: str | None = None,
+        cwd: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        user: int | None = None,
+    ):
         self.options: list[Option] = []
         self.cwd = cwd
         self.problems: list[Remark] = []
@@ -105,14 +111,23 @@ class Options:
         self._inherited: list[Option] = []
         self._depth = self._files = self._text = self._replacements = 0
         self._last_ini = ""
+        # words of a command line may have any
+        self._has_brackets = environment is not None or cwd is not None
         self._paths: list[str] = []
+        self._user = user
 
-    def _owners(self) -> set[int]:
-        """Of the files that were read: what they name is read with their rights."""
+    def _owners(self, path: str) -> set[int]:
+        """
+        Who had a part in naming a file: the owners of the files that were read, and whose the words are. Only the
+        configuration that was asked for is nobody's choice but ours.
+        """
         owners = set()
-        for path in self._paths:
-            with contextlib.suppress(OSError):
-                owners.add(os.stat(path).st_uid)
+        if path != self._given:
+            for one in {self._given, *self._paths} - {None}:
+                with contextlib.suppress(OSError):
+                    owners.add(os.stat(one).st_uid)
+            if self._user is not None:
+                owners.add(self._user)
         return owners
 
     def load(self, path: str, kind: str = "", section: str = SECTION, is_top: bool = True) -> None:
@@ -129,9 +144,10 @@ class Options:
             raise ConfigError(f"{path}: more than {MAX_FILES} files are read; remove some include options")
         if self._depth > MAX_DEPTH:
             raise ConfigError(f"{path}: included more than {MAX_DEPTH} levels deep; remove the loop of include options")
-        text = galaxy_uwsgi_file.read_text(path, self._owners())
+        text = galaxy_uwsgi_file.read_text(path, self._owners(path))
         self._paths.append(path)
         self._text += len(text)
+        self._has_brackets = self._has_brackets or "$(" in text or "@(" in text or "%(" in text
         if "%" in text:
             text, own = galaxy_uwsgi_file.magic(text, path, section, self.cwd, self._top)
             if is_top and not self._top:
@@ -173,7 +189,7 @@ class Options:
         elif self._logic is not None:
             for value, problem in self._turns(self._logic, option.value or ""):
                 one = Option(key, value, option.path, option.line)
-                one.secret = option.secret or self._logic.secret or self._logic.key.endswith("env")
+                one.secret = option.secret or self._is_secret(self._logic)
                 one.problem = problem
                 self._export(one)
         elif key in _LOGIC:
@@ -227,12 +243,14 @@ class Options:
         if target is None:
             self.problems.append((option.key, option.source, reason))
             return
+        depth = self._depth
         try:
             self.load(target, kind, section, is_top=option.key not in ("include", "inherit", ""))
         except ConfigError as exc:
             # a word's file is not what was asked for, where the configuration is known
             if directory or not self._given or target == self._given:
                 raise
+            self._depth = depth
             self.problems.append((option.key, option.source, str(exc)))
 
     def _split(self, key: str, name: str) -> tuple[str, str, str]:
@@ -304,6 +322,13 @@ class Options:
             self._text += len(one)
             yield one, None
 
+    def _is_secret(self, logic: Option) -> bool:
+        """Whether what stands for ``%(_)`` comes from an environment."""
+        if logic.key.endswith("opt"):
+            tested = self._first.get((logic.value or "").partition("=")[0])
+            return logic.secret or bool(tested and tested.secret)
+        return logic.secret or logic.key.endswith("env")
+
     def _condition(self, kind: str, argument: str) -> bool | str | None:
         """Whether a condition holds, or the text that ``%(_)`` has then; ``None`` where only uWSGI can tell."""
         if kind in ("exists", "file", "dir", "directory"):
@@ -330,10 +355,11 @@ class Options:
 
     def finish(self) -> None:
         """Replace the placeholders as far as they are known, and read what is inherited."""
-        if any(option.value and "(" in option.value for option in self.options):
-            self._replace("$", self._variable)
-            self._replace("@", self._content)
-            self._replace("%", self._placeholder)
+        looks = {"$": self._variable, "@": self._content, "%": self._placeholder}
+        for symbol, look in looks.items():
+            # whatever brought one in: a text, a word, a variable
+            if self._has_brackets and any(f"{symbol}(" in (option.value or "") for option in self.options):
+                self._replace(symbol, look)
         for option in self._inherited:
             self.load_option(option)
 
@@ -371,7 +397,7 @@ class Options:
         if self._files > MAX_FILES:
             raise ConfigError(f"{option.source}: more than {MAX_FILES} files are read; remove some")
         try:
-            text = galaxy_uwsgi_file.read_text(path, self._owners())
+            text = galaxy_uwsgi_file.read_text(path, self._owners(path))
         except ConfigError as exc:
             self.problems.append((option.key, option.source, str(exc)))
             return None, False
@@ -413,7 +439,7 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
         options.finish()
         return options
     command = galaxy_uwsgi_command.parse(invocation)
-    options = Options(path, command.cwd, command.environment)
+    options = Options(path, command.cwd, command.environment, invocation.user)
     source = invocation.source
     added = []
     for name, value in (command.environment or {}).items() if command.starts else ():

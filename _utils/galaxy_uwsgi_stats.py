@@ -39,6 +39,7 @@ class Stats(Snapshot):
     """One answer of a stats server: ``document`` as uWSGI gave it, and its parts in types."""
 
     kind = "uwsgi"
+    title = "uWSGI"
 
     def __init__(self, address: Address, document: dict):
         self.address = address

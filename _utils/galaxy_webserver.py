@@ -73,8 +73,8 @@ class Snapshot:
     """
     What a web server told at one moment.
 
-    kind, version
-        ``uwsgi``, and its version
+    kind, title, version
+        ``uwsgi``, how people write that, and its version
     pid
         of its master, as it says
     workers
@@ -84,6 +84,7 @@ class Snapshot:
     """
 
     kind: str
+    title: str
     version: str
     pid: int
     workers: list[Worker]

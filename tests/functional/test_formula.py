@@ -38,12 +38,17 @@ def apply(modules, pillar):
 def test_first_second_and_test(apply, supervisord):
     would = apply("galaxy", test=True)
     assert {name: state["result"] for name, state in would.items()} == {
-        "galaxy-service-config-program": None,
+        "galaxy-settings": True,
+        "galaxy-service-config": None,
         "galaxy-service-running": None,
     }
     assert list(supervisord.programs.iterdir()) == []
     first = apply("galaxy")
+    assert first.pop("galaxy-settings")["result"] is True
     assert all(state["result"] and state["changes"] for state in first.values()), first
+    assert {name: state["changes"] for name, state in would.items() if state["changes"]} == {
+        name: state["changes"] for name, state in first.items()
+    }
     for test in (False, True):
         again = apply("galaxy", test=test)
         assert all(state["result"] is True and not state["changes"] for state in again.values()), again
@@ -92,7 +97,7 @@ def test_stopped_restarted_and_clean(apply, modules, pillar, supervisord):
 def test_without_manage_service_it_only_sees_to_a_running_galaxy(apply, modules, pillar, supervisord):
     supervisord.program("web", [UWSGI, "--yaml", pillar["config"]])
     done = apply("galaxy", manage_service=False, manager=None)
-    assert list(done) == ["galaxy-service-running"]
+    assert list(done) == ["galaxy-settings", "galaxy-service-running"]
     assert done["galaxy-service-running"]["result"] is True
 
 
@@ -110,22 +115,32 @@ def test_the_parts_stand_alone(apply):
     assert all(state["result"] for state in done.values()), done
 
 
-def test_pillar_example_as_it_is_leaves_the_packaged_place(opts, pillar):
+def test_pillar_example_as_it_is_leaves_the_packaged_place(opts):
     example = yaml.safe_load((REPO / "pillar.example").read_text())["galaxy"]
-    given = {
-        **opts,
-        "pillar": {"galaxy": {**example, "manage_service": True, "manager": "supervisord", "uwsgi": UWSGI}},
-    }
-    modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
-    shown = modules["state.show_sls"]("galaxy.service.config", pillar=given["pillar"])
-    files = shown["galaxy-service-config-program"]["file"]
-    assert {"name": "/etc/supervisor/conf.d/galaxy.conf"} in files
+    galaxy = {**example, "manage_service": True, "manager": "supervisord", "uwsgi": UWSGI}
+    modules = salt.loader.minion_mods({**opts, "pillar": {"galaxy": galaxy}}, context={})
+    found = modules["galaxy.settings"]("galaxy")
+    assert found["problems"] == []
+    place = {"value": "/etc/supervisor/conf.d/galaxy.conf", "source": "default"}
+    assert found["servers"]["galaxy"]["program_file"] == place
 
 
-def test_an_incomplete_pillar_is_said_before_anything_is_done(apply, supervisord):
-    done = apply("galaxy", uwsgi=None)
-    assert done["galaxy-service-config-incomplete"]["result"] is False
-    assert "galaxy:uwsgi" in done["galaxy-service-config-incomplete"]["name"]
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"uwsgi": None}, {"storagee": {"device": "/dev/vdb"}}, {"timeout": "5m"}, {"storage": ["/dev/vdb"]}),
+        *({"servers": {"test": {"cofnig": "/x"}}}, {"boot": {"services": "autofs"}}),
+    ],
+)
+@pytest.mark.parametrize("sls", ["galaxy", "galaxy.storage", "galaxy.stopped", "galaxy.boot", "galaxy.restarted"])
+@pytest.mark.parametrize("test", [False, True])
+def test_a_wrong_pillar_is_said_before_anything_is_done(apply, supervisord, wrong, sls, test):
+    done = apply(sls, test=test, **wrong)
+    failed = done.pop("galaxy-settings")
+    assert failed["result"] is False
+    assert f"galaxy:{'manage_service' if 'uwsgi' in wrong else next(iter(wrong))}" in failed["comment"]
+    # at a boot, the master is told
+    assert set(done) <= {"galaxy-boot-report"}
     assert list(supervisord.programs.iterdir()) == []
 
 
@@ -134,11 +149,48 @@ def test_an_incomplete_pillar_is_said_before_anything_is_done(apply, supervisord
     [("Debian", "/etc/supervisor/conf.d/galaxy.conf"), ("RedHat", "/etc/supervisord.d/galaxy.ini")],
 )
 def test_each_family_has_its_place_for_programs(opts, pillar, family, path):
-    grains = {**opts["grains"], "os_family": family}
-    given = {**opts, "grains": grains, "pillar": {"galaxy": {**pillar, "program_file": None}}}
-    del given["pillar"]["galaxy"]["program_file"]
-    modules = salt.loader.minion_mods(given, utils=salt.loader.utils(given), context={})
-    modules.pack["__grains__"] = grains
-    shown = modules["state.show_sls"]("galaxy.service.config", pillar=given["pillar"])
-    files = shown["galaxy-service-config-program"]["file"]
-    assert {"name": path} in files
+    galaxy = {key: value for key, value in pillar.items() if key != "program_file"}
+    given = {**opts, "grains": {**opts["grains"], "os_family": family}, "pillar": {"galaxy": galaxy}}
+    modules = salt.loader.minion_mods(given, context={})
+    assert modules["galaxy.settings"]()["servers"]["galaxy"]["program_file"]["value"] == path
+
+
+def test_two_servers_side_by_side(apply, modules, pillar, make_site, supervisord):
+    """A production server and a test server, each with a program of its own; the one's fault is not the other's."""
+    sites = {name: make_site() for name in ("main", "test")}
+    common = {
+        key: pillar[key] for key in ("manager", "conf_file", "manage_service", "uwsgi", "user", "timeout", "retries")
+    }
+    servers = {
+        name: {
+            **{**common, "config": str(site.config), "root": str(site.root)},
+            "program_file": str(supervisord.programs / f"{name}.conf"),
+        }
+        for name, site in sites.items()
+    }
+
+    def run(sls):
+        done = modules["state.apply"](sls, pillar={"galaxy": {"servers": servers}})
+        assert isinstance(done, dict), done
+        return {state["__id__"]: state for state in done.values()}
+
+    first = run("galaxy")
+    assert all(state["result"] for state in first.values()), first
+    assert all(site.get() == b"Galaxy\n" for site in sites.values())
+    assert set(first) == {
+        "galaxy-settings",
+        *(f"galaxy-service-{what}-{name}" for what in ("config", "running") for name in servers),
+    }
+    again = run("galaxy")
+    assert not any(state["changes"] for state in again.values()), again
+    sites["test"].write(need_app="true")
+    sites["test"].open("broken")
+    pid = sites["main"].read().pid
+    servers["test"]["environment"] = {"GALAXY_MARK": "x"}
+    done = run("galaxy")
+    assert done["galaxy-service-running-test"]["result"] is False
+    assert done["galaxy-service-running-main"]["result"] is True
+    assert sites["main"].read().pid == pid
+    done = run("galaxy.service.clean")
+    assert all(state["result"] for state in done.values()), done
+    assert list(supervisord.programs.iterdir()) == []

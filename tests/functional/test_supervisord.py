@@ -64,6 +64,7 @@ def test_start_stop_and_their_no_ops(modules, site):
         "service": "galaxy",
         "stopped": [],
         "signals": [],
+        "problems": [],
     }
 
 
@@ -74,10 +75,11 @@ def test_restart(modules, site):
     assert done["start"]["pid"] != first["pid"]
 
 
-def test_startup_brings_supervisord_up(modules, make_site, supervisord):
+def test_startup_brings_supervisord_up(modules, make_site, supervisord, monkeypatch):
     site = make_site()
     supervisord.program("galaxy", site.command)
-    keywords = {**site.keywords, "conf_file": str(supervisord.conf_file), "bin_env": str(BIN / "supervisorctl")}
+    monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
+    keywords = {**site.keywords, "conf_file": str(supervisord.conf_file)}
     with pytest.raises(CommandExecutionError, match=r"galaxy.startup brings it up"):
         modules["galaxy.start"](**keywords)
     done = modules["galaxy.startup"](**keywords, timeout=20)

@@ -187,19 +187,22 @@ def test_what_is_back_at_the_second_try_was_no_failure(minions, pillar, event_li
     assert len(_boots(event_listener_of, began)) == 2
 
 
-def test_a_hundred_forged_starts_are_two_boots_at_most(minions, master, event_listener_of):
+# a thousand take seconds to be sent, in which some boots fit
+@pytest.mark.parametrize(("messages", "boots"), [(1, 2), pytest.param(10, 12, marks=pytest.mark.slow)])
+def test_a_hundred_forged_starts_are_two_boots_at_most(minions, master, event_listener_of, messages, boots):
     """Any accepted minion can send them, in another's name, as beacons send theirs."""
     forged = [{"tag": f"salt/minion/{number}/start", "data": {"id": ROLE}} for number in range(100)]
     began = time.time()
-    sent = master.salt_cli().run("event.fire_master", "", "x", preload={"events": forged}, minion_tgt=PLAIN)
-    assert sent.data is True
+    for _ in range(messages):
+        sent = master.salt_cli().run("event.fire_master", "", "x", preload={"events": forged}, minion_tgt=PLAIN)
+        assert sent.data is True
     runs = event_listener_of("salt/run/*/ret", began)
-    while len(runs) < len(forged):
-        assert time.time() - began < 100
+    while len(runs) < messages * len(forged):
+        assert time.time() - began < 100 * messages
         runs = event_listener_of("salt/run/*/ret", began)
     assert {event.data["fun"] for event in runs} == {"runner.galaxy.boot"}
     assert {event.data["fun_args"][0]["minion"] for event in runs} == {ROLE}
-    assert 1 <= len(_boots(event_listener_of, began)) <= 2
+    assert 1 <= len(_boots(event_listener_of, began)) <= boots
     assert {event.tag for event in event_listener_of(f"galaxy/{ROLE}/*", began)} == {f"galaxy/{ROLE}/ready"}
     # and an honest one after them is not put off
     began = time.time()

@@ -357,6 +357,6 @@ def test_limits_of_pillar_reach_every_function(opts, make_site):
     pillar = {"galaxy": {"config": str(site.config), "min_workers": "3", "timeout": 1}}
     configured = salt.loader.minion_mods(dict(opts, pillar=pillar), context={})
     assert configured["galaxy.status"]()["ready"] is False
-    with pytest.raises(CommandExecutionError, match="3 workers wanted, but uwsgi has 2"):
+    with pytest.raises(CommandExecutionError, match="3 workers are wanted, but uWSGI has 2"):
         configured["galaxy.wait"]()
     assert configured["galaxy.wait"](min_workers=2)["ready"]

@@ -1,8 +1,8 @@
 """
-Devices that carry something, of every kind, known to libblkid or not: ``luks.mounted`` with ``encrypt: True`` refuses
-each, and not one byte of it changes.
+Devices that carry something, of every kind, known to libblkid or not: none is formatted, and not one byte changes.
 """
 
+import hashlib
 import os
 import random
 import struct
@@ -10,7 +10,9 @@ import subprocess
 import zlib
 
 import pytest
-from conftest import BACKUPS, CHEAP, content, sh
+from conftest import BACKUPS, CHEAP, sh
+
+from galaxy_errors import DeviceNotBlank, VolumeError
 
 MIB = 1 << 20
 SIZE = 48 * MIB
@@ -180,19 +182,100 @@ def test_there_are_enough_of_them():
     assert len(CARRIED) >= 42
 
 
+# cryptsetup repairs the first copy of such a header from the second when it reads it
+REPAIRED = {"LUKS2, its first sector erased"}
+# what is a volume, if not ours: `luks.formatted` has nothing to do there but the header backup
+VOLUMES = {"LUKS1", "LUKS2", *REPAIRED}
+
+
+def digest(kind, device):
+    with open(device, "rb") as file:
+        file.seek(32768 if kind in REPAIRED else 0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.fixture
+def carrying(new_device):
+    def make(kind):
+        device = new_device(LARGE.get(kind, str(SIZE)))
+        CARRIED[kind](device)
+        sh("sync")
+        return device, digest(kind, device)
+
+    return make
+
+
 @pytest.mark.parametrize("kind", CARRIED)
-def test_it_is_refused_and_not_one_byte_changes(state, new_device, key, mount_point, kind):
-    device = new_device(LARGE.get(kind, str(SIZE)))
-    CARRIED[kind](device)
+def test_it_is_refused_and_not_one_byte_changes(call, carrying, key, mount_point, kind):
+    device, before = carrying(kind)
+    with pytest.raises(VolumeError, match=device):
+        call("luks.encrypt", device, "galaxy", mount_point, key=key, backups=BACKUPS, **CHEAP)
+    if kind not in VOLUMES:
+        with pytest.raises(VolumeError, match=device):
+            call("luks.format", device, key=key, backups=BACKUPS, **CHEAP)
     sh("sync")
-    before = content(device)
-    wanted = {"name": mount_point, "device": device, "mapper": "galaxy", "key": key, "backups": BACKUPS, **CHEAP}
+    assert digest(kind, device) == before
+
+
+@pytest.mark.parametrize("kind", list(CARRIED)[::6])
+def test_the_states_refuse_it_before_and_in_the_run(state, carrying, key, mount_point, kind):
+    device, before = carrying(kind)
+    wanted = {"device": device, "mapper": "galaxy", "key": key, "backups": BACKUPS, **CHEAP}
     for test in (True, False):
-        result = state("luks.mounted", test=test, encrypt=True, **wanted)
+        result = state("luks.mounted", mount_point, test=test, encrypt=True, **wanted)
         assert (result["result"], result["changes"]) == (False, {}), result
         assert device in result["comment"]
-    result = state("luks.formatted", device, key=key, backups=BACKUPS, **CHEAP)
-    # a volume of somebody is one; what it does not get is another header
-    assert (result["result"] is kind.startswith(("LUKS1", "LUKS2")) and "erased" not in kind) or not result["result"]
+        if kind not in VOLUMES:
+            result = state("luks.formatted", device, test=test, key=key, backups=BACKUPS, **CHEAP)
+            assert (result["result"], result["changes"]) == (False, {}), result
+    insisting = state("luks.formatted", device, key=key, backups=BACKUPS, force=True, signature="data", **CHEAP)
+    assert insisting["result"] is False
+    assert "No state formats over data" in insisting["comment"]
     sh("sync")
-    assert content(device) == before
+    assert digest(kind, device) == before
+
+
+def test_force_repeats_that_it_is_data(call, carrying, key):
+    device, before = carrying("text")
+    for signature in (None, "ext4", "text"):
+        with pytest.raises(DeviceNotBlank, match="no known kind"):
+            call("luks.format", device, key=key, force=True, signature=signature, backups=BACKUPS, **CHEAP)
+    assert digest("text", device) == before
+    assert call("luks.format", device, key=key, force=True, signature="data", backups=BACKUPS, **CHEAP)["uuid"]
+
+
+def bad_block(device, offset, name="bad"):
+    """The device, of which one block cannot be read."""
+    sectors, at = int(sh("blockdev", "--getsz", device)), offset // 512
+    table = f"0 {at} linear {device} 0\n{at} 8 error\n{at + 8} {sectors - at - 8} linear {device} {at + 8}\n"
+    sh("dmsetup", "create", name, input=table)
+    # where no udev runs
+    sh("dmsetup", "mknodes")
+    return f"/dev/mapper/{name}"
+
+
+@pytest.mark.parametrize("offset", [4096, 65536, 20 * MIB, SIZE - 65536])
+@pytest.mark.parametrize("kind", ["ext4", "blank"])
+def test_a_block_that_cannot_be_read_proves_nothing(call, new_device, key, mount_point, kind, offset):
+    """wipefs says "no signature" then, and succeeds."""
+    device = new_device(str(SIZE))
+    if kind == "ext4":
+        CARRIED[kind](device)
+    before = digest(kind, device)
+    bad = bad_block(device, offset)
+    with pytest.raises(VolumeError, match=r"cannot be read at byte|carries ext4"):
+        call("luks.format", bad, key=key, backups=BACKUPS, **CHEAP)
+    assert digest(kind, device) == before
+
+
+def test_a_backup_of_a_volume_that_is_nowhere_refuses(call, new_device, key, mount_point):
+    """Its header may have been erased from this very device; another that is attached has its own."""
+    lost, other = new_device(), new_device()
+    backup = call("luks.format", lost, key=key, backups=BACKUPS, **CHEAP)["header_backup"]
+    call("luks.format", other, key=key, backups=BACKUPS, **CHEAP)
+    write(lost, (0, bytes(48 * MIB)))
+    for _ in range(2):
+        with pytest.raises(DeviceNotBlank, match=f"{backup} is the header backup.*luks.header_restore {lost} {backup}"):
+            call("luks.encrypt", lost, "galaxy", mount_point, key=key, backups=BACKUPS, **CHEAP)
+    os.unlink(backup)
+    assert call("luks.encrypt", lost, "galaxy", mount_point, key=key, backups=BACKUPS, **CHEAP)[0] == "format"

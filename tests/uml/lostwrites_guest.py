@@ -1,0 +1,184 @@
+"""
+The guest's side of the lost writes: ``lostwrites_guest.py JOB``, a JSON object of
+
+``operation, version, files, images, seed``
+    what is done, on what volume, and how many crash images of it are made
+``without``
+    a function of the product, as ``module.function``, that does nothing: to see that it is needed
+
+The volume and an ext4 for its header backups lie side by side on /dev/ubdb. While the operation runs, dm-log-writes
+logs every write to both, with the flushes between them, to /dev/ubdc. Of that log crash images are made: all that was
+flushed before a moment, and of what was written since any part, whole or torn. The product is run on each;
+``story.py`` has what must hold. It prints the number of writes and what the boots said, as JSON.
+"""
+
+import collections
+import importlib
+import json
+import os
+import pathlib
+import random
+import struct
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "_utils"))
+
+import story
+from story import MIB, sh
+
+DISK, LOG, BASE = "/dev/ubdb", "/dev/ubdc", "/run/share/base"
+VOLUME, BACKUPS = "volume", "backups"
+SECTOR = 512
+VOLUME_SIZE, BACKUPS_SIZE = 40 * MIB, 120 * MIB
+SIZE = VOLUME_SIZE + BACKUPS_SIZE
+# of drivers/md/dm-log-writes.c
+MAGIC = 0x6A736677736872
+FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
+# a header's sectors are written one by one; what filesystems write, they protect by the block
+HEADER, BLOCK = 16 * MIB, 4096
+
+Entry = collections.namedtuple("Entry", "at size flags data")
+
+
+def tables(lower):
+    """The two devices on top of ``lower``, as dmsetup takes them."""
+    volume = f"0 {VOLUME_SIZE // SECTOR} linear {lower} 0"
+    return {VOLUME: volume, BACKUPS: f"0 {BACKUPS_SIZE // SECTOR} linear {lower} {VOLUME_SIZE // SECTOR}"}
+
+
+def set_up():
+    for name, table in tables(DISK).items():
+        sh("dmsetup", "create", name, input=table)
+    # where no udev runs
+    sh("dmsetup", "mknodes")
+
+
+def mount_backups():
+    os.makedirs(story.BACKUPS, exist_ok=True)
+    sh("mount", f"/dev/mapper/{BACKUPS}", story.BACKUPS)
+
+
+def tear_down(volume):
+    volume.close()
+    sh("umount", story.BACKUPS, check=False)
+    for name in (VOLUME, BACKUPS):
+        sh("dmsetup", "remove", "--retry", name)
+        pathlib.Path("/dev/mapper", name).unlink(missing_ok=True)
+
+
+def log_operation(act, volume):
+    """Run the operation with its writes logged; what the disk holds before is copied to ``BASE``."""
+    names = (BACKUPS, VOLUME)
+    for name in names:
+        sh("dmsetup", "suspend", name)
+    copy(DISK, BASE)
+    sh("dmsetup", "create", "logged", input=f"0 {SIZE // SECTOR} log-writes {DISK} {LOG}")
+    sh("dmsetup", "mknodes")
+    for name in names:
+        sh("dmsetup", "load", name, input=tables("/dev/mapper/logged")[name])
+    for name in reversed(names):
+        sh("dmsetup", "resume", name)
+    act(volume)
+    sh("dmsetup", "message", "logged", "0", "mark", "end")
+    tear_down(volume)
+    sh("dmsetup", "remove", "--retry", "logged")
+    pathlib.Path("/dev/mapper/logged").unlink(missing_ok=True)
+
+
+def copy(source, target):
+    with open(source, "rb") as read, open(target, "r+b" if os.path.exists(target) else "w+b") as write:
+        zeros = bytes(MIB)
+        for at in range(0, SIZE, MIB):
+            data = read.read(MIB)
+            write.seek(at)
+            if data == zeros and not target.startswith("/dev/"):
+                write.truncate(at + MIB)
+            else:
+                write.write(data)
+        write.flush()
+        os.fsync(write.fileno())
+
+
+def read_log():
+    """The logged writes up to the mark."""
+    entries = []
+    with open(LOG, "rb") as log:
+        magic, _, count, size = struct.unpack("<QQQI", log.read(28))
+        assert (magic, size) == (MAGIC, SECTOR), "no log of dm-log-writes"
+        log.seek(SECTOR)
+        for _ in range(count):
+            at, sectors, flags, _ = struct.unpack("<QQQQ", log.read(SECTOR)[:32])
+            if flags & MARK:
+                break
+            data = b"" if flags & DISCARD else log.read(sectors * SECTOR)
+            entries.append(Entry(at * SECTOR, sectors * SECTOR, flags, data))
+    return entries
+
+
+def crash(entries, source):
+    """The writes that a power cut at a random moment leaves, as (offset, data)."""
+    flushes = [0] + [number for number, entry in enumerate(entries) if entry.flags & FLUSH]
+    bounds = [*flushes, len(entries)]
+    epoch = source.randrange(len(bounds) - 1)
+    # a write that was logged is complete when its flush comes: what is before the last flush is on the medium
+    kept = [(entry.at, entry.data or bytes(entry.size)) for entry in entries[: bounds[epoch]]]
+    cut = source.randint(bounds[epoch], bounds[epoch + 1])
+    chance = source.choice((0, 0.1, 0.5, 0.9, 1))
+    for entry in entries[bounds[epoch] : cut]:
+        if entry.flags & FUA:
+            kept.append((entry.at, entry.data or bytes(entry.size)))
+        elif source.random() < chance:
+            kept += torn(entry, source) if source.random() < 0.3 else [(entry.at, entry.data or bytes(entry.size))]
+    return kept
+
+
+def torn(entry, source):
+    step = SECTOR if entry.at + entry.size <= HEADER else BLOCK
+    pieces = [(entry.at + at, entry.data[at : at + step]) for at in range(0, len(entry.data), step)]
+    return [piece for piece in pieces if source.random() < 0.5]
+
+
+def make_image(writes):
+    copy(BASE, DISK)
+    with open(DISK, "r+b") as disk:
+        for at, data in writes:
+            disk.seek(at)
+            disk.write(data)
+        disk.flush()
+        os.fsync(disk.fileno())
+
+
+def main():
+    job = json.loads(sys.argv[1])
+    source = random.Random(job["seed"])
+    volume = story.Volume(f"/dev/mapper/{VOLUME}", job["version"], job["files"])
+    set_up()
+    sh("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", f"/dev/mapper/{BACKUPS}")
+    mount_backups()
+    prepare, act, *_ = story.OPERATIONS[job["operation"]]
+    getattr(volume, prepare)()
+    sh("sync")
+    if job["without"]:
+        module, function = job["without"].split(".")
+        kept = getattr(importlib.import_module(module), function)
+        setattr(importlib.import_module(module), function, lambda *args: None)
+    log_operation(act, volume)
+    if job["without"]:
+        setattr(importlib.import_module(module), function, kept)
+    entries = read_log()
+    assert entries, "nothing was written"
+    boots = collections.Counter()
+    for number in range(job["images"]):
+        make_image(crash(entries, source))
+        set_up()
+        mount_backups()
+        try:
+            boots["+".join(volume.check(job["operation"])) or "(nothing left)"] += 1
+        except BaseException:
+            print(f"image {number} of {job}, {len(entries)} writes", file=sys.stderr)
+            raise
+        tear_down(volume)
+    print(json.dumps({"writes": len(entries), "boots": boots}))
+
+
+main()
