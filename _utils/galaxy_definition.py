@@ -35,6 +35,7 @@ _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\u
 # MAX_ARG_STRLEN, execve(2)
 _LONGEST = 128 << 10
 _SECRETS = re.compile(r"(?i)^[+-]\s*environment\s*=")
+_ADVICE = "Use uWSGI's logto, or leave it to the manager"
 _HIDDEN = "changed; not shown, for it may hold secrets"
 
 
@@ -68,8 +69,14 @@ def write(server: Mapping, waits: bool = False, absent: bool = False, test: bool
     mounts = [_mount_point(storage) for storage in server["storages"]]
     settings = {**server, "mounts": mounts, "autostart": server["autostart"] and not (mounts or waits)}
     is_unit = server["manager"] == "systemd"
-    files = systemd_unit(settings) if is_unit else supervisord_program(settings)
-    changes = apply(dict.fromkeys(files) if absent else files, test)
+    if absent:
+        # whatever else is wrong with the settings
+        files = dict.fromkeys(
+            _unit_paths(settings) if is_unit else [_absolute("program_file", settings["program_file"])]
+        )
+    else:
+        files = systemd_unit(settings) if is_unit else supervisord_program(settings)
+    changes = apply(files, test)
     if changes and is_unit and not test:
         galaxy_host_command.run(["systemctl", "daemon-reload"])
     return changes
@@ -86,9 +93,7 @@ def systemd_unit(settings: Mapping) -> dict[str, File | None]:
 
     Raises ``DefinitionError``, naming the setting and never its value.
     """
-    service = _service(settings).removesuffix(".service")
-    path = f"{UNITS}/{service}.service"
-    environment = f"{path}.environment"
+    environment, path = _unit_paths(settings)
     mounts = _mounts(settings)
     variables = _environment(settings)
     root, argv = _root(settings), _command(settings)
@@ -314,6 +319,12 @@ def _command(settings: Mapping) -> list[str]:
     return [_absolute("uwsgi", settings.get("uwsgi")), "--ini" if config.endswith(".ini") else "--yaml", config]
 
 
+def _unit_paths(settings: Mapping) -> tuple[str, str]:
+    """Of the environment and the unit."""
+    path = f"{UNITS}/{_service(settings).removesuffix('.service')}.service"
+    return f"{path}.environment", path
+
+
 def _mounts(settings: Mapping) -> list[str]:
     given = settings.get("mounts") or []
     if not isinstance(given, (list, tuple)):
@@ -340,11 +351,14 @@ def _log(settings: Mapping) -> str | None:
     if not settings.get("log"):
         return None
     path = _absolute("log", settings["log"])
+    for mount in _mounts(settings):
+        if os.path.commonpath([path, mount]) == mount:
+            raise DefinitionError(
+                "log", f"cannot be {path}, which root would open: on {mount} others may put links. {_ADVICE}"
+            )
     try:
         galaxy_host_files.require_place(path)
         galaxy_host_files.require_trusted(os.path.dirname(path))
     except FileError as exc:
-        raise DefinitionError(
-            "log", f"cannot be {path}, which root would open: {exc}. Use uWSGI's logto, or leave it to the manager"
-        ) from None
+        raise DefinitionError("log", f"cannot be {path}, which root would open: {exc}. {_ADVICE}") from None
     return path

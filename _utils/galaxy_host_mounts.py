@@ -7,7 +7,8 @@ import json
 import os
 
 import galaxy_host_command
-from galaxy_errors import MountPointError
+import galaxy_host_files
+from galaxy_errors import FileError, MountPointError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +40,31 @@ def mounted_at(target: str) -> Mount | None:
     return None
 
 
-def make_directory(path: str) -> bool:
-    """Make a mount point and what is above it; ``False``: it is there. Raises ``MountPointError``."""
-    if os.path.isdir(path):
-        return False
+def require_place(path: str) -> None:
+    """
+    Raises ``MountPointError`` where another user could put something else in the place of the mount point, such as a
+    link to a directory of the system. Whose the mount point itself is does not matter, and it is not looked at.
+    """
     try:
-        os.makedirs(path)
-    except OSError as exc:
-        raise MountPointError(path, f"cannot be made: {exc.strerror}") from None
-    return True
+        galaxy_host_files.require_place(path)
+    except FileError as exc:
+        reason = str(exc).removeprefix(f"{path}: ")
+        raise MountPointError(
+            path, f"{reason}; root mounts only below directories of root's. Nothing was changed"
+        ) from None
+
+
+def make_directory(path: str) -> bool:
+    """
+    Make a mount point and what is above it; ``False``: it is there. Raises ``MountPointError``, also as
+    ``require_place``.
+    """
+    require_place(path)
+    try:
+        return galaxy_host_files.make_directories(path, os.geteuid(), os.getegid(), 0o755)
+    except FileError as exc:
+        reason = str(exc).removeprefix(f"{path}: ")
+        raise MountPointError(path, f"cannot be made: {reason}") from None
 
 
 def _resolve_parent(path: str) -> str:

@@ -18,7 +18,7 @@ import galaxy_host_files
 import galaxy_host_holders
 import galaxy_host_lock
 import galaxy_host_mounts
-from galaxy_errors import CommandError, FileError, FileMissing, MountPointError, OnedataError
+from galaxy_errors import CommandError, FileMissing, MountPointError, OnedataError
 from galaxy_host_mounts import Mount
 from galaxy_host_redaction import printable
 from galaxy_host_secret import MASK, Secret
@@ -142,7 +142,7 @@ def _mount(space: Space, token: Secret, timeout: float) -> bool:
         log.info("Onedata space %s is mounted, but %s: it is taken away first", space.name, state.problem)
         _unmount(space, lazy=True)
         _require_empty(space)
-    _make_mount_point(space)
+    galaxy_host_mounts.make_directory(space.mount_point)
     deadline = Deadline(timeout)
     with _config_file(token) as config:
         argv = _argv(space, config)
@@ -162,7 +162,7 @@ def require_unmountable(space: Space) -> State:
     How the mount point is now. Raises ``MountPointError`` where something else is mounted there, or another user could
     put something else in its place.
     """
-    _require_place(space)
+    galaxy_host_mounts.require_place(space.mount_point)
     state = look(space)
     if state.foreign:
         raise MountPointError(space.mount_point, f"{state.problem}. Nothing was changed")
@@ -223,30 +223,12 @@ def _foreign(mount: Mount) -> str:
     return f"{named}{whose} is mounted there, which is not Onedata"
 
 
-def _require_place(space: Space) -> None:
-    try:
-        galaxy_host_files.require_place(space.mount_point)
-    except FileError as exc:
-        what = str(exc).removeprefix(f"{space.mount_point}: ")
-        raise MountPointError(
-            space.mount_point, f"{what}; root mounts only below directories of root's. Nothing was changed"
-        ) from None
-
-
 def _require_empty(space: Space) -> None:
     path = space.mount_point
     if os.path.lexists(path) and not os.path.isdir(path):
         raise MountPointError(path, "not a directory")
     if os.path.isdir(path) and os.listdir(path) and not space.nonempty:
         raise MountPointError(path, "not empty; mounting would hide what is in it. Move it away, or set nonempty")
-
-
-def _make_mount_point(space: Space) -> None:
-    try:
-        galaxy_host_files.make_directories(space.mount_point, os.geteuid(), os.getegid(), 0o755)
-    except FileError as exc:
-        what = str(exc).removeprefix(f"{space.mount_point}: ")
-        raise MountPointError(space.mount_point, f"cannot be made: {what}") from None
 
 
 def _argv(space: Space, config: str) -> list[str]:

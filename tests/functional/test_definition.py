@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import subprocess
@@ -143,6 +144,16 @@ class TestSystemd:
         journal = machine.run("journalctl", "-b", "--no-pager").stdout
         assert not re.search(r"galaxy\.service[^\n]*(ignoring|Failed|Invalid|Unknown)", journal)
         machine.run("systemctl", "stop", "galaxy")
+
+    def test_random_values_arrive(self, machine, share):
+        letters, chance = "ab \t\"'\\\\$`%{}()#;,=~!|&<>*?[]ü世\u2028\u00a0\U0001f600", random.Random(20261125)
+        values = {f"V{number}": "".join(chance.choices(letters, k=chance.randrange(12))) for number in range(2000)}
+        settings = {**_lay_out(share / "random", "daemon"), "environment": values, "service": "random"}
+        _install(machine, share, settings)
+        machine.run("systemctl", "start", "random")
+        told = _told(settings)["environment"]
+        assert {name: told.get(name) for name in values} == values
+        machine.run("systemctl", "stop", "random")
 
     def test_never_without_its_mount(self, machine, share):
         settings = _lay_out(share / "mounts", "daemon")

@@ -237,6 +237,11 @@ class TestLog:
                 build(log=str(place / name))
         with pytest.raises(DefinitionError, match="no such file or directory"):
             build(log=str(place / "gone" / "x.log"))
+        # not mounted yet, so the directory is root's still
+        for name in ("x.log", "deeper/x.log"):
+            with pytest.raises(DefinitionError, match=rf"on {place} others may put links\. Use uWSGI's logto"):
+                build(log=str(place / name), mounts=["/srv", str(place)])
+        assert build(log=f"{place}/x.log", mounts=[f"{place}/x", f"{place}x"])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
@@ -294,3 +299,18 @@ class TestApply:
                         with pytest.raises(FileError, match="user 4001"):
                             galaxy_definition.apply({str(place / "galaxy" / name): content}, test)
         assert (place / "galaxy" / "there").read_bytes() == b"x"
+
+    def test_removed_whatever_else_the_settings_say(self, place):
+        make(place / "galaxy", GALAXY)
+        server = {"manage_service": True, "manager": "supervisord", "storages": [], "autostart": True, **PROGRAM}
+        server |= {"program_file": f"{place}/conf.d/galaxy.conf", "user": "root", "environment": {"A": "TOPSECRET"}}
+        assert galaxy_definition.write(server) == {server["program_file"]: {"diff": "new file", "mode": "0600"}}
+        wrong = {**server, "log": f"{place}/galaxy/x.log", "environment": {"A": "a\nb"}, "uwsgi": None}
+        with pytest.raises(DefinitionError):
+            galaxy_definition.write(wrong)
+        for test in (True, False):
+            assert galaxy_definition.write(wrong, absent=True, test=test) == {
+                server["program_file"]: {"diff": "removed"}
+            }
+        assert os.listdir(place / "conf.d") == []
+        assert galaxy_definition.write(wrong, absent=True) == {}
