@@ -23,6 +23,9 @@ galaxy-storage-volume-mounted:
     {%- for key in ["key", "key_timeout", "encrypt", "mkfs_options", "mount_options", "discard", "backups"] %}
     - {{ key }}: {{ storage[key] | json }}
     {%- endfor %}
+    {%- for key, default in [("device_timeout", 120), ("nonempty", "refuse"), ("keep", none)] %}
+    - {{ key }}: {{ storage.get(key, default) | json }}
+    {%- endfor %}
     {%- for key, value in storage.luks.items() %}
     - {{ key }}: {{ value | json }}
     {%- endfor %}
