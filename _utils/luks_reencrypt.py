@@ -19,7 +19,7 @@ from galaxy_host_wait import Deadline, wait_until
 log = logging.getLogger(__name__)
 
 # a large volume on a slow disk: no timeout that anybody would reach
-_TIMEOUT = 30 * 24 * 3600
+_TIMEOUT = 14 * 24 * 3600
 # between two looks at the progress
 _INTERVAL = 5.0
 # says, in the header, that the keys and backups of before are still to be settled

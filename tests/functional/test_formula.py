@@ -103,7 +103,14 @@ def test_without_manage_service_it_only_sees_to_a_running_galaxy(apply, modules,
 
 def test_galaxy_never_starts_without_its_volume(apply, modules, pillar):
     """Neither by requisite, nor where somebody applies the running state alone."""
-    storage = {"device": "/dev/no-such-disk", "packages": [], "user": "root", "group": "root", "mount_point": "/export"}
+    storage = {
+        "device": "/dev/no-such-disk",
+        "device_timeout": 0,
+        "packages": [],
+        "user": "root",
+        "group": "root",
+        "mount_point": "/export",
+    }
     done = apply("galaxy", storage=storage, retries=0)
     assert "/dev/no-such-disk" in done["galaxy-storage-volume-mounted"]["comment"]
     assert done["galaxy-service-running"]["result"] is False

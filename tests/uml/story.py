@@ -119,7 +119,7 @@ class Volume:
         path = f"/dev/mapper/{MAPPER}"
         sectors = int(sh("blockdev", "--getsz", path))
         sh("e2fsck", "-fy", path)
-        sh("resize2fs", path, f"{sectors // 2 - 6 * 1024}K")
+        sh("resize2fs", path, f"{sectors // 2 - 10 * 1024}K")
         sh("cryptsetup", "resize", MAPPER, f"--size={sectors - 8 * 2048}", f"--key-file={KEYS}/a")
         self.call("encrypt", **self.wanted)
 
