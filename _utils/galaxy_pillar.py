@@ -49,7 +49,7 @@ class Key:
     default: object = None
     unit: str = ""
     choices: tuple[object, ...] = ()
-    keys: "tuple[Key, ...]" = ()
+    keys: tuple = ()
     example: object = None
     secret: bool = False
 
@@ -161,8 +161,8 @@ STORAGE = (
     Key(
         "nonempty",
         Kind.TEXT,
-        "What becomes of files that were written below the mount point while nothing was mounted: refuse fails and names "
-        "them, move sets them aside.",
+        "What becomes of files that were written below the mount point while nothing was mounted: refuse fails and "
+        "names them, move sets them aside.",
         "refuse",
         choices=("refuse", "move"),
     ),
