@@ -324,6 +324,9 @@ class _Interpreter:
             return None
 
     def _unix(self, option: Option, text: str) -> Address:
+        if self._bool("abstract-socket").value:
+            # without the closing NUL that uWSGI gives other abstract names
+            raise AddressError("is made abstract by abstract-socket, and is not asked for here; write @name instead")
         if text.startswith(("@", "\\0")):
             return galaxy_host_address.parse(text)
         if text and not text.startswith("/"):
@@ -332,8 +335,6 @@ class _Interpreter:
                     "is relative to a directory that only the running server knows; write host:port or an absolute path"
                 )
             text = os.path.join(self._after, text)
-        if self._bool("abstract-socket").value:
-            text = f"@{text}"
         if len(os.fsencode(text)) > _MAX_UNIX:
             raise AddressError(f"is longer than {_MAX_UNIX} bytes, uWSGI's limit for a unix socket")
         return galaxy_host_address.parse(text)

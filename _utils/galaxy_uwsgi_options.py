@@ -107,7 +107,7 @@ class Options:
         self._environment = environment
         self._first: dict[str, Option] = {}
         self._logic: Option | None = None
-        self._top: dict[str, str] = {}
+        self._top: tuple[str, str, str] | None = None
         self._inherited: list[Option] = []
         self._depth = self._files = self._text = self._replacements = 0
         self._last_ini = ""
@@ -130,12 +130,14 @@ class Options:
                 owners.add(self._user)
         return owners
 
-    def load(self, path: str, kind: str = "", section: str = SECTION, is_top: bool = True) -> None:
+    def load(self, path: str, kind: str = "", section: str = SECTION, is_top: bool = True, written: str = "") -> None:
         """
         Read a file as ``kind``, ``ini`` or ``yaml``; without it as its name or its text says.
 
         is_top
             whether capital magic variables may name it
+        written
+            the path as uWSGI was given it
 
         Raises ``ConfigError``.
         """
@@ -144,14 +146,14 @@ class Options:
             raise ConfigError(f"{path}: more than {MAX_FILES} files are read; remove some include options")
         if self._depth > MAX_DEPTH:
             raise ConfigError(f"{path}: included more than {MAX_DEPTH} levels deep; remove the loop of include options")
+        if is_top and self._top is None:
+            self._top = path, section, written or path
         text = galaxy_uwsgi_file.read_text(path, self._owners(path))
         self._paths.append(path)
         self._text += len(text)
         self._has_brackets = self._has_brackets or "$(" in text or "@(" in text or "%(" in text
         if "%" in text:
-            text, own = galaxy_uwsgi_file.magic(text, path, section, self.cwd, self._top)
-            if is_top and not self._top:
-                self._top = own
+            text = galaxy_uwsgi_file.magic(text, path, section, written or path, self._top, self.cwd)
         if not kind:
             kind = galaxy_uwsgi_file.kind_of(path, text)
         if kind == "ini":
@@ -245,7 +247,7 @@ class Options:
             return
         depth = self._depth
         try:
-            self.load(target, kind, section, is_top=option.key not in ("include", "inherit", ""))
+            self.load(target, kind, section, option.key not in ("include", "inherit", ""), path)
         except ConfigError as exc:
             # a word's file is not what was asked for, where the configuration is known
             if directory or not self._given or target == self._given:
