@@ -320,10 +320,14 @@ class _Interpreter:
             return self._tcp(option, text, is_stats) if ":" in text else self._unix(option, text)
         except AddressError as exc:
             reason = f"{shown(option)}: {exc}" if str(exc).startswith("Bad") else f"{shown(option)} {exc}"
-            self._refuse(option, shown(option) if option.secret else reason, AddressError)
+            if option.secret:
+                reason = f"{shown(option)} is not a host's number with a port; write the address instead"
+            self._refuse(option, reason, AddressError)
             return None
 
     def _unix(self, option: Option, text: str) -> Address:
+        if option.secret:
+            raise AddressError("is a name that would be shown")
         if self._bool("abstract-socket").value:
             # without the closing NUL that uWSGI gives other abstract names
             raise AddressError("is made abstract by abstract-socket, and is not asked for here; write @name instead")
@@ -368,6 +372,9 @@ class _Interpreter:
             if not text or (field == "logs" and ":" in text) or not self._is_known(option):
                 continue
             base = self._cwd if option.key in _BEFORE_CHDIR else self._after
+            if option.secret:
+                self._refuse(option, f"{shown(option)} would be shown with it; write the path instead")
+                continue
             if text[0] != "/":
                 if base is None:
                     self._refuse(

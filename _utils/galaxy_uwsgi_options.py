@@ -59,7 +59,8 @@ class Option:
     path, line
         the file that it is in; or where its words come from, and 0
     secret
-        it holds something of an environment or of a file that is no configuration, so that no message may quote it
+        it holds something of an environment or of a file that is no configuration, which may be a secret: nothing may
+        quote it
     problem
         why nobody but uWSGI can tell whether it has the option; ``None`` where it has
     """
@@ -326,10 +327,11 @@ class Options:
 
     def _is_secret(self, logic: Option) -> bool:
         """Whether what stands for ``%(_)`` comes from an environment."""
+        name = (logic.value or "").partition("=")[0]
         if logic.key.endswith("opt"):
-            tested = self._first.get((logic.value or "").partition("=")[0])
+            tested = self._first.get(name)
             return logic.secret or bool(tested and tested.secret)
-        return logic.secret or logic.key.endswith("env")
+        return logic.secret or (logic.key.endswith("env") and is_private((self._environment or {}).get(name, "")))
 
     def _condition(self, kind: str, argument: str) -> bool | str | None:
         """Whether a condition holds, or the text that ``%(_)`` has then; ``None`` where only uWSGI can tell."""
@@ -388,7 +390,8 @@ class Options:
                 start = 1
 
     def _variable(self, name: str, option: Option) -> tuple[str | None, bool]:
-        return (self._environment or {}).get(name), True
+        value = (self._environment or {}).get(name)
+        return value, value is not None and is_private(value)
 
     def _content(self, name: str, option: Option) -> tuple[str | None, bool]:
         """The text of a file; nothing else is read here, and nothing is run."""
@@ -447,7 +450,7 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
     for name, value in (command.environment or {}).items() if command.starts else ():
         if name.startswith("UWSGI_") and name not in _OWN_VARIABLES:
             option = Option(name[6:].lower().replace("_", "-"), value, f"{name} in the environment of {source}", 0)
-            option.secret = True
+            option.secret = is_private(value)
             added.append(option)
     # a bare word is a file, and has no name
     for name, value, secret in (*command.options, *(("", value, secret) for value, secret in command.files)):
@@ -470,6 +473,12 @@ def leading_int(text: str) -> int:
     sign, digits = _INTEGER.match(text).groups()
     number = int(digits or 0) if len(digits) < 20 else 1 << 63
     return -number if sign == "-" else number
+
+
+def is_private(value: str) -> bool:
+    """Whether a variable's value may be a secret: all but the paths of this machine's directories, and in them."""
+    directory = os.path.dirname(value)
+    return not (value.startswith("/") and (os.path.isdir(value) or (directory != "/" and os.path.isdir(directory))))
 
 
 def shown(option: Option) -> str:
