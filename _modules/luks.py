@@ -682,8 +682,7 @@ def _key(source, passphrase, subject, parameter="key", timeout=0, device=None, t
         if source is None:
             raise SaltInvocationError(f"give either `{parameter}`, the place of the key, or the passphrase itself")
         log.debug("the key of %s is read from %s", subject, source)
-        volume = device or luks_unlock.device_of(subject)
-        key = luks_unlock.resolve(source, __salt__, __pillar__, volume, subject, parameter, seconds)
+        key = luks_unlock.resolve(source, __salt__, __pillar__, device, subject, parameter, seconds)
         return key if tokens else luks_unlock.require_secret(key, source)
 
     return read
