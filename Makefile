@@ -20,9 +20,9 @@ uml: venv-newest
 uml-data:
 	$(call PYTEST,newest) tests/uml/test_guest.py -k 'crash or volume or migration'
 uml-faults:
-	$(call PYTEST,newest) tests/uml/test_guest.py -k 'faults or unattended'
+	$(call PYTEST,newest) tests/uml/test_guest.py -k 'faults or truth or unattended'
 uml-rest:
-	$(call PYTEST,newest) tests/uml/test_guest.py -k 'not (crash or volume or migration or faults or unattended)'
+	$(call PYTEST,newest) tests/uml/test_guest.py -k 'not (crash or volume or migration or faults or truth or unattended)'
 uml-machines:
 	$(call PYTEST,newest) -m 'not slow' --ignore=tests/uml/test_guest.py tests/uml
 

@@ -261,7 +261,7 @@ def _written(volume):
 
 def _reencrypted(volume):
     if volume.version == 2:
-        volume.call("reencrypt", volume.device, key=f"{KEYS}/a", backups=BACKUPS)
+        volume.call("reencrypt", volume.device, key=f"{KEYS}/a", backups=BACKUPS, **volume.cheap)
 
 
 # by name: how the volume is before, what is done, whether it holds the known files, the keys that must open it
