@@ -15,13 +15,14 @@ Tell when Galaxy is down, saturated or stuck, and when it is over
 Events, each once while its condition lasts:
 
 ``salt/beacon/<minion>/galaxy/down``
-    no worker has accepted for ``down`` seconds; ``reason`` says why
+    for ``down`` seconds no worker has accepted with its application loaded, or nothing could tell; ``reason`` says why
 ``salt/beacon/<minion>/galaxy/saturated``
-    all cores of all accepting workers have been busy for ``saturated`` seconds
+    all cores of all accepting workers have been busy for ``saturated`` seconds; ``workers`` and ``listen_queue`` say
+    how many workers and waiting connections there are
 ``salt/beacon/<minion>/galaxy/stuck``
     the same request has been in a core for ``stuck`` seconds; ``requests`` says which
 ``salt/beacon/<minion>/galaxy/recovered``
-    none of this has been seen for ``recovered`` seconds; ``from`` says what is over
+    no such condition has been seen for ``recovered`` seconds; ``from`` lists the conditions that are over
 
 ``server`` (a name in pillar), ``config``, ``stats`` or ``socket`` name the server, as in the execution module
 ``galaxy``; without them ``galaxy:`` in pillar does, and where that declares several, each of them is watched: an event

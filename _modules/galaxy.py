@@ -21,8 +21,8 @@ timeout
 retries, min_workers, force
     as the functions that use them say; ``workers`` is another name of ``min_workers``
 
-What is not given comes from ``galaxy:`` in pillar, grains or minion configuration. A call that names a server by
-``config``, ``stats``, ``socket`` or ``server`` means that server alone: nothing of another one comes from pillar.
+What is not given comes from ``galaxy:`` in minion configuration, grains or pillar. A call that names a server by
+``config``, ``stats``, ``socket`` or ``server`` means that server alone: nothing of another server comes from pillar.
 
 .. code-block:: yaml
 
@@ -41,8 +41,6 @@ Several Galaxies on one machine have names:
           config: /srv/test/config/galaxy.yml
 
 Functions that start, stop or reload need root.
-
-:depends: psutil
 """
 
 import dataclasses
@@ -95,7 +93,7 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
     Returns a mapping, with ``server='*'`` one for each server by its name:
 
     server
-        its name in pillar; ``None`` where arguments name it
+        its name in pillar; ``None`` for a server that pillar does not declare
     running
         its master lives, or workers that outlived it; ``None`` where that cannot be told, with the reason in
         ``problems``
@@ -114,9 +112,11 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
         where it is down
     manager
         ``name``, ``service``, ``state`` (running, starting, stopping, stopped, retrying, failed, unknown), ``term``
-        (the manager's own word), ``active`` (something of it runs or will by itself); ``None`` where nothing manages it
+        (the state as the manager names it), ``active`` (a process of the service runs, or the manager will start it by
+        itself); ``None`` where nothing manages Galaxy
     config, sockets, stats
-        what was asked: path and addresses
+        path of the configuration, addresses of the requests' sockets and of the stats server; ``None`` or empty where
+        they are not known
     problems
         sentences; empty where all is well
 
@@ -152,8 +152,8 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     pids_only : False
         the plain list of their PIDs
 
-    Returns a list, empty where all are free; with ``server='*'`` one for each server by its name, and for one that
-    cannot be asked the text of why. Each record has
+    Returns a list, empty where all are free; with ``server='*'`` a list for each server by its name, and for a server
+    that cannot be asked a text that says why. Each record has
     ``id, pid, state, reason, accepting, ready, apps, cores, busy_cores, signal, requests, exceptions, harakiri_count,
     respawn_count, last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without ``memory-report``), ``avg_rt,
     running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core ``core, method, uri`` (without
@@ -198,13 +198,13 @@ def accepting(config=None, server=None, timeout=_LOOK, **keywords):
 
 def stats(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    The stats server's whole document, as uWSGI gives it.
+    The stats server's document, in uWSGI's own form.
 
     timeout : 5
         seconds for the stats server's answer
 
-    Of a request's variables only method, path and remote address stay: the rest holds cookies, authorization headers
-    and query strings. Raises ``CommandExecutionError`` where the stats server cannot be read.
+    Of a request's variables only method, path, protocol and remote address stay: the rest holds cookies, authorization
+    headers and query strings. Raises ``CommandExecutionError`` where the stats server cannot be read.
 
     CLI Example:
 
@@ -221,10 +221,12 @@ def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
     The PID of uWSGI's master.
 
     timeout : 5
-        seconds for the stats server's answer; without one the listener of the socket is looked for
+        seconds for the stats server's answer; where there is no answer, the process that listens on the socket is
+        looked for
 
     Returns one PID, never a worker's, a router's or a client's; ``None`` where Galaxy does not run. Raises
-    ``CommandExecutionError`` where something else holds the socket, or workers whose master is gone.
+    ``CommandExecutionError`` where another program holds the socket, where workers do whose master is gone, and where
+    several masters may be meant.
 
     CLI Example:
 
@@ -265,15 +267,16 @@ def sockets(config=None, server=None, **keywords):
 
 def config(config=None, server=None, **keywords):
     """
-    The options in effect: the configuration by uWSGI's own reading rules, and the command line of the live master, or,
-    where none runs, of the process manager's definition.
+    The options in effect: the configuration by uWSGI's own reading rules, and command line, environment and working
+    directory of the live master, or, where none runs, of the process manager's definition.
 
-    Returns ``path``, and ``sockets``, ``master_fifo``, ``logs`` (lists), ``stats``, ``processes``, ``threads``,
-    ``mules``, ``pidfile``, ``master``, …: each ``{"value": …, "option": …, "source": "file:line"}``, ``None`` where
-    there is none; and ``unusable`` and ``doubts``, lists of settings whose ``value`` is the text of what is wrong with
-    them, or is read by one build of uWSGI and not by another.
+    Returns ``path``; ``sockets``, ``master_fifo``, ``logs`` (lists); ``stats``, ``processes``, ``threads``, ``mules``,
+    ``master``, ``need_app``, ``die_on_term``, ``no_server``, ``pidfile``: each ``{"value": …, "option": …, "source":
+    …}``, where ``source`` is ``file:line``, the command line's owner or ``uWSGI default``; ``None`` where nothing is
+    said. ``unusable`` lists options that cannot be used, ``doubts`` those that one build of uWSGI reads and another
+    does not; their ``value`` is the sentence that says why.
 
-    Raises ``CommandExecutionError``, naming file and line, where it cannot be read.
+    Raises ``CommandExecutionError``, naming file and line, where the configuration cannot be read.
 
     CLI Example:
 
@@ -298,7 +301,7 @@ def servers():
     """
     The Galaxy servers that pillar declares.
 
-    Returns their names: ``galaxy`` for the one that ``galaxy:`` itself describes, and those of ``galaxy:servers``.
+    Returns their names: ``galaxy`` for the server that ``galaxy:`` itself describes, and those of ``galaxy:servers``.
     Raises ``CommandExecutionError`` where pillar is wrong.
 
     CLI Example:
@@ -317,13 +320,14 @@ def settings(server=None, values_only=False):
     The settings in effect below ``galaxy:``, and all that is wrong with them.
 
     server
-        only those of this server
+        a name in pillar: only the settings of this server
     values_only : False
-        the values alone, for the formula; secrets as asterisks here too
+        the values alone, in the shape that the formula uses
 
-    Returns a mapping: ``servers``, by name, each a mapping of settings (``storage:device`` is one in a section) to
-    ``value`` and ``source`` (``minion configuration``, ``grains``, ``pillar`` or ``default``); ``machine``, the same
-    for what is not one server's; and ``problems``, sentences. What is secret is shown as asterisks.
+    Returns a mapping: ``servers``, by name, each a mapping of settings (``storage:device`` is the key ``device`` in the
+    section ``storage``) to ``value`` and ``source`` (``minion configuration``, ``grains``, ``pillar`` or ``default``);
+    ``machine``, the same for ``onedata`` and ``boot``; and ``problems``, sentences. Secrets are shown as asterisks.
+    Raises ``SaltInvocationError`` for a name that pillar does not declare.
 
     CLI Example:
 
@@ -348,10 +352,10 @@ def settings(server=None, values_only=False):
 
 def commands(config=None, server=None, **keywords):
     """
-    How Galaxy is started and stopped by hand on this machine.
+    The commands that start and stop Galaxy on this machine, for a person to type; nothing is run.
 
     Returns ``manager``, ``service``, and the argv lists ``start``, ``stop``, ``restart``, ``status`` and ``startup``
-    (which brings the manager itself up), for a person to type. Raises ``CommandExecutionError`` where nothing manages
+    (which brings the manager itself up). Raises ``CommandExecutionError`` where nothing manages
     Galaxy.
 
     CLI Example:
@@ -401,7 +405,8 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
         only say whether it would be started; what would stand in the way is raised
 
     Returns ``{"changed": …, "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``;
-    ``changed`` is ``False`` where it was ready already. Raises ``CommandExecutionError`` as :py:func:`wait`.
+    ``changed`` is ``False`` where it was ready already. Raises ``CommandExecutionError`` as :py:func:`wait`, and where
+    nothing manages Galaxy, or something else than its manager has started it.
 
     CLI Example:
 
@@ -417,8 +422,8 @@ def stop(config=None, server=None, timeout=_STOP, test=False, **keywords):
     Stop Galaxy through its process manager, and end the workers that outlive that.
 
     timeout : 10
-        seconds that processes have to end after the manager's stop, and such a worker again after SIGTERM, before
-        SIGKILL; also how long another start or stop is waited for
+        seconds that processes have to end after the manager's stop, and again after SIGTERM, before SIGKILL; also how
+        long another start or stop of this server is waited for
     force : False
         end the master too, by SIGINT and then SIGKILL, where it outlives the manager's stop or nothing manages it
     test : False
@@ -428,8 +433,9 @@ def stop(config=None, server=None, timeout=_STOP, test=False, **keywords):
     the same process.
 
     Returns ``{"changed": …, "manager": …, "service": …, "stopped": [PID, …], "signals": [{"pid": …, "signal": …}, …],
-    "problems": […]}``; ``changed`` is ``False`` where nothing ran, ``problems`` says where another master goes on
-    serving its sockets. Raises ``CommandExecutionError`` where the master outlives the stop.
+    "problems": […]}``, with ``test`` the first three; ``changed`` is ``False`` where nothing ran, ``problems`` says
+    where another master goes on serving its sockets. Raises ``CommandExecutionError`` where the master outlives the
+    stop or nothing manages it, and ``force`` is not given.
 
     CLI Example:
 
@@ -502,9 +508,9 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
     test : False
         do nothing; what would stand in the way is raised
 
-    Through uWSGI's master FIFO where the configuration has one, else by SIGHUP to the master. Returns ``{"changed":
-    True, "method": "master-fifo" or "SIGHUP", "ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises
-    ``CommandExecutionError`` where Galaxy does not run, or the new workers do not become ready.
+    Through uWSGI's master FIFO where an option in effect names one, else by SIGHUP to the master. Returns ``{"changed":
+    True, "method": "master-fifo" or "SIGHUP", "ready": True, "pid": …, "accepting": …, "seconds": …}``; ``{}`` with
+    ``test``. Raises ``CommandExecutionError`` where Galaxy does not run, or the new workers do not become ready.
 
     CLI Example:
 
@@ -527,9 +533,9 @@ def define(server=None, absent=False, test=False):
     test : False
         only say what would be written or removed
 
-    Returns the files that were (or would be) changed, by path: ``diff`` (of what may hold a secret only that it
-    changed) and ``mode``; empty where all are right. Raises ``CommandExecutionError`` where pillar is wrong, the server
-    has no ``manage_service``, or a file cannot be written.
+    Returns the files that were (or would be) changed, by path: ``diff`` (for a file that may hold a secret, only that
+    it changed) and ``mode``; empty where all are right. Raises ``CommandExecutionError`` where pillar is wrong, the
+    server has no ``manage_service``, or a file cannot be written.
 
     CLI Example:
 

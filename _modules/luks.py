@@ -71,7 +71,7 @@ def __virtual__():
 
 def status(device, backups=luks_backup.DIRECTORY):
     """
-    What is known of an encrypted volume.
+    The state of an encrypted volume.
 
     device
         the device, or ``/dev/mapper/<name>`` of an open volume
@@ -86,9 +86,9 @@ def status(device, backups=luks_backup.DIRECTORY):
         whether there is a valid LUKS header; if so also ``version`` (1 or 2), ``uuid``, ``cipher``, ``key_size``
         (bits), and ``slots``, a list of ``number`` and ``pbkdf`` of the key slots in use
     ``signatures``
-        what else is there: a list of ``type``, ``uuid`` and ``offset`` (bytes)
+        of other contents: a list of ``type``, ``uuid`` and ``offset`` (bytes)
     ``header_backup``
-        path of the backup of the header as it now is, or ``None``
+        path of the backup that has the present header, or ``None``
     ``unfinished``
         whether making it was interrupted: it holds no data, and ``luks.encrypt`` starts anew
     ``leaked_slots``
@@ -96,13 +96,13 @@ def status(device, backups=luks_backup.DIRECTORY):
     ``reencrypting``
         whether its volume key is being changed, see ``luks.reencrypt``
     ``error``
-        why something could not be told, or ``None``; what is missing then is ``None``, or empty
+        why a fact could not be told, or ``None``; such a fact is ``None``, or empty
     ``open``
         whether it is open; if so also ``mapper`` (name), ``stale`` (its device was lost), ``filesystem`` (type),
         ``mounts``, a list of ``target``, ``source``, ``fstype`` and ``options``, and ``processes``, a list of ``pid``,
         ``name`` and ``use`` of those that hold it
 
-    Fails when there is no such device.
+    Raises ``CommandExecutionError`` where there is no such device.
 
     CLI Example:
 
@@ -117,8 +117,8 @@ def open_volumes():
     """
     The LUKS volumes that are open on this machine, by mapper name, those of lost devices included.
 
-    Returns a dictionary; the value of each is as ``luks.status`` returns it. What cannot be told of one volume is its
-    ``error``, and does not hide another.
+    Returns a dictionary; each value is what ``luks.status`` returns. A volume of which a fact cannot be told says why
+    in ``error``, and hides no other volume.
 
     CLI Example:
 
@@ -151,8 +151,9 @@ def encrypt(
     """
     The whole procedure: make the device an encrypted volume with a filesystem, back up its header, open and mount it.
 
-    What is done already is left as it is, so it serves for the volume that exists too; an interrupted run is completed
-    by the next. A device that does not read as blank is refused, whether or not its data is of a known kind.
+    Steps that are done already are left out, so the function serves for a volume that exists too; the next run
+    completes an interrupted one. A device that does not read as blank is refused, whether or not its data is of a known
+    kind.
 
     device
         the device
@@ -187,7 +188,8 @@ def encrypt(
 
     Returns the list of steps taken, of ``format``, ``mkfs``, ``header_backup``, ``open``, ``fsck`` (ext2 to ext4, as
     ``fsck -p``), ``set_aside`` (files below the mount point), ``mount``, ``remount`` (mount options were others); empty
-    when there was nothing to do. Fails where another filesystem is mounted, or it is read-only unasked.
+    when there was nothing to do. Raises ``CommandExecutionError`` where another filesystem is mounted there, or the
+    filesystem is read-only without ``ro`` among its options.
 
     CLI Example:
 
@@ -236,8 +238,9 @@ def open_(
     test : False
         only say whether it would be opened or mounted; the key is tried
 
-    Returns ``True`` when it was opened or mounted, ``False`` when it was so already. Fails, with nothing changed, when
-    the key is wrong (after one attempt), the name or the mount point is taken, or the volume is unfinished.
+    Returns ``True`` when it was opened or mounted, ``False`` when it was so already. Raises ``CommandExecutionError``,
+    with nothing changed, when the key is wrong (after one attempt), the name or the mount point is taken, or the volume
+    is unfinished.
 
     CLI Example:
 
@@ -267,8 +270,9 @@ def close(mapper, test=False):
     test : False
         only say whether it would be closed
 
-    Returns ``True`` when it was closed, ``False`` when it was not open. Fails when it is busy, with nothing unmounted,
-    naming the processes, loop devices, swap files and mounts that hold it; none is stopped.
+    Returns ``True`` when it was closed, ``False`` when it was not open. Raises ``CommandExecutionError`` when it is
+    busy, with nothing unmounted, naming the processes, loop devices, swap files and mounts that hold it; no process is
+    stopped.
 
     CLI Example:
 
@@ -322,19 +326,19 @@ def reencrypt(
     **options,
 ):
     """
-    Encrypt a LUKS2 volume with a new volume key, while it is open and in use, or closed. Where a copy of the old header
-    and a passphrase got into wrong hands, this is what helps.
+    Encrypt a LUKS2 volume with a new volume key, while it is open and in use, or closed. That helps where a copy of the
+    old header and a passphrase got into wrong hands.
 
-    It takes as long as reading and writing the whole device; events
-    ``luks/reencrypt/dev/vdb/progress`` with ``device`` and ``percent`` tell how far it is.
-    After a power cut the same call goes on where it was; the volume can be opened and used meanwhile.
+    It takes as long as reading and writing the whole device; events ``luks/reencrypt/dev/vdb/progress`` with ``device``
+    and ``percent`` tell how far it is. After a power cut the same call goes on where it stopped; the volume can be
+    opened and used meanwhile.
 
     device
         the volume
     key, passphrase
         what opens it, and will
     other_keys
-        list of the places of the other keys that shall open it afterwards; a key that is not named opens it no more
+        list of the places of the other keys that shall open it afterwards; a key that is not named opens it no longer
     backups : /var/backups/luks
         directory of the header backup. The older ones open nothing any more, and are removed at the end
     keep
@@ -344,7 +348,8 @@ def reencrypt(
     pbkdf, iteration_time, iterations, memory
         of the new key slots, as in ``luks.format``
 
-    Returns ``True``.
+    Returns ``True``. Raises ``CommandExecutionError``, with nothing changed, for LUKS1 and where a key does not open
+    the volume.
 
     CLI Example:
 
@@ -377,9 +382,9 @@ def format_(
     device
         a block device that is free and reads as blank
     key, passphrase
-        what shall open it
+        the key that shall open it
     force : False
-        format a device that carries something; requires ``signature``. Never one that is in use
+        format a device that carries something; requires ``signature``. A device in use is refused all the same
     signature
         the type (``ext4``) or UUID that the device carries now, as ``luks.status`` shows it; ``data`` where it carries
         data of no known kind
@@ -459,7 +464,7 @@ def add_key(
     new_key, new_passphrase
         the key to add
     key, passphrase
-        one that opens it now
+        a key that opens it now
     backups : /var/backups/luks
         directory of the header backup
     keep
@@ -511,15 +516,15 @@ def change_key(
 
 def remove_key(device, key=None, passphrase=None, remaining=None, backups=luks_backup.DIRECTORY, keep=None, test=False):
     """
-    Destroy the key slots that a key opens. The header is backed up first; mind that the backup still has the key.
+    Destroy the key slots that a key opens. The header is backed up first; that backup still has the key.
 
     device
         the volume
     key, passphrase
         the key to remove; never the last one
     remaining
-        place of a key that stays. It is tried, since the number of key slots proves nothing: after a crash within a
-        removal there is one that opens nothing. A removal that was interrupted so is completed by this
+        place of a key that stays, which is tried: the number of key slots proves nothing, since a crash within a
+        removal leaves a slot that opens nothing. Such a removal is completed too
     backups : /var/backups/luks
         directory of the header backup, and of the record of what is being removed
     keep
@@ -543,7 +548,8 @@ def remove_key(device, key=None, passphrase=None, remaining=None, backups=luks_b
 
 def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups=luks_backup.DIRECTORY, keep=None):
     """
-    Destroy one key slot by its number, whatever opens it, such as one that ``luks.status`` lists in ``leaked_slots``.
+    Destroy one key slot by its number, whatever opens it, such as a slot that ``luks.status`` lists in
+    ``leaked_slots``.
 
     device
         the volume
@@ -600,7 +606,7 @@ def header_backup(device, backups=luks_backup.DIRECTORY, keep=None):
     keep
         as in ``luks.encrypt``
 
-    Returns the path of the file; that of the one that already is there when the header has not changed since.
+    Returns the path of the file; where the header has not changed since the last backup, the path of that.
 
     CLI Example:
 
@@ -616,8 +622,8 @@ def header_backup(device, backups=luks_backup.DIRECTORY, keep=None):
 
 def header_restore(device, name, force=False, backups=luks_backup.DIRECTORY):
     """
-    Write a header backup back to the volume that it is of. The keys are then those of the time of the backup. Cut
-    short, it leaves a volume without a valid header, never one that seems blank; run it again.
+    Write a header backup back to its volume. The keys are then those of the time of the backup. A run that is cut short
+    leaves a volume without a valid header, never one that seems blank; run it again.
 
     device
         the volume, closed
@@ -649,7 +655,7 @@ def from_cryptdev_ini(name=luks_cryptdev_ini.PATH):
     name : /etc/luks/luks-cryptdev.ini
         path of the file
 
-    Returns it as ``galaxy:storage`` in pillar declares a volume: ``device``, ``mapper``, ``mount_point``,
+    Returns the volume as ``galaxy:storage`` in pillar declares it: ``device``, ``mapper``, ``mount_point``,
     ``filesystem``, ``cipher``, ``key_size``, ``hash``.
 
     CLI Example:

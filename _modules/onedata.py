@@ -13,7 +13,7 @@ Spaces are declared by name in ``galaxy:onedata`` (pillar, grains or minion conf
             provider_host: provider.example.org
             access_token: MDAxNWxvY…            # in pillar, plain or GPG-rendered
             mount_point: /onedata/userdata
-        ini: /etc/galaxy/onedatactl.ini        # spaces of the scripts before this tree; the ones above win
+        ini: /etc/galaxy/onedatactl.ini        # spaces of the scripts before this tree; those above win
 
 ``token`` in place of ``access_token`` names the place of the token: ``sdb://profile/key``, ``pillar://path:to:it``, or
 the path of a file, mode 0600. No function takes a token itself: Salt keeps arguments in the job cache.
@@ -56,16 +56,16 @@ def spaces():
 
 def status(name=None):
     """
-    How the declared spaces are.
+    The state of the declared spaces.
 
     name
         one space alone
 
-    Returns a mapping, by name where none is given: ``mounted``, ``alive`` (``False`` also for a mount whose process has
-    ended, "Transport endpoint is not connected", or hangs, and for what is not Onedata), ``problem`` (why not),
-    ``provider_host``, ``mount_point``, ``fstype``, ``source``, ``options`` (of the mount). Among all of them, a space
-    that is declared wrongly has only its ``problem``, and ``mounted`` and ``alive`` are ``None``; so has the old INI,
-    by its path, where it cannot be read.
+    Returns a mapping, without ``name`` one for each space by its name: ``mounted``, ``alive`` (``False`` also for a
+    mount whose process has ended, "Transport endpoint is not connected", or hangs, and for a mount that is not
+    Onedata's), ``problem`` (why not), ``provider_host``, ``mount_point``, ``fstype``, ``source``, ``options`` (of the
+    mount). Without ``name``, a space that is declared wrongly has its ``problem``, with ``None`` for ``mounted`` and
+    ``alive``; so has the old INI, by its path, where it cannot be read.
 
     Raises ``CommandExecutionError`` where the declaration of the one space is wrong, ``SaltInvocationError`` for an
     unknown name.
@@ -84,19 +84,19 @@ def status(name=None):
 
 def mount(name, timeout=onedata_mount.TIMEOUT, test=False):
     """
-    Mount a space; a dead mount of it is taken away first.
+    Mount a space; a dead mount of it is detached first.
 
     name
-        of the space
-    timeout
+        the space's name
+    timeout : 60
         seconds until the mount answers. A token's database that fails is asked again, and a mount that hangs is waited
         for, for as long
-    test
+    test : False
         change nothing; ``changed`` says whether it would be
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where something else is
     mounted there, files lie there (without ``nonempty``), another user than root could put something else in the place
-    of the mount point, or oneclient fails, with its own words.
+    of the mount point, or oneclient fails, with oneclient's message.
 
     CLI Example:
 
@@ -122,10 +122,10 @@ def unmount(name, lazy=False, test=False):
     Unmount a space.
 
     name
-        of the space
-    lazy
+        the space's name
+    lazy : False
         detach it even while it is in use (``umount --lazy``); a dead mount is always detached so
-    test
+    test : False
         change nothing; ``changed`` says whether it would be
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where it is busy, naming

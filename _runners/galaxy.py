@@ -37,7 +37,7 @@ def status(minion, server=None):
     minion
         its ID
     server
-        which Galaxy, by its name in the minion's pillar; not for a minion with one
+        a name in the minion's pillar; not needed where there is one Galaxy
 
     Returns ``success``, and as ``return`` what ``galaxy.status`` returned there, or what went wrong.
 
@@ -57,10 +57,10 @@ def startup(minion, server=None):
     minion
         its ID
     server
-        which Galaxy, by its name in the minion's pillar; not for a minion with one
+        a name in the minion's pillar; not needed where there is one Galaxy
 
-    Where Galaxy is being started there already, by another call, by hand or by a boot, that is the answer, at once and
-    with ``success`` false: nothing more is sent to the minion than the question.
+    Where Galaxy is being started there already (by another call, by hand, by a boot), the answer says so, at once and
+    with ``success`` false: nothing but the question is sent to the minion.
 
     Returns ``success``, and as ``return`` what ``galaxy.startup`` returned there, or what went wrong.
 
@@ -75,20 +75,20 @@ def startup(minion, server=None):
 
 def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
     """
-    Bring a minion back that has started: ``state.apply galaxy.boot``, where it has the role. For the reactor, and by
-    hand.
+    Bring a minion back that has started: ``state.apply galaxy.boot``, where the minion has the role (docs/boot.md). For
+    the reactor, and by hand.
 
     minion
         its ID
     stamp
         ``_stamp`` of the event that tells of its start, from the reactor; a boot that began later has served that start
-    retries
+    retries : 0
         how often a boot that failed is tried again
-    pause
-        seconds before each further try, fewer where the minion starts anew meanwhile
+    pause : 60
+        seconds before each further try; fewer where the minion starts anew meanwhile
 
-    One boot of a minion is under way at a time. However many calls come meanwhile, they end at once, and the minion is
-    booted once more after that.
+    One boot of a minion is under way at a time. Calls that come meanwhile end at once, however many they are, and the
+    minion is booted once more after that.
 
     The event ``galaxy/<minion>/ready`` or ``galaxy/<minion>/failed`` comes after the last try: from the minion itself,
     or, where an earlier try went well, or the minion cannot tell because it does not answer or its SLS cannot be

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def status(minion, device):
     """
-    What is known of a volume of a minion.
+    The state of a volume of a minion.
 
     minion
         its ID
@@ -52,7 +52,7 @@ def open_(minion, device, mapper, key, mount_point=None):
     key
         the place of the key, as in ``luks.open``
 
-    Where the volume is being opened there already, that is the answer, at once and with ``success`` false.
+    Where the volume is being opened there already, the answer says so, at once and with ``success`` false.
 
     Returns ``success``, and as ``return`` what ``luks.open`` returned there, or what went wrong.
 

@@ -11,8 +11,9 @@ Declare how a Galaxy server is
         - watch:
           - file: /srv/galaxy/config/galaxy.yml
 
-Every state takes the keywords of the execution module (``server, config, stats, socket, manager, service, conf_file``,
-…), and what is not given comes from ``galaxy:`` in pillar, grains or minion configuration.
+``running``, ``ready``, ``dead`` and ``restarted`` take the keywords of the execution module (``server, config, stats,
+socket, manager, service, conf_file``, …); what is not given comes from ``galaxy:`` in minion configuration, grains or
+pillar. While pillar is wrong, they fail with all that is wrong.
 """
 
 from salt.state import STATE_INTERNAL_KEYWORDS
@@ -43,10 +44,12 @@ def __virtual__():
 
 def settings(name):
     """
-    Pillar says nothing wrong below ``galaxy:``. The formula has this state first, and does nothing where it fails.
+    Pillar is right below ``galaxy:``. The formula has this state first, and does nothing where it fails.
 
     name
         any text
+
+    ``changes`` is always empty; ``comment`` has every fault.
     """
     try:
         problems = __salt__["galaxy.settings"]()["problems"]
@@ -67,7 +70,7 @@ def defined(name, server=None):
     server
         the server's name in pillar
 
-    ``changes`` has each file with its diff, or ``changed`` for what may hold a secret.
+    ``changes`` has each file with its ``diff`` (for a file that may hold a secret, only that it changed) and ``mode``.
 
     .. code-block:: yaml
 
@@ -113,11 +116,11 @@ def undefined(name, server=None):
 
 def directory(name, user, group, mode="0755"):
     """
-    There is a directory with this owner and mode. Where somebody else could have put another in its place, it fails;
-    links are never followed.
+    There is a directory with this owner and mode. The state fails where a user other than its owner and root could put
+    something else in its place; a link that such a user could have made is never followed.
 
     name
-        its absolute path; what lacks above it is made too
+        its absolute path; missing directories above it are made too
     user, group, mode : 0755
         its owner and mode
 
@@ -160,13 +163,14 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
     min_workers : 1
         how many workers must accept with their application loaded
     reload : False
-        what a change in a watched state does to a running Galaxy: a graceful reload instead of a restart
+        a change in a watched state reloads a Galaxy that is ready gracefully, instead of a restart
     force : False
         let a restart end a master that outlives the manager's stop (``galaxy.stop``)
     mounts
         directories on which a filesystem must be mounted, or Galaxy is not started: its data is there
 
-    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``ready``.
+    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``ready``; after a watched change ``restarted`` or
+    ``reloaded``.
     """
     meant = _meant(config, server, keywords)
     try:
@@ -237,8 +241,8 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
     force : False
         end the master too where it outlives that, or where nothing manages it
 
-    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``running``, or ``active`` where only the manager had something
-    of it.
+    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``running``, or ``active`` where Galaxy did not run, but its
+    manager had a process of the service or would have started it again.
     """
     meant = _meant(config, server, keywords)
     try:
@@ -280,10 +284,12 @@ def reported(name):
     The master knows how a boot went: the event ``galaxy/<minion>/ready``, or ``galaxy/<minion>/failed`` with the first
     ``step`` that failed (the SLS below ``galaxy``), its ``state`` (ID) and the ``reason``.
 
-    Give it ``order: last``. Without a master there is nobody to tell, and no event.
+    Give it ``order: last``. Without a master no event is sent.
 
     name
         any text
+
+    ``changes`` is always empty.
     """
     data = galaxy_boot.failure(__running__.values())
     tag = f"galaxy/{__opts__['id']}/{'failed' if data else 'ready'}"

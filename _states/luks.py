@@ -1,8 +1,8 @@
 """
 Encrypted volumes: LUKS devices formatted, opened, mounted and closed, and their keys.
 
-Devices and keys are named as in the execution module ``luks``; a key by its place (``pillar://…``, ``sdb://…``, a
-path), so that no key is in an SLS file. One state has it all:
+Devices and keys are named as in the execution module ``luks``; a key by its place (``pillar://…``, ``sdb://…``,
+``clevis://``, ``token://``, a path), so that no key is in an SLS file. ``luks.mounted`` does the whole:
 
 .. code-block:: yaml
 
@@ -60,12 +60,14 @@ def mounted(
     device, mapper, key
         the device, the name in ``/dev/mapper``, and the place of the key
     encrypt : False
-        make a blank device an encrypted volume first; a device that carries anything is never touched. An interrupted
-        run is completed by the next
+        make a device that reads as blank an encrypted volume first; a device that carries anything is never touched.
+        The next run completes an interrupted one
     filesystem, mkfs_options, mount_options, discard, backups, key_timeout, device_timeout, nonempty, keep
         as in ``luks.encrypt``; where the volume is mounted with other options, it is remounted
     version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
         of a new volume, as in ``luks.format``
+
+    ``changes`` has each step that was taken, as ``luks.encrypt`` names it, with what it was done to.
     """
     wanted = {
         "device": device,
@@ -111,8 +113,8 @@ def mounted(
 
 def formatted(name, key, backups=_BACKUPS, keep=None, **options):
     """
-    The device is a LUKS volume, and its header is backed up. One that is a volume already keeps its parameters; one
-    that carries anything else is refused, and nothing insists here.
+    The device is a LUKS volume, and its header is backed up. A device that is a volume already keeps its parameters; a
+    device that carries anything else is refused, and ``force`` is not taken.
 
     name
         the device
@@ -181,8 +183,8 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
 
 def closed(name):
     """
-    The volume is not open, and nothing is mounted from it. Fails, with nothing unmounted and naming what holds it, when
-    it is busy.
+    The volume is not open, and nothing is mounted from it. Where it is busy, the state fails: nothing is unmounted, and
+    the comment names what holds it.
 
     name
         mapper: its name in ``/dev/mapper``
@@ -240,7 +242,7 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     new_key
         place of the key that shall open it
     key
-        place of one that opens it now
+        place of a key that opens it now
     backups : /var/backups/luks
         directory of the header backup
     keep
@@ -268,15 +270,16 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
 
 def key_absent(name, key, remaining=None, backups=_BACKUPS, keep=None):
     """
-    A key does not open the volume (any more). The last key is never removed, and none without the proof that another
-    opens the volume.
+    A key does not open the volume (any more). The last key is never removed, and no key without the proof that another
+    key opens the volume.
 
     name
         the device
     key
         place of the key to remove
     remaining
-        place of a key that stays; it is tried. An interrupted removal is completed where it is given
+        place of a key that stays, which is tried; needed where ``key`` opens the volume. Where it is given, an
+        interrupted removal is completed
     backups : /var/backups/luks
         directory of the header backup, which still has the key
     keep

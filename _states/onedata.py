@@ -30,12 +30,14 @@ def __virtual__():
 
 def mounted(name, timeout=60):
     """
-    The space is mounted and answers; a mount whose process is gone is mounted anew.
+    The space is mounted and answers; a mount whose process has ended is mounted anew.
 
     name
-        of the space
-    timeout
+        the space's name
+    timeout : 60
         seconds until the mount answers
+
+    ``changes`` has the space's name with ``old`` and ``new``: ``mounted``, ``unmounted`` or ``dead``.
     """
     return _change(name, "mounted", lambda test: __salt__["onedata.mount"](name, timeout=timeout, test=test))
 
@@ -45,9 +47,11 @@ def unmounted(name, lazy=False):
     The space is not mounted.
 
     name
-        of the space
-    lazy
+        the space's name
+    lazy : False
         detach it even while it is in use
+
+    ``changes`` as for :py:func:`mounted`.
     """
     return _change(name, "unmounted", lambda test: __salt__["onedata.unmount"](name, lazy=lazy, test=test))
 
