@@ -62,9 +62,7 @@ def _import(*names: str) -> list:
         sys.modules.update(others)
 
 
-(galaxy_host_requirements,) = _import("galaxy_host_requirements")
-MISSING = galaxy_host_requirements.missing()
-if not MISSING:
+if sys.platform.startswith("linux"):
     galaxy_server, galaxy_settings, galaxy_spec, galaxy_watch = _import(
         "galaxy_server", "galaxy_settings", "galaxy_spec", "galaxy_watch"
     )
@@ -90,7 +88,9 @@ _TIMEOUT = 5
 
 
 def __virtual__():
-    return (False, f"galaxy: {MISSING}") if MISSING else __virtualname__
+    if not sys.platform.startswith("linux"):
+        return False, "galaxy: Galaxy servers are looked after on Linux only"
+    return __virtualname__
 
 
 def validate(config):

@@ -44,13 +44,11 @@ Functions that start, stop or reload need root.
 """
 
 import dataclasses
+import sys
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-import galaxy_host_requirements
-
-MISSING = galaxy_host_requirements.missing()
-if not MISSING:
+if sys.platform.startswith("linux"):
     import galaxy_control
     import galaxy_definition
     import galaxy_host_arguments as arguments
@@ -74,7 +72,9 @@ _STOP = 10
 
 
 def __virtual__():
-    return (False, f"galaxy: {MISSING}") if MISSING else __virtualname__
+    if not sys.platform.startswith("linux"):
+        return False, "galaxy: Galaxy servers are looked after on Linux only"
+    return __virtualname__
 
 
 def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):

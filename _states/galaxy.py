@@ -20,7 +20,6 @@ from salt.state import STATE_INTERNAL_KEYWORDS
 
 import galaxy_boot
 import galaxy_host_directory
-import galaxy_host_requirements
 import galaxy_host_returns as returns
 from galaxy_errors import ManagerError
 
@@ -37,8 +36,7 @@ _STOP = 10
 
 def __virtual__():
     if "galaxy.status" not in __salt__:
-        missing = galaxy_host_requirements.missing() or "the execution module is not loaded; run saltutil.sync_all"
-        return False, f"galaxy: {missing}"
+        return False, "galaxy: the galaxy execution module is not loaded: it is for Linux; run saltutil.sync_all"
     return __virtualname__
 
 

@@ -97,18 +97,28 @@ def test_status_names_the_unit(call):
     assert status["problems"] == []
 
 
-def test_the_unit_is_found_by_what_it_runs(call, machine, site):
+@pytest.fixture
+def unmanaged(share):
+    """Pillar names neither manager nor service, and the formula writes no unit."""
+    pillar = share / "minion" / "pillar" / "galaxy.sls"
+    before = pillar.read_text()
+    given = json.loads(before)["galaxy"]
+    pillar.write_text(json.dumps({"galaxy": {key: given[key] for key in ("config", "timeout", "retries")}}))
+    yield
+    pillar.write_text(before)
+
+
+def test_the_unit_is_found_by_what_it_runs(call, machine, site, unmanaged):
     """With neither manager nor service named, and a name that says nothing."""
-    given = [f"config={site.config}", "manager=systemd"]
-    assert call("galaxy.commands", *given)["stop"] == ["systemctl", "stop", "galaxy"]
+    assert call("galaxy.commands")["stop"] == ["systemctl", "stop", "galaxy"]
     unit = machine.run("systemctl", "cat", "galaxy.service").stdout
     call("galaxy.stop")
     machine.run("rm", "/etc/systemd/system/galaxy.service")
     machine.run("sh", "-c", 'printf "%s" "$0" >/etc/systemd/system/portal.service', unit)
     machine.run("systemctl", "daemon-reload")
-    assert call("galaxy.commands", *given)["service"] == "portal"
-    assert call("galaxy.start", *given)["ready"]
-    assert call("galaxy.stop", *given)["changed"]
+    assert call("galaxy.commands")["service"] == "portal"
+    assert call("galaxy.start")["ready"]
+    assert call("galaxy.stop")["changed"]
     machine.run("mv", "/etc/systemd/system/portal.service", "/etc/systemd/system/galaxy.service")
     machine.run("systemctl", "daemon-reload")
     assert call("galaxy.start")["ready"]
