@@ -272,9 +272,9 @@ def config(config=None, server=None, **keywords):
 
     Returns ``path``; ``sockets``, ``master_fifo``, ``logs`` (lists); ``stats``, ``processes``, ``threads``, ``mules``,
     ``master``, ``need_app``, ``die_on_term``, ``no_server``, ``pidfile``: each ``{"value": …, "option": …, "source":
-    …}``, where ``source`` is ``file:line``, the command line's owner or ``uWSGI default``; ``None`` where nothing is
-    said. ``unusable`` lists options that cannot be used, ``doubts`` those that one build of uWSGI reads and another
-    does not; their ``value`` is the sentence that says why.
+    …}``, where ``source`` is ``file:line``, what the command line belongs to, or ``uWSGI default``; ``None`` where
+    nothing is said. ``unusable`` lists options that cannot be used, ``doubts`` those that one build of uWSGI reads and
+    another does not; their ``value`` is the sentence that says why.
 
     Raises ``CommandExecutionError``, naming file and line, where the configuration cannot be read.
 

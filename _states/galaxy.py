@@ -13,7 +13,7 @@ Declare how a Galaxy server is
 
 ``running``, ``ready``, ``dead`` and ``restarted`` take the keywords of the execution module (``server, config, stats,
 socket, manager, service, conf_file``, …); what is not given comes from ``galaxy:`` in minion configuration, grains or
-pillar. While pillar is wrong, they fail with all that is wrong.
+pillar. While pillar is wrong, a state that takes settings from it fails, and names all that is wrong.
 """
 
 from salt.state import STATE_INTERNAL_KEYWORDS
