@@ -2,7 +2,7 @@
 
 PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: demo test test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-machines uml-rest venv-newest venv-oldest venv-lint clean
+.PHONY: demo test test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint clean
 
 test: test-newest test-oldest uml
 
@@ -14,13 +14,15 @@ test-oldest: venv-oldest
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml: venv-newest
-	$(MAKE) --no-print-directory --output-sync -j2 uml-rest uml-machines uml-data
+	$(MAKE) --no-print-directory --output-sync -j2 uml-faults uml-machines uml-data uml-rest
 
 # two guests at a time, on two cores
 uml-data:
 	$(call PYTEST,newest) tests/uml/test_guest.py -k 'crash or volume or migration'
+uml-faults:
+	$(call PYTEST,newest) tests/uml/test_guest.py -k 'faults or truth or unattended'
 uml-rest:
-	$(call PYTEST,newest) tests/uml/test_guest.py -k 'not (crash or volume or migration)'
+	$(call PYTEST,newest) tests/uml/test_guest.py -k 'not (crash or volume or migration or faults or truth or unattended)'
 uml-machines:
 	$(call PYTEST,newest) -m 'not slow' --ignore=tests/uml/test_guest.py tests/uml
 
@@ -28,9 +30,10 @@ uml-machines:
 slow: venv-newest
 	$(call PYTEST,newest) -m slow tests/integration tests/uml
 
-# the power is cut at 200 random moments within luks.encrypt; about 20 minutes
+# the power is cut at 200 random moments within every operation that writes, and 200 disks are made that lost writes
 killtest: venv-newest
-	nice .venv-newest/bin/python tests/uml/killtest.py --kills 200
+	nice .venv-newest/bin/python tests/uml/killtest.py --kills $(or $(KILLS),200)
+	nice .venv-newest/bin/python tests/uml/lostwrites.py --images $(or $(IMAGES),200)
 
 # each parser of what others write, with 100,000 inputs; about 20 minutes
 fuzz: venv-newest

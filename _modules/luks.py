@@ -311,7 +311,16 @@ def resize(mapper, key=None, passphrase=None, partition=False, test=False):
     return luks_grow.run(name, secret, bool(partition))
 
 
-def reencrypt(device, key=None, passphrase=None, other_keys=(), backups=luks_backup.DIRECTORY, keep=None, test=False):
+def reencrypt(
+    device,
+    key=None,
+    passphrase=None,
+    other_keys=(),
+    backups=luks_backup.DIRECTORY,
+    keep=None,
+    test=False,
+    **options,
+):
     """
     Encrypt a LUKS2 volume with a new volume key, while it is open and in use, or closed. Where a copy of the old header
     and a passphrase got into wrong hands, this is what helps.
@@ -332,6 +341,8 @@ def reencrypt(device, key=None, passphrase=None, other_keys=(), backups=luks_bac
         as in ``luks.encrypt``
     test : False
         only say whether it would be done
+    pbkdf, iteration_time, iterations, memory
+        of the new key slots, as in ``luks.format``
 
     Returns ``True``.
 
@@ -341,12 +352,12 @@ def reencrypt(device, key=None, passphrase=None, other_keys=(), backups=luks_bac
 
         salt '*' luks.reencrypt /dev/vdb key=sdb://vault/galaxy other_keys='[sdb://vault/rescue]'
     """
-    subject = _device(device)
+    luks, subject = _luks_options(options), _device(device)
     places = arguments.listed("other_keys", other_keys)
     others = [_key(each, None, device, "other_keys", device=subject)() for each in places]
     secret = _key(key, passphrase, device, device=subject)()
     tell = functools.partial(_tell_progress, subject.path)
-    return luks_reencrypt.run(subject, secret, others, _place(backups, keep), tell, bool(test))
+    return luks_reencrypt.run(subject, secret, others, luks, _place(backups, keep), tell, bool(test))
 
 
 def format_(
@@ -682,8 +693,7 @@ def _key(source, passphrase, subject, parameter="key", timeout=0, device=None, t
         if source is None:
             raise SaltInvocationError(f"give either `{parameter}`, the place of the key, or the passphrase itself")
         log.debug("the key of %s is read from %s", subject, source)
-        volume = device or luks_unlock.device_of(subject)
-        key = luks_unlock.resolve(source, __salt__, __pillar__, volume, subject, parameter, seconds)
+        key = luks_unlock.resolve(source, __salt__, __pillar__, device, subject, parameter, seconds)
         return key if tokens else luks_unlock.require_secret(key, source)
 
     return read

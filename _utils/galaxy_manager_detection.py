@@ -130,7 +130,7 @@ class _Search:
         """The units that the user's name means."""
         if manager == "supervisord":
             for supervisor in self._configs():
-                if resolve(service, supervisor.programs()):
+                if resolve(service, supervisor.programs):
                     yield self._supervisord(service, supervisor)
         elif manager == "systemd":
             if galaxy_manager_systemd.runs():
@@ -196,7 +196,7 @@ class _Search:
                 answer = (Client(supervisor.endpoint()).processes() or ()) if supervisor else ()
                 for info in answer:
                     if info.pid and info.pid in pids:
-                        service = self._extent(info.group, info.name, supervisor.programs())
+                        service = self._extent(info.group, info.name, supervisor.programs)
                         return self._supervisord(service, supervisor, list(answer))
         return None
 
@@ -213,7 +213,7 @@ class _Search:
 
     def _defined_programs(self) -> Iterator[tuple[int, Unit]]:
         for supervisor in self._configs():
-            programs = supervisor.programs()
+            programs = supervisor.programs
             for group in dict.fromkeys(program.group for program in programs):
                 members = [program for program in programs if program.group == group]
                 for rank, service in self._fitting(group, members, programs):

@@ -7,6 +7,7 @@ ourselves: whoever writes its configuration decides what it runs.
 
 import configparser
 import dataclasses
+import functools
 import glob
 import itertools
 import logging
@@ -93,6 +94,7 @@ class SupervisorConfig:
         for file in included:
             self._read(file, os.path.dirname(os.path.abspath(file)))
 
+    @functools.cached_property
     def programs(self) -> list[Program]:
         """Every process that it defines, event listeners apart. Raises ``ManagerError`` where there are too many."""
         groups = {}

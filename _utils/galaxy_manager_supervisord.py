@@ -61,7 +61,7 @@ class Supervisord(Unit):
         answer: list[ProcessInfo] | None = None,
     ):
         self._config, self._own, self._functions, self._answer = config, own, functions, answer
-        self._programs = config.programs()
+        self._programs = config.programs
         super().__init__(resolve(service, self._programs) or plain(service))
         self._group, _, self._name = self.service.partition(":")
         self._client = Client(config.endpoint())

@@ -49,7 +49,7 @@ class Key:
     default: object = None
     unit: str = ""
     choices: tuple[object, ...] = ()
-    keys: "tuple[Key, ...]" = ()
+    keys: tuple = ()
     example: object = None
     secret: bool = False
 
@@ -158,6 +158,14 @@ STORAGE = (
         "ext4",
         choices=("ext4", "ext3", "ext2", "xfs", "btrfs"),
     ),
+    Key(
+        "nonempty",
+        Kind.TEXT,
+        "What becomes of files that were written below the mount point while nothing was mounted: refuse fails and "
+        "names them, move sets them aside.",
+        "refuse",
+        choices=("refuse", "move"),
+    ),
     Key("mkfs_options", Kind.TEXTS, "Options of mkfs.", []),
     Key("mount_options", Kind.TEXTS, "Options of the mount.", [], example=["noatime"]),
     Key(
@@ -192,6 +200,9 @@ STORAGE = (
         Kind.PATH,
         "Directory of the header backups; copy them to another machine.",
         "/var/backups/luks",
+    ),
+    Key(
+        "keep", Kind.COUNT, "How many header backups of a volume to keep; the newest is never removed. null keeps all."
     ),
     Key("luks", Kind.SECTION, "Parameters of a new volume.", {}, keys=_LUKS),
     Key("user", Kind.TEXT, "Owner of the volume's root and of the directories; null is the user that runs Galaxy."),

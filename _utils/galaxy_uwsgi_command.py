@@ -186,8 +186,15 @@ def _in_shell(words: list[str], command: Command, depth: int) -> list[str] | Non
             break
     if script is None:
         return _program(_behind_wrapper(["", *words]), command, depth + 1)
-    for words_of_one in _commands(script):
-        one = [_expand(word, command) for word in words_of_one]
+    directories: list[str | None] = []
+    for simple in _commands(script):
+        if simple == ["("]:
+            directories.append(command.cwd)
+            continue
+        if simple == [")"]:
+            command.cwd = directories.pop() if directories else command.cwd
+            continue
+        one = [_expand(word, command) for word in simple]
         while one and one[0] in _SHELL_WORDS:
             one = one[1:]
             if one[:1] == ["-a"]:
@@ -209,7 +216,7 @@ def _in_shell(words: list[str], command: Command, depth: int) -> list[str] | Non
 
 
 def _commands(script: str) -> Iterator[list[str]]:
-    """The simple commands of a shell's script, without redirections."""
+    """The simple commands of a shell's script, without redirections; ``(`` and ``)`` around those of a subshell."""
     lexer = shlex.shlex(script[:65536].replace("\\\n", " ").replace("\n", " ; "), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -226,6 +233,7 @@ def _commands(script: str) -> Iterator[list[str]]:
             elif token[0] in ";&|()":
                 yield words
                 words = []
+                yield from ([mark] for mark in token if mark in "()")
             else:
                 words.append(token)
     except ValueError:

@@ -320,10 +320,17 @@ class _Interpreter:
             return self._tcp(option, text, is_stats) if ":" in text else self._unix(option, text)
         except AddressError as exc:
             reason = f"{shown(option)}: {exc}" if str(exc).startswith("Bad") else f"{shown(option)} {exc}"
-            self._refuse(option, shown(option) if option.secret else reason, AddressError)
+            if option.secret:
+                reason = f"{shown(option)} is not a host's number with a port; write the address instead"
+            self._refuse(option, reason, AddressError)
             return None
 
     def _unix(self, option: Option, text: str) -> Address:
+        if option.secret:
+            raise AddressError("is a name that would be shown")
+        if self._bool("abstract-socket").value:
+            # without the closing NUL that uWSGI gives other abstract names
+            raise AddressError("is made abstract by abstract-socket, and is not asked for here; write @name instead")
         if text.startswith(("@", "\\0")):
             return galaxy_host_address.parse(text)
         if text and not text.startswith("/"):
@@ -332,8 +339,6 @@ class _Interpreter:
                     "is relative to a directory that only the running server knows; write host:port or an absolute path"
                 )
             text = os.path.join(self._after, text)
-        if self._bool("abstract-socket").value:
-            text = f"@{text}"
         if len(os.fsencode(text)) > _MAX_UNIX:
             raise AddressError(f"is longer than {_MAX_UNIX} bytes, uWSGI's limit for a unix socket")
         return galaxy_host_address.parse(text)
@@ -367,6 +372,9 @@ class _Interpreter:
             if not text or (field == "logs" and ":" in text) or not self._is_known(option):
                 continue
             base = self._cwd if option.key in _BEFORE_CHDIR else self._after
+            if option.secret:
+                self._refuse(option, f"{shown(option)} would be shown with it; write the path instead")
+                continue
             if text[0] != "/":
                 if base is None:
                     self._refuse(

@@ -162,23 +162,20 @@ def no_section(path: str, text: str, kind: str, section: str) -> str:
     return f"{path}: has no {wanted}; name the file with uWSGI's options"
 
 
-def magic(text: str, path: str, section: str, cwd: str | None, top: dict[str, str]) -> tuple[str, dict[str, str]]:
+def magic(text: str, path: str, section: str, written: str, top: tuple[str, str, str] | None, cwd: str | None) -> str:
     """
-    The text with its magic variables replaced (``config_magic_table_fill``), and those of this file.
+    The text with its magic variables replaced (``config_magic_table_fill``).
 
+    written
+        the path as uWSGI was given it
     top
-        the variables of the file that was read first, which capital letters name
+        path, section and path as written of the file that was read first, which capital letters name; ``None``: none
     """
-    full = path if os.path.islink(path) else os.path.realpath(path)
-    directory, name = os.path.split(full)
-    stem, dot, extension = name.rpartition(".")
-    own = {
-        **{"o": path, "p": full, "s": name, "d": f"{directory.rstrip('/')}/", "c": os.path.basename(directory)},
-        **{"e": extension if dot else "", "n": stem if dot else name, "x": "" if section == SECTION else section},
-    }
+    first = _variables(*top) if top else {}
+    directory = os.path.dirname(_full(path))
     table = {
-        **own,
-        **{letter.upper(): value for letter, value in (top or own).items()},
+        **_variables(path, section, written),
+        **{letter.upper(): value for letter, value in first.items()},
         **{str(index): part for index, part in enumerate(directory.strip("/").split("/")[:10])},
         **{letter: UNKNOWN + letter for letter in _UNKNOWN_MAGIC},
         **{"h": socket.gethostname(), "k": str(os.cpu_count() or 1), "%": "%", "(": "%(", "[": "\033"},
@@ -187,4 +184,19 @@ def magic(text: str, path: str, section: str, cwd: str | None, top: dict[str, st
     if text.count("%") * max(map(len, table.values())) + len(text) > MAX_TEXT:
         raise ConfigError(f"{path}: with its magic variables it is longer than {MAX_TEXT} characters; remove some")
     # any other letter stands for nothing
-    return _MAGIC.sub(lambda match: table.get(match[1], ""), text), own
+    return _MAGIC.sub(lambda match: table.get(match[1], ""), text)
+
+
+def _full(path: str) -> str:
+    return path if os.path.islink(path) else os.path.realpath(path)
+
+
+def _variables(path: str, section: str, written: str) -> dict[str, str]:
+    """Those of a file, of which there is also one of the first file."""
+    full = _full(path)
+    directory, name = os.path.split(full)
+    stem, dot, extension = name.rpartition(".")
+    return {
+        **{"o": written, "p": full, "s": name, "d": f"{directory.rstrip('/')}/", "c": os.path.basename(directory)},
+        **{"e": extension if dot else "", "n": stem if dot else name, "x": "" if section == SECTION else section},
+    }

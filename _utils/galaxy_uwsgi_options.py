@@ -59,7 +59,8 @@ class Option:
     path, line
         the file that it is in; or where its words come from, and 0
     secret
-        it holds something of an environment or of a file that is no configuration, so that no message may quote it
+        it holds something of an environment or of a file that is no configuration, which may be a secret: nothing may
+        quote it
     problem
         why nobody but uWSGI can tell whether it has the option; ``None`` where it has
     """
@@ -107,7 +108,7 @@ class Options:
         self._environment = environment
         self._first: dict[str, Option] = {}
         self._logic: Option | None = None
-        self._top: dict[str, str] = {}
+        self._top: tuple[str, str, str] | None = None
         self._inherited: list[Option] = []
         self._depth = self._files = self._text = self._replacements = 0
         self._last_ini = ""
@@ -130,12 +131,14 @@ class Options:
                 owners.add(self._user)
         return owners
 
-    def load(self, path: str, kind: str = "", section: str = SECTION, is_top: bool = True) -> None:
+    def load(self, path: str, kind: str = "", section: str = SECTION, is_top: bool = True, written: str = "") -> None:
         """
         Read a file as ``kind``, ``ini`` or ``yaml``; without it as its name or its text says.
 
         is_top
             whether capital magic variables may name it
+        written
+            the path as uWSGI was given it
 
         Raises ``ConfigError``.
         """
@@ -144,14 +147,14 @@ class Options:
             raise ConfigError(f"{path}: more than {MAX_FILES} files are read; remove some include options")
         if self._depth > MAX_DEPTH:
             raise ConfigError(f"{path}: included more than {MAX_DEPTH} levels deep; remove the loop of include options")
+        if is_top and self._top is None:
+            self._top = path, section, written or path
         text = galaxy_uwsgi_file.read_text(path, self._owners(path))
         self._paths.append(path)
         self._text += len(text)
         self._has_brackets = self._has_brackets or "$(" in text or "@(" in text or "%(" in text
         if "%" in text:
-            text, own = galaxy_uwsgi_file.magic(text, path, section, self.cwd, self._top)
-            if is_top and not self._top:
-                self._top = own
+            text = galaxy_uwsgi_file.magic(text, path, section, written or path, self._top, self.cwd)
         if not kind:
             kind = galaxy_uwsgi_file.kind_of(path, text)
         if kind == "ini":
@@ -245,7 +248,7 @@ class Options:
             return
         depth = self._depth
         try:
-            self.load(target, kind, section, is_top=option.key not in ("include", "inherit", ""))
+            self.load(target, kind, section, option.key not in ("include", "inherit", ""), path)
         except ConfigError as exc:
             # a word's file is not what was asked for, where the configuration is known
             if directory or not self._given or target == self._given:
@@ -324,10 +327,11 @@ class Options:
 
     def _is_secret(self, logic: Option) -> bool:
         """Whether what stands for ``%(_)`` comes from an environment."""
+        name = (logic.value or "").partition("=")[0]
         if logic.key.endswith("opt"):
-            tested = self._first.get((logic.value or "").partition("=")[0])
+            tested = self._first.get(name)
             return logic.secret or bool(tested and tested.secret)
-        return logic.secret or logic.key.endswith("env")
+        return logic.secret or (logic.key.endswith("env") and is_private((self._environment or {}).get(name, "")))
 
     def _condition(self, kind: str, argument: str) -> bool | str | None:
         """Whether a condition holds, or the text that ``%(_)`` has then; ``None`` where only uWSGI can tell."""
@@ -386,7 +390,8 @@ class Options:
                 start = 1
 
     def _variable(self, name: str, option: Option) -> tuple[str | None, bool]:
-        return (self._environment or {}).get(name), True
+        value = (self._environment or {}).get(name)
+        return value, value is not None and is_private(value)
 
     def _content(self, name: str, option: Option) -> tuple[str | None, bool]:
         """The text of a file; nothing else is read here, and nothing is run."""
@@ -445,7 +450,7 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
     for name, value in (command.environment or {}).items() if command.starts else ():
         if name.startswith("UWSGI_") and name not in _OWN_VARIABLES:
             option = Option(name[6:].lower().replace("_", "-"), value, f"{name} in the environment of {source}", 0)
-            option.secret = True
+            option.secret = is_private(value)
             added.append(option)
     # a bare word is a file, and has no name
     for name, value, secret in (*command.options, *(("", value, secret) for value, secret in command.files)):
@@ -468,6 +473,12 @@ def leading_int(text: str) -> int:
     sign, digits = _INTEGER.match(text).groups()
     number = int(digits or 0) if len(digits) < 20 else 1 << 63
     return -number if sign == "-" else number
+
+
+def is_private(value: str) -> bool:
+    """Whether a variable's value may be a secret: all but the paths of this machine's directories, and in them."""
+    directory = os.path.dirname(value)
+    return not (value.startswith("/") and (os.path.isdir(value) or (directory != "/" and os.path.isdir(directory))))
 
 
 def shown(option: Option) -> str:

@@ -70,12 +70,6 @@ def starts(invocation: Invocation, config: str | None = None) -> bool | None:
     return None
 
 
-def server_command(invocation: Invocation) -> Invocation:
-    """The command of a definition that starts uWSGI, out of its shell or wrapper; the whole where none is seen to."""
-    commands = galaxy_host_wrappers.unwrap(invocation)
-    return next((command for command in commands if _runs_uwsgi(command.argv)), invocation)
-
-
 def configurations(invocation: Invocation) -> set[str]:
     """
     Real paths of the configuration files that uWSGI's command line names; relative ones are left out where its working

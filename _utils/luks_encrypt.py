@@ -19,7 +19,7 @@ import luks_header
 import luks_key
 import luks_mapping
 import luks_trial
-from galaxy_errors import DeviceNotBlank
+from galaxy_errors import DeviceNotBlank, KeySourceError
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,10 @@ def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> l
         log.info("%s as %s on %s: %s", device, plan.mapper, plan.mount_point, ", ".join(steps) or "nothing to do")
         secret = key() if {FORMAT, BACKUP, OPEN}.intersection(steps) else None
         if FORMAT in steps:
+            if isinstance(secret, luks_header.Token):
+                raise KeySourceError(
+                    "token://", "opens volumes only; make one with a passphrase, and enroll the token then"
+                )
             _require_fresh(device, secret, plan.place.backups, test)
             _require_makeable(plan, device)
         elif test:

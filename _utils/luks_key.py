@@ -46,9 +46,11 @@ def add(
         return _add(device, key, new, options, place, test)
 
 
-def add_claimed(device: luks_device.Device, key: Secret, new: Secret, place: Place) -> bool:
+def add_claimed(
+    device: luks_device.Device, key: Secret, new: Secret, options: luks_header.Options, place: Place
+) -> bool:
     """``add`` for a caller that holds the claim on the device."""
-    return _add(device, key, new, luks_header.DEFAULTS, place)
+    return _add(device, key, new, options, place)
 
 
 def change(

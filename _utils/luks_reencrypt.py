@@ -19,7 +19,7 @@ from galaxy_host_wait import Deadline, wait_until
 log = logging.getLogger(__name__)
 
 # a large volume on a slow disk: no timeout that anybody would reach
-_TIMEOUT = 30 * 24 * 3600
+_TIMEOUT = 14 * 24 * 3600
 # between two looks at the progress
 _INTERVAL = 5.0
 # says, in the header, that the keys and backups of before are still to be settled
@@ -30,6 +30,7 @@ def run(
     device: luks_device.Device,
     key: Secret,
     others: Sequence[Secret],
+    options: luks_header.Options,
     place: luks_key.Place,
     tell: Callable[[int], None],
     test: bool = False,
@@ -41,6 +42,8 @@ def run(
         opens it, before and after
     others
         the other keys that shall open it afterwards
+    options
+        of the new key slots
     tell
         is called with the percentage, as it grows
 
@@ -63,9 +66,9 @@ def run(
             luks_backup.make(device, place.backups, key, place.keep)
             _begin(device)
         if not begun or header.reencrypting:
-            _encrypt(device, header, key, tell)
+            _encrypt(device, header, key, options, tell)
         for other in others:
-            luks_key.add_claimed(device, key, other, place)
+            luks_key.add_claimed(device, key, other, options, place)
         _end(device, key, place)
     return True
 
@@ -82,13 +85,19 @@ def _begin(device: luks_device.Device) -> None:
     luks_device.sync(device)
 
 
-def _encrypt(device: luks_device.Device, header: luks_header.Header, key: Secret, tell: Callable[[int], None]) -> None:
+def _encrypt(
+    device: luks_device.Device,
+    header: luks_header.Header,
+    key: Secret,
+    options: luks_header.Options,
+    tell: Callable[[int], None],
+) -> None:
     log.info("%s: encrypted with a new volume key%s", device, ", from where it was" if header.reencrypting else "")
     argv = ["cryptsetup", "reencrypt", "--batch-mode"]
     if header.reencrypting:
         argv.append("--resume-only")
     else:
-        argv.append(f"--key-slot={luks_header.slots_of(device, header, key)[0]}")
+        argv += [f"--key-slot={luks_header.slots_of(device, header, key)[0]}", *options.slot_argv(header.version)]
     told = [-1]
 
     def look() -> bool:

@@ -28,12 +28,14 @@ def resolve(
 ) -> luks_header.Key:
     """
     The key at ``source``: ``clevis://``, ``token://`` (then ``luks_header.TOKEN``), or any place that
-    ``galaxy_host_key.resolve`` takes, whose parameters the others are. ``device`` is the volume.
+    ``galaxy_host_key.resolve`` takes, whose parameters the others are. ``device`` is the volume; without it ``subject``
+    names it.
 
     Raises ``KeySourceError``, or ``KeySlotError`` where nothing but tokens opens the volume.
     """
     if source not in (CLEVIS, TOKEN):
         return galaxy_host_key.resolve(source, functions, pillar, subject, parameter, timeout)
+    device = device or _device_of(subject)
     header = luks_header.read(device) if device else None
     if header is None:
         raise KeySourceError(
@@ -45,7 +47,7 @@ def resolve(
     return galaxy_host_key.resolve(f"{CLEVIS}{device}", functions, pillar, subject, parameter, timeout)
 
 
-def device_of(spec: str) -> luks_device.Device | None:
+def _device_of(spec: str) -> luks_device.Device | None:
     """The device that ``spec``, or the open volume ``/dev/mapper/…``, is on; ``None`` where there is none."""
     prefix, _, name = spec.rpartition("/")
     mapping = luks_mapping.named(name) if prefix == "/dev/mapper" else None

@@ -125,7 +125,7 @@ def test_what_requires_the_volume_does_not_run_without_it(opts, tree, tmp_path):
         "all: {test.nop: [{require: [{sls: galaxy.storage}]}]}\n"
     )
     roots = {"base": [str(tree), str(tree / "formulas"), str(tmp_path)]}
-    storage = {"device": "/nonexistent", "packages": [], "user": "root", "group": "root"}
+    storage = {"device": "/nonexistent", "device_timeout": 0, "packages": [], "user": "root", "group": "root"}
     caller = salt.client.Caller(mopts={**opts, "file_roots": roots})
     done = caller.cmd("state.apply", "needs_data", pillar={"galaxy": {"storage": storage}})
     results = {state["__id__"]: state for state in done.values()}
@@ -148,6 +148,7 @@ def test_the_formula_renders_from_pillar_and_from_the_old_ini(load, tmp_path):
         mounted = low["galaxy-storage-volume-mounted"]
         assert (mounted["name"], mounted["device"], mounted["mapper"]) == (name, device, mapper)
         assert mounted["encrypt"] is False
+        assert (mounted["device_timeout"], mounted["nonempty"], mounted["keep"]) == (120, "refuse", None)
         assert low["galaxy-storage-directory-database"]["name"] == f"{name}/database"
         assert low["galaxy-storage-directory-root"]["user"] == "galaxy"
         low = {state["__id__"]: state for state in functions["state.show_low_sls"]("galaxy.storage.closed")}

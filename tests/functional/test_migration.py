@@ -67,7 +67,7 @@ def test_galaxyctl_libs(galaxy):
         "UwsgiSocket": lambda found: found == pid,
         "GetUwsgiStatsServer": lambda found: found["ready"] and found["pid"] == pid,
         "CheckUwsgiWorkers": lambda found: found is True,
-        "GetBusyList": lambda found: found == [one.pid for one in site.read().workers if one.busy_cores],
+        "GetBusyList": lambda found: found == [one.pid for one in site.read().workers if one.details["busy_cores"]],
     }
     rows = [row for row in migration.rows("galaxyctl") if "(" in row[0]]
     assert len(rows) == len(expected)

@@ -5,11 +5,10 @@ import json
 import os
 import signal
 import subprocess
-import threading
 
 import psutil
 import pytest
-import salt.utils.event
+from support.bus import heard
 from support.fleet import laid_out, pillar_of
 from support.site import BIN
 
@@ -43,27 +42,15 @@ def master(salt_factories, galaxies, tree, tmp_path):
     }
     daemon = salt_factories.salt_master_daemon(f"burst-master-{len(galaxies)}", overrides=overrides)
     with daemon.started():
-        daemon.salt_run_cli().run("saltutil.sync_all")
+        daemon.salt_run_cli().run("saltutil.sync_all", _timeout=60)
         yield daemon
 
 
 @pytest.fixture
 def events(master):
-    """All that has come on the master's bus, as ``(tag, data)``, in its order."""
-    seen, ended = [], threading.Event()
-
-    def listen():
-        with salt.utils.event.get_master_event(master.config, master.config["sock_dir"], listen=True) as bus:
-            while not ended.is_set():
-                event = bus.get_event(wait=1, full=True)
-                if event:
-                    seen.append((event["tag"], event["data"]))
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    yield seen
-    ended.set()
-    thread.join()
+    """All that has come on the master's bus."""
+    with heard(master) as seen:
+        yield seen
 
 
 @pytest.fixture

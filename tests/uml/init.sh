@@ -6,6 +6,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/shm
+[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
 for directory in /run /tmp /dev/shm; do mount -t tmpfs tmpfs $directory; done
 mkdir -p /run/modules/lib /run/share /run/lock
 ln -s /usr/lib/uml/modules /run/modules/lib/modules

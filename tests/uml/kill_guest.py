@@ -45,7 +45,7 @@ def main():
         story.sh("mount", "/dev/ubdc", story.BACKUPS)
     volume = story.Volume("/dev/ubdb", job["version"], job["files"])
     if job["check"]:
-        print(json.dumps(volume.check(job["check"])))
+        print(json.dumps(volume.check(job["check"])), flush=True)
     if job["begin"]:
         prepare, act, *_ = story.OPERATIONS[job["begin"]]
         volume.version, volume.files = job["next_version"], job["next_files"]

@@ -103,7 +103,7 @@ class Lane:
         """The number of the command to kill at: each kind of command as often, however often it runs."""
         known = self.commands.get(kind, [])
         if not known or self.random.random() < 0.25:
-            return len(known) + self.random.randint(1, 40)
+            return len(known) + self.random.randint(1, 15)
         name = self.random.choice(sorted(set(known)))
         return 1 + self.random.choice([index for index, each in enumerate(known) if each == name])
 

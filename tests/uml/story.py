@@ -119,7 +119,7 @@ class Volume:
         path = f"/dev/mapper/{MAPPER}"
         sectors = int(sh("blockdev", "--getsz", path))
         sh("e2fsck", "-fy", path)
-        sh("resize2fs", path, f"{sectors // 2 - 6 * 1024}K")
+        sh("resize2fs", path, f"{sectors // 2 - 10 * 1024}K")
         sh("cryptsetup", "resize", MAPPER, f"--size={sectors - 8 * 2048}", f"--key-file={KEYS}/a")
         self.call("encrypt", **self.wanted)
 
@@ -261,7 +261,7 @@ def _written(volume):
 
 def _reencrypted(volume):
     if volume.version == 2:
-        volume.call("reencrypt", volume.device, key=f"{KEYS}/a", backups=BACKUPS)
+        volume.call("reencrypt", volume.device, key=f"{KEYS}/a", backups=BACKUPS, **volume.cheap)
 
 
 # by name: how the volume is before, what is done, whether it holds the known files, the keys that must open it

@@ -19,5 +19,5 @@ def test_suite_in_the_guest(tmp_path, suite):
     with Machine(tmp_path / "share", modules=("loop",)) as machine:
         # from its own directory, so the conftest of the host's suites is not loaded
         where = ["env", f"--chdir={REPO}/tests/uml/guest", *environment]
-        status, output = machine.run(*where, *argv, "-c", "/dev/null", "--rootdir=.", suite, timeout=600)
+        status, output = machine.run(*where, *argv, "-c", "/dev/null", "--rootdir=.", suite, timeout=1200)
     assert status == 0, output

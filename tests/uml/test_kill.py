@@ -1,10 +1,34 @@
-"""The short form of the kill test; ``make killtest`` is the long one."""
+"""The short forms of the kill test and of the lost writes; ``make killtest`` is the long one."""
 
 import killtest
+import lostwrites
+import pytest
+
+# of those that the suites in the guest do not cut in other ways, and the shortest
+KILLED = ("mounted_blank", "mounted", "key_absent", "change_key", "header_restore", "closed")
 
 
 def test_every_kill_converges_and_loses_nothing(tmp_path):
-    kills = killtest.run(12, tmp_path)
+    kills = killtest.run(6, tmp_path, operations=KILLED)
     print(killtest.report(kills))
-    assert len(kills) == 12
-    assert sum(kill.held != "nothing" for kill in kills) >= 5
+    assert sorted(kill.operation for kill in kills) == sorted(KILLED)
+
+
+def test_every_image_converges_and_loses_nothing(tmp_path):
+    boots = lostwrites.run(8, tmp_path, operations=("encrypt", "key_absent"))
+    assert sum(boots.values()) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("operation", "without", "match"),
+    [
+        ("header_backup", "luks_device.sync", "luksUUID"),
+        ("key_absent", "luks_backup.record_removal", "AssertionError"),
+        ("encrypt", "luks_blank.mark", "not completed"),
+    ],
+)
+def test_each_step_is_needed(tmp_path, operation, without, match):
+    """Without it, one of the images does not converge, or has half a backup."""
+    with pytest.raises(AssertionError, match=match):
+        lostwrites.run(40, tmp_path, operations=(operation,), without=without, seed=4)

@@ -134,3 +134,34 @@ def test_prompting_needs_a_terminal():
             os._exit(0)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_key_file_on_trial_is_not_made_and_fails_as_the_run(tmp_path):
+    path = tmp_path / "keys" / "galaxy"
+    galaxy_host_key.generate_file(str(path), test=True)
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("/nonexistent/file")
+    for bad in (tmp_path / "file", tmp_path / "dangling", tmp_path / "file" / "key", "/proc/none/key"):
+        for test in (True, False):
+            with pytest.raises(KeySourceError):
+                galaxy_host_key.generate_file(str(bad), test=test)
+
+
+def test_clevis_that_is_not_there_or_knows_nothing(monkeypatch, tmp_path):
+    for script, match in (
+        ("echo 'no LUKS device' >&2; exit 1", "no LUKS device"),
+        ("true", "no key slot is bound"),
+        (
+            "[ $2 = list ] && echo '1: tang {}' && exit; echo 'cannot reach tang' >&2; exit 1",
+            r"slot 1 \(tang\).*cannot reach",
+        ),
+    ):
+        program = tmp_path / "clevis"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        with pytest.raises(KeySourceError, match=f"clevis://: gives no passphrase of /dev/vdb: .*{match}"):
+            galaxy_host_key.resolve("clevis:///dev/vdb", {}, {}, "/dev/vdb")
+    program.write_text("#!/bin/sh\n[ $2 = list ] && echo '3: tpm2 {}' || printf 'pass phrase'\n")
+    assert galaxy_host_key.resolve("clevis:///dev/vdb", {}, {}, "/dev/vdb").reveal() == b"pass phrase"

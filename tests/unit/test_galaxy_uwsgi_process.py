@@ -79,15 +79,20 @@ def test_a_relative_path_needs_a_directory(tmp_path):
     ("argv", "runs"),
     [
         (["uwsgi", "--yaml", CONFIG], True),
-        (["/srv/galaxy/venv/bin/uwsgi"], True),
-        (["/usr/bin/uwsgi-core", "--ini", "x"], True),
-        (["uwsgi_python3"], True),
-        (["/srv/galaxy/run_uwsgi.sh"], True),
+        (["/srv/galaxy/venv/bin/uwsgi", CONFIG], True),
+        (["/usr/bin/uwsgi-core", "-y", CONFIG], True),
+        (["uwsgi_python3", "--config", CONFIG], True),
+        (["/srv/galaxy/run_uwsgi.sh", "--yaml", CONFIG], True),
         (["/venv/bin/python", "/venv/bin/uwsgi", "--yaml", CONFIG], True),
-        (["python3", "-u", "-m", "pyuwsgi"], True),
-        (["python3", "-c", "import pyuwsgi; pyuwsgi.run()"], True),
-        (["/bin/sh", "-c", "cd /srv && uwsgi --yaml config/galaxy.yml"], True),
-        (["env", "X=y", "uwsgi"], True),
+        (["python3", "-u", "-m", "pyuwsgi", CONFIG], True),
+        (["python3", "-c", "import pyuwsgi; pyuwsgi.run()", CONFIG], True),
+        (["/bin/sh", "-c", "cd /srv/galaxy && uwsgi --yaml config/galaxy.yml"], True),
+        (["env", "X=y", "uwsgi", CONFIG], True),
+        # another server's, and one that names nothing
+        (["uwsgi", "--yaml", "/srv/b.yml"], False),
+        (["uwsgi", "--yaml", "/srv/b.yml", "--touch-reload", CONFIG], False),
+        (["uwsgi", "--socket", "127.0.0.1:4001"], None),
+        (["uwsgi", "--master", "--zerg-pool", "/x:127.0.0.1:4001"], None),
         # a script may start anything
         (["/srv/galaxy/run.sh"], None),
         (["sh", "/srv/galaxy/run.sh", "uwsgi"], None),
@@ -110,15 +115,12 @@ def test_a_relative_path_needs_a_directory(tmp_path):
     ],
 )
 def test_uwsgi_is_a_word_in_command_position(argv, runs):
-    assert galaxy_uwsgi_process.runs_uwsgi(Invocation(tuple(argv), "test", "/")) is runs
+    assert galaxy_uwsgi_process.starts(Invocation(tuple(argv), "test", "/"), CONFIG) is runs
 
 
-def test_the_command_inside_a_wrapper():
-    wrapped = Invocation(("/bin/sh", "-c", "cd /srv && X=y exec uwsgi --yaml config/galaxy.yml"), "x.service", "/")
-    command = galaxy_uwsgi_process.server_command(wrapped)
-    assert command == Invocation(("uwsgi", "--yaml", "config/galaxy.yml"), "x.service", "/srv", {"X": "y"})
-    script = Invocation(("/srv/run.sh",), "x", "/")
-    assert galaxy_uwsgi_process.server_command(script) is script
+def test_without_a_configuration_nothing_is_certain():
+    assert galaxy_uwsgi_process.starts(_invocation(f"uwsgi --yaml {CONFIG}")) is None
+    assert galaxy_uwsgi_process.starts(_invocation("celery worker")) is False
 
 
 @contextlib.contextmanager

@@ -18,7 +18,10 @@ galaxy-storage-volume-key{{ suffix }}:
 galaxy-storage-volume-mounted{{ suffix }}:
   luks.mounted:
     - name: {{ volume.mount_point | json }}
-    {%- for key in ["device", "mapper", "filesystem", "key", "key_timeout", "encrypt", "mkfs_options", "mount_options", "discard", "backups"] %}
+    {%- for key in ["device", "device_timeout", "mapper", "filesystem", "key", "key_timeout", "encrypt"] %}
+    - {{ key }}: {{ volume[key] | json }}
+    {%- endfor %}
+    {%- for key in ["mkfs_options", "mount_options", "discard", "nonempty", "backups", "keep"] %}
     - {{ key }}: {{ volume[key] | json }}
     {%- endfor %}
     {%- for key, value in volume.luks.items() if value is not none %}

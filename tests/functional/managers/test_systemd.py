@@ -206,76 +206,74 @@ def test_no_secret_is_asked_for_or_logged(service, python):
 def test_what_a_job_left_in_a_units_group_is_not_the_units(service, python, machine, shared_site):
     """Stopping Galaxy must not stop the minion, or cron, that once started it."""
     site = shared_site
-    service(
-        **{
-            "salt-minion.service": f"[Service]\nExecStart=/bin/sh -c '{BIN}/uwsgi --yaml {site.config} & "
-            "exec sleep 1000'\n",
-            "cron.service": f'[Service]\nExecStart={BIN}/python -c \'import subprocess; subprocess.run(["sh", "-c", '
-            f'"{BIN}/uwsgi --yaml {site.config}"])\'\n',
-        }
-    )
+    job = site.root / "job.sh"
+    job.write_text(f"#!/bin/sh\n{BIN}/uwsgi --yaml {site.config} &\n[ $1 = child ] && wait || exec sleep 1000\n")
+    job.chmod(0o755)
+    # SIGTERM reloads a uWSGI
+    head = "[Service]\nKillSignal=SIGKILL\nExecStart="
+    left = f"{head}/bin/sh -c '({job} child &) ; exec sleep 1000'\n"
+    service(**{"salt-minion.service": left, "cron.service": f"{head}{job} child\n"})
     for name in ("salt-minion", "cron"):
         machine.run("systemctl", "start", name)
         site.wait()
         code = f"""
         master = wait_until(lambda: galaxy_uwsgi_process.masters({str(site.config)!r}), Deadline(20))[0]
+        main = int(Systemd({name!r}).show()["MainPID"])
         found = detect({str(site.config)!r}, master=master)
-        print(json.dumps([found, galaxy_manager_systemd.of_process(master)[0]]))
+        print(json.dumps([found, galaxy_manager_systemd.of_process(master)[0], main in master.lineage]))
         """
-        found, group = python(code)
-        assert group == name
-        if name == "cron":
-            assert found == "None"
+        assert python(code) == ["None", name, name == "cron"]
         machine.run("systemctl", "stop", name)
 
 
 @pytest.fixture
 def user(machine):
+    """A user whose manager runs."""
     machine.run("useradd", "--create-home", "gxuser")
-    machine.run("systemctl", "start", "user@$(id -u gxuser)", check=False)
-    yield "gxuser"
+    uid = machine.run("id", "-u", "gxuser").stdout.strip()
+    machine.run("install", "-d", "-o", "gxuser", f"/run/user/{uid}")
+    machine.run("systemctl", "start", f"user@{uid}.service")
+    yield "gxuser", uid
+    machine.run("systemctl", "stop", f"user@{uid}.service")
     machine.run("userdel", "--force", "--remove", "gxuser", check=False)
 
 
-def test_a_unit_of_a_users_manager(machine, python, user, shared_site):
-    site = shared_site
-    uid = machine.run("id", "-u", user).stdout.strip()
-    home = f"/home/{user}"
-    machine.run("chown", "-R", user, str(site.root.parent))
-    machine.run("chmod", "-R", "a+rX", str(site.root.parent))
-    machine.run("install", "-d", "-o", user, f"{home}/.config/systemd/user")
-    unit = f"[Service]\nWorkingDirectory=~\nExecStart={BIN}/uwsgi --yaml {site.config}\nEnvironment=GALAXY_HOME=%h\n"
-    machine.run("sh", "-c", 'printf "%s" "$0" >"$1"', unit, f"{home}/.config/systemd/user/galaxy.service")
-    machine.run("chown", "-R", user, f"{home}/.config")
-    machine.run("mkdir", "-p", f"/run/user/{uid}")
-    machine.run("chown", user, f"/run/user/{uid}")
-    machine.run("systemctl", "start", f"user@{uid}.service")
-    started = machine.run(
-        *("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "env", f"XDG_RUNTIME_DIR=/run/user/{uid}"),
-        *("systemctl", "--user", "start", "galaxy.service"),
-        check=False,
-    )
-    if started.returncode:
-        pytest.skip(f"no manager of a user here: {started.stderr}")
-    site.wait()
+def test_a_unit_of_a_users_manager(machine, python, user, share):
+    """The user's program stands for a uWSGI in a virtualenv that he can read."""
+    name, uid = user
+    home = f"/home/{name}"
+    program = share / "uwsgi"
+    program.write_bytes(pathlib.Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    share.chmod(0o755)
+    unit = f"[Service]\nWorkingDirectory=~\nEnvironment=GALAXY_HOME=%h\nExecStart={program} 1000\n"
+    path = f"{home}/.config/systemd/user/galaxy.service"
+    machine.run("mkdir", "-p", str(pathlib.Path(path).parent))
+    machine.run("sh", "-c", 'printf "%s" "$0" >"$1"', unit, path)
+    machine.run("chown", "-R", name, f"{home}/.config")
+    as_user = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
+    systemctl = (*as_user, "env", f"XDG_RUNTIME_DIR=/run/user/{uid}", "systemctl", "--user")
+    machine.run(*systemctl, "daemon-reload")
+    machine.run(*systemctl, "start", "galaxy.service")
+    pid = machine.run(*systemctl, "show", "-p", "MainPID", "--value", "galaxy.service").stdout.strip()
     code = f"""
-    master = galaxy_uwsgi_process.masters({str(site.config)!r})[0]
-    own = lambda invocation: galaxy_uwsgi_process.starts(invocation, {str(site.config)!r})
+    master = Process.of({pid})
     try:
-        unit = galaxy_manager_detection.detect(config={str(site.config)!r}, own=own, master=master)
-        said = [unit.service, unit.user, unit.owns(master), unit.status().state, unit.invocation().cwd,
-                unit.invocation().environment, unit.commands()["stop"]]
+        unit = galaxy_manager_detection.detect(config=CONFIG, master=master)
+        said = [unit.service, unit.user, unit.owns(master), unit.owns(Process.of(1)), unit.status().state,
+                unit.invocation().cwd, unit.invocation().environment, unit.commands()["stop"]]
         unit.stop()
+        said.append(master.is_alive)
     except GalaxyError as exc:
         said = str(exc)
-    print(json.dumps([galaxy_manager_systemd.of_process(master), said]))
+    print(json.dumps([galaxy_manager_systemd.of_process(Process.of({pid})), said]))
     """
     found, said = python(code)
-    assert found == ["galaxy", user]
     if isinstance(said, str):
         # without machined, another user's manager cannot be reached
-        assert f"systemd's manager of user {user} cannot be reached" in said
-    else:
-        assert said[:4] == ["galaxy", user, True, "running"]
-        assert said[4:] == [home, {"GALAXY_HOME": home}, ["systemctl", "--user", "-M", f"{user}@", "stop", "galaxy"]]
-    machine.run("systemctl", "stop", f"user@{uid}.service")
+        assert f"systemd's manager of user {name} cannot be reached" in said
+        assert found == ["galaxy", name]
+        return
+    assert said[:5] == ["galaxy", name, True, False, "running"]
+    assert said[5:7] == [home, {"GALAXY_HOME": home}]
+    assert said[7:] == [["systemctl", "--user", "-M", f"{name}@", "stop", "galaxy"], False]

@@ -152,3 +152,25 @@ def encrypted(call, small):
     pathlib.Path(small["mount_point"], "file").write_text("data")
     sh("sync")
     return small
+
+
+@pytest.fixture
+def closed(call, encrypted):
+    """A finished volume with a file, closed; the arguments of ``luks.encrypt``."""
+    call("luks.close", "galaxy")
+    return encrypted
+
+
+@pytest.fixture
+def wanted(closed):
+    arguments = {name: value for name, value in closed.items() if name != "mount_point"}
+    return {"name": closed["mount_point"], **arguments}
+
+
+def fails(state, function, match, **arguments):
+    """In test mode and in the run alike."""
+    for test in (True, False):
+        result = state(function, test=test, **arguments)
+        assert (result["result"], result["changes"]) == (False, {}), result
+        assert match in result["comment"]
+        assert "Traceback" not in result["comment"]

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import pytest
 import salt.client
@@ -100,6 +101,7 @@ def test_fastluks(caller, places, device, key):
         assert (found["version"], found["key_size"], found["mapper"]) == (version, size, "crypt")
         if version == 2:
             caller.cmd("luks.close", "crypt")
-            sh("wipefs", "--all", device)
+            sh("blkdiscard", device)
+            shutil.rmtree(places["/var/backups/luks"])
     path = migration.run(caller, backup, **places)
     assert pathlib.Path(path).parent == pathlib.Path(places["/var/backups/luks"])

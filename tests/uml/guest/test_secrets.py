@@ -1,13 +1,13 @@
 """
-No secret leaks: with every source of a key, at log level trace, through the whole of a volume's life.
+No secret leaks: with every source of a key, at log level trace, through the whole of a volume's life. Every command
+that is run, by whomever, is seen: strace stops at each execve and tells its arguments and its whole environment.
 """
 
 import json
-import os
 import pathlib
+import re
 import subprocess
 import sys
-import threading
 
 import pytest
 from conftest import BACKUPS, REPO, sh
@@ -20,6 +20,8 @@ def get(key, profile=None):
     with open(profile["file"]) as file:
         return file.read()
 """
+# the whole of each argument and variable; those of a large environment too
+TRACE = ["strace", "--follow-forks", "--trace=execve,execveat", "--no-abbrev", "--string-limit=1000000"]
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +54,9 @@ def root(tmp_path_factory):
     return root
 
 
-class Watch:
-    """Looks at the command line and environment of every process, again and again."""
-
-    def __init__(self):
-        self.seen, self.leaks, self.looks, self._stop = set(), set(), 0, threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc):
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self):
-        while not self._stop.wait(0.05):
-            self.looks += 1
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                for name in ("cmdline", "environ"):
-                    try:
-                        content = pathlib.Path("/proc", pid, name).read_bytes()
-                    except OSError:
-                        continue
-                    if content.startswith(b"cryptsetup"):
-                        self.seen.add(content.split(b"\0")[1].decode())
-                    self.leaks.update((secret, name) for secret in SECRETS.values() if secret.encode() in content)
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory):
+    return tmp_path_factory.mktemp("traces")
 
 
 def found_in(root):
@@ -88,10 +66,23 @@ def found_in(root):
     return [str(path) for path, data in contents.items() if any(secret.encode() in data for secret in SECRETS.values())]
 
 
-def test_no_secret_leaks(root, device, tmp_path):
+def commands(traces):
+    """What was run: ``cryptsetup``'s actions, and the names of all else."""
+    text = "".join(path.read_text(errors="replace") for path in traces.iterdir())
+    return set(re.findall(r'\["cryptsetup", "([^"]+)"', text)) | set(re.findall(r'execve\("[^"]*/([^"/]+)"', text))
+
+
+def leaks(traces):
+    return {
+        secret for secret in SECRETS.values() for path in traces.iterdir() if secret in path.read_text(errors="replace")
+    }
+
+
+def test_no_secret_leaks(root, traces, device, tmp_path):
     def salt_call(*argv):
         argv = [SALT_CALL, "--local", "--config-dir", str(root), "--log-level=trace", "--out=json", *argv]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        trace = [*TRACE, f"--output={traces}/{len(list(traces.iterdir()))}"]
+        done = subprocess.run([*trace, *argv], capture_output=True, text=True, check=False)
         for secret in SECRETS.values():
             assert secret not in done.stdout, argv
             assert secret not in done.stderr, argv
@@ -99,17 +90,18 @@ def test_no_secret_leaks(root, device, tmp_path):
 
     pillar, sdb, file = "pillar://storage:passphrase", "sdb://db/key", str(root / "sources/file.secret")
     cheap = ["pbkdf=pbkdf2", "iterations=1000", f"backups={BACKUPS}"]
-    with Watch() as watch:
-        mounted = [f"name={tmp_path}/export", f"device={device}", "mapper=galaxy", f"key={pillar}", "encrypt=True"]
-        assert salt_call("state.single", "luks.mounted", *mounted, *cheap)[0] == 0
-        present = [f"name={device}", f"new_key={sdb}", f"key={pillar}"]
-        assert salt_call("state.single", "luks.key_present", *present, *cheap)[0] == 0
-        assert salt_call("luks.change_key", device, f"new_key={file}", f"key={sdb}", *cheap)[0] == 0
-        # a wrong key: what fails says no more than what succeeds
-        assert salt_call("luks.add_key", device, f"new_key={file}", f"key={sdb}", *cheap)[0] != 0
-    assert {"luksFormat", "open", "luksAddKey", "luksRemoveKey"} <= watch.seen
-    assert watch.leaks == set()
-    assert watch.looks > 100
+    mounted = [f"name={tmp_path}/export", f"device={device}", "mapper=galaxy", f"key={pillar}", "encrypt=True"]
+    assert salt_call("state.single", "luks.mounted", *mounted, *cheap)[0] == 0
+    present = [f"name={device}", f"new_key={sdb}", f"key={pillar}"]
+    assert salt_call("state.single", "luks.key_present", *present, *cheap)[0] == 0
+    assert salt_call("luks.change_key", device, f"new_key={file}", f"key={sdb}", *cheap)[0] == 0
+    absent = [f"name={device}", f"key={file}", f"remaining={pillar}", f"backups={BACKUPS}"]
+    assert salt_call("state.single", "luks.key_absent", *absent)[0] == 0
+    # a wrong key: what fails says no more than what succeeds
+    assert salt_call("luks.add_key", device, f"new_key={file}", f"key={sdb}", *cheap)[0] != 0
+    run = {"luksFormat", "open", "luksAddKey", "luksKillSlot", "luksHeaderBackup", "wipefs", "mkfs.ext4", "mount"}
+    assert run <= commands(traces)
+    assert leaks(traces) == set()
     sh("umount", f"{tmp_path}/export")
     assert found_in(root) == []
     assert (root / "minion.log").stat().st_size > 10_000
@@ -120,3 +112,16 @@ def test_no_secret_leaks(root, device, tmp_path):
         assert found.stdout == "", directory
     # the search itself finds what is there
     assert subprocess.run([*grep, str(root)], capture_output=True, check=False).stdout != b""
+
+
+@pytest.mark.parametrize("where", ["argument", "environment", "a child's child"])
+def test_what_leaks_is_seen(tmp_path, where):
+    """However short a command lives."""
+    secret = SECRETS["file"]
+    argv = {
+        "argument": ["true", f"--key={secret}"],
+        "environment": ["env", *(f"filler{number}=x" for number in range(200)), f"KEY={secret}", "true"],
+        "a child's child": ["sh", "-c", f"sh -c 'true {secret}; exit' & wait"],
+    }[where]
+    sh(*TRACE, f"--output={tmp_path}/0", *argv)
+    assert leaks(tmp_path) == {secret}

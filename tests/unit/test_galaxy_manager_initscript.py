@@ -1,0 +1,31 @@
+"""Commands and answers; scripts that run are in tests/functional/managers."""
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from galaxy_errors import ManagerError
+from galaxy_manager_initscript import InitScript
+from galaxy_manager_unit import State
+
+
+def _refuse(name):
+    raise CommandExecutionError("no such service")
+
+
+def test_commands_and_status():
+    said = {"service.status": lambda name: True, "service.start": lambda name: False, "service.stop": lambda name: True}
+    upstart = InitScript("upstart", "galaxy", said)
+    assert upstart.commands()["restart"] == ["initctl", "restart", "galaxy"]
+    assert (upstart.status().state, upstart.status().active) == (State.RUNNING, True)
+    with pytest.raises(ManagerError, match="initctl start galaxy failed"):
+        upstart.start()
+    script = InitScript("sysvinit", "galaxy", said)
+    assert script.commands()["stop"] == ["/etc/init.d/galaxy", "stop"]
+    script.stop()
+    assert InitScript("sysvinit", "galaxy", {"service.status": lambda name: False}).status().state is State.STOPPED
+
+
+@pytest.mark.parametrize("functions", [None, {}, {"service.status": _refuse}])
+def test_without_salts_functions(functions):
+    with pytest.raises(ManagerError, match=r"service.status"):
+        InitScript("sysvinit", "galaxy", functions).status()

@@ -1,0 +1,121 @@
+"""What a supervisord may answer; a real one is in tests/functional/managers."""
+
+import contextlib
+import http.server
+import os
+import socketserver
+import threading
+import xmlrpc.client
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from galaxy_errors import GalaxyError, ManagerError
+from galaxy_manager_supervisor_config import Endpoint
+from galaxy_manager_supervisor_rpc import Client, NotRunning, ProcessInfo
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    def get_request(self):
+        return super().get_request()[0], ("", 0)
+
+
+@pytest.fixture
+def answer(tmp_path):
+    """``answer(body)`` gives a client of a server that answers this."""
+    path = f"/tmp/rpc-{os.getpid()}-{abs(hash(str(tmp_path))) % 10**8}.sock"
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        body = b""
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            with contextlib.suppress(OSError):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/xml")
+                self.send_header("Content-Length", str(len(Handler.body)))
+                self.end_headers()
+                self.wfile.write(Handler.body)
+
+        def log_message(self, *_):
+            pass
+
+    server = _Server(path, Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def give(body):
+        Handler.body = body
+        return Client(Endpoint(path=path))
+
+    yield give
+    server.shutdown()
+    server.server_close()
+    os.unlink(path)
+
+
+def _info(**changes):
+    info = {
+        **{"name": "web", "group": "gx", "statename": "RUNNING", "pid": 12, "spawnerr": "", "description": "pid 12"},
+        **{"stderr_logfile": "", "stdout_logfile": "/x.log"},
+    }
+    return {**info, **changes}
+
+
+def _document(value):
+    return xmlrpc.client.dumps((value,), methodresponse=True, allow_none=True).encode()
+
+
+def test_a_process(answer):
+    (info,) = answer(_document([_info()])).processes()
+    assert info == ProcessInfo("web", "gx", "RUNNING", 12, "pid 12", ("/x.log",))
+    assert info.title == "gx:web"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"x": 1},
+        [1],
+        ["x"],
+        [{}],
+        [_info(pid="12")],
+        [_info(pid=True)],
+        [_info(name=None)],
+        [_info(stdout_logfile=7)],
+        None,
+        12,
+    ],
+)
+def test_an_answer_of_another_shape(answer, value):
+    with pytest.raises(ManagerError, match="not what it documents"):
+        answer(_document(value)).processes()
+
+
+def test_an_answer_that_is_too_large(answer):
+    with pytest.raises(ManagerError, match="larger than 4194304 bytes"):
+        answer(b"<methodResponse>" + b" " * (5 << 20)).processes()
+
+
+def test_an_xml_bomb(answer):
+    entities = "".join(f'<!ENTITY a{n + 1} "{f"&a{n};" * 10}">' for n in range(9))
+    text = (
+        f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a0 "aaaaaaaaaa">{entities}]><methodResponse>&a9;</methodResponse>'
+    )
+    with pytest.raises(ManagerError, match="does not answer"):
+        answer(text.encode()).processes()
+
+
+def test_nothing_that_answers():
+    client = Client(Endpoint(path="/tmp/no-such-supervisor.sock"))
+    assert client.processes() is None
+    with pytest.raises(NotRunning):
+        client.call("getState")
+    assert Client(Endpoint(host="127.0.0.1", port=9)).processes() is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=100).map(_document)))
+def test_whatever_comes_is_an_answer_or_our_error(answer, body):
+    with contextlib.suppress(GalaxyError):
+        answer(body).processes()

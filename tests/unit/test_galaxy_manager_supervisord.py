@@ -1,0 +1,51 @@
+"""Names of services; the unit itself is tested on a real supervisord in tests/functional/managers."""
+
+import pytest
+
+from galaxy_host_process import Invocation
+from galaxy_manager_supervisor_config import Program
+from galaxy_manager_supervisord import plain, resolve
+
+
+def _program(name, group=None, process=None):
+    return Program(name, group or name, process or name, Invocation(("x",), "test"), 10)
+
+
+PROGRAMS = [
+    _program("alone"),
+    _program("galaxy_uwsgi", "gx", "web"),
+    _program("many", "gx", "many_00"),
+    _program("many", "gx", "many_01"),
+    _program("odd", "odd", "process"),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "service"),
+    [
+        ("alone", "alone"),
+        ("alone:", "alone"),
+        ("alone:*", "alone"),
+        ("alone:alone", "alone:alone"),
+        ("gx", "gx"),
+        ("gx:web", "gx:web"),
+        ("gx:galaxy_uwsgi", "gx:web"),
+        ("galaxy_uwsgi", "gx:web"),
+        ("web", "gx:web"),
+        ("many", "gx:many"),
+        ("many_01", "gx:many_01"),
+        ("gx:many_00", "gx:many_00"),
+        ("odd", "odd"),
+        ("odd:odd", "odd:process"),
+        ("gone", None),
+        ("gx:gone", None),
+        ("other:web", None),
+        ("", None),
+    ],
+)
+def test_what_a_name_means(given, service):
+    assert resolve(given, PROGRAMS) == service
+
+
+def test_all_of_a_group():
+    assert [plain(name) for name in ("gx", "gx:", "gx:*", "gx:web")] == ["gx", "gx", "gx", "gx:web"]
