@@ -20,6 +20,7 @@ _SHELL_WORDS = {"exec", "command", "if", "then", "else", "elif", "do", "while", 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _CONFIGURATION = re.compile(r"\.(ini|ya?ml|xml|js|json|conf|cfg|sock|pid|log|py)(:|\Z)")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _NAMES_A_FILE = re.compile(r"--(ini|ya?ml|ini-paste(-logged)?)(=|\Z)|-y\Z")
 _MAX_WORDS = 10_000
 _MAX_DEPTH = 4
@@ -75,8 +76,8 @@ def parse(invocation: galaxy_host_process.Invocation) -> Command:
 
 
 def _text(word: str) -> str:
-    """A word whose bytes are no UTF-8 as text that can be sent and shown."""
-    return word if word.isascii() else word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A word as text that can be sent and shown, also where its bytes are no UTF-8."""
+    return word if word.isascii() else _SURROGATES.sub("\ufffd", word)
 
 
 def _getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:

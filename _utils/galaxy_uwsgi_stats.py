@@ -101,6 +101,11 @@ def read(address: Address, timeout: float = TIMEOUT, limit: int = LIMIT) -> Stat
             # with stats-http it answers only to who has sent something (core/utils.c, uwsgi_send_http_stats)
             _send(sock, address, b"GET / HTTP/1.0\r\n\r\n")
         data = _receive(sock, address, deadline, limit)
+    return interpret(address, data)
+
+
+def interpret(address: Address, data: bytes) -> Stats:
+    """The answer that came from ``address``. Raises ``StatsError``."""
     return Stats(address, _check(address, _parse(address, data), len(data)))
 
 
