@@ -300,18 +300,19 @@ def _user(settings: Mapping, key: str) -> str:
 def _absolute(key: str, value: object) -> str:
     if not isinstance(value, str) or not os.path.isabs(value):
         raise DefinitionError(key, "is not an absolute path")
+    path = os.path.normpath(value)
     # systemd takes no program's path with a quote or a backslash
-    if _CONTROL.search(value) or re.search(r"[\t\"'\\]", value) or value != value.strip():
+    if _CONTROL.search(path) or re.search(r"[\t\"'\\]", path) or path != path.strip():
         raise DefinitionError(
             key, "has a control character, quote or backslash, or a blank at its end; choose a path without"
         )
-    return os.path.normpath(value)
+    return path
 
 
 def _root(settings: Mapping) -> str:
     if settings.get("root"):
         return _absolute("root", settings["root"])
-    return os.path.dirname(_absolute("config", settings.get("config")))
+    return _absolute("config", os.path.dirname(_absolute("config", settings.get("config"))))
 
 
 def _command(settings: Mapping) -> list[str]:

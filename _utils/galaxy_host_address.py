@@ -13,6 +13,7 @@ from galaxy_errors import AddressError
 
 # what fits sockaddr_un.sun_path with its closing NUL, unix(7)
 MAX_UNIX_PATH = 107
+_MAX_TEXT = 1000
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?\Z")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}\Z", re.ASCII)
@@ -71,8 +72,9 @@ def parse(text: str) -> Address:
 
     Raises ``AddressError``, which quotes ``text`` and says what is wrong with it.
     """
-    if not isinstance(text, str):
-        raise AddressError(f"Bad address {text!r}: not a text; {_FORMS}")
+    if not isinstance(text, str) or len(text) > _MAX_TEXT:
+        what = "not a text" if not isinstance(text, str) else f"longer than {_MAX_TEXT} characters"
+        raise AddressError(f"Bad address {repr(text)[:100]}: {what}; {_FORMS}")
     rest = text.strip()
     http = rest.startswith("http://")
     if http:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # cryptsetup's own limit of a key file
 MAX_KEY_FILE = 8 << 20
+# bytes of a name on Linux's filesystems
+_LONGEST_NAME = 255
 # seconds that a Tang server may take to answer
 _CLEVIS = 60
 # seconds between two questions to a database that fails; others ask it too
@@ -161,6 +163,9 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
     returns; with ``test`` nothing is made. Raises ``KeySourceError`` when there already is a file, for a key is never
     overwritten, or when none can be made.
     """
+    # the temporary name beside it is 13 bytes longer
+    if "\0" in path or any(len(os.fsencode(part)) > _LONGEST_NAME - 13 for part in path.split("/")):
+        raise KeySourceError(repr(path), "no path of a file: it holds a NUL, or a name that is too long")
     if os.path.lexists(path):
         raise KeySourceError(path, "there already is a key file; it was left as it is")
     directory = os.path.dirname(path) or "."

@@ -20,6 +20,7 @@ _SHELL_WORDS = {"exec", "command", "if", "then", "else", "elif", "do", "while", 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _CONFIGURATION = re.compile(r"\.(ini|ya?ml|xml|js|json|conf|cfg|sock|pid|log|py)(:|\Z)")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _NAMES_A_FILE = re.compile(r"--(ini|ya?ml|ini-paste(-logged)?)(=|\Z)|-y\Z")
 _MAX_WORDS = 10_000
 _MAX_DEPTH = 4
@@ -55,12 +56,15 @@ class _Word(str):
 
 def parse(invocation: galaxy_host_process.Invocation) -> Command:
     """The options of the uWSGI that ``invocation`` starts; none where its words start no uWSGI that can be seen."""
-    environment = None if invocation.environment is None else dict(invocation.environment)
+    environment = None
+    if invocation.environment is not None:
+        environment = {name: _text(value) for name, value in invocation.environment.items()}
     command = Command(cwd=invocation.cwd, environment=environment)
-    words = _program(list(invocation.argv[:_MAX_WORDS]), command, 0)
-    if words is None and any(map(_NAMES_A_FILE.match, invocation.argv[1:])):
+    argv = [_text(word) for word in invocation.argv[:_MAX_WORDS]]
+    words = _program(list(argv), command, 0)
+    if words is None and any(map(_NAMES_A_FILE.match, argv[1:])):
         # it runs under another name
-        words = list(invocation.argv[1:_MAX_WORDS])
+        words = argv[1:]
     command.starts = words is not None
     for name, value in _getopt(words or []):
         secret = isinstance(value, _Word)
@@ -69,6 +73,11 @@ def parse(invocation: galaxy_host_process.Invocation) -> Command:
         else:
             command.options.append((name, value, secret))
     return command
+
+
+def _text(word: str) -> str:
+    """A word as text that can be sent and shown, also where its bytes are no UTF-8."""
+    return word if word.isascii() else _SURROGATES.sub("\ufffd", word)
 
 
 def _getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:

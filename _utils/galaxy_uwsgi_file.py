@@ -49,7 +49,7 @@ def read_text(path: str, named_by: Iterable[int] = ()) -> str:
         raise ConfigError(str(exc)) from None
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path!r}: cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
-    text = data.decode("utf-8", "surrogateescape")
+    text = data.decode("utf-8", "replace")
     # a text of C ends at a NUL
     return re.sub(r"\0[^\n]*", "", text) if "\0" in text else text
 

@@ -8,8 +8,10 @@ The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with
 import errno
 import functools
 import json
+import re
 import socket
 import time
+from collections.abc import Iterable
 
 import galaxy_uwsgi_worker
 from galaxy_errors import (
@@ -32,6 +34,11 @@ LIMIT = 16 * 1024 * 1024
 _MAX_NUMBER = (1 << 64) - 1
 _MAX_PID = (1 << 31) - 1
 _MAX_VERSION = 100
+_MAX_DEPTH = 400
+# a search that costs a tenth of a regular expression's: every digit as 0, then many of them
+_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _CHUNK = 256 * 1024
 
 
@@ -95,6 +102,11 @@ def read(address: Address, timeout: float = TIMEOUT, limit: int = LIMIT) -> Stat
             # with stats-http it answers only to who has sent something (core/utils.c, uwsgi_send_http_stats)
             _send(sock, address, b"GET / HTTP/1.0\r\n\r\n")
         data = _receive(sock, address, deadline, limit)
+    return interpret(address, data)
+
+
+def interpret(address: Address, data: bytes) -> Stats:
+    """The answer that came from ``address``. Raises ``StatsError``."""
     return Stats(address, _check(address, _parse(address, data), len(data)))
 
 
@@ -181,8 +193,17 @@ def _parse(address: Address, data: bytes) -> object:
             raise StatsClosed(address, f"closed the connection after its HTTP headers ({received} bytes)", received)
     # uWSGI copies request bytes unescaped but for quotes and backslashes: neither UTF-8 nor free of control characters
     text = data.decode(errors="replace")
+    decoder = _DECODER
+    if b"\\u" in data:
+        # uWSGI has no such escapes; half a surrogate pair could not be sent on
+        text = _SURROGATE.sub(r"\\ufffd", text)
+    if _LONG_NUMBER in data.translate(_DIGITS):
+        decoder = _BOUNDED_DECODER
     try:
-        return _DECODER.decode(text)
+        document = decoder.decode(text)
+        if text.count("[") + text.count("{") > _MAX_DEPTH and _is_deep(document):
+            raise RecursionError
+        return document
     except RecursionError:
         raise StatsNotJSON(
             address, f"not JSON that can be read: nested too deeply ({received} bytes)", received
@@ -206,7 +227,31 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _bounded(digits: str) -> int:
+    number = int(digits)
+    if not -(1 << 63) <= number <= _MAX_NUMBER:
+        raise ValueError("a number has more digits than uWSGI's")
+    return number
+
+
+def _is_deep(document: object) -> bool:
+    """Whether anything is nested more deeply than can be sent on."""
+    level = [document] if type(document) in (dict, list) else []
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 _DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
+# for a text with a long number: a call for each number is slow
+_BOUNDED_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_int=_bounded)
 
 
 def _check(address: Address, document: object, received: int) -> dict:
@@ -215,10 +260,10 @@ def _check(address: Address, document: object, received: int) -> dict:
     def refuse(what: str):
         raise StatsNotUWSGI(address, f"JSON, but not uWSGI's stats: {what}", received)
 
-    def number(record: dict, where: str, *keys: str) -> None:
+    def number(record: dict, where: str, keys: Iterable[str], limit: int = _MAX_NUMBER) -> None:
         for key in keys:
             value = record.get(key, 0)
-            if type(value) is not int or not 0 <= value <= (_MAX_PID if key in ("id", "pid") else _MAX_NUMBER):
+            if type(value) is not int or not 0 <= value <= limit:
                 refuse(f"{where} {key} is {_short(value)}, not a number that uWSGI has")
 
     if type(document) is not dict:
@@ -228,19 +273,22 @@ def _check(address: Address, document: object, received: int) -> dict:
             refuse(f"no {key}" if key not in document else f"{key} is {_short(document[key])}")
     if len(document["version"]) > _MAX_VERSION or not document["version"].isprintable():
         refuse(f"version is no name of at most {_MAX_VERSION} characters")
-    number(document, "the server's", "pid", "listen_queue", "listen_queue_errors")
+    number(document, "the server's", ("pid",), _MAX_PID)
+    number(document, "the server's", ("listen_queue", "listen_queue_errors"))
     sockets = document.get("sockets", [])
     if type(sockets) is not list or any(type(sock) is not dict for sock in sockets):
         refuse(f"sockets is {_short(sockets)}")
     for sock in sockets:
-        number(sock, "a socket's", "max_queue")
+        number(sock, "a socket's", ("max_queue",))
+    numbers = ("accepting", *galaxy_uwsgi_worker.NUMBERS)
     for worker in document["workers"]:
         if type(worker) is not dict:
             refuse(f"a worker is {_short(worker)}")
         for key in ("id", "pid", "accepting", "status"):
             if key not in worker:
                 refuse(f"a worker has no {key}")
-        number(worker, "a worker's", "id", "pid", "accepting", *galaxy_uwsgi_worker.NUMBERS)
+        number(worker, "a worker's", ("id", "pid"), _MAX_PID)
+        number(worker, "a worker's", numbers)
         if type(worker["status"]) is not str:
             refuse(f"a worker's status is {_short(worker['status'])}")
         if type(worker.get("apps", [])) is not list:
@@ -251,7 +299,7 @@ def _check(address: Address, document: object, received: int) -> dict:
         for core in cores:
             if type(core) is not dict:
                 refuse(f"a core is {_short(core)}")
-            number(core, "a core's", "id", "in_request")
+            number(core, "a core's", ("id", "in_request"))
             if type(core.get("vars", [])) is not list or type(core.get("req_info", {})) is not dict:
                 refuse(f"a core's vars or req_info has the wrong type: {_short(core)}")
     return document

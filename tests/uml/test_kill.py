@@ -4,19 +4,19 @@ import killtest
 import lostwrites
 import pytest
 
-# of those that the suites in the guest do not cut in other ways, and the shortest
-KILLED = ("mounted_blank", "mounted", "key_absent", "change_key", "header_restore", "closed")
+# make runs two guests at a time; so one is enough here
+KILLED = ("mounted_blank", "mounted", "change_key", "header_restore")
 
 
 def test_every_kill_converges_and_loses_nothing(tmp_path):
-    kills = killtest.run(6, tmp_path, operations=KILLED)
+    kills = killtest.run(4, tmp_path, lanes=1, operations=KILLED)
     print(killtest.report(kills))
     assert sorted(kill.operation for kill in kills) == sorted(KILLED)
 
 
 def test_every_image_converges_and_loses_nothing(tmp_path):
-    boots = lostwrites.run(8, tmp_path, operations=("encrypt", "key_absent"))
-    assert sum(boots.values()) == 8
+    boots = lostwrites.run(6, tmp_path, lanes=1, operations=("key_absent",))
+    assert sum(boots.values()) == 6
 
 
 @pytest.mark.slow

@@ -191,6 +191,8 @@ class TestBadInput:
             ({"uwsgi": "/bin/'uwsgi'"}, "uwsgi has a control character, quote or backslash"),
             ({"mounts": ["/srv", "export"]}, "mounts is not an absolute path"),
             ({"mounts": "/export"}, "mounts is not a list"),
+            ({"root": "/srv /"}, "root has a control character, quote or backslash, or a blank"),
+            ({"config": "/srv /g.yml"}, "config has a control character, quote or backslash, or a blank"),
             ({"root": "/srv "}, "root has a control character, quote or backslash, or a blank"),
             ({"stop_timeout": "soon"}, "stop_timeout is not a number"),
             ({"stop_timeout": 0}, "stop_timeout is not a number"),

@@ -75,6 +75,19 @@ def test_a_bad_one_is_quoted_in_the_error(text):
     assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["x" * 100_000, ":" * 100_000 + "1", "/" * 5000, ["x"] * 10_000, b"\xff" * 5000])
+def test_a_long_one_is_refused_in_a_short_sentence(text):
+    with pytest.raises(AddressError) as caught:
+        galaxy_host_address.parse(text)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("text", ["/run/\udcff", "@\udc80", "\udcff:80", "/run/\x1b[2J", "/run/\u202egalaxy"])
+def test_what_cannot_be_shown_is_refused(text):
+    with pytest.raises(AddressError):
+        galaxy_host_address.parse(text)
+
+
 _names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z][a-z0-9]{0,5})?", fullmatch=True).filter(
     lambda name: not name.replace(".", "").isdigit()
 )

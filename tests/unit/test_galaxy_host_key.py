@@ -142,7 +142,14 @@ def test_a_key_file_on_trial_is_not_made_and_fails_as_the_run(tmp_path):
     assert os.listdir(tmp_path) == []
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("/nonexistent/file")
-    for bad in (tmp_path / "file", tmp_path / "dangling", tmp_path / "file" / "key", "/proc/none/key"):
+    for bad in (
+        tmp_path / "file",
+        tmp_path / "dangling",
+        tmp_path / "file" / "key",
+        "/proc/none/key",
+        "/a\0b",
+        f"{tmp_path}/{250 * 'x'}",
+    ):
         for test in (True, False):
             with pytest.raises(KeySourceError):
                 galaxy_host_key.generate_file(str(bad), test=test)

@@ -157,6 +157,227 @@ def test_shared_sockets_and_certificates(read):
     assert _addresses(config)[1] == ":443"
 
 
+def test_a_number_is_read_as_uwsgi_reads_it(read):
+    config = read(
+        "[uwsgi]\nmaster = true\nprocesses = 3 ; web workers\nthreads = 2 # each\nmules = 2x\n"
+        "socket = 127.0.0.1:4001 ; nginx asks here\nstats = 127.0.0.1:9191 # uwsgitop\n",
+        "comment.ini",
+    )
+    assert (config.processes.value, config.threads.value, config.mules.value) == (3, 2, 2)
+    assert _addresses(config) == ["127.0.0.1:4001"]
+    assert str(config.stats.value) == "127.0.0.1:9191"
+    assert config.unusable == ()
+
+
+@pytest.mark.parametrize(
+    "value", ["many", "-3", "9" * 5000, "99999999999", "$(COUNT)", "%(unset)", "0x", "", "@(/no/such)"]
+)
+@pytest.mark.parametrize("option", ["processes", "threads", "mules"])
+def test_a_number_that_cannot_be_read_hides_nothing(read, option, value):
+    text = f"[uwsgi]\nmaster = true\n{option} = {value}\nsocket = 127.0.0.1:4001\nstats = 127.0.0.1:9191\n"
+    config = read(text, "galaxy.ini")
+    assert _addresses(config) == ["127.0.0.1:4001"]
+    assert str(config.stats.value) == "127.0.0.1:9191"
+    if value == "0x":
+        assert getattr(config, option).value == 0
+        return
+    assert getattr(config, option).value in ((0, None) if option == "mules" else (None,))
+    setting = next(setting for setting in config.unusable if setting.option == option)
+    assert setting.source.endswith("galaxy.ini:3")
+    assert str(setting.value).startswith(f"{setting.source}: {option}")
+
+
+def test_a_list_of_mappings_is_no_number(read):
+    config = read(
+        "uwsgi:\n  master: true\n  stats: 127.0.0.1:9191\n  mules:\n    - mule: lib/galaxy/main.py\n"
+        "    - mule: lib/galaxy/main.py\n  socket: 127.0.0.1:4001\n"
+    )
+    assert config.mules.value == 0
+    assert _addresses(config) == ["127.0.0.1:4001"]
+    assert [(setting.option, setting.source[-12:]) for setting in config.unusable] == [("mules", "galaxy.yml:5")]
+    # uWSGI's own YAML reader stops at the list
+    assert "libyaml" in str(config.doubts[0].value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "master", "off"),
+    [
+        ("stats = :1\nmaster = false\n", (), False, True),
+        ("stats = :1\nmaster = off\n", (), False, True),
+        ("stats = :1\nmaster = 0\nmules = 2\n", (), False, True),
+        ("stats = :1\nmaster = False\nmaster = true\n", (), True, False),
+        ("stats = :1\nmaster = maybe\n", (), True, False),
+        ("stats = :1\nmaster\n", (), True, False),
+        # the option itself turns the master on, as many do
+        ("stats = :1\n", (), True, False),
+        ("cheaper = 1\n", (), True, False),
+        ("socket = :1\n", (), False, False),
+        ("stats = :1\nmaster = false\n", ("--master",), True, False),
+        ("stats = :1\nmaster = false\n", ("-M",), True, False),
+        ("stats = :1\nmaster = true\nno-server = true\n", (), True, True),
+        ("stats = :1\nno-server = false\n", (), True, False),
+    ],
+)
+def test_whether_there_is_a_master_and_so_a_stats_server(read, tmp_path, text, words, master, off):
+    config = read(f"[uwsgi]\n{text}", "galaxy.ini", words=("uwsgi", "--ini", f"{tmp_path}/galaxy.ini", *words))
+    assert config.master.value is master
+    assert bool(config.stats_off) is off
+    if off:
+        assert config.stats_off.startswith(f"{tmp_path}/galaxy.ini:")
+
+
+def test_master_before_the_file_loses(read, tmp_path):
+    words = ("uwsgi", "--master", "--ini", f"{tmp_path}/galaxy.ini")
+    assert (
+        f"{tmp_path}/galaxy.ini:3" in read("[uwsgi]\nstats = :1\nmaster = false\n", "galaxy.ini", words=words).stats_off
+    )
+
+
+def test_switches(read):
+    config = read("uwsgi:\n  need-app: true\n  die-on-term: yes\n")
+    assert (config.need_app.value, config.die_on_term.value) == (True, True)
+    assert config.need_app.source.endswith("galaxy.yml:2")
+    config = read("uwsgi:\n  need-app: false\n")
+    assert (config.need_app.value, config.die_on_term.value) == (False, False)
+    assert config.die_on_term.source == "uWSGI default"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["unix:///srv/galaxy/var/uwsgi.sock", "unix:/run/s", "unix:@x", "http://127.0.0.1:9191", "/run/a:b", "@a:1"],
+)
+@pytest.mark.parametrize("option", ["socket", "stats", "http-socket"])
+def test_a_notation_that_uwsgi_has_not(read, option, value):
+    config = read(f"uwsgi:\n  {option}: {value}\n  http: :8080\n")
+    assert config.stats is None
+    assert _addresses(config) == [":8080"]
+    (setting,) = config.unusable
+    assert isinstance(setting.value, AddressError)
+    assert "bare path" in str(setting.value)
+    assert repr(value) in str(setting.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("socket = fd://3", "descriptor"),
+        ("socket = =1", "shared socket"),
+        ("socket = 127.0.0.1:", "port"),
+        ("socket = 127.0.0.1:0", "port"),
+        ("socket = 127.0.0.1:04001", "port"),
+        ("socket = 127.0.0.1::", "port"),
+        ("socket = 192.168.*:4001", "asterisk"),
+        ("stats = *:9191", "asterisk"),
+        ("socket = localhost", "relative"),
+        ("socket = /" + "x" * 110, "longer"),
+        ("socket = a b:1", "host name"),
+        ("socket =", "empty"),
+        ("zerg = /run/zerg.sock", "zerg server holds its sockets"),
+        ("socket = /run/s\nabstract-socket = true", "abstract"),
+        ("https = $(X),a.crt,a.key", "placeholder"),
+        ("socket = 127.0.0.1:4001 ; see http://x", "port"),
+    ],
+)
+def test_what_is_no_address_here(read, line, words):
+    config = read(f"[uwsgi]\n{line}\nhttp = :8080\n", "galaxy.ini")
+    assert _addresses(config) == [":8080"]
+    (setting,) = config.unusable
+    assert words in str(setting.value)
+    assert setting.source.endswith("galaxy.ini:2")
+
+
+def test_shared_sockets_routers_and_pools(read):
+    config = read(
+        "[uwsgi]\nshared-socket = 10.0.0.1:80\nundeferred-shared-socket = /run/s\nhttp-socket = =0\nhttps = =1,a,b\n"
+        "https2 = addr=:443,cert=a,key=b,spdy=1\nzergpool = /run/zerg:127.0.0.1:1,127.0.0.1:2\nsocket = @x\n",
+        "galaxy.ini",
+    )
+    assert _addresses(config) == ["10.0.0.1:80", "/run/s", ":443", "127.0.0.1:1", "127.0.0.1:2", "@x"]
+    # the option that listens
+    assert config.sockets[0].source.endswith("galaxy.ini:4")
+
+
+def test_paths_are_relative_to_where_uwsgi_is_then(read, tmp_path):
+    text = (
+        "[uwsgi]\nchdir = server\nsocket = s\nstats = t\npidfile = a\nlogto = b\nlogto2 = c\ndaemonize2 = d\n"
+        "master-fifo = e\nmaster-fifo = f\n"
+    )
+    config = read(text, "galaxy.ini", cwd="/srv", environment={})
+    assert _addresses(config) == ["/srv/server/s"]
+    assert str(config.stats.value) == "/srv/server/t"
+    assert config.pidfile.value == "/srv/a"
+    assert [setting.value for setting in config.logs] == ["/srv/b", "/srv/c", "/srv/server/d"]
+    assert [setting.value for setting in config.master_fifo] == ["/srv/server/e", "/srv/server/f"]
+    config = read(text, "galaxy.ini")
+    assert (config.pidfile, config.logs, config.master_fifo, config.sockets, config.stats) == (None, (), (), (), None)
+    assert len(config.unusable) == 8
+    assert all("only the running server knows" in str(setting.value) for setting in config.unusable)
+    config = read(text.replace("server", "/srv/x").replace("a\n", "/a\n"), "galaxy.ini")
+    assert str(config.stats.value) == "/srv/x/t"
+    assert config.pidfile.value == "/a"
+
+
+def test_of_files_uwsgi_has_the_last_and_a_log_elsewhere_is_no_file(read):
+    config = read(
+        "[uwsgi]\nlogto = /a\nlogto = /b\ndaemonize = 10.0.0.1:514\npidfile = /c\npidfile2 = /d\n", "galaxy.ini"
+    )
+    assert [setting.value for setting in config.logs] == ["/b"]
+    assert config.pidfile.value == "/d"
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("uwsgi:\r\n  socket: 127.0.0.1:1\r\n  stats: :2\r\n", ["127.0.0.1:1"]),
+        ("uwsgi:\n\tsocket: 127.0.0.1:1\n\tstats:\t:2\n", ["127.0.0.1:1"]),
+        ("---\ngalaxy:\n  a: b\n---\nuwsgi:\n  socket: :1\n  stats: :2\n---\nuwsgi:\n  socket: :3\n", [":1"]),
+        ("uwsgi: # ours\n  socket: ':1'\n  stats: \":2\"\nother: x\n", [":1"]),
+        ("galaxy:\n  uwsgi:\n    socket: :9\nuwsgi:\n  socket: :1\n  stats: :2\n", [":1"]),
+        ("uwsgi:\n  socket:\n  - :1\n  - :3\n  stats: :2\n", [":1", ":3"]),
+        ("uwsgi:\n  env:\n  novalue\n  socket: :1\n  stats: :2\n", [":1"]),
+        ("x: y\nuwsgi:\n    socket: :1\n  stats: :2", [":1"]),
+    ],
+)
+def test_forms_of_yaml(read, text, addresses):
+    config = read(text)
+    assert _addresses(config) == addresses
+    assert str(config.stats.value) == ":2"
+    assert config.unusable == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["uwsgi:\n  - socket: :1\n  - stats: :2\n", "uwsgi: {socket: :1}\n", "uwsgi:\n- socket: :1\n"]
+)
+def test_a_section_that_is_no_mapping_of_lines(read, text):
+    config = read(text)
+    assert config.sockets == ()
+    assert "write each as option: value" in str(config.unusable[0].value)
+
+
+def test_a_byte_order_mark_is_named(read):
+    for name, text in (("galaxy.yml", "\ufeffuwsgi:\n  socket: :1\n"), ("galaxy.ini", "\ufeff[uwsgi]\nsocket = :1\n")):
+        with pytest.raises(ConfigError, match="byte order mark"):
+            read(text, name)
+
+
+def test_what_nobody_but_uwsgi_can_decide_is_said_and_hides_nothing(read):
+    config = read(
+        "[uwsgi]\nhttp = :8080\nif-plugin = python\nsocket = :1\nprocesses = 4\nendif =\nfor-glob = /x/*\n"
+        "pidfile = %(_)\nend =\nif-env = X\nthreads = 2\nendif =\n",
+        "galaxy.ini",
+    )
+    assert _addresses(config) == [":8080"]
+    assert config.processes.value is config.threads.value is config.pidfile is None
+    texts = {setting.option: str(setting.value) for setting in config.unusable}
+    assert set(texts) == {"socket", "processes", "pidfile", "threads"}
+    assert "galaxy.ini:4: socket is inside if-plugin of" in texts["socket"]
+    # known to whoever knows its environment
+    config = read(
+        "[uwsgi]\nif-env = X\nthreads = 2\nendif =\nif-reload =\nmules = 3\nend =\n", "galaxy.ini", {"X": "y"}
+    )
+    assert (config.threads.value, config.mules.value) == (2, 0)
+
+
 def test_stats_http(read):
     assert read("uwsgi:\n  stats: :9191\n  stats-http: true\n").stats.value.http
     assert not read("uwsgi:\n  stats: :9191\n  stats-http: false\n").stats.value.http

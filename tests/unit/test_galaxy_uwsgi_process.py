@@ -1,4 +1,4 @@
-"""What is uWSGI by its words; real uWSGIs are in tests/functional/test_uwsgi_process.py."""
+"""What is uWSGI by its words; real uWSGIs are in tests/functional/managers/test_uwsgi_process.py."""
 
 import contextlib
 import os

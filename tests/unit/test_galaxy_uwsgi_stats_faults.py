@@ -130,6 +130,19 @@ FAULTS = [
     ("a worker without status", _send(_changed(workers__0__status=KeyError)), StatsNotUWSGI, "no status"),
     ("a pid as text", _send(_changed(workers__0__pid="12")), StatsNotUWSGI, "pid is a str"),
     ("a negative count", _send(_changed(workers__0__requests=-1)), StatsNotUWSGI, "requests is -1"),
+    ("a count beyond 64 bits", _send(_changed(workers__0__requests=1 << 64)), StatsNotJSON, "more digits"),
+    ("a PID beyond PIDs", _send(_changed(workers__0__pid=1 << 31)), StatsNotUWSGI, "pid is 2147483648"),
+    ("a master's PID beyond PIDs", _send(_changed(pid=10**18)), StatsNotUWSGI, "pid is 1000000000000000000"),
+    ("a core's number", _send(_changed(workers__0__cores__0__in_request=-1)), StatsNotUWSGI, "in_request is -1"),
+    ("400 digits where nobody looks", _send(_changed(load=10**400)), StatsNotJSON, "more digits than uWSGI's"),
+    ("a long version", _send(_changed(version="2" * 101)), StatsNotUWSGI, "version is no name"),
+    ("a version for the terminal", _send(_changed(version="\x1b[2J")), StatsNotUWSGI, "version is no name"),
+    (
+        "nested where nobody looks",
+        _send(GOOD.replace(b'"listen_queue": 0', b'"x": ' + b"[" * 500 + b"]" * 500)),
+        StatsNotJSON,
+        "nested too deeply",
+    ),
     ("a truth as number", _send(_changed(workers__0__accepting=True)), StatsNotUWSGI, "accepting is True"),
     ("cores no list", _send(_changed(workers__0__cores="x")), StatsNotUWSGI, "cores is a str"),
     ("a web server", _send(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>"), StatsNotUWSGI, "a web server"),
@@ -149,6 +162,30 @@ def test_each_fault_is_its_own_error_inside_its_deadline(serve, handler, error, 
     assert str(address) in str(caught.value)
     assert words in str(caught.value)
     assert caught.value.address == address
+
+
+@pytest.mark.parametrize("number", [10**400, 10**18, 1 << 63, -1, 1.5, "1", True, None])
+def test_a_request_that_began_when_none_can(serve, number):
+    record = worker("busy", cores=[core(1, ["REQUEST_METHOD=GET"], request_start=number)])
+    if number == 10**400:
+        with pytest.raises(StatsNotJSON):
+            galaxy_uwsgi_stats.read(serve(_send(json.dumps(document([record])).encode())), 5)
+        return
+    stats = galaxy_uwsgi_stats.read(serve(_send(json.dumps(document([record])).encode())), 5)
+    assert stats.workers[0].in_request[0].seconds is None
+
+
+@pytest.mark.parametrize("status", ["sig" + "9" * 5000, "sig\u0669\u0669\u0669\u0669", "sig", "sig-1"])
+def test_a_signal_that_uwsgi_has_not(serve, status):
+    stats = galaxy_uwsgi_stats.read(serve(_send(json.dumps(document([worker(status)])).encode())), 5)
+    assert stats.workers[0].details["signal"] is None
+
+
+def test_what_cannot_be_sent_on_is_replaced(serve):
+    data = json.dumps(document([worker("busy", cores=[core(1, ["REQUEST_URI=/\ud800/\udc00x"])])])).encode()
+    stats = galaxy_uwsgi_stats.read(serve(_send(data)), 5)
+    json.dumps(stats.redacted(), ensure_ascii=False).encode()
+    assert stats.workers[0].in_request[0].uri == "/\ufffd/\ufffdx"
 
 
 def test_a_flood_ends_at_the_cap(serve):

@@ -14,7 +14,7 @@ galaxy-boot-services-{{ name }}:
       - test: galaxy-storage{{ suffix }}
       {%- endfor %}
       {%- if has_onedata %}
-      - sls: galaxy.onedata
+      - test: galaxy-onedata
       {%- endif %}
     - require_in:
       {%- for name, server in servers.items() %}

@@ -18,3 +18,14 @@ galaxy-onedata-{{ name }}-mounted:
       - test: galaxy-storage{{ suffix }}
       {%- endfor %}
 {%- endfor %}
+
+{%- if has_onedata %}
+# what needs the spaces requires this state
+galaxy-onedata:
+  test.nop:
+    - require:
+      - galaxy: galaxy-settings
+      {%- for name in salt["onedata.spaces"]() %}
+      - onedata: galaxy-onedata-{{ name }}-mounted
+      {%- endfor %}
+{%- endif %}

@@ -1,5 +1,5 @@
 # Undoes galaxy.onedata: Galaxy is stopped, then its spaces are unmounted.
-{%- from "galaxy/map.jinja" import has_onedata with context %}
+{%- from "galaxy/map.jinja" import servers, has_onedata with context %}
 
 include:
   - galaxy.stopped
@@ -9,5 +9,8 @@ galaxy-onedata-{{ name }}-unmounted:
   onedata.unmounted:
     - name: {{ name | json }}
     - require:
-      - sls: galaxy.stopped
+      - galaxy: galaxy-settings
+      {%- for server in servers.values() %}
+      - galaxy: galaxy-stopped{{ server.suffix }}
+      {%- endfor %}
 {%- endfor %}

@@ -25,6 +25,6 @@ galaxy-service-running{{ server.suffix }}:
       - test: galaxy-storage{{ storage.suffix }}
       {%- endfor %}
       {%- if has_onedata %}
-      - sls: galaxy.onedata
+      - test: galaxy-onedata
       {%- endif %}
 {%- endfor %}

@@ -166,11 +166,7 @@ def test_a_grown_partition_is_used(call, state, new_device, key, mount_point, ve
     part = f"{disk}p1"
     wait_for(part)
     plan = {"device": part, "mapper": "galaxy", "mount_point": mount_point, "key": key, "backups": BACKUPS}
-    call(
-        "luks.encrypt",
-        **plan,
-        **CHEAP | {"version": version} if version == 2 else plan | {"version": 1, "iterations": 1000},
-    )
+    call("luks.encrypt", **plan, version=version, **(CHEAP if version == 2 else {"iterations": 1000}))
     arguments = {"key": key, "partition": True}
     assert state("luks.resized", "galaxy", key=key)["changes"] == {}
     announced = state("luks.resized", "galaxy", test=True, **arguments)
