@@ -141,6 +141,13 @@ STORAGE = (
         example="/dev/disk/by-id/virtio-galaxy-data",
     ),
     Key(
+        "device_timeout",
+        Kind.DURATION,
+        "How long a device that is not there yet is waited for, such as a cloud disk that is attached late.",
+        120,
+        "seconds",
+    ),
+    Key(
         "cryptdev_ini", Kind.PATH, "Take device, mapper, mount point and filesystem from this file of the old scripts."
     ),
     Key(

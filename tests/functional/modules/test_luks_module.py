@@ -3,10 +3,9 @@
 import pytest
 import salt.client
 import salt.loader
-import yaml
 from salt.exceptions import SaltInvocationError
-from support.site import REPO
 
+import galaxy_pillar
 from galaxy_errors import ConfigError, DeviceError, KeySourceError, MapperError
 
 
@@ -112,10 +111,15 @@ def test_generate_key(modules, tmp_path):
         modules["luks.generate_key"](path)
 
 
-def test_the_example_names_every_key_of_the_defaults():
-    example = yaml.safe_load((REPO / "pillar.example").read_text())["galaxy"]["storage"]
-    defaults = yaml.safe_load((REPO / "formulas/galaxy/storage/defaults.yaml").read_text())["storage"]
-    assert set(example) - {"passphrase"} == set(defaults)
+def test_each_setting_of_a_volume_reaches_its_state(opts):
+    """What pillar may say of a volume is a parameter of luks.mounted, or of another state of galaxy.storage."""
+    modules = salt.loader.minion_mods({**opts, "pillar": {"galaxy": {"storage": {"device": "/dev/vdb"}}}}, context={})
+    shown = modules["state.show_sls"]("galaxy.storage")
+    assert isinstance(shown, dict), shown
+    given = {key for one in shown["galaxy-storage-volume-mounted"]["luks"] if isinstance(one, dict) for key in one}
+    elsewhere = {"cryptdev_ini", "mount_point", "passphrase", "generate_key", "luks", "user", "group", "mode"}
+    elsewhere |= {"directories", "packages"}
+    assert given - {"name", "require", "order"} == {key.name for key in galaxy_pillar.STORAGE} - elsewhere
 
 
 def test_what_requires_the_volume_does_not_run_without_it(opts, tree, tmp_path):
