@@ -95,10 +95,11 @@ def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool
     """
     if test:
         look = galaxy.look(_LOOK)
+        _require_known(look)
         _require_stoppable(galaxy, look, force)
         return {"changed": bool(look.running or look.is_active), **_about(look.service.unit)}
     with _alone("galaxy.stop", galaxy, Deadline(timeout)):
-        return _stop(galaxy, timeout, force)
+        return _stop(galaxy, timeout, force, known=True)
 
 
 def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
@@ -243,8 +244,10 @@ def _silent(look: Look) -> str:
     )
 
 
-def _stop(galaxy: Galaxy, grace: float, force: bool) -> dict:
+def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dict:
     look = galaxy.look(min(max(grace, 0.05), _LOOK))
+    if known:
+        _require_known(look)
     unit, master = look.service.unit, look.master
     _require_stoppable(galaxy, look, force)
     own = [*galaxy.web.family(master), master] if master else _identified(look.survivors)
@@ -276,9 +279,21 @@ def _stop(galaxy: Galaxy, grace: float, force: bool) -> dict:
     }
 
 
+def _require_known(look: Look) -> None:
+    """Raises ``ProcessError`` where it cannot be told whether anything runs, and no manager could stop it."""
+    if look.running is None and not look.is_active:
+        reason = " ".join(look.errors) or "nothing says where it listens, and no process manager has it"
+        raise ProcessError(f"It cannot be told whether Galaxy runs: {reason}")
+
+
 def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
     """Raises ``ProcessError`` where the stop would end nothing, or what is not this Galaxy."""
     unit, master = look.service.unit, look.master
+    if master and not force and look.unclear:
+        raise ProcessError(
+            f"It cannot be told which process manager has Galaxy's master, PID {master.pid}, so it is not stopped: "
+            f"{look.unclear}"
+        )
     if master and not force and (not unit or unit.owns(master) is False):
         raise ProcessError(_unstoppable(master, unit))
     for process in _identified(look.status.pids if look.status else ()):
