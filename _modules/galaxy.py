@@ -131,6 +131,7 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
         salt '*' galaxy.status server='*'
     """
     seconds = arguments.seconds("timeout", timeout)
+    arguments.flag("verbose", verbose)
 
     def answer(galaxy, limits):
         return galaxy_status.read(galaxy, limits, seconds, verbose)
@@ -169,6 +170,7 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     """
     wanted = _states(state)
     seconds = arguments.seconds("timeout", timeout)
+    arguments.flag("pids_only", pids_only)
 
     def answer(galaxy, _):
         workers = [worker for worker in galaxy.snapshot(seconds).workers if worker.state in wanted]
@@ -331,6 +333,9 @@ def settings(server=None, values_only=False):
 
         salt '*' galaxy.settings
     """
+    arguments.flag("values_only", values_only)
+    if server is not None:
+        arguments.text("server", server)
     found = _settings()
     if server is not None and server not in found.servers:
         raise SaltInvocationError(
@@ -409,6 +414,7 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
 
         salt '*' galaxy.start
     """
+    arguments.flag("test", test)
     return galaxy_control.start(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
@@ -437,6 +443,7 @@ def stop(config=None, server=None, timeout=_STOP, test=False, **keywords):
 
         salt '*' galaxy.stop force=True
     """
+    arguments.flag("test", test)
     galaxy, limits = _galaxy(config=config, server=server, **keywords)
     return galaxy_control.stop(galaxy, arguments.seconds("timeout", timeout), limits.force, test=test)
 
@@ -462,6 +469,7 @@ def restart(config=None, server=None, timeout=None, test=False, **keywords):
 
         salt '*' galaxy.restart
     """
+    arguments.flag("test", test)
     return galaxy_control.restart(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
@@ -488,6 +496,7 @@ def startup(config=None, server=None, timeout=None, test=False, **keywords):
 
         salt '*' galaxy.startup timeout=120 retries=2
     """
+    arguments.flag("test", test)
     return galaxy_control.startup(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
@@ -512,6 +521,7 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
 
         salt '*' galaxy.reload
     """
+    arguments.flag("test", test)
     return galaxy_control.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
@@ -537,6 +547,8 @@ def define(server=None, absent=False, test=False):
 
         salt '*' galaxy.define test=True
     """
+    arguments.flag("absent", absent)
+    arguments.flag("test", test)
     found = _settings()
     spec, _ = galaxy_spec.resolve({"server": server}, found)
     onedata = found.machine["onedata"]
