@@ -370,7 +370,7 @@ def commands(config=None, server=None, **keywords):
     return {"manager": unit.manager, "service": unit.service, **unit.commands()}
 
 
-def wait(config=None, server=None, timeout=None, **keywords):
+def wait(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Wait until Galaxy is ready.
 
@@ -380,6 +380,8 @@ def wait(config=None, server=None, timeout=None, **keywords):
         seconds at most
     min_workers : 1
         how many workers must accept with their application loaded; 0 waits for the stats server alone
+    test : False
+        do not wait; what waiting would not change is raised
 
     Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``, with ``server='*'`` one for each server by its
     name. Raises ``CommandExecutionError`` with the reason and the log's last lines: after ``timeout``, and at once when
@@ -391,7 +393,12 @@ def wait(config=None, server=None, timeout=None, **keywords):
 
         salt '*' galaxy.wait timeout=60 min_workers=4
     """
-    return _each(galaxy_control.wait, config=config, server=server, timeout=timeout, **keywords)
+    arguments.flag("test", test)
+
+    def answer(galaxy, limits):
+        return galaxy_control.wait(galaxy, limits, test)
+
+    return _each(answer, config=config, server=server, timeout=timeout, **keywords)
 
 
 def start(config=None, server=None, timeout=None, test=False, **keywords):

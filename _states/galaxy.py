@@ -215,6 +215,7 @@ def ready(name, config=None, server=None, **keywords):
         if __opts__["test"] and now["ready"] is None:
             return returns.failed(name, " ".join(now["problems"]))
         if __opts__["test"]:
+            __salt__["galaxy.wait"](**meant, test=True)
             return returns.would(name, f"Galaxy is not ready; it would be waited for. {' '.join(now['problems'])}", {})
         found = __salt__["galaxy.wait"](**meant)
         return returns.same(name, f"Galaxy is ready after {found['seconds']} s: {_accepting(found['accepting'])}.")

@@ -24,9 +24,12 @@ _LOOK = 2
 _LOG_LINES = 10
 
 
-def wait(galaxy: Galaxy, limits: Limits) -> dict:
+def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     """
     Wait until as many workers as wanted are ready.
+
+    test
+        do not wait; what waiting would not change is raised
 
     Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises ``NotReady`` with the reason and the
     log's last lines: at the timeout, and at once when the master dies or the manager says that the service failed.
@@ -34,6 +37,11 @@ def wait(galaxy: Galaxy, limits: Limits) -> dict:
     look = galaxy.look(min(limits.timeout, _LOOK))
     if look.is_ready(limits.min_workers):
         return _ready(look.snapshot, 0.0)
+    if test:
+        _ = galaxy.web.stats_address
+        if look.snapshot:
+            _Watch(galaxy, look.service.unit, Deadline(limits.timeout), limits.min_workers).judge(look.snapshot)
+        return {"ready": False, "pid": None, "accepting": 0, "seconds": 0.0}
     return _wait(galaxy, look.service.unit, Deadline(limits.timeout), limits.min_workers)
 
 
@@ -354,7 +362,7 @@ def _wait(
 class _Watch:
     """What one wait has seen so far; ``look`` costs little enough to be called a dozen times a second."""
 
-    def __init__(self, galaxy: Galaxy, unit: Unit | None, deadline: Deadline, wanted: int, also):
+    def __init__(self, galaxy: Galaxy, unit: Unit | None, deadline: Deadline, wanted: int, also=lambda _: True):
         self.last = "no look yet"
         self._galaxy, self._unit, self._deadline = galaxy, unit, deadline
         self._wanted, self._also = wanted, also
@@ -375,7 +383,7 @@ class _Watch:
         if snapshot:
             if snapshot.ready >= self._wanted and self._also(snapshot):
                 return snapshot
-            self._judge(snapshot)
+            self.judge(snapshot)
         if self._master and not self._master.is_alive:
             self._fail(f"Galaxy's master, PID {self._master.pid}, died: {self._reason()}")
         if not self._master:
@@ -387,7 +395,7 @@ class _Watch:
         lines = self._galaxy.log(self._unit, _LOG_LINES)
         return "\n".join([text, "Last lines of the log:", *lines]) if lines else text
 
-    def _judge(self, snapshot: Snapshot) -> None:
+    def judge(self, snapshot: Snapshot) -> None:
         total = len(snapshot.workers)
         if total < self._wanted:
             self._fail(_too_few(snapshot, self._wanted))

@@ -136,3 +136,17 @@ def test_a_bad_directory_is_a_sentence(opts, modules, given, tmp_path):
     failed = states["galaxy.directory"](**{"name": f"{tmp_path}/d", "user": "root", "group": "root", **given})
     assert failed["result"] is False
     assert failed["comment"].startswith(f"{next(iter(given))} is ")
+
+
+def test_ready_fails_in_test_mode_where_waiting_changes_nothing(state, make_site):
+    """Too few workers at all, and no stats server to ask."""
+    site = make_site(processes=1).start()
+    for test in (True, False):
+        failed = state("galaxy.ready", test=test, **site.keywords, min_workers=2, timeout=1)
+        assert (failed["result"], failed["changes"]) == (False, {})
+        assert "2 workers are wanted, but uWSGI has 1" in failed["comment"]
+    silent = make_site(stats=None)
+    for test in (True, False):
+        failed = state("galaxy.ready", test=test, **silent.keywords, timeout=1)
+        assert failed["result"] is False
+        assert "no stats option" in failed["comment"]
