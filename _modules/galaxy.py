@@ -131,6 +131,7 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
         salt '*' galaxy.status server='*'
     """
     seconds = arguments.seconds("timeout", timeout)
+    arguments.flag("verbose", verbose)
 
     def answer(galaxy, limits):
         return galaxy_status.read(galaxy, limits, seconds, verbose)
@@ -169,6 +170,7 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     """
     wanted = _states(state)
     seconds = arguments.seconds("timeout", timeout)
+    arguments.flag("pids_only", pids_only)
 
     def answer(galaxy, _):
         workers = [worker for worker in galaxy.snapshot(seconds).workers if worker.state in wanted]
@@ -335,6 +337,9 @@ def settings(server=None, values_only=False):
 
         salt '*' galaxy.settings
     """
+    arguments.flag("values_only", values_only)
+    if server is not None:
+        arguments.text("server", server)
     found = _settings()
     if server is not None and server not in found.servers:
         raise SaltInvocationError(
@@ -369,7 +374,7 @@ def commands(config=None, server=None, **keywords):
     return {"manager": unit.manager, "service": unit.service, **unit.commands()}
 
 
-def wait(config=None, server=None, timeout=None, **keywords):
+def wait(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Wait until Galaxy is ready.
 
@@ -379,6 +384,8 @@ def wait(config=None, server=None, timeout=None, **keywords):
         seconds at most
     min_workers : 1
         how many workers must accept with their application loaded; 0 waits for the stats server alone
+    test : False
+        do not wait; what waiting would not change is raised
 
     Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``, with ``server='*'`` one for each server by its
     name. Raises ``CommandExecutionError`` with the reason and the log's last lines: after ``timeout``, and at once when
@@ -390,7 +397,12 @@ def wait(config=None, server=None, timeout=None, **keywords):
 
         salt '*' galaxy.wait timeout=60 min_workers=4
     """
-    return _each(galaxy_control.wait, config=config, server=server, timeout=timeout, **keywords)
+    arguments.flag("test", test)
+
+    def answer(galaxy, limits):
+        return galaxy_control.wait(galaxy, limits, test)
+
+    return _each(answer, config=config, server=server, timeout=timeout, **keywords)
 
 
 def start(config=None, server=None, timeout=None, test=False, **keywords):
@@ -414,6 +426,7 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
 
         salt '*' galaxy.start
     """
+    arguments.flag("test", test)
     return galaxy_control.start(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
@@ -443,6 +456,7 @@ def stop(config=None, server=None, timeout=_STOP, test=False, **keywords):
 
         salt '*' galaxy.stop force=True
     """
+    arguments.flag("test", test)
     galaxy, limits = _galaxy(config=config, server=server, **keywords)
     return galaxy_control.stop(galaxy, arguments.seconds("timeout", timeout), limits.force, test=test)
 
@@ -468,6 +482,7 @@ def restart(config=None, server=None, timeout=None, test=False, **keywords):
 
         salt '*' galaxy.restart
     """
+    arguments.flag("test", test)
     return galaxy_control.restart(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
@@ -494,6 +509,7 @@ def startup(config=None, server=None, timeout=None, test=False, **keywords):
 
         salt '*' galaxy.startup timeout=120 retries=2
     """
+    arguments.flag("test", test)
     return galaxy_control.startup(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
@@ -518,6 +534,7 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
 
         salt '*' galaxy.reload
     """
+    arguments.flag("test", test)
     return galaxy_control.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
@@ -543,6 +560,8 @@ def define(server=None, absent=False, test=False):
 
         salt '*' galaxy.define test=True
     """
+    arguments.flag("absent", absent)
+    arguments.flag("test", test)
     found = _settings()
     spec, _ = galaxy_spec.resolve({"server": server}, found)
     onedata = found.machine["onedata"]

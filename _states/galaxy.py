@@ -16,9 +16,11 @@ socket, manager, service, conf_file``, …); what is not given comes from ``gala
 pillar. While pillar is wrong, a state that takes settings from it fails, and names all that is wrong.
 """
 
+from salt.exceptions import CommandExecutionError
 from salt.state import STATE_INTERNAL_KEYWORDS
 
 import galaxy_boot
+import galaxy_host_arguments as arguments
 import galaxy_host_directory
 import galaxy_host_returns as returns
 from galaxy_errors import ManagerError
@@ -172,11 +174,7 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
     """
     meant = _meant(config, server, keywords)
     try:
-        missing = [path for path in mounts if not __salt__["mount.is_mounted"](path)]
-        if missing and not (__opts__["test"] and all(map(_is_to_be_mounted, missing))):
-            return returns.failed(
-                name, f"Galaxy is not started without its data: nothing is mounted on {', '.join(missing)}"
-            )
+        missing = _unmounted(mounts)
         change = {"galaxy": {"old": {"ready": _status(meant)["ready"]}, "new": {"ready": True}}}
         if missing:
             # nothing more can be asked before a state above has mounted its data
@@ -219,6 +217,7 @@ def ready(name, config=None, server=None, **keywords):
         if __opts__["test"] and now["ready"] is None:
             return returns.failed(name, " ".join(now["problems"]))
         if __opts__["test"]:
+            __salt__["galaxy.wait"](**meant, test=True)
             return returns.would(name, f"Galaxy is not ready; it would be waited for. {' '.join(now['problems'])}", {})
         found = __salt__["galaxy.wait"](**meant)
         return returns.same(name, f"Galaxy is ready after {found['seconds']} s: {_accepting(found['accepting'])}.")
@@ -297,23 +296,27 @@ def reported(name):
     return returns.same(name, f"The event {tag} was sent." if sent else f"No master was told: {tag}.")
 
 
-def mod_watch(name, sfun=None, config=None, server=None, reload=False, timeout=None, **keywords):
+def mod_watch(name, sfun=None, **keywords):
     """
-    Restart or reload a running Galaxy because a watched state changed.
+    Restart or reload a running Galaxy because a watched state changed; any other state is as it is without a watch.
 
     .. note::
         Called by the requisite system; not for direct use.
     """
     # Salt asks here whenever the state itself changed nothing, also when it failed, and takes this answer instead
-    if sfun == "ready":
-        return ready(name, config, server, timeout=timeout, **keywords)
-    if sfun == "dead":
-        return dead(name, config, server, timeout=_STOP if timeout is None else timeout, **keywords)
-    if sfun in ("settings", "defined"):
-        return settings(name) if sfun == "settings" else defined(name, server)
-    keywords.pop("mounts", None)
-    meant = {**_meant(config, server, keywords), "timeout": timeout}
+    given = _own(keywords)
+    return _UNWATCHED[sfun](name, **given) if sfun in _UNWATCHED else _deed(name, **given)
+
+
+_UNWATCHED = {state.__name__: state for state in (settings, defined, undefined, directory, ready, dead, reported)}
+
+
+def _deed(name, config=None, server=None, reload=False, mounts=(), **keywords):
+    meant = _meant(config, server, keywords)
     try:
+        missing = _unmounted(mounts)
+        if missing:
+            return returns.would(name, f"Galaxy would be started once {', '.join(missing)} is mounted.", {})
         deed = "reload" if reload and _status(meant)["ready"] else "restart"
         change = {"galaxy": f"{deed}ed"}
         try:
@@ -330,10 +333,28 @@ def mod_watch(name, sfun=None, config=None, server=None, reload=False, timeout=N
 
 def _meant(config, server, keywords):
     """The keywords for the execution module, without those that Salt itself hands to a state."""
-    given = {
+    return {"config": config, "server": server, **_own(keywords)}
+
+
+def _own(keywords):
+    """The keywords without those that Salt itself hands to a state."""
+    return {
         key: value for key, value in keywords.items() if key not in STATE_INTERNAL_KEYWORDS and not key.startswith("__")
     }
-    return {"config": config, "server": server, **given}
+
+
+def _unmounted(mounts):
+    """
+    Those of the mount points that states above would mount, in test mode. Raises ``CommandExecutionError`` where
+    nothing is mounted on one otherwise.
+    """
+    paths = arguments.paths("mounts", () if mounts is None else mounts)
+    missing = [path for path in paths if not __salt__["mount.is_mounted"](path)]
+    if missing and not (__opts__["test"] and all(map(_is_to_be_mounted, missing))):
+        raise CommandExecutionError(
+            f"Galaxy is not started without its data: nothing is mounted on {', '.join(missing)}"
+        )
+    return missing
 
 
 def _status(meant):

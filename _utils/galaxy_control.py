@@ -24,9 +24,12 @@ _LOOK = 2
 _LOG_LINES = 10
 
 
-def wait(galaxy: Galaxy, limits: Limits) -> dict:
+def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     """
     Wait until as many workers as wanted are ready.
+
+    test
+        do not wait; what waiting would not change is raised
 
     Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises ``NotReady`` with the reason and the
     log's last lines: at the timeout, and at once when the master dies or the manager says that the service failed.
@@ -34,6 +37,11 @@ def wait(galaxy: Galaxy, limits: Limits) -> dict:
     look = galaxy.look(min(limits.timeout, _LOOK))
     if look.is_ready(limits.min_workers):
         return _ready(look.snapshot, 0.0)
+    if test:
+        _ = galaxy.web.stats_address
+        if look.snapshot:
+            _Watch(galaxy, look.service.unit, Deadline(limits.timeout), limits.min_workers).judge(look.snapshot)
+        return {"ready": False, "pid": None, "accepting": 0, "seconds": 0.0}
     return _wait(galaxy, look.service.unit, Deadline(limits.timeout), limits.min_workers)
 
 
@@ -95,10 +103,11 @@ def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool
     """
     if test:
         look = galaxy.look(_LOOK)
+        _require_known(look)
         _require_stoppable(galaxy, look, force)
         return {"changed": bool(look.running or look.is_active), **_about(look.service.unit)}
     with _alone("galaxy.stop", galaxy, Deadline(timeout)):
-        return _stop(galaxy, timeout, force)
+        return _stop(galaxy, timeout, force, known=True)
 
 
 def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
@@ -243,8 +252,10 @@ def _silent(look: Look) -> str:
     )
 
 
-def _stop(galaxy: Galaxy, grace: float, force: bool) -> dict:
+def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dict:
     look = galaxy.look(min(max(grace, 0.05), _LOOK))
+    if known:
+        _require_known(look)
     unit, master = look.service.unit, look.master
     _require_stoppable(galaxy, look, force)
     own = [*galaxy.web.family(master), master] if master else _identified(look.survivors)
@@ -276,9 +287,21 @@ def _stop(galaxy: Galaxy, grace: float, force: bool) -> dict:
     }
 
 
+def _require_known(look: Look) -> None:
+    """Raises ``ProcessError`` where it cannot be told whether anything runs, and no manager could stop it."""
+    if look.running is None and not look.is_active:
+        reason = " ".join(look.errors) or "nothing says where it listens, and no process manager has it"
+        raise ProcessError(f"It cannot be told whether Galaxy runs: {reason}")
+
+
 def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
     """Raises ``ProcessError`` where the stop would end nothing, or what is not this Galaxy."""
     unit, master = look.service.unit, look.master
+    if master and not force and look.unclear:
+        raise ProcessError(
+            f"It cannot be told which process manager has Galaxy's master, PID {master.pid}, so it is not stopped: "
+            f"{look.unclear}"
+        )
     if master and not force and (not unit or unit.owns(master) is False):
         raise ProcessError(_unstoppable(master, unit))
     for process in _identified(look.status.pids if look.status else ()):
@@ -339,7 +362,7 @@ def _wait(
 class _Watch:
     """What one wait has seen so far; ``look`` costs little enough to be called a dozen times a second."""
 
-    def __init__(self, galaxy: Galaxy, unit: Unit | None, deadline: Deadline, wanted: int, also):
+    def __init__(self, galaxy: Galaxy, unit: Unit | None, deadline: Deadline, wanted: int, also=lambda _: True):
         self.last = "no look yet"
         self._galaxy, self._unit, self._deadline = galaxy, unit, deadline
         self._wanted, self._also = wanted, also
@@ -360,7 +383,7 @@ class _Watch:
         if snapshot:
             if snapshot.ready >= self._wanted and self._also(snapshot):
                 return snapshot
-            self._judge(snapshot)
+            self.judge(snapshot)
         if self._master and not self._master.is_alive:
             self._fail(f"Galaxy's master, PID {self._master.pid}, died: {self._reason()}")
         if not self._master:
@@ -372,7 +395,7 @@ class _Watch:
         lines = self._galaxy.log(self._unit, _LOG_LINES)
         return "\n".join([text, "Last lines of the log:", *lines]) if lines else text
 
-    def _judge(self, snapshot: Snapshot) -> None:
+    def judge(self, snapshot: Snapshot) -> None:
         total = len(snapshot.workers)
         if total < self._wanted:
             self._fail(_too_few(snapshot, self._wanted))

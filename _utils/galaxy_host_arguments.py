@@ -31,14 +31,21 @@ def count(name: str, value: object) -> int:
 
 def text(name: str, value: object) -> str:
     """A text that is not empty."""
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise SaltInvocationError(f"{name} is {value!r}; give a text")
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """``True`` or ``False``, and no text that might mean one."""
+    if not isinstance(value, bool):
+        raise SaltInvocationError(f"{name} is {value!r}; give True or False")
     return value
 
 
 def absolute(name: str, value: object) -> str:
     """An absolute path, normalised."""
-    if not isinstance(value, str) or not os.path.isabs(value):
+    if not isinstance(value, str) or not os.path.isabs(value) or "\0" in value:
         raise SaltInvocationError(f"{name} is {value!r}; give an absolute path")
     return os.path.normpath(value)
 
@@ -49,3 +56,11 @@ def listed(name: str, value: object) -> tuple[str, ...]:
     if not isinstance(values, (list, tuple)):
         raise SaltInvocationError(f"{name} is {value!r}; give a list")
     return tuple(map(str, values))
+
+
+def paths(name: str, value: object) -> tuple[str, ...]:
+    """A list of absolute paths; a text is taken as one of them."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, (list, tuple)):
+        raise SaltInvocationError(f"{name} is {value!r}; give a list of absolute paths")
+    return tuple(absolute(name, each) for each in values)

@@ -7,6 +7,7 @@ import os
 import pwd
 import stat
 
+import galaxy_host_arguments as arguments
 import galaxy_host_files
 from galaxy_errors import FileError
 
@@ -46,6 +47,9 @@ def ensure(path: str, user: str, group: str, mode: str) -> None:
 
 
 def _numbers(path: str, user: str, group: str, mode: str) -> tuple[int, int, int]:
+    arguments.absolute("name", path)
+    for name, value in (("user", user), ("group", group)):
+        arguments.text(name, value)
     try:
         uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
     except KeyError as exc:

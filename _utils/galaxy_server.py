@@ -58,6 +58,8 @@ class Look:
         its web server's master
     survivors
         PIDs of its processes whose master is gone
+    unclear
+        why it cannot be told what manages it
     """
 
     service: Service
@@ -66,6 +68,7 @@ class Look:
     master: Process | None = None
     survivors: tuple[int, ...] = ()
     silent: bool | None = None
+    unclear: str = ""
     errors: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -189,7 +192,7 @@ class Galaxy:
         if look.master and self.web.learn(look.master.invocation()):
             self._look_at_server(look, timeout)
         if managed and unit is None:
-            look.service.unit = _attempt(look, self.find_unit, look.master)
+            self._look_for_unit(look)
         unit = look.service.unit
         if unit and not look.master and self.web.learn(_attempt(look, unit.invocation)):
             self._look_at_server(look, timeout)
@@ -200,6 +203,14 @@ class Galaxy:
         if look.running is None or not look.master:
             look.silent = _attempt(look, self.web.is_silent)
         return look
+
+    def _look_for_unit(self, look: Look) -> None:
+        try:
+            look.service.unit = self.find_unit(look.master)
+        except GalaxyError as exc:
+            log.debug("galaxy: %s", exc)
+            look.unclear = str(exc)
+            look.errors.append(look.unclear)
 
     def _look_at_server(self, look: Look, timeout: float) -> None:
         """Anew: what was found out with less knowledge does not count."""

@@ -235,6 +235,7 @@ class Settings:
             self.problems += [f"{path}:{problem}" for problem in _server_contradictions(values)]
         if len(self.servers) > 1:
             self._unique_configuration()
+            self._unique_stats()
             for part in ("mapper", "mount_point"):
                 self._unique_storage(part)
 
@@ -245,6 +246,15 @@ class Settings:
                 other = seen.setdefault(os.path.realpath(values["config"]), name)
                 if other != name:
                     self.problems.append(f"{self.path(name)}:config is that of {self.path(other)} too")
+
+    def _unique_stats(self) -> None:
+        # an address that is given is believed, so that of another server would be taken for this one
+        seen: dict[str, str] = {}
+        for name, values in self.servers.items():
+            if values["stats"]:
+                other = seen.setdefault(str(galaxy_host_address.parse(values["stats"])), name)
+                if other != name:
+                    self.problems.append(f"{self.path(name)}:stats is that of {self.path(other)} too")
 
     def _unique_storage(self, part: str) -> None:
         seen: dict[str, dict] = {}

@@ -187,17 +187,11 @@ def _address(name: str, value: object) -> object:
     return value
 
 
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise SaltInvocationError(f"{name} is {value!r}; give True or False")
-    return value
-
-
 _READERS = {
     "stats": _address,
     "socket": _address,
     "timeout": arguments.seconds,
     "retries": arguments.count,
     "min_workers": arguments.count,
-    "force": _flag,
+    "force": arguments.flag,
 }

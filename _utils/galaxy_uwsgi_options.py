@@ -278,10 +278,12 @@ class Options:
             # a running server may have left the directory that it was started in
             bases = (self.cwd, (self._environment or {}).get("PWD"))
             candidates = [os.path.join(base, path) for base in bases if base]
+            if given and not any(map(os.path.exists, candidates)) and _ends_with(given, path):
+                return given
         elif directory:
             candidates = [os.path.join(base, path) for base in (os.path.dirname(directory), directory)]
         else:
-            return given if given and f"{os.sep}{given}".endswith(f"{os.sep}{os.path.normpath(path)}") else None
+            return given if given and _ends_with(given, path) else None
         found = next(filter(os.path.exists, candidates), candidates[0] if self.cwd else candidates[-1])
         if given and found != given and os.path.realpath(found) == os.path.realpath(given):
             return given
@@ -500,3 +502,8 @@ def _calculate(left: str, operator: str, right: str) -> str:
 def _wrap(number: int) -> int:
     """As a 64-bit number of C."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _ends_with(path: str, end: str) -> bool:
+    """Whether a relative path may mean this file, where its directory is not known."""
+    return f"{os.sep}{path}".endswith(f"{os.sep}{os.path.normpath(end)}")

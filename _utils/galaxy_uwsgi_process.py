@@ -75,27 +75,26 @@ def configurations(invocation: Invocation) -> set[str]:
     Real paths of the configuration files that uWSGI's command line names; relative ones are left out where its working
     directory is not known.
     """
-    argv = invocation.argv
-    loaded = [path for before, word in zip(("", *argv), argv, strict=False) if (path := _loaded(before, word))]
-    paths = set()
-    for text in loaded:
-        # paste's form, and the section of an INI file
-        path = re.sub(r"(?<=\.ini):[^/]*\Z", "", text.removeprefix("config:"))
-        if os.path.isabs(path) or invocation.cwd:
-            paths.add(os.path.realpath(os.path.join(invocation.cwd or "/", path)))
-    return paths
+    return {
+        os.path.realpath(os.path.join(invocation.cwd or "/", path))
+        for path in _files(invocation)
+        if os.path.isabs(path) or invocation.cwd
+    }
 
 
 def names(process: Process, config: str) -> bool | None:
     """
     Whether the command line of a live uWSGI names this configuration file; ``None`` where it names no file, was
-    overwritten (``auto-procname``), or its paths are not ours (a container).
+    overwritten (``auto-procname``), or its paths are not ours (a container) or lead nowhere any more (``chdir``).
     """
     invocation = process.invocation()
     if not invocation or not process.has_our_root:
         return None
-    named = configurations(invocation)
-    return os.path.realpath(config) in named if named else None
+    real = os.path.realpath(config)
+    verdicts = [_is_file(path, invocation, real) for path in _files(invocation)]
+    if True in verdicts:
+        return True
+    return None if None in verdicts or not verdicts else False
 
 
 def find_master(
@@ -189,6 +188,31 @@ def sharers(addresses: Iterable[Address], master: Process) -> list[Process]:
     """The other uWSGI masters that serve ``addresses`` beside ``master``, as in a zerg pool."""
     inodes = listeners(addresses)
     return [process for process in _split(_holders(inodes))[0] if process != master] if inodes else []
+
+
+def _files(invocation: Invocation) -> list[str]:
+    """The configuration files that uWSGI's command line names, as they are written there."""
+    argv = invocation.argv
+    loaded = [path for before, word in zip(("", *argv), argv, strict=False) if (path := _loaded(before, word))]
+    # without paste's form, and the section of an INI file
+    return [re.sub(r"(?<=\.ini):[^/]*\Z", "", text.removeprefix("config:")) for text in loaded]
+
+
+def _is_file(path: str, invocation: Invocation, real: str) -> bool | None:
+    """
+    Whether a live uWSGI's word for a file means the one with that real path.
+
+    uWSGI may have changed its directory since it read a relative path (``chdir``). Then the shell's may still lead
+    there; else it cannot be told where the name's end is the same.
+    """
+    if os.path.isabs(path):
+        return os.path.realpath(path) == real
+    directories = (invocation.cwd, (invocation.environment or {}).get("PWD"))
+    for directory in filter(None, directories):
+        there = os.path.join(directory, path)
+        if os.path.exists(there):
+            return os.path.realpath(there) == real
+    return None if real.endswith(f"/{os.path.normpath(path)}") else False
 
 
 def _loaded(before: str, word: str) -> str | None:

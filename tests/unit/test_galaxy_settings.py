@@ -157,3 +157,10 @@ def test_secrets_are_never_shown():
 def test_defaults_are_made_anew_each_time():
     _of({"config": "/c"}).servers["galaxy"]["environment"]["A"] = "b"
     assert _of({"config": "/c"}).servers["galaxy"]["environment"] == {}
+
+
+def test_two_servers_have_two_stats_servers():
+    servers = {name: {"config": f"/{name}.yml", "stats": "127.0.0.1:9191"} for name in ("main", "test")}
+    assert Settings({"pillar": {"servers": servers}}).problems == [
+        "galaxy:servers:test:stats is that of galaxy:servers:main too"
+    ]

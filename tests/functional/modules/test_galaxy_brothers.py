@@ -1,0 +1,152 @@
+"""Brothers of the cases of real sites: what cannot be told is never taken for an answer, nor for another server."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+import salt.loader
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+from support.site import UWSGI
+
+from galaxy_host_wait import Deadline, wait_until
+
+
+@pytest.mark.parametrize("stats", ["in the file", "on the command line"])
+def test_a_relative_configuration_and_chdir(modules, make_site, stats):
+    """uWSGI left the directory that its command line's path counts from."""
+    site = make_site()
+    site.write(chdir=str(site.root))
+    words = []
+    if stats != "in the file":
+        site.write(stats=None, socket=None)
+        words = ["--stats", site.stats]
+    with site.log.open("ab") as log:
+        site.process = subprocess.Popen(
+            [UWSGI, "--yaml", "galaxy.yml", *words],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=site.config.parent,
+        )
+    site.wait()
+    status = modules["galaxy.status"](**site.keywords)
+    assert (status["ready"], status["pid"], status["problems"]) == (True, site.process.pid, [])
+
+
+def test_a_relative_configuration_of_another_server(modules, make_site):
+    """The copy has production's addresses, and a file of the same name: its master is never taken for the copy's."""
+    production = make_site()
+    production.process = subprocess.Popen(
+        [UWSGI, "--yaml", "config/galaxy.yml"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd=production.root,
+    )
+    production.wait()
+    copy = make_site(stats=production.stats, socket=production.socket, http=production.http)
+    assert modules["galaxy.status"](**copy.keywords)["pid"] is None
+    with pytest.raises(CommandExecutionError, match="runs another configuration"):
+        modules["galaxy.stop"](**copy.keywords, force=True)
+    assert production.get() == b"Galaxy\n"
+
+
+def test_a_stop_says_nothing_ran_on_proof_only(modules, tmp_path):
+    """The volume with the configuration is not mounted."""
+    for test in (True, False):
+        with pytest.raises(CommandExecutionError, match=r"cannot be told whether Galaxy runs: .*no such configuration"):
+            modules["galaxy.stop"](config=str(tmp_path / "not-mounted" / "galaxy.yml"), test=test)
+
+
+def test_a_supervisord_that_does_not_answer_is_not_none(modules, state, make_site, supervisord):
+    site = make_site()
+    supervisord.program("galaxy", site.command)
+    supervisord.start()
+    given = {**site.keywords, "conf_file": str(supervisord.conf_file)}
+    assert modules["galaxy.start"](**given, timeout=20)["ready"]
+    pid = int((supervisord.root / "supervisord.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        failed = state("galaxy.dead", **given)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (failed["result"], failed["changes"]) == (False, {})
+    assert "cannot be told which process manager" in failed["comment"]
+    assert "supervisord does not answer" in failed["comment"]
+    assert wait_until(site.get, Deadline(5)) == b"Galaxy\n"
+
+
+def test_a_watch_starts_nothing_where_its_data_is_not_mounted(state, make_site, supervisord, tmp_path):
+    """Salt asks mod_watch after a state that failed too, and takes its answer instead."""
+    site = make_site()
+    supervisord.program("galaxy", site.command)
+    supervisord.start()
+    given = {**site.keywords, "conf_file": str(supervisord.conf_file), "mounts": [str(tmp_path)]}
+    for reload in (False, True):
+        failed = state("galaxy.mod_watch", sfun="running", reload=reload, **given, timeout=20)
+        assert (failed["result"], failed["changes"]) == (False, {})
+        assert f"nothing is mounted on {tmp_path}" in failed["comment"]
+    assert site.read() is None
+
+
+def test_a_watch_of_another_state_restarts_nothing(state, opts, modules, make_site, tmp_path):
+    site = make_site().start()
+    pillar = {"galaxy": {"config": str(site.config)}}
+    configured = salt.loader.minion_mods(dict(opts, pillar=pillar), context={})
+    states = salt.loader.states(dict(opts, test=False), configured, {}, {}, context={})
+    made = states["galaxy.mod_watch"](f"{tmp_path}/d", sfun="directory", user="root", group="root", order=1)
+    assert (made["result"], list(made["changes"])) == (True, ["directory"]), made
+    for name in ("undefined", "defined"):
+        failed = states["galaxy.mod_watch"]("galaxy", sfun=name)
+        assert "manage_service" in failed["comment"]
+    assert configured["galaxy.master_pid"]() == site.process.pid
+
+
+@pytest.mark.parametrize("mounts", [5, [5], [None], ["export"], {"/export": 1}])
+def test_bad_mounts_are_a_sentence(state, make_site, mounts):
+    failed = state("galaxy.running", **make_site().keywords, mounts=mounts)
+    assert failed["result"] is False
+    assert failed["comment"].startswith("mounts is ")
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        ("status", {"verbose": "x"}),
+        ("busy_workers", {"pids_only": "no"}),
+        ("stop", {"test": "false"}),
+        ("start", {"test": []}),
+        ("define", {"absent": "no"}),
+        ("settings", {"server": ["main"]}),
+        ("settings", {"values_only": 1}),
+        ("status", {"config": "/srv/a\0b"}),
+        ("status", {"conf_file": "/srv/a\0b"}),
+    ],
+)
+def test_a_bad_value_is_a_sentence(modules, make_site, function, given):
+    site = {} if function in ("define", "settings") else make_site().keywords
+    with pytest.raises(SaltInvocationError, match=f"^{next(iter(given))} is "):
+        modules[f"galaxy.{function}"](**{**site, **given})
+
+
+@pytest.mark.parametrize("given", [{"user": 5}, {"group": None}, {"user": "a\0b"}, {"name": 5}, {"name": "/a\0b"}])
+def test_a_bad_directory_is_a_sentence(opts, modules, given, tmp_path):
+    states = salt.loader.states(dict(opts, test=False), modules, {}, {}, context={})
+    failed = states["galaxy.directory"](**{"name": f"{tmp_path}/d", "user": "root", "group": "root", **given})
+    assert failed["result"] is False
+    assert failed["comment"].startswith(f"{next(iter(given))} is ")
+
+
+def test_ready_fails_in_test_mode_where_waiting_changes_nothing(state, make_site):
+    """Too few workers at all, and no stats server to ask."""
+    site = make_site(processes=1).start()
+    for test in (True, False):
+        failed = state("galaxy.ready", test=test, **site.keywords, min_workers=2, timeout=1)
+        assert (failed["result"], failed["changes"]) == (False, {})
+        assert "2 workers are wanted, but uWSGI has 1" in failed["comment"]
+    silent = make_site(stats=None)
+    for test in (True, False):
+        failed = state("galaxy.ready", test=test, **silent.keywords, timeout=1)
+        assert failed["result"] is False
+        assert "no stats option" in failed["comment"]
