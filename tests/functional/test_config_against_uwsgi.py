@@ -14,6 +14,7 @@ import pytest
 from support.site import UWSGI, free_port
 
 import galaxy_uwsgi_config
+import galaxy_uwsgi_file
 import galaxy_uwsgi_options
 import galaxy_uwsgi_stats
 from galaxy_errors import StatsError
@@ -218,7 +219,7 @@ def test_we_read_what_uwsgi_reads(place, words):
     shown = _without_logic(place.shown(words))
     ours = _without_logic(place.ours(words))
     # %j is a hash of the path that we leave as unknown
-    unknown = galaxy_uwsgi_options.UNKNOWN
+    unknown = galaxy_uwsgi_file.UNKNOWN
     assert len(ours) == len(shown), (ours, shown)
     for one, other in zip(ours, shown, strict=True):
         pattern = re.escape(one[1]).replace(re.escape(f"{unknown}j"), "[0-9A-F]+")
