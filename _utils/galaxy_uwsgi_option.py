@@ -77,7 +77,7 @@ def evaluate(expression: str, options: Mapping[str, Option], source: str) -> tup
         one = options.get(expression)
         return (one.value, one.secret) if one else (None, False)
     result, operator, secret = "", "", False
-    for part in expression.split(" "):
+    for part in filter(None, expression.split(" ")):
         if part in ("+", "-", "*", "/"):
             operator = part
             continue

@@ -198,7 +198,7 @@ FILES = {
     "placeholders_ini": (
         "[uwsgi]\na = 4\nb = %(a)0\nc = %(a b)\nd = %(a + 1)\ne = %(d * 2 - 1)\nf = %(no + 1)\ng = %(no)\n"
         "h = %(a / 0)\ni = %(a ++)\nj = %(b --) %(a - 9)\nk = $(NESTED) $(GALAXY_RUN)\nl = $(NO)-%(a%(no))\n"
-        "m = %(-7 / 2)\nn = %()x\n"
+        "m = %(-7 / 2)\nn = %()x\nr = %(a  +  1)%( a )\ns = %(a + )\n"
         "o = @(conf/text.txt)|\np = $(NESTED\nfor = %(a) x\nq = %(_)\nend =\n"
     ),
     "conf__text_txt": ":77\n",
