@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 import galaxy_host_process
+from galaxy_uwsgi_option import is_private
 from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT
 
 # their first bare word that is a program is not always one: sudo -u uwsgi uwsgi
@@ -49,7 +50,7 @@ class Command:
 
 
 class _Word(str):
-    """A word that holds something of an environment."""
+    """A word that holds what may be a secret of an environment."""
 
     __slots__ = ()
 
@@ -257,7 +258,8 @@ def _expand(word: str, command: Command) -> str:
         return word
     environment: Mapping[str, str] = command.environment
     result = _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), word)[:65536]
-    return word if result == word else _Word(result)
+    values = [environment.get(match[1] or match[2], "/") for match in _VARIABLE.finditer(word)]
+    return _Word(result) if any(map(is_private, values)) else result
 
 
 def _split(text: str) -> list[str]:
@@ -268,7 +270,9 @@ def _split(text: str) -> list[str]:
 
 
 def _change_directory(command: Command, directory: str) -> None:
-    if os.path.isabs(directory):
+    if isinstance(directory, _Word):
+        command.cwd = None
+    elif os.path.isabs(directory):
         command.cwd = os.path.normpath(directory)
     elif not directory or "$" in directory or "`" in directory or directory.startswith(("~", "-")):
         command.cwd = None

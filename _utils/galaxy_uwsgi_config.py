@@ -18,7 +18,8 @@ from galaxy_errors import AddressError, ConfigError
 from galaxy_host_address import Address
 from galaxy_host_process import Invocation
 from galaxy_uwsgi_file import UNKNOWN
-from galaxy_uwsgi_options import Option, Options, shown
+from galaxy_uwsgi_option import Option, leading_int, shown
+from galaxy_uwsgi_options import Options
 
 # option: the field that it speaks of. The sockets are uWSGI's own, then those of its routers
 _FIELDS = {
@@ -44,6 +45,7 @@ _BEFORE_CHDIR = {"pidfile", "logto", "logto2", "daemonize"}
 _FALSE = {"false", "off", "no", "0"}
 _DEFAULT = "uWSGI default"
 _UNRESOLVED = re.compile(rf"\$\(|@\(|%\(|{UNKNOWN}")
+_RELATIVE = "is relative to a directory that only the running server knows"
 _MAX_NUMBER = 1 << 20
 # uWSGI takes no longer name (core/socket.c), the system 107
 _MAX_UNIX = 102
@@ -211,9 +213,7 @@ class _Interpreter:
             self._refuse(option, f"{option.key} {option.problem}", kind)
             return False
         if option.value and _UNRESOLVED.search(option.value):
-            self._refuse(
-                option, f"{shown(option)} has a placeholder that nothing here resolves; write its value instead", kind
-            )
+            self._refuse(option, f"{shown(option)} has a placeholder that is not known here; write its value", kind)
             return False
         return True
 
@@ -231,7 +231,7 @@ class _Interpreter:
             return None
         if option.value is None:
             return 1
-        number = galaxy_uwsgi_options.leading_int(option.value)
+        number = leading_int(option.value)
         if not re.match(r"\s*[+-]?\d", option.value):
             self._refuse(option, f"{shown(option)} is not a number, and uWSGI reads it as 0")
             return None
@@ -294,18 +294,16 @@ class _Interpreter:
         if not self._is_known(option, AddressError):
             return None
         address = self._address(option, option.value or "")
-        if address is None:
-            return None
-        return self._setting(
-            option, dataclasses.replace(address, http=True) if self._bool("stats-http").value else address
-        )
+        if address is not None and self._bool("stats-http").value:
+            address = dataclasses.replace(address, http=True)
+        return None if address is None else self._setting(option, address)
 
     def _address(self, option: Option, text: str) -> Address | None:
         """The address as uWSGI reads it (``core/socket.c``): TCP where it has a colon, else a unix socket."""
         is_stats = _FIELDS[option.key] == "stats"
         if not is_stats and text.startswith("="):
             shared = self._groups.get("shared", [])
-            number = galaxy_uwsgi_options.leading_int(text[1:])
+            number = leading_int(text[1:])
             if not 0 <= number < len(shared):
                 self._refuse(option, f"{shown(option)} names a shared socket that is not there", AddressError)
                 return None
@@ -335,9 +333,7 @@ class _Interpreter:
             return galaxy_host_address.parse(text)
         if text and not text.startswith("/"):
             if self._after is None:
-                raise AddressError(
-                    "is relative to a directory that only the running server knows; write host:port or an absolute path"
-                )
+                raise AddressError(f"{_RELATIVE}; write host:port or an absolute path")
             text = os.path.join(self._after, text)
         if len(os.fsencode(text)) > _MAX_UNIX:
             raise AddressError(f"is longer than {_MAX_UNIX} bytes, uWSGI's limit for a unix socket")
@@ -377,11 +373,7 @@ class _Interpreter:
                 continue
             if text[0] != "/":
                 if base is None:
-                    self._refuse(
-                        option,
-                        f"{shown(option)} is relative to a directory that only the running server knows; write an "
-                        "absolute path",
-                    )
+                    self._refuse(option, f"{shown(option)} {_RELATIVE}; write an absolute path")
                     continue
                 text = os.path.join(base, text)
             # uWSGI has one of each, the last, but any number of FIFOs
@@ -394,7 +386,7 @@ class _Interpreter:
         if option is None:
             return self._cwd
         text = option.value or ""
-        if option.problem is not None or _UNRESOLVED.search(text):
+        if option.problem is not None or option.secret or _UNRESOLVED.search(text):
             return None
         return os.path.normpath(os.path.join(self._cwd, text)) if self._cwd else text if text[:1] == "/" else None
 

@@ -17,11 +17,11 @@ import galaxy_uwsgi_file
 from galaxy_errors import ConfigError
 from galaxy_host_process import Invocation
 from galaxy_uwsgi_file import MAX_TEXT, SECTION, UNKNOWN, Remark
+from galaxy_uwsgi_option import MAX_VALUE, Option, evaluate, is_private, leading_int, shown
 
 MAX_FILES = 64
 MAX_DEPTH = 16
 MAX_OPTIONS = 10_000
-MAX_VALUE = 1 << 16
 MAX_REPLACEMENTS = 20_000
 _ENDS = {"end", "endfor", "endif", "end-for", "end-if"}
 # whether what is set is in effect at once, so that nothing in it is replaced later
@@ -47,38 +47,6 @@ _SCHEME = re.compile(r"[a-z0-9]+://")
 _PLACEHOLDERS = {
     symbol: re.compile(rf"\{symbol}\(((?:[^{symbol}()]|\([^{symbol}()]*\))+)\)") for symbol in ("$", "@", "%")
 }
-_INTEGER = re.compile(r"\s*([+-]?)0*(\d*)")
-
-
-class Option:
-    """
-    An option as uWSGI has it.
-
-    value
-        ``None`` for a word without one; as far as it could be resolved
-    path, line
-        the file that it is in; or where its words come from, and 0
-    secret
-        it holds something of an environment or of a file that is no configuration, which may be a secret: nothing may
-        quote it
-    problem
-        why nobody but uWSGI can tell whether it has the option; ``None`` where it has
-    """
-
-    __slots__ = ("in_effect", "key", "line", "path", "problem", "secret", "value")
-
-    def __init__(self, key: str, value: str | None, path: str, line: int):
-        self.key = key
-        self.value = value
-        self.path = path
-        self.line = line
-        self.secret = self.in_effect = False
-        self.problem: str | None = None
-
-    @property
-    def source(self) -> str:
-        """Where it comes from: ``file:line``, or what the words of a command line belong to."""
-        return f"{self.path}:{self.line}" if self.line else self.path
 
 
 class Options:
@@ -411,26 +379,7 @@ class Options:
         return (text[:-1] if text.endswith(("\n", "\r")) else text), True
 
     def _placeholder(self, expression: str, option: Option) -> tuple[str | None, bool]:
-        """``%(name)``, or uWSGI's arithmetic from left to right, as in ``%(name + 1)``."""
-        if " " not in expression:
-            one = self._first.get(expression)
-            return (one.value, one.secret) if one else (None, False)
-        result, operator, secret = "", "", False
-        for part in expression.split(" "):
-            if part in ("+", "-", "*", "/"):
-                operator = part
-                continue
-            if part in ("++", "--"):
-                result, operator = str(_wrap(leading_int(result) + (1 if part == "++" else -1))), ""
-                continue
-            one = None if part.isdecimal() else self._first.get(part)
-            secret = secret or bool(one and one.secret)
-            value = part if part.isdecimal() else (one.value or "") if one else ""
-            result = _calculate(result, operator, value) if operator else result + value
-            operator = ""
-            if len(result) > MAX_VALUE:
-                raise ConfigError(f"{option.source}: its placeholders make it longer than {MAX_VALUE} characters")
-        return result, secret
+        return evaluate(expression, self._first, option.source)
 
 
 def collect(path: str | None, invocation: Invocation | None = None) -> Options:
@@ -468,40 +417,6 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
             options.load_option(option)
     options.finish()
     return options
-
-
-def leading_int(text: str) -> int:
-    """The number that a text begins with, as C's atoi: 0 where there is none."""
-    sign, digits = _INTEGER.match(text).groups()
-    number = int(digits or 0) if len(digits) < 20 else 1 << 63
-    return -number if sign == "-" else number
-
-
-def is_private(value: str) -> bool:
-    """Whether a variable's value may be a secret: all but the paths of this machine's directories, and in them."""
-    directory = os.path.dirname(value)
-    return not (value.startswith("/") and (os.path.isdir(value) or (directory != "/" and os.path.isdir(directory))))
-
-
-def shown(option: Option) -> str:
-    """The option for a message: never a value that came from an environment, and not all of a long one."""
-    if option.secret:
-        return f"{option.key} (its value comes from an environment or a file)"
-    value = (option.value or "").replace(UNKNOWN, "%")
-    return f"{option.key} = {value if len(value) <= 100 else f'{value[:100]}…'!r}"
-
-
-def _calculate(left: str, operator: str, right: str) -> str:
-    one, other = leading_int(left), leading_int(right)
-    if operator == "/":
-        quotient = abs(one) // abs(other) if other else 0
-        return str(quotient if (one < 0) == (other < 0) else -quotient)
-    return str(_wrap(one + other if operator == "+" else one - other if operator == "-" else one * other))
-
-
-def _wrap(number: int) -> int:
-    """As a 64-bit number of C."""
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _ends_with(path: str, end: str) -> bool:

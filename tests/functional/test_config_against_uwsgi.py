@@ -14,6 +14,7 @@ import pytest
 from support.site import UWSGI, free_port
 
 import galaxy_uwsgi_config
+import galaxy_uwsgi_file
 import galaxy_uwsgi_options
 import galaxy_uwsgi_stats
 from galaxy_errors import StatsError
@@ -197,7 +198,7 @@ FILES = {
     "placeholders_ini": (
         "[uwsgi]\na = 4\nb = %(a)0\nc = %(a b)\nd = %(a + 1)\ne = %(d * 2 - 1)\nf = %(no + 1)\ng = %(no)\n"
         "h = %(a / 0)\ni = %(a ++)\nj = %(b --) %(a - 9)\nk = $(NESTED) $(GALAXY_RUN)\nl = $(NO)-%(a%(no))\n"
-        "m = %(-7 / 2)\nn = %()x\n"
+        "m = %(-7 / 2)\nn = %()x\nr = %(a  +  1)%( a )\ns = %(a + )\n"
         "o = @(conf/text.txt)|\np = $(NESTED\nfor = %(a) x\nq = %(_)\nend =\n"
     ),
     "conf__text_txt": ":77\n",
@@ -218,7 +219,7 @@ def test_we_read_what_uwsgi_reads(place, words):
     shown = _without_logic(place.shown(words))
     ours = _without_logic(place.ours(words))
     # %j is a hash of the path that we leave as unknown
-    unknown = galaxy_uwsgi_options.UNKNOWN
+    unknown = galaxy_uwsgi_file.UNKNOWN
     assert len(ours) == len(shown), (ours, shown)
     for one, other in zip(ours, shown, strict=True):
         pattern = re.escape(one[1]).replace(re.escape(f"{unknown}j"), "[0-9A-F]+")

@@ -134,6 +134,8 @@ class TestEnvironment:
             "stats = @(secret.txt)",
             "processes = @(secret.txt)",
             "stats = @($(VAULT_TOKEN))",
+            "chdir = /srv/$(VAULT_TOKEN)\nsocket = s",
+            "chdir = $(VAULT_TOKEN)\nmaster-fifo = s",
             "stats = /run/$(VAULT_TOKEN).sock",
             "http-socket = @$(VAULT_TOKEN)",
             "master-fifo = /run/$(VAULT_TOKEN)",

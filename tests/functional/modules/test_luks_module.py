@@ -157,5 +157,5 @@ def test_the_formula_renders_from_pillar_and_from_the_old_ini(load, tmp_path):
         assert low["galaxy-storage-directory-root"]["user"] == "galaxy"
         low = {state["__id__"]: state for state in functions["state.show_low_sls"]("galaxy.storage.closed")}
         assert low["galaxy-storage-closed"]["name"] == mapper
-        assert low["galaxy-storage-closed"]["require"] == [{"sls": "galaxy.stopped"}]
+        assert low["galaxy-storage-closed"]["require"] == [{"galaxy": "galaxy-settings"}, {"galaxy": "galaxy-stopped"}]
         assert low["galaxy-stopped"]["fun"] == "dead"

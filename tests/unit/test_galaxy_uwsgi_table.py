@@ -1,0 +1,21 @@
+"""The table of options; that it is uWSGI's own is held by tests/functional/test_config_against_uwsgi.py."""
+
+import re
+
+from galaxy_uwsgi_table import MASTER, NO_ARGUMENT, OPTIONAL, SHORT
+
+
+def test_an_option_takes_an_argument_in_one_way():
+    assert not NO_ARGUMENT & OPTIONAL
+    assert all(re.fullmatch(r"[\w-]+", name) for name in NO_ARGUMENT | OPTIONAL | MASTER)
+
+
+def test_a_letter_takes_an_argument_as_its_name_does():
+    for letter, name in SHORT.items():
+        assert re.fullmatch("[A-Za-z]", letter)
+        assert (name in NO_ARGUMENT, name[:1] == "?") == (name[:1] not in ":?", name[1:] in OPTIONAL)
+
+
+def test_options_that_have_a_stats_server_have_a_master():
+    assert {"stats", "stats-server", "mule", "master-fifo", "cheaper"} <= MASTER
+    assert not {"master", "socket", "processes", "http"} & MASTER
