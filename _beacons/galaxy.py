@@ -101,9 +101,10 @@ def validate(config):
         if key not in (*_THRESHOLDS, *_SERVER, *_SALTS):
             known = ", ".join((*_THRESHOLDS, *_SERVER))
             return False, f"galaxy beacon: {key} is not a setting; known are {known}"
-        if key in _THRESHOLDS and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if key in _THRESHOLDS and not (is_number and 0 <= value < float("inf")):
             return False, f"galaxy beacon: {key} is {value!r}, not a number of seconds"
-        if key in _SERVER and not isinstance(value, str):
+        if key in _SERVER and not (isinstance(value, str) and value):
             return False, f"galaxy beacon: {key} is {value!r}, not a text"
     try:
         _specs(_merged(config))

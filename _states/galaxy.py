@@ -243,6 +243,7 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
     """
     meant = _meant(config, server, keywords)
     try:
+        arguments.seconds("timeout", timeout)
         before = _status(meant)
         if _is_down(before):
             return returns.same(name, "Galaxy is stopped.")
@@ -358,6 +359,8 @@ def _unmounted(mounts):
 
 
 def _status(meant):
+    if meant.get("timeout") is not None:
+        arguments.seconds("timeout", meant["timeout"])
     # there the timeout is that of a look
     return __salt__["galaxy.status"](**{key: value for key, value in meant.items() if key != "timeout"})
 

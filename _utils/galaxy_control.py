@@ -56,7 +56,7 @@ def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     """
     deadline = Deadline(limits.timeout)
     if test:
-        return _plan_start(galaxy, limits)
+        return _plan_start(galaxy, limits, must_be_up=True)
     with _alone("galaxy.start", galaxy, deadline):
         return _start(galaxy, deadline, limits)
 
@@ -122,11 +122,12 @@ def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     deadline = Deadline(limits.timeout)
     if test:
         look = galaxy.look(_LOOK)
-        _unit_to_start(galaxy, look, limits.force)
+        _unit_to_start(galaxy, look, limits.force).require_up()
         _require_stoppable(galaxy, look, limits.force)
         return {}
     with _alone("galaxy.restart", galaxy, deadline):
-        _unit_to_start(galaxy, galaxy.look(_LOOK), force=limits.force)
+        # before anything is stopped
+        _unit_to_start(galaxy, galaxy.look(_LOOK), force=limits.force).require_up()
         stopped = _stop(galaxy, GRACE, limits.force)
         return {"stop": stopped, "start": _start(galaxy, deadline, limits)}
 
@@ -205,7 +206,7 @@ def _unit_to_start(galaxy: Galaxy, look: Look, force: bool = False) -> Unit:
     return unit
 
 
-def _plan_start(galaxy: Galaxy, limits: Limits) -> dict:
+def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dict:
     look = galaxy.look(min(limits.timeout, _LOOK))
     unit = _unit_to_start(galaxy, look)
     if look.is_ready(limits.min_workers) and look.is_kept_up:
@@ -213,6 +214,8 @@ def _plan_start(galaxy: Galaxy, limits: Limits) -> dict:
     if look.master and not look.snapshot:
         raise NotReady(_silent(look))
     _require_enough(look, limits.min_workers)
+    if must_be_up:
+        unit.require_up()
     return {"changed": True, **_about(unit), "ready": False, "pid": None, "accepting": 0, "seconds": 0.0}
 
 

@@ -127,9 +127,12 @@ class Supervisord(Unit):
             raise ManagerError(f"supervisord ({self.conf_file}) does not answer after it was started")
         return True
 
-    def start(self) -> None:
+    def require_up(self) -> None:
         if self._client.processes() is None:
             raise ManagerError(f"supervisord ({self.conf_file}) is not running; galaxy.startup brings it up")
+
+    def start(self) -> None:
+        self.require_up()
         self._refresh()
         log.info("supervisord (%s) is told to start %s", self.conf_file, self.service)
         try:

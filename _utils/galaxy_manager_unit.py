@@ -100,6 +100,9 @@ class Unit:
         """What the manager says now. Raises ``ManagerError`` where it cannot be asked."""
         raise NotImplementedError
 
+    def require_up(self) -> None:
+        """Raises ``ManagerError`` where the process manager itself does not run, so that ``start`` would fail."""
+
     def start(self) -> None:
         """Tell the manager to start the service, without waiting for it. Raises ``ManagerError`` where it refuses."""
         raise NotImplementedError

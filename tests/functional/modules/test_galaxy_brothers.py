@@ -150,3 +150,31 @@ def test_ready_fails_in_test_mode_where_waiting_changes_nothing(state, make_site
         failed = state("galaxy.ready", test=test, **silent.keywords, timeout=1)
         assert failed["result"] is False
         assert "no stats option" in failed["comment"]
+
+
+def test_a_restart_needs_its_manager_in_test_mode_too(opts, modules, make_site, supervisord):
+    site = make_site()
+    supervisord.program("galaxy", site.command)
+    given = {**site.keywords, "conf_file": str(supervisord.conf_file), "timeout": 3}
+    for test in (True, False):
+        states = salt.loader.states(dict(opts, test=test), modules, {}, {}, context={})
+        states.pack["__running__"] = {}
+        failed = states["galaxy.restarted"]("galaxy", **given)
+        assert (failed["result"], failed["changes"]) == (False, {})
+        assert "is not running; galaxy.startup brings it up" in failed["comment"]
+        with pytest.raises(CommandExecutionError, match="is not running; galaxy"):
+            modules["galaxy.start"](**given, test=test)
+
+
+def test_a_bad_timeout_is_refused_also_where_nothing_is_to_be_done(state, make_site):
+    down, up = make_site(), make_site().start()
+    for name, site in (("dead", down), ("ready", up)):
+        failed = state(f"galaxy.{name}", **site.keywords, timeout="5m")
+        assert (failed["result"], failed["comment"][:15]) == (False, "timeout is '5m'")
+
+
+@pytest.mark.parametrize("setting", [{"down": float("nan")}, {"stuck": float("inf")}, {"config": ""}])
+def test_the_beacon_refuses_what_would_keep_it_silent(opts, modules, setting):
+    sound, text = salt.loader.beacons(dict(opts), modules, context={})["galaxy.validate"]([setting])
+    assert not sound
+    assert text.startswith(f"galaxy beacon: {next(iter(setting))} is ")
