@@ -243,7 +243,8 @@ def _require_retry(look: Look, failure: NotReady) -> None:
     """Raises ``NotReady`` where a stop would hit a Galaxy that lives and may well serve."""
     if look.snapshot and look.snapshot.ready:
         raise failure
-    if look.master and not look.snapshot:
+    # in a crash loop, a new master may live for a moment
+    if look.master and not look.snapshot and not failure.ended:
         raise NotReady(f"{failure}\n{_silent(look)}") from None
 
 
@@ -388,7 +389,7 @@ class _Watch:
                 return snapshot
             self.judge(snapshot)
         if self._master and not self._master.is_alive:
-            self._fail(f"Galaxy's master, PID {self._master.pid}, died: {self._reason()}")
+            self._fail(f"Galaxy's master, PID {self._master.pid}, died: {self._reason()}", ended=True)
         if not self._master:
             self._master = self._find_master(snapshot)
         self._ask_manager()
@@ -424,7 +425,7 @@ class _Watch:
         if status.state in (State.RUNNING, State.STARTING):
             self._came_up = True
         if status.state in (State.FAILED, State.RETRYING) or (self._came_up and status.state is State.STOPPED):
-            self._fail(f"{self._unit.manager} says {status.raw} of {self._unit.service}{status.why}")
+            self._fail(f"{self._unit.manager} says {status.raw} of {self._unit.service}{status.why}", ended=True)
 
     def _reason(self) -> str:
         if not self._unit:
@@ -432,5 +433,5 @@ class _Watch:
         status = self._unit.status()
         return f"{self._unit.manager} says {status.raw}{status.why}"
 
-    def _fail(self, text: str) -> None:
-        raise NotReady(self.with_log(text))
+    def _fail(self, text: str, ended: bool = False) -> None:
+        raise NotReady(self.with_log(text), ended)

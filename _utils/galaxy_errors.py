@@ -173,7 +173,16 @@ class SharedSocket(ProcessError):
 
 
 class NotReady(GalaxyError):
-    """Galaxy did not come to accept requests, or ended on the way there."""
+    """
+    Galaxy did not come to accept requests, or ended on the way there.
+
+    ended
+        its master died, or its process manager said that the service failed
+    """
+
+    def __init__(self, what, ended=False):
+        super().__init__(what)
+        self.ended = ended
 
 
 class LockError(GalaxyError):

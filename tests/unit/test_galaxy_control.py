@@ -100,6 +100,19 @@ def test_a_master_that_lives_and_cannot_be_asked_is_never_stopped(monkeypatch):
         galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3), test=True)
 
 
+def test_in_a_crash_loop_it_is_tried_again_though_a_master_lives_for_a_moment(monkeypatch):
+    unit = FakeUnit(State.RETRYING)
+
+    def crash(*_):
+        raise NotReady("supervisord says BACKOFF", ended=True)
+
+    monkeypatch.setattr(galaxy_control, "_wait", crash)
+    found = look(unit=unit, master=FakeProcess(7), errors=["connection refused"])
+    with pytest.raises(NotReady, match="Gave up after 2 tries"):
+        galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=1))
+    assert unit.told.count("start") == 2
+
+
 def _never_ready(*_):
     raise NotReady("Galaxy is not ready after 1 s")
 
