@@ -72,8 +72,6 @@ _GUEST = "needs device-mapper: tests/uml/guest"
 ELSEWHERE = {
     "galaxy_errors": "each class is raised by some other",
     "galaxy_host_sysfs": "needs block devices: tests/uml/guest",
-    "galaxy_uwsgi_file": "part of reading a configuration: test_galaxy_uwsgi_config.py",
-    "galaxy_uwsgi_table": "data: tests/functional/test_config_against_uwsgi.py holds it to the real uWSGI",
     **dict.fromkeys(("luks_backup", "luks_header", "luks_key", "luks_status", "luks_trial"), _HEADERS),
     **dict.fromkeys(("luks_device", "luks_encrypt", "luks_grow", "luks_mapping", "luks_open"), _GUEST),
     **dict.fromkeys(("luks_reencrypt", "luks_unlock"), _GUEST),
