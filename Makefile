@@ -1,16 +1,18 @@
 # The two commands of the README are `make demo` and `make test`; each does all its own set-up.
 
 PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
+# seeing no other process of the machine
+ISOLATED = tests/isolated $(PYTEST)
 
 .PHONY: demo test test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint clean
 
 test: test-newest test-oldest uml
 
 test-newest: venv-newest
-	$(call PYTEST,newest) -m 'not slow' tests/unit tests/fuzz tests/functional tests/integration
+	$(call ISOLATED,newest) -m 'not slow' tests/unit tests/fuzz tests/functional tests/integration
 
 test-oldest: venv-oldest
-	$(call PYTEST,oldest) tests/unit tests/functional
+	$(call ISOLATED,oldest) tests/unit tests/functional
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml: venv-newest
@@ -37,7 +39,7 @@ killtest: venv-newest
 
 # each parser of what others write, with 100,000 inputs; about 20 minutes
 fuzz: venv-newest
-	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),10000) $(call PYTEST,newest) tests/fuzz
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),10000) $(call ISOLATED,newest) tests/fuzz
 
 # pillar.example and docs/pillar.schema.json, from the declaration of all settings
 pillar: venv-newest
@@ -48,7 +50,7 @@ demo: venv-newest
 
 # BENCH_SHARE=0.1 takes a tenth of the rounds
 bench: venv-newest
-	BENCH_SHARE=$(or $(BENCH_SHARE),1) $(call PYTEST,newest) tests/bench
+	BENCH_SHARE=$(or $(BENCH_SHARE),1) $(call ISOLATED,newest) tests/bench
 
 lint: venv-lint
 	.venv-lint/bin/ruff check .
