@@ -159,7 +159,8 @@ class Volume:
             sh("cryptsetup", "luksUUID", str(path))
         status = self.call("status", self.device, backups=BACKUPS)
         assert status["error"] is None, status
-        if holds and status["luks"]:
+        # while the volume key changes, no key slot opens by itself
+        if holds and status["luks"] and not status["reencrypting"]:
             # a slot that opens nothing is one of which it is known
             opened = [number for number in range(8) if any(self._opens_slot(number, name) for name in "abc")]
             dead = {slot["number"] for slot in status["slots"]} - set(opened)
