@@ -225,10 +225,10 @@ class Process:
 
     def invocation(self) -> Invocation | None:
         """How it was started, as it says itself; ``None`` where it is gone or shows no command line."""
-        argv = self.argv
-        if not argv:
+        argv, uids = self.argv, self.uids
+        if not argv or not uids:
             return None
-        return Invocation(argv, f"command line of PID {self.pid}", self.cwd, self.environment)
+        return Invocation(argv, f"command line of PID {self.pid}", self.cwd, self.environment, uids[1])
 
     def signal(self, number: int) -> bool:
         """

@@ -77,7 +77,8 @@ def parse(invocation: galaxy_host_process.Invocation) -> Command:
 
 
 def _text(word: str) -> str:
-    """A word as text that can be sent and shown, also where its bytes are no UTF-8."""
+    """A word as text that can be sent and shown, also where its bytes are no UTF-8; C's texts end at a NUL."""
+    word = word.partition("\0")[0]
     return word if word.isascii() else _SURROGATES.sub("\ufffd", word)
 
 

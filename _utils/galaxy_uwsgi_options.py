@@ -99,14 +99,10 @@ class Options:
                 owners.add(self._user)
         return owners
 
-    def load(self, path: str, kind: str = "", section: str = SECTION, is_top: bool = True, written: str = "") -> None:
+    def load(self, path: str, kind: str = "", section: str = SECTION, option: Option | None = None) -> None:
         """
-        Read a file as ``kind``, ``ini`` or ``yaml``; without it as its name or its text says.
-
-        is_top
-            whether capital magic variables may name it
-        written
-            the path as uWSGI was given it
+        Read a file that ``option`` names, or that was asked for, as ``kind``, ``ini`` or ``yaml``; without it as its
+        name or its text says.
 
         Raises ``ConfigError``.
         """
@@ -115,14 +111,20 @@ class Options:
             raise ConfigError(f"{path}: more than {MAX_FILES} files are read; remove some include options")
         if self._depth > MAX_DEPTH:
             raise ConfigError(f"{path}: included more than {MAX_DEPTH} levels deep; remove the loop of include options")
-        if is_top and self._top is None:
-            self._top = path, section, written or path
-        text = galaxy_uwsgi_file.read_text(path, self._owners(path))
+        written = self._split(option.key, option.value or "")[0] if option else path
+        # capital magic variables never name these
+        if self._top is None and (option is None or option.key not in ("include", "inherit", "")):
+            self._top = path, section, written
+        try:
+            text = galaxy_uwsgi_file.read_text(path, self._owners(path))
+        except ConfigError as exc:
+            is_named = option is not None and option.line
+            raise ConfigError(f"{option.source}: {option.key}: {exc}") if is_named else exc from None
         self._paths.append(path)
         self._text += len(text)
         self._has_brackets = self._has_brackets or "$(" in text or "@(" in text or "%(" in text
         if "%" in text:
-            text = galaxy_uwsgi_file.magic(text, path, section, written or path, self._top, self.cwd)
+            text = galaxy_uwsgi_file.magic(text, path, section, written, self._top, self.cwd)
         if not kind:
             kind = galaxy_uwsgi_file.kind_of(path, text)
         if kind == "ini":
@@ -216,7 +218,7 @@ class Options:
             return
         depth = self._depth
         try:
-            self.load(target, kind, section, option.key not in ("include", "inherit", ""), path)
+            self.load(target, kind, section, option)
         except ConfigError as exc:
             # a word's file is not what was asked for, where the configuration is known
             if directory or not self._given or target == self._given:

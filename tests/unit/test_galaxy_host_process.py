@@ -92,6 +92,7 @@ def test_it_tells_what_psutil_tells(sleeper):
     assert child.parent == process
     assert child.invocation().argv == ("sleep", "1000")
     assert child.invocation().source == f"command line of PID {sleeper.pid}"
+    assert child.invocation().user == os.geteuid()
     assert child.has_our_root
     assert len({process, Process.of(os.getpid())}) == 1
 
