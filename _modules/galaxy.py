@@ -430,7 +430,7 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
     return galaxy_control.start(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
-def stop(config=None, server=None, timeout=_STOP, test=False, **keywords):
+def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywords):
     """
     Stop Galaxy through its process manager, and end the workers that outlive that.
 
@@ -439,6 +439,9 @@ def stop(config=None, server=None, timeout=_STOP, test=False, **keywords):
         long another start or stop of this server is waited for
     force : False
         end the master too, by SIGINT and then SIGKILL, where it outlives the manager's stop or nothing manages it
+    pid
+        with ``force``, the PID of the master to end although it runs another configuration, or as another user, than
+        this Galaxy's: the configuration's addresses must lead to it
     test : False
         only say whether it would be stopped; what would stand in the way is raised
 
@@ -458,6 +461,12 @@ def stop(config=None, server=None, timeout=_STOP, test=False, **keywords):
     """
     arguments.flag("test", test)
     galaxy, limits = _galaxy(config=config, server=server, **keywords)
+    if pid is not None:
+        if not limits.force:
+            raise SaltInvocationError(
+                "pid goes with force=True: it names a master that is not proven to be this Galaxy's"
+            )
+        galaxy.web.believe(arguments.count("pid", pid))
     return galaxy_control.stop(galaxy, arguments.seconds("timeout", timeout), limits.force, test=test)
 
 

@@ -271,6 +271,8 @@ def restarted(name, config=None, server=None, **keywords):
         which Galaxy, as in the execution module
     timeout, min_workers, force
         as in ``galaxy.restart``
+    mounts
+        as in ``galaxy.running``
 
     ``changes`` is ``{"galaxy": "restarted"}``.
     """

@@ -87,11 +87,18 @@ def names(process: Process, config: str) -> bool | None:
     Whether the command line of a live uWSGI names this configuration file; ``None`` where it names no file, was
     overwritten (``auto-procname``), or its paths are not ours (a container) or lead nowhere any more (``chdir``).
     """
+    argv = process.argv
+    if not argv or not process.has_our_root:
+        return None
+    files = _files(Invocation(argv, ""))
+    # as it mostly is; an absolute path needs neither directory nor environment
+    if os.path.isabs(config) and config in files:
+        return True
     invocation = process.invocation()
-    if not invocation or not process.has_our_root:
+    if not invocation:
         return None
     real = os.path.realpath(config)
-    verdicts = [_is_file(path, invocation, real) for path in _files(invocation)]
+    verdicts = [_is_file(path, invocation, real) for path in files]
     if True in verdicts:
         return True
     return None if None in verdicts or not verdicts else False

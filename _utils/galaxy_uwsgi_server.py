@@ -45,8 +45,13 @@ class UwsgiServer(WebServer):
         self.path = config
         self._stats = galaxy_host_address.parse(stats) if stats else None
         self._socket = galaxy_host_address.parse(socket) if socket else None
+        self._believed: int | None = None
         self._invocation: Invocation | None = None
         self._options: Config | GalaxyError | None = None
+
+    def believe(self, pid: int) -> None:
+        """Take the master with this PID for this server's where its addresses lead to it, whoever runs it."""
+        self._believed = pid
 
     @property
     def is_given(self) -> bool:
@@ -147,9 +152,11 @@ class UwsgiServer(WebServer):
         runs another configuration, or as a user who has nothing to do with this one. An address that was given by hand
         is believed.
         """
-        if not self.path or self._stats or self._socket or not galaxy_uwsgi_process.is_uwsgi(process):
+        if not self.path or self._stats or self._socket or process.pid == self._believed:
             return
         named = galaxy_uwsgi_process.names(process, self.path)
+        if not named and not galaxy_uwsgi_process.is_uwsgi(process):
+            return
         if named is False:
             raise NotMine(process.pid, f"runs another configuration than {self.path}")
         owner, uids = _owner(self.path), process.uids

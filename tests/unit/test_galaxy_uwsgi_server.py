@@ -82,5 +82,8 @@ def test_whose_process_it_is(monkeypatch, config, named, owner, uid, mine):
     else:
         with pytest.raises(NotMine, match="PID 7, which serves there, runs"):
             UwsgiServer(config)._require_mine(process)
-    # an address that was given by hand is believed
+    # what was named by its PID, and an address that was given by hand, is believed
+    web = UwsgiServer(config)
+    web.believe(7)
+    web._require_mine(process)
     UwsgiServer(config, stats=":1")._require_mine(process)

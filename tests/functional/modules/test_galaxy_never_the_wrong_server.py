@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 
 import psutil
 import pytest
@@ -360,3 +362,33 @@ def test_limits_of_pillar_reach_every_function(opts, make_site):
     with pytest.raises(CommandExecutionError, match="3 workers are wanted, but uWSGI has 2"):
         configured["galaxy.wait"]()
     assert configured["galaxy.wait"](min_workers=2)["ready"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="runs a uWSGI as another user")
+def test_another_users_uwsgi_is_ended_only_by_its_pid_and_by_force(modules, make_site):
+    """Galaxy's configuration names the sockets of somebody else's server."""
+    site = make_site()
+    words = ["--http", site.http, "--socket", site.socket, "--stats", site.stats, "--master", "--die-on-term"]
+    wsgi = "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'theirs']\n"
+    with tempfile.TemporaryDirectory(prefix="theirs-") as directory:
+        os.chmod(directory, 0o755)
+        (pathlib.Path(directory) / "theirs.py").write_text(wsgi)
+        argv = [UWSGI, *words, "--pythonpath", directory, "--module", "theirs", "--uid", "65534"]
+        with site.log.open("ab") as log:
+            site.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
+        assert wait_until(site.get, Deadline(20)) == b"theirs"
+        os.chown(site.config, 1000, 1000)
+        status = modules["galaxy.status"](**site.keywords)
+        assert (status["pid"], status["ready"]) == (None, None)
+        assert f"PID {site.process.pid}, which serves there, runs as user 65534" in " ".join(status["problems"])
+        for given in ({}, {"force": True}):
+            with pytest.raises(CommandExecutionError, match="It cannot be told"):
+                modules["galaxy.stop"](**site.keywords, **given)
+        with pytest.raises(CommandExecutionError, match=r"runs as user 65534|does not run"):
+            modules["galaxy.reload"](**site.keywords)
+        with pytest.raises(SaltInvocationError, match="pid goes with force=True"):
+            modules["galaxy.stop"](**site.keywords, pid=site.process.pid)
+        assert site.process.poll() is None
+        done = modules["galaxy.stop"](**site.keywords, force=True, pid=site.process.pid, timeout=5)
+        assert {"pid": site.process.pid, "signal": "SIGINT"} in done["signals"]
+        assert site.process.wait(5) is not None
