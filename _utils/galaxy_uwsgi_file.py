@@ -113,7 +113,7 @@ def yaml_lines(text: str, section: str, path: str, problems: list[Remark], doubt
             if not stopped:
                 stopped = True
                 doubts.append((key, f"{path}:{number}", _LIST))
-            item = content[1:].strip()
+            item = content[1:].strip(" \t\r")
             if key and ": " in item and item[0] not in "\"'":
                 problems.append((key, f"{path}:{number}", "is a list of mappings, of which uWSGI reads no value"))
                 # one sentence for the whole list
@@ -126,15 +126,14 @@ def yaml_lines(text: str, section: str, path: str, problems: list[Remark], doubt
             key, colon, value = content.partition(":\t")
         if not colon:
             # a list may follow, and is doubted itself
-            key = key[:-1].rstrip() if key.endswith(":") else ""
+            key = key[:-1].rstrip(" \t") if key.endswith(":") else ""
             if not key and not stopped:
                 stopped = True
                 doubts.append((content[:40], f"{path}:{number}", _NO_VALUE))
             continue
-        if key[-1] in " \t":
-            key = key.rstrip()
-        value = value.lstrip()
-        if value[0] in "\"'" and value[-1] == value[0] and len(value) > 1:
+        key = key.rstrip(" \t")
+        value = value.lstrip(" \t\r")
+        if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]:
             value = value[1:-1]
             doubts.append((key, f"{path}:{number}", _QUOTED))
         elif line[-1] == "\r":

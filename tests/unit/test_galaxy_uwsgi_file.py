@@ -69,6 +69,15 @@ def test_where_uwsgis_two_readers_of_yaml_differ(text, values, told):
     assert told in sentence
 
 
+@pytest.mark.parametrize(
+    "line", [": x", ":", ": :", "a: \x0b", "a: \u2003", "-", "- ", "- :", "a: '", "a: []", "a: ''", "[", "\x0c"]
+)
+def test_lines_that_say_little(line):
+    lines, _, _ = _yaml(f"uwsgi:\n  first: 0\n  {line}\n  last: 1\n")
+    assert lines[:2] == [(1, None, ""), (2, "first", "0")]
+    assert lines[-1] == (4, "last", "1")
+
+
 def test_an_address_in_brackets_is_no_list():
     assert _yaml("uwsgi:\n  a: [::1]:80\n  b: [::1]\n")[0][1:] == [(2, "a", "[::1]:80"), (3, "b", "[::1]")]
 
