@@ -31,7 +31,8 @@ def _is_up(pid):
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_the_manager_is_found_by_what_is_there(modules, site, supervisord):
+def test_the_manager_is_found_by_what_is_there(modules, site, supervisord, monkeypatch):
+    monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
     manager = modules["galaxy.status"](**site.keywords)["manager"]
     assert manager == {
         **{"name": "supervisord", "service": "galaxy", "state": "stopped", "term": "STOPPED", "active": False},
