@@ -400,7 +400,7 @@ def test_numbers_and_addresses_of_the_environment(place, ports):
 @pytest.mark.parametrize("form", ["relative", "after chdir", "abstract", "absolute"])
 def test_unix_sockets(place, form):
     (place.path / "root").mkdir()
-    name = {"abstract": f"@galaxy-{os.getpid()}", "absolute": f"{place.path}/s"}.get(form, "s")
+    name = {"abstract": f"@galaxy-{os.urandom(8).hex()}", "absolute": f"{place.path}/s"}.get(form, "s")
     words = ["--socket", name, "--stats", f"{name}.stats", "--pidfile", "a.pid"]
     words += ["--chdir", "root"] if form == "after chdir" else []
     config = _compare(place, words)

@@ -240,7 +240,7 @@ def test_a_good_answer_is_read_over_every_form(serve, tmp_path, form):
         address = Address(found.host, found.port, http=True)
     else:
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(tmp_path / "s") if form == "unix" else f"\0galaxy-test-{os.getpid()}\0")
+        listener.bind(str(tmp_path / "s") if form == "unix" else f"\0galaxy-test-{os.urandom(8).hex()}\0")
         listener.listen()
         address = serve(_send(GOOD), listener)
     assert len(galaxy_uwsgi_stats.read(address, 5).workers) == 8
