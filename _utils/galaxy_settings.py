@@ -215,12 +215,13 @@ class Settings:
         values["suffix"] = "" if path == "galaxy" else f"-{name}"
         values["storages"] = []
         for where, storage in ((path, values["storage"]), ("galaxy", shared)):
-            if storage:
+            if storage and (_is_volume(storage) or storage is values["storage"]):
                 storage["suffix"] = values["suffix"] if storage is values["storage"] else ""
                 storage["key"] = storage["key"] or f"pillar://{where}:storage:passphrase"
                 storage["user"] = storage["user"] or values["user"]
                 storage["group"] = storage["group"] or values["group"]
-                values["storages"].append(storage)
+                if _is_volume(storage):
+                    values["storages"].append(storage)
         if values["manage_service"]:
             values["service"] = values["service"] or (name if name == OWN else f"galaxy-{name}")
             place = _PROGRAM_FILES.get(self._os_family)
@@ -233,11 +234,20 @@ class Settings:
             if path != "galaxy" and not any(values[key] for key in _NAMING):
                 self.problems.append(f"{path} names no server; give {path}:config, or stats and socket")
             self.problems += [f"{path}:{problem}" for problem in _server_contradictions(values)]
+            storage = values["storage"]
+            if storage and not _is_volume(storage) and self._says_more_than_a_passphrase(path):
+                self.problems.append(f"{path}:storage names no device; give storage:device, or storage:cryptdev_ini")
         if len(self.servers) > 1:
             self._unique_configuration()
             self._unique_stats()
             for part in ("mapper", "mount_point"):
                 self._unique_storage(part)
+
+    def _says_more_than_a_passphrase(self, path: str) -> bool:
+        where = (*path.split(":"), "storage")
+        return any(
+            place[: len(where)] == where and place[-1] not in ("storage", "passphrase") for place in self._sources
+        )
 
     def _unique_configuration(self) -> None:
         seen: dict[str, str] = {}
@@ -290,6 +300,11 @@ def _default(key: Key) -> object:
     return copy.copy(key.default) if isinstance(key.default, (dict, list)) else key.default
 
 
+def _is_volume(storage: Mapping) -> bool:
+    """Whether it declares a volume; a passphrase alone is only the place of a key."""
+    return bool(storage["device"] or storage["cryptdev_ini"])
+
+
 def _server_contradictions(values: dict) -> Iterator[str]:
     if values["conf_file"] and values["manager"] not in (None, "supervisord"):
         yield f"conf_file is supervisord's, but manager is {values['manager']}"
@@ -306,8 +321,6 @@ def _server_contradictions(values: dict) -> Iterator[str]:
             yield f"service is {values['service']}; manage_service needs a name without a group"
     storage = values["storage"]
     if storage is not None:
-        if not storage["device"] and not storage["cryptdev_ini"]:
-            yield "storage names no device; give storage:device, or storage:cryptdev_ini"
         if storage["generate_key"] and not os.path.isabs(storage["key"]):
             yield "storage:generate_key needs the path of a key file in storage:key"
 

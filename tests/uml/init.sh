@@ -7,7 +7,8 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/shm
 [ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
-for directory in /run /tmp /dev/shm; do mount -t tmpfs tmpfs $directory; done
+mount -t tmpfs -o mode=755 tmpfs /run
+for directory in /tmp /dev/shm; do mount -t tmpfs tmpfs $directory; done
 mkdir -p /run/modules/lib /run/share /run/lock
 ln -s /usr/lib/uml/modules /run/modules/lib/modules
 # dm-crypt fails unless the ciphers are there before encrypted-keys

@@ -164,3 +164,8 @@ def test_two_servers_have_two_stats_servers():
     assert Settings({"pillar": {"servers": servers}}).problems == [
         "galaxy:servers:test:stats is that of galaxy:servers:main too"
     ]
+
+
+def test_a_passphrase_alone_is_the_place_of_a_key_and_no_volume():
+    settings = _of({"config": "/c", "storage": {"passphrase": "hunter2"}})
+    assert (settings.problems, settings.servers["galaxy"]["storages"]) == ([], [])
