@@ -320,9 +320,8 @@ def _server_contradictions(values: dict) -> Iterator[str]:
         if ":" in (values["service"] or ""):
             yield f"service is {values['service']}; manage_service needs a name without a group"
     storage = values["storage"]
-    if storage is not None:
-        if storage["generate_key"] and not os.path.isabs(storage["key"]):
-            yield "storage:generate_key needs the path of a key file in storage:key"
+    if storage is not None and storage["generate_key"] and not os.path.isabs(storage["key"]):
+        yield "storage:generate_key needs the path of a key file in storage:key"
 
 
 def _flat(keys, values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
