@@ -17,7 +17,6 @@ pillar. While pillar is wrong, a state that takes settings from it fails, and na
 """
 
 from salt.exceptions import CommandExecutionError
-from salt.state import STATE_INTERNAL_KEYWORDS
 
 import galaxy_boot
 import galaxy_host_arguments as arguments
@@ -341,6 +340,9 @@ def _meant(config, server, keywords):
 
 def _own(keywords):
     """The keywords without those that Salt itself hands to a state."""
+    # there already where a state runs, and slow to load where the loader only lists the states
+    from salt.state import STATE_INTERNAL_KEYWORDS
+
     return {
         key: value for key, value in keywords.items() if key not in STATE_INTERNAL_KEYWORDS and not key.startswith("__")
     }
