@@ -15,6 +15,10 @@ def _hook(event, arguments):
         _events.append((event, arguments))
 
 
+# for good: a hook cannot be taken away
+sys.addaudithook(_hook)
+
+
 @pytest.fixture
 def events():
     """What Python's audit hooks tell of the code between ``start`` and ``stop``."""
@@ -38,7 +42,6 @@ def events():
 
             return sum(event == name and fits(arguments) for event, arguments in self.all)
 
-    sys.addaudithook(_hook)
     yield Recorder
     _events = None
 
@@ -60,12 +63,8 @@ def test_status_of_a_galaxy_under_supervisord(modules, make_site, supervisord, e
 
 def test_stats_asks_the_stats_server_alone(modules, make_site, events):
     site = make_site().start()
-
-    def asked():
-        with events() as seen:
-            modules["galaxy.stats"](**site.keywords)
-        scans = seen.count("os.listdir", "/proc") + seen.count("os.scandir", "/proc")
-        return seen.count("socket.connect"), scans, seen.count("open", "galaxy.yml")
-
-    # where the first answer fails, on a busy machine, the live master's words are looked for
-    assert min(asked() for _ in range(5)) == (1, 0, 1)
+    with events() as seen:
+        modules["galaxy.stats"](**site.keywords)
+    assert seen.count("socket.connect") == 1
+    assert seen.count("os.listdir", "/proc") + seen.count("os.scandir", "/proc") == 0
+    assert seen.count("open", "galaxy.yml") == 1
