@@ -134,12 +134,7 @@ def beacon(config):
 
 def _specs(given: dict) -> dict:
     """The servers to watch, by the name that their events carry; ``""`` where there is one."""
-    layers = {
-        "minion configuration": __opts__.get("galaxy"),
-        "grains": __grains__.get("galaxy"),
-        "pillar": __pillar__.get("galaxy"),
-    }
-    settings = galaxy_settings.Settings(layers, __grains__.get("os_family", ""))
+    settings = galaxy_settings.of(__opts__, __grains__, __pillar__)
     named = {key: given[key] for key in _SERVER if given.get(key)}
     if not named and len(settings.names) > 1:
         return {name: spec for name, (spec, _) in galaxy_spec.resolve_all({}, settings).items()}

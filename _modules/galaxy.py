@@ -579,12 +579,7 @@ def define(server=None, absent=False, test=False):
 
 
 def _settings():
-    layers = {
-        "minion configuration": __opts__.get("galaxy"),
-        "grains": __grains__.get("galaxy"),
-        "pillar": __pillar__.get("galaxy"),
-    }
-    return galaxy_settings.Settings(layers, __grains__.get("os_family", ""))
+    return galaxy_settings.of(__opts__, __grains__, __pillar__)
 
 
 def _galaxy(**given):

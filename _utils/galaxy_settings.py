@@ -300,6 +300,16 @@ def _default(key: Key) -> object:
     return copy.copy(key.default) if isinstance(key.default, (dict, list)) else key.default
 
 
+def of(opts: Mapping, grains: Mapping, pillar: Mapping) -> Settings:
+    """The settings of a minion, by Salt's ``__opts__``, ``__grains__`` and ``__pillar__``."""
+    layers = {
+        "minion configuration": opts.get("galaxy"),
+        "grains": grains.get("galaxy"),
+        "pillar": pillar.get("galaxy"),
+    }
+    return Settings(layers, grains.get("os_family", ""))
+
+
 def _is_volume(storage: Mapping) -> bool:
     """Whether it declares a volume; a passphrase alone is only the place of a key."""
     return bool(storage["device"] or storage["cryptdev_ini"])
