@@ -3,10 +3,13 @@
 PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 # seeing no other process of the machine
 ISOLATED = tests/isolated $(PYTEST)
+UML = uml-faults uml-machines uml-data uml-rest
 
 .PHONY: demo test test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint clean
 
-test: test-newest test-oldest uml
+# three at a time on two cores, for each waits more than it computes; a suite's output comes when it ends
+test: venv-newest venv-oldest
+	$(MAKE) --no-print-directory --output-sync=target -j3 test-newest test-oldest $(UML)
 
 test-newest: venv-newest
 	$(call ISOLATED,newest) -m 'not slow' tests/unit tests/fuzz tests/functional tests/integration
@@ -16,9 +19,8 @@ test-oldest: venv-oldest
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml: venv-newest
-	$(MAKE) --no-print-directory --output-sync -j2 uml-faults uml-machines uml-data uml-rest
+	$(MAKE) --no-print-directory --output-sync=target -j2 $(UML)
 
-# two guests at a time, on two cores
 uml-data:
 	$(call PYTEST,newest) tests/uml/test_guest.py -k 'crash or volume or migration'
 uml-faults:

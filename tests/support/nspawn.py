@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import secrets
 import shutil
 import subprocess
 
@@ -21,7 +22,9 @@ class Machine:
     """
 
     def __init__(self, name, root, share):
-        self.name, self.root, self.share = name, root, share
+        # two runs of the tests at a time have machines of their own
+        self.name = f"{name}-{secrets.token_hex(3)}"
+        self.root, self.share = root, share
         self._process = None
         self._leader = None
 
