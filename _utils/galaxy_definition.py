@@ -22,19 +22,20 @@ import galaxy_host_command
 import galaxy_host_files
 import luks_cryptdev_ini
 from galaxy_errors import DefinitionError, FileError, FileMissing
+from galaxy_host_pattern import Pattern
 
 log = logging.getLogger(__name__)
 
 UNITS = "/etc/systemd/system"
 _HEADER = "Managed by Salt (formula galaxy)."
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
-_SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
+_NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]*")
+_USER = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
+_SERVICE = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
 # all of ASCII's but the tab, and what systemd's utf8.c takes for no character: it drops a variable that has one
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_CONTROL = Pattern("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 # MAX_ARG_STRLEN, execve(2)
 _LONGEST = 128 << 10
-_SECRETS = re.compile(r"(?i)^[+-]\s*environment\s*=")
+_SECRETS = Pattern(r"(?i)^[+-]\s*environment\s*=")
 _ADVICE = "Use uWSGI's logto, or leave it to the manager"
 _HIDDEN = "changed; not shown, for it may hold secrets"
 

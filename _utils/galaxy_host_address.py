@@ -10,13 +10,14 @@ import ipaddress
 import re
 
 from galaxy_errors import AddressError
+from galaxy_host_pattern import Pattern
 
 # what fits sockaddr_un.sun_path with its closing NUL, unix(7)
 MAX_UNIX_PATH = 107
 _MAX_TEXT = 1000
-_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?\Z")
+_HOSTNAME = Pattern(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?\Z")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}\Z", re.ASCII)
+_IPV4 = Pattern(rf"{_OCTET}(?:\.{_OCTET}){{3}}\Z", re.ASCII)
 _FORMS = "expected host:port, :port, *:port, [ipv6]:port, /path, unix:/path or @abstract, each optionally after http://"
 
 

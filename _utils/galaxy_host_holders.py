@@ -6,13 +6,13 @@ busy.
 import contextlib
 import dataclasses
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 
 import galaxy_host_sysfs
+from galaxy_host_pattern import Pattern
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_OCTAL = Pattern(r"\\([0-7]{3})")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ bounded or takes all that it looked at, so that the time is linear in the length
 
 import re
 
+from galaxy_host_pattern import Pattern
 from galaxy_host_secret import MASK
 
 _LONGEST = 4096
@@ -25,24 +26,22 @@ _QUOTED = (
     r"|[bru]{0,2}'(?:[^'\\]|\\.)*['\\]?"
 )
 # name=value, "name": "value", name: value, ('name', 'value'), <name>value</name>; a value behind a blank may have more
-_FIELD = re.compile(
+_FIELD = Pattern(
     rf"((?:{_NAMES})[\w.-]{{0,40}}(?:{_QUOTE}\]?[ \t]{{0,8}}(?:=>|:=|[=:,])|\]?[ \t]{{0,8}}(?:=>|:=|[=:])))"
     rf"(?:[ \t]*(?:{_QUOTED})|(?P<blank>[ \t]+)\S.*|\S+)",
     re.IGNORECASE,
 )
-_ELEMENT = re.compile(rf"(<(?:[\w.:-]{{0,40}}?)(?:{_NAMES})[\w.-]{{0,40}}>)[^<]+", re.IGNORECASE)
-_OPTION = re.compile(
-    rf"((?<![\w-])--[\w-]{{0,40}}?(?:{_NAMES})[\w-]{{0,40}}[ \t]{{1,8}})(?:{_QUOTED}|\S+)", re.IGNORECASE
-)
-_SCHEME = re.compile(
+_ELEMENT = Pattern(rf"(<(?:[\w.:-]{{0,40}}?)(?:{_NAMES})[\w.-]{{0,40}}>)[^<]+", re.IGNORECASE)
+_OPTION = Pattern(rf"((?<![\w-])--[\w-]{{0,40}}?(?:{_NAMES})[\w-]{{0,40}}[ \t]{{1,8}})(?:{_QUOTED}|\S+)", re.IGNORECASE)
+_SCHEME = Pattern(
     r"\b(bearer[ \t]{1,8}|(?:basic|digest|negotiate|token)[ \t]{1,8}(?=\S*[\d+/=_~]|\S{16}))\S+", re.IGNORECASE
 )
-_QUERY = re.compile(r"\?[^\s\"'<>?]+")
+_QUERY = Pattern(r"\?[^\s\"'<>?]+")
 # a line of a key in PEM
-_BLOCK = re.compile(r"\s*[A-Za-z0-9+/=]{60,}\s*")
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_BLOCK = Pattern(r"\s*[A-Za-z0-9+/=]{60,}\s*")
+_COLOURS = Pattern(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # control characters, and those that turn the direction of text or end a line
-_UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_UNPRINTABLE = Pattern("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 def blank(line: str) -> str:

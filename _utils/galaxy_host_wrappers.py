@@ -11,11 +11,12 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
+from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
 
-_SHELLS = re.compile(r"(ba|da|a|k|z)?sh")
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_SHELLS = Pattern(r"(ba|da|a|k|z)?sh")
+_ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_VARIABLE = Pattern(r"\$(?:(\w+)|\{(\w+)\})")
 _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
 # programs that run another one: their options that take the next word, and how many words stand before the program
 _WRAPPERS = {

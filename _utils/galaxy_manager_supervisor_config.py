@@ -20,6 +20,7 @@ from collections.abc import Mapping
 import galaxy_host_files
 import galaxy_host_process
 from galaxy_errors import FileError, FileMissing, ManagerError
+from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_secret import Secret
 
@@ -30,7 +31,7 @@ CONFIG_FILES = ("/etc/supervisord.conf", "/etc/supervisor/supervisord.conf")
 _NEAR = ("supervisord.conf", "etc/supervisord.conf")
 _BESIDE = ("../etc/supervisord.conf", "../supervisord.conf")
 _MAX_FILES, _MAX_PROCESSES, _MAX_VALUE = 500, 1000, 64 * 1024
-_PLACEHOLDER = re.compile(r"%(?:%|\((\w+)\)(0?\d{0,2})([sd]))")
+_PLACEHOLDER = Pattern(r"%(?:%|\((\w+)\)(0?\d{0,2})([sd]))")
 _DEFAULT_STOP_SECONDS = 10.0
 
 

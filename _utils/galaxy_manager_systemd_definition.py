@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable, Mapping
 
 import galaxy_host_files
 from galaxy_errors import FileError, ManagerError
+from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
 
 log = logging.getLogger(__name__)
 
 _MAX_FILES = 100
 _PREFIXES = "@-:+!|"
-_SPECIFIER = re.compile(r"%(.)")
-_VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
+_SPECIFIER = Pattern(r"%(.)")
+_VARIABLE = Pattern(r"\$(?:\$|\{(\w+)\}|(\w+))")
 # in the system's manager; systemd.unit(5), SPECIFIERS
 _DIRECTORIES = {
     **{"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc"},

@@ -17,6 +17,7 @@ from salt.exceptions import SaltException
 
 import galaxy_host_wrappers
 from galaxy_errors import ManagerError
+from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_wait import Deadline
 
@@ -27,9 +28,9 @@ Own = Callable[[Invocation], "bool | None"]
 
 _SUFFIXES = (".yml", ".yaml", ".ini", ".json", ".xml")
 # of what is called galaxy, such as galaxy-cleanup, the server itself
-_CALLED_GALAXY = re.compile(r"galaxy([-_.@]?(web|uwsgi|server|main)\w*)?", re.IGNORECASE)
+_CALLED_GALAXY = Pattern(r"galaxy([-_.@]?(web|uwsgi|server|main)\w*)?", re.IGNORECASE)
 # what packages and editors leave beside a definition
-BACKUP = re.compile(r".*(~|\.(dpkg-\w+|rpm(save|new|orig)|ucf-\w+|bak|old|orig|save|disabled|swp|tmp))", re.IGNORECASE)
+BACKUP = Pattern(r".*(~|\.(dpkg-\w+|rpm(save|new|orig)|ucf-\w+|bak|old|orig|save|disabled|swp|tmp))", re.IGNORECASE)
 
 
 class State(str, enum.Enum):

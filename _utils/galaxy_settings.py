@@ -7,26 +7,26 @@ import copy
 import difflib
 import functools
 import os
-import re
 from collections.abc import Iterator, Mapping
 
 import galaxy_host_address
 import galaxy_pillar
 from galaxy_errors import AddressError, SettingsError
+from galaxy_host_pattern import Pattern
 from galaxy_host_secret import MASK
 from galaxy_pillar import Key, Kind
 
 # the name of the server that galaxy: itself describes
 OWN = "galaxy"
 _DEFAULT = "default"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+_NAME = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _NAMING = ("config", "stats", "socket")
 _MACHINE = tuple(key.name for key in galaxy_pillar.MACHINE)
 _MACHINE_KEYS = tuple(key for key in galaxy_pillar.MACHINE if key.name != "servers")
 # where packaged supervisord reads program files
 _PROGRAM_FILES = {"Debian": "/etc/supervisor/conf.d/{}.conf", "RedHat": "/etc/supervisord.d/{}.ini"}
-_DIGITS = re.compile(r"[0-9]{1,9}\Z")
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
+_DIGITS = Pattern(r"[0-9]{1,9}\Z")
+_NUMBER = Pattern(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
 
 
 class Settings:

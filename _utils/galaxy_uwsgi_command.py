@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 import galaxy_host_process
+from galaxy_host_pattern import Pattern
 from galaxy_uwsgi_option import is_private
 from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT
 
@@ -18,11 +19,11 @@ from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT
 _TAKES_A_NAME = {"-u", "-g", "-U", "-G", "-a", "--user", "--group", "--reuid", "--regid", "--name"}
 _SHELLS = {"sh", "bash", "dash", "ash", "ksh", "zsh", "busybox", "su", "runuser"}
 _SHELL_WORDS = {"exec", "command", "if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "nohup"}
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
-_CONFIGURATION = re.compile(r"\.(ini|ya?ml|xml|js|json|conf|cfg|sock|pid|log|py)(:|\Z)")
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_NAMES_A_FILE = re.compile(r"--(ini|ya?ml|ini-paste(-logged)?)(=|\Z)|-y\Z")
+_ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_VARIABLE = Pattern(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+_CONFIGURATION = Pattern(r"\.(ini|ya?ml|xml|js|json|conf|cfg|sock|pid|log|py)(:|\Z)")
+_SURROGATES = Pattern("[\ud800-\udfff]")
+_NAMES_A_FILE = Pattern(r"--(ini|ya?ml|ini-paste(-logged)?)(=|\Z)|-y\Z")
 _MAX_WORDS = 10_000
 _MAX_DEPTH = 4
 

@@ -16,6 +16,7 @@ import galaxy_uwsgi_options
 import galaxy_uwsgi_table
 from galaxy_errors import AddressError, ConfigError
 from galaxy_host_address import Address
+from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
 from galaxy_uwsgi_file import UNKNOWN
 from galaxy_uwsgi_option import Option, leading_int, shown
@@ -44,12 +45,12 @@ _FIELDS = {
 _BEFORE_CHDIR = {"pidfile", "logto", "logto2", "daemonize"}
 _FALSE = {"false", "off", "no", "0"}
 _DEFAULT = "uWSGI default"
-_UNRESOLVED = re.compile(rf"\$\(|@\(|%\(|{UNKNOWN}")
+_UNRESOLVED = Pattern(rf"\$\(|@\(|%\(|{UNKNOWN}")
 _RELATIVE = "is relative to a directory that only the running server knows"
 _MAX_NUMBER = 1 << 20
 # uWSGI takes no longer name (core/socket.c), the system 107
 _MAX_UNIX = 102
-_PORT = re.compile(r"[ \t]*([1-9]\d*)")
+_PORT = Pattern(r"[ \t]*([1-9]\d*)")
 
 
 @dataclasses.dataclass(frozen=True)

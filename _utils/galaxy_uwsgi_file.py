@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import galaxy_host_files
 from galaxy_errors import ConfigError, FileError, FileMissing
+from galaxy_host_pattern import Pattern
 
 SECTION = "uwsgi"
 MAX_FILE = 1 << 20
@@ -17,10 +18,10 @@ MAX_FILE = 1 << 20
 MAX_TEXT = 4 << 20
 # stands for the percent sign of a magic variable that only uWSGI knows
 UNKNOWN = "\0"
-_MAGIC = re.compile(r"%(.)", re.DOTALL)
+_MAGIC = Pattern(r"%(.)", re.DOTALL)
 # its start time, user, group, version, binary, the file's inode and hash
 _UNKNOWN_MAGIC = "tTuUgGVbBiIjJ"
-_IPV6 = re.compile(r"\[[0-9a-fA-F:.]*\]\Z")
+_IPV6 = Pattern(r"\[[0-9a-fA-F:.]*\]\Z")
 _NO_ROOM = "is not a mapping of options, one to a line; write each as option: value, indented, below {}:"
 _LIST = "uWSGI's own YAML reader stops at a list, only libyaml's reads on; repeat the option instead"
 _NO_VALUE = "uWSGI's own YAML reader stops at a line without option: value, only libyaml's reads on; remove it"

@@ -3,15 +3,15 @@ One option of uWSGI, and what its text says as a number, in a sum, and to others
 """
 
 import os
-import re
 from collections.abc import Mapping
 
 from galaxy_errors import ConfigError
+from galaxy_host_pattern import Pattern
 from galaxy_uwsgi_file import UNKNOWN
 
 # characters of one value
 MAX_VALUE = 1 << 16
-_INTEGER = re.compile(r"\s*([+-]?)0*(\d*)")
+_INTEGER = Pattern(r"\s*([+-]?)0*(\d*)")
 
 
 class Option:

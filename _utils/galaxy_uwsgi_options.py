@@ -8,13 +8,13 @@ what is not in effect already; then come the files of ``inherit``.
 
 import contextlib
 import os
-import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 
 import galaxy_uwsgi_command
 import galaxy_uwsgi_file
 from galaxy_errors import ConfigError
+from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
 from galaxy_uwsgi_file import MAX_TEXT, SECTION, UNKNOWN, Remark
 from galaxy_uwsgi_option import MAX_VALUE, Option, evaluate, is_private, leading_int, shown
@@ -43,9 +43,9 @@ _OWN_VARIABLES = {
     *("UWSGI_RELOADS", "UWSGI_VASSALS_DIR", "UWSGI_EMPEROR_FD", "UWSGI_BROODLORD_NUM", "UWSGI_EMPEROR_FD_CONFIG"),
     *("UWSGI_EMPEROR_PROXY", "UWSGI_JAIL_PID", "UWSGI_ORIGINAL_PROC_NAME"),
 }
-_SCHEME = re.compile(r"[a-z0-9]+://")
+_SCHEME = Pattern(r"[a-z0-9]+://")
 _PLACEHOLDERS = {
-    symbol: re.compile(rf"\{symbol}\(((?:[^{symbol}()]|\([^{symbol}()]*\))+)\)") for symbol in ("$", "@", "%")
+    symbol: Pattern(rf"\{symbol}\(((?:[^{symbol}()]|\([^{symbol}()]*\))+)\)") for symbol in ("$", "@", "%")
 }
 
 

@@ -14,20 +14,21 @@ import galaxy_host_process
 import galaxy_host_wrappers
 from galaxy_errors import MasterGone, ProcessError, SharedSocket
 from galaxy_host_address import Address
+from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_sockets import holds, listeners
 
 log = logging.getLogger(__name__)
 
 # the program's name: uwsgi, pyuwsgi, Debian's uwsgi-core, Fedora's uwsgi_python3, run_uwsgi.sh; not uwsgitop
-_PROGRAM = re.compile(r"((run|start)[-_.]?)?(py)?uwsgi([-_.\d].*)?", re.IGNORECASE)
+_PROGRAM = Pattern(r"((run|start)[-_.]?)?(py)?uwsgi([-_.\d].*)?", re.IGNORECASE)
 # what Galaxy's other services and their managers run, and starts no uWSGI
-_OTHER = re.compile(
+_OTHER = Pattern(
     r"celery|galaxy-main|main\.py|gunicorn\d?|uvicorn|paster?(\.py)?|tusd|node|nginx|galaxyctl|supervisord|"
     r"(galaxy|tool_shed)\.webapps.*",
     re.IGNORECASE,
 )
-_INTERPRETER = re.compile(r"(python|pypy)[\d.]*", re.IGNORECASE)
+_INTERPRETER = Pattern(r"(python|pypy)[\d.]*", re.IGNORECASE)
 # options that load a file (core/uwsgi.c, plugins/python); of -y and the like the file may follow at once
 _LOADS = {
     *("ini", "yaml", "yml", "json", "js", "xml", "xmlconfig", "config", "include", "inherit"),

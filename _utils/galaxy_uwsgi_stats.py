@@ -8,7 +8,6 @@ The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with
 import errno
 import functools
 import json
-import re
 import socket
 import time
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ from galaxy_errors import (
     StatsUnreachable,
 )
 from galaxy_host_address import Address
+from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline
 from galaxy_webserver import Snapshot, Worker
 
@@ -38,7 +38,7 @@ _MAX_DEPTH = 400
 # a search that costs a tenth of a regular expression's: every digit as 0, then many of them
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_NUMBER = b"0" * 19
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_SURROGATE = Pattern(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _CHUNK = 256 * 1024
 
 

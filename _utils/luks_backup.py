@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterator
 
@@ -18,12 +17,13 @@ import galaxy_host_sysfs
 import luks_device
 import luks_header
 from galaxy_errors import DeviceNotBlank, HeaderError
+from galaxy_host_pattern import Pattern
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
 
 DIRECTORY = "/var/backups/luks"
-_FILE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}\.luksheader\Z")
+_FILE = Pattern(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}\.luksheader\Z")
 # luksHeaderRestore wants room for the beginning of the volume's payload too
 _PAYLOAD = 4 << 20
 # bytes that a backup and the scratch file take, at most

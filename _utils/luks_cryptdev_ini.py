@@ -4,14 +4,14 @@
 
 import configparser
 import dataclasses
-import re
 
 from galaxy_errors import ConfigError
+from galaxy_host_pattern import Pattern
 
 PATH = "/etc/luks/luks-cryptdev.ini"
 _SECTION = "luks"
-_QUOTED = re.compile(r"(?P<quote>[\"'])(?P<value>.*?)(?P=quote)\s*(?:[;#].*)?\Z")
-_BARE = re.compile(r"(?P<value>.*?)(?:(?:^|\s+)[;#].*)?\Z")
+_QUOTED = Pattern(r"(?P<quote>[\"'])(?P<value>.*?)(?P=quote)\s*(?:[;#].*)?\Z")
+_BARE = Pattern(r"(?P<value>.*?)(?:(?:^|\s+)[;#].*)?\Z")
 
 
 @dataclasses.dataclass(frozen=True)

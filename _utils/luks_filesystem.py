@@ -17,6 +17,7 @@ import luks_device
 import luks_trial
 from galaxy_errors import CommandError, FilesystemError, MountPointError
 from galaxy_host_mounts import Mount
+from galaxy_host_pattern import Pattern
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _EXT = ("ext2", "ext3", "ext4")
 _CORRECTED = 1
 _LOOK = "luks-"
 # mount options that the kernel does not list: they are for mount(8) and systemd, or say what is so anyway
-_UNLISTED = re.compile(r"defaults|_netdev|no?auto|nofail|no?user|users|owner|group|loop|comment=.*|[xX]-.*")
+_UNLISTED = Pattern(r"defaults|_netdev|no?auto|nofail|no?user|users|owner|group|loop|comment=.*|[xX]-.*")
 _OPPOSITES = {
     "rw": "ro", "suid": "nosuid", "dev": "nodev", "exec": "noexec", "async": "sync", "diratime": "nodiratime",
     "atime": "noatime", "norelatime": "relatime", "strictatime": "relatime",

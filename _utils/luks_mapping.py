@@ -7,7 +7,6 @@ import dataclasses
 import fcntl
 import logging
 import os
-import re
 from collections.abc import Iterator
 
 import galaxy_host_command
@@ -17,6 +16,7 @@ import luks_device
 import luks_filesystem
 import luks_header
 from galaxy_errors import CommandError, MapperError, VolumeBusy
+from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # of the mapping through which an unfinished volume is looked at
 LOOK = "unfinished-"
 _LOCKS = "/run/luks-mapper-{}.lock"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
+_NAME = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
 
 
 @dataclasses.dataclass(frozen=True)
