@@ -5,7 +5,17 @@ PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 ISOLATED = tests/isolated $(PYTEST)
 UML = uml-faults uml-machines uml-data uml-rest
 
-.PHONY: demo test test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint clean
+SALT = newest
+
+.PHONY: help demo test test-one test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint clean
+
+# the first target, so that make alone shows it
+help:
+	@sed -n '/^| `make/{s/^| //;s/ |$$//;s/`//g;s/ | /: /;p}' README.md
+
+# make test-one T=tests/unit/test_galaxy_spec.py [SALT=oldest]; all that pytest takes may follow the file
+test-one: venv-$(SALT)
+	$(call ISOLATED,$(SALT)) $(T)
 
 # three at a time on two cores, for each waits more than it computes; a suite's output comes when it ends
 test: venv-newest venv-oldest
