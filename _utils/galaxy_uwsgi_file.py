@@ -22,6 +22,11 @@ _MAGIC = Pattern(r"%(.)", re.DOTALL)
 # its start time, user, group, version, binary, the file's inode and hash
 _UNKNOWN_MAGIC = "tTuUgGVbBiIjJ"
 _IPV6 = Pattern(r"\[[0-9a-fA-F:.]*\]\Z")
+_GRAVITY = Pattern(r"^gravity[ \t]*:", re.MULTILINE)
+GRAVITYS = (
+    "{}: has a gravity: section, so Gunicorn serves this Galaxy, not uWSGI, and uwsgi: is not looked at; remove the "
+    "gravity: section where uWSGI does"
+)
 _NO_ROOM = "is not a mapping of options, one to a line; write each as option: value, indented, below {}:"
 _LIST = "uWSGI's own YAML reader stops at a list, only libyaml's reads on; repeat the option instead"
 _NO_VALUE = "uWSGI's own YAML reader stops at a line without option: value, only libyaml's reads on; remove it"
@@ -152,10 +157,15 @@ def _unquote(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
+def is_gravitys(text: str) -> bool:
+    """Whether a YAML file has a ``gravity:`` section: Gravity starts gunicorn then, whatever else is in it."""
+    return _GRAVITY.search(text) is not None
+
+
 def no_section(path: str, text: str, kind: str, section: str) -> str:
     """The sentence for a file that has not the section which is looked for."""
-    if kind == "yaml" and re.search(r"(?m)^gravity:", text):
-        return f"{path}: has a gravity: section but no {section}: section, so Gunicorn serves this Galaxy, not uWSGI"
+    if kind == "yaml" and is_gravitys(text):
+        return GRAVITYS.format(path)
     wanted = f"[{section}] section" if kind == "ini" else f"{section}: section"
     if text.startswith("\ufeff"):
         return f"{path}: has no {wanted} that uWSGI sees: it begins with a byte order mark; remove that"

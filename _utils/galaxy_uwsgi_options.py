@@ -57,6 +57,8 @@ class Options:
         in the order in which uWSGI applies them
     cwd
         where it starts; ``None`` where that is not known
+    is_alone
+        no command line is known that starts uWSGI with the file
     problems, doubts
         option, source and sentence of what could not be read, and of what one build of uWSGI reads and another does not
     """
@@ -67,8 +69,10 @@ class Options:
         cwd: str | None = None,
         environment: Mapping[str, str] | None = None,
         user: int | None = None,
+        is_alone: bool = False,
     ):
         self.options: list[Option] = []
+        self._is_alone = is_alone
         self.cwd = cwd
         self.problems: list[Remark] = []
         self.doubts: list[Remark] = []
@@ -127,6 +131,8 @@ class Options:
             text = galaxy_uwsgi_file.magic(text, path, section, written, self._top, self.cwd)
         if not kind:
             kind = galaxy_uwsgi_file.kind_of(path, text)
+        if self._is_alone and option is None and kind == "yaml" and galaxy_uwsgi_file.is_gravitys(text):
+            raise ConfigError(galaxy_uwsgi_file.GRAVITYS.format(path))
         if kind == "ini":
             self._last_ini = path
             lines = galaxy_uwsgi_file.ini_lines(text, section)
@@ -392,7 +398,7 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
     Raises ``ConfigError``.
     """
     if invocation is None:
-        options = Options(path)
+        options = Options(path, is_alone=True)
         options.load(path)
         options.finish()
         return options

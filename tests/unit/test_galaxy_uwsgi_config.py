@@ -383,11 +383,21 @@ def test_stats_http(read):
     assert not read("uwsgi:\n  stats: :9191\n  stats-http: false\n").stats.value.http
 
 
+def test_a_uwsgi_that_is_started_with_it_serves_whatever_gravity_says(tmp_path):
+    path = tmp_path / "galaxy.yml"
+    path.write_text("gravity:\n  x: y\nuwsgi:\n  socket: 127.0.0.1:4001\n")
+    invocation = Invocation(("uwsgi", "--yaml", str(path)), "PID 1", str(tmp_path), {})
+    assert [str(one.value) for one in galaxy_uwsgi_config.read(str(path), invocation).sockets] == ["127.0.0.1:4001"]
+
+
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
         ("galaxy:\n  x: 1\n", ConfigError, ["no uwsgi: section"]),
         ("gravity:\n  gunicorn:\n", ConfigError, ["Gunicorn serves this Galaxy"]),
+        # old files have both, and Gravity ignores uwsgi:
+        ("uwsgi:\n  socket: :4001\ngravity:\n  x: y\n", ConfigError, ["gravity:", "Gunicorn serves this Galaxy"]),
+        ("gravity:\n  x: y\nuwsgi:\n  socket: :4001\n", ConfigError, ["gravity:", "Gunicorn serves this Galaxy"]),
         ("uwsgi:\n  include: galaxy.yml\n", ConfigError, ["galaxy.yml", "loop"]),
         ("uwsgi:\n  include: gone.yml\n", ConfigError, ["gone.yml", "no such"]),
     ],
