@@ -1,5 +1,6 @@
 """Benchmarks: ratios against a peer measured in the same run, printed as a table. They assert nothing."""
 
+import logging
 import os
 
 import pytest
@@ -10,6 +11,13 @@ from support.loader import minion_config, modules, opts  # noqa: F401
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _ROWS = []
+
+
+@pytest.fixture(autouse=True)
+def log_level(caplog):
+    """As a minion has it; by itself Salt's library lets every record through, and pytest formats each."""
+    with caplog.at_level(logging.WARNING):
+        yield
 
 
 @pytest.fixture
