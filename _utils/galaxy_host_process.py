@@ -63,6 +63,11 @@ class Process:
         self.pid = pid
         self._start = start
         self._descriptor = descriptor
+        self._poll: select.poll | None = None
+        if descriptor is not None:
+            # a pidfd is readable once its process has ended, reaped or not
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLIN)
 
     @classmethod
     def of(cls, pid: int) -> "Process | None":
@@ -99,11 +104,8 @@ class Process:
     @property
     def is_alive(self) -> bool:
         """Still the same process, and not a zombie."""
-        if self._descriptor is not None:
-            poll = select.poll()
-            poll.register(self._descriptor, select.POLLIN)
-            # a pidfd is readable once its process has ended, reaped or not
-            return not poll.poll(0)
+        if self._poll is not None:
+            return not self._poll.poll(0)
         fields = _stat(self.pid)
         return bool(fields) and int(fields[_START]) == self._start and fields[_STATE] not in (b"Z", b"X")
 
@@ -117,11 +119,9 @@ class Process:
     @property
     def uids(self) -> tuple[int, int] | None:
         """Real and effective user ID."""
-        for line in (self._ask("status") or b"").splitlines():
-            if line.startswith(b"Uid:"):
-                real, effective = line.split()[1:3]
-                return int(real), int(effective)
-        return None
+        # not in the first line, which holds the name
+        ids = (self._ask("status") or b"").partition(b"\nUid:")[2].split(None, 2)[:2]
+        return (int(ids[0]), int(ids[1])) if len(ids) == 2 else None
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -170,11 +170,7 @@ class Process:
         The same for a process and for those that it forked, until one of them executes a program: the kernel places
         stack and arguments by chance at each execve(2). ``None`` where that may not be looked at.
         """
-        fields = self._stat()
-        # shown as 0 or 1 to those who may not trace it
-        if not fields or int(fields[_ARGUMENTS]) <= 1:
-            return None
-        return fields[_STACK], fields[_ARGUMENTS]
+        return self.origin[1]
 
     @property
     def group(self) -> int | None:
@@ -202,6 +198,16 @@ class Process:
         found = Process.of(pid) if pid else None
         # or it died meanwhile, and its PID may be another's
         return found if found and found.is_parent_of(self) else None
+
+    @property
+    def origin(self) -> tuple[int | None, tuple | None]:
+        """The PID of its parent, a number that may be another process's by now, and ``image``, at one moment."""
+        fields = self._stat()
+        if not fields:
+            return None, None
+        # shown as 0 or 1 to those who may not trace it
+        image = (fields[_STACK], fields[_ARGUMENTS]) if int(fields[_ARGUMENTS]) > 1 else None
+        return int(fields[_PARENT]), image
 
     def is_parent_of(self, process: "Process") -> bool:
         """Whether ``process`` is a child of it now."""
@@ -296,15 +302,15 @@ def pids() -> list[int]:
 
 def command_line(pid: int) -> bytes:
     """
-    The raw command line of whoever has ``pid`` now, words ended by NUL: a quick look that chooses which processes to
-    identify, and that proves nothing.
+    The beginning of the raw command line of whoever has ``pid`` now, words ended by NUL: a quick look that chooses
+    which processes to identify, and that proves nothing.
     """
-    return _read(f"/proc/{pid}/cmdline") or b""
+    return _glance(f"/proc/{pid}/cmdline") or b""
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    data = _read(f"/proc/{pid}/stat")
-    fields = data.rpartition(b")")[2].split() if data else []
+    # one line, which the kernel gives in one piece
+    fields = (_glance(f"/proc/{pid}/stat") or b"").rpartition(b")")[2].split()
     return fields if len(fields) > _ARGUMENTS else None
 
 
@@ -319,6 +325,20 @@ def _child_pids(pid: int) -> list[int]:
     # a kernel without CONFIG_PROC_CHILDREN
     found = ((one, _stat(one)) for one in pids())
     return [one for one, fields in found if fields and int(fields[_PARENT]) == pid]
+
+
+def _glance(path: str) -> bytes | None:
+    """The beginning of a file, by one read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, _CHUNK)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: str) -> bytes | None:

@@ -34,6 +34,7 @@ _LOADS = {
     *("ini", "yaml", "yml", "json", "js", "xml", "xmlconfig", "config", "include", "inherit"),
     *("paste", "ini-paste", "ini-paste-logged"),
 }
+_SECTION = re.compile(r"(?<=\.ini):[^/]*\Z")
 _LOADS_SHORT = ("-y", "-j", "-x")
 # of any other word uWSGI loads a file of this kind, unless the word is the value of such an option
 _SUFFIXES = (".ini", ".yml", ".yaml", ".json", ".js", ".xml")
@@ -203,7 +204,7 @@ def _files(invocation: Invocation) -> list[str]:
     argv = invocation.argv
     loaded = [path for before, word in zip(("", *argv), argv, strict=False) if (path := _loaded(before, word))]
     # without paste's form, and the section of an INI file
-    return [re.sub(r"(?<=\.ini):[^/]*\Z", "", text.removeprefix("config:")) for text in loaded]
+    return [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
 
 
 def _is_file(path: str, invocation: Invocation, real: str) -> bool | None:
@@ -268,19 +269,27 @@ def _holder(pid: int, inodes: set[int]) -> Process | None:
 
 
 def _holders(inodes: set[int]) -> list[Process]:
-    """The uWSGI processes that have one of the sockets open, and the uWSGI processes that these started."""
+    """
+    The uWSGI processes that have one of the sockets open, and the uWSGI processes that these started by executing a
+    program; without what one of them forked.
+    """
     everyone = galaxy_host_process.pids()
     # a look at the command line costs a tenth of is_uwsgi, and suffices unless uWSGI renamed itself
     for candidates in (filter(_is_named_uwsgi, everyone), everyone):
         held: dict[int, Process] = {}
+        forked: dict[int, Process] = {}
+        images: dict[int, tuple | None] = {}
         for pid in candidates:
             process = Process.of(pid)
             if not process:
                 continue
-            # a master comes before its workers, whose open files need not be looked at then
-            parent = process.parent
-            known = parent is not None and held.get(parent.pid) == parent
-            if (known or holds(pid, inodes)) and is_uwsgi(process) and process.is_alive:
+            # a master comes before its workers, whose program and open files need not be looked at then
+            number, images[pid] = process.origin
+            parent = held.get(number) or forked.get(number)
+            known = parent is not None and parent.is_alive
+            if known and images[pid] == images[number] and (images[pid] or _is_same_program(parent, process)):
+                forked[pid] = process
+            elif (known or holds(pid, inodes)) and is_uwsgi(process) and process.is_alive:
                 held[pid] = process
         if held:
             return list(held.values())
