@@ -17,6 +17,13 @@ from galaxy_host_process import Invocation
 _SHELLS = Pattern(r"(ba|da|a|k|z)?sh")
 _ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = Pattern(r"\$(?:(\w+)|\{(\w+)\})")
+# shlex with punctuation_chars tells the same, a character at a time
+_TOKEN = Pattern(
+    r"""[ \t\r]+|([();<>|&\n]+|(?:[^ \t\r();<>|&\n'"\\]+|\\.|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*")+)""", re.DOTALL
+)
+_QUOTED = Pattern(r"""\\(.)|'([^']*)'|"([^"\\]*(?:\\.[^"\\]*)*)\"""", re.DOTALL)
+_QUOTES = frozenset("\\'\"")
+_ESCAPED = Pattern(r"""\\(["\\])""")
 _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
 # programs that run another one: their options that take the next word, and how many words stand before the program
 _WRAPPERS = {
@@ -177,31 +184,46 @@ def _simple_commands(text: str) -> list[list[str]]:
 
 
 def _parse(text: str) -> list[list[str]] | None:
-    lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
-    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
+    tokens = _tokens(text)
+    if tokens is None:
+        return None
     commands: list[list[str]] = []
     words: list[str] = []
     is_comment = is_target = False
-    try:
-        for token in lexer:
-            if set(token) <= set("();|&\n"):
-                commands.append(words)
-                words, is_comment = [], is_comment and "\n" not in token
-            elif set(token) <= set("<>&|"):
-                # 2>&1: the number before belongs to the redirection, as does the word behind
-                if words and words[-1].isdecimal():
-                    words.pop()
-                is_target = True
-            elif is_target:
-                is_target = False
-            elif token.startswith("#") or is_comment:
-                is_comment = True
-            elif words or token not in _KEYWORDS:
-                words.append(token)
-    except ValueError:
-        # a quote that is not closed
-        return None
+    for token in tokens:
+        if not token.strip("();|&\n"):
+            commands.append(words)
+            words, is_comment = [], is_comment and "\n" not in token
+        elif not token.strip("<>&|"):
+            # 2>&1: the number before belongs to the redirection, as does the word behind
+            if words and words[-1].isdecimal():
+                words.pop()
+            is_target = True
+        elif is_target:
+            is_target = False
+        elif is_comment or token.startswith("#"):
+            is_comment = True
+        elif words or token not in _KEYWORDS:
+            words.append(token)
     return [*commands, words]
+
+
+def _tokens(text: str) -> list[str] | None:
+    """Its words, without their quotes, and its runs of operators; ``None`` where a quote is not closed."""
+    tokens, position = [], 0
+    while match := _TOKEN.match(text, position):
+        position = match.end()
+        token = match[1]
+        if token:
+            tokens.append(_QUOTED.sub(_unquoted, token) if _QUOTES.intersection(token) else token)
+    return tokens if position == len(text) else None
+
+
+def _unquoted(match: re.Match) -> str:
+    escaped, single, double = match.groups()
+    if escaped is not None:
+        return escaped
+    return single if single is not None else _ESCAPED.sub(r"\1", double)
 
 
 def _split(text: str) -> list[str]:
