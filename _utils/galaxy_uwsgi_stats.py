@@ -40,6 +40,7 @@ _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_NUMBER = b"0" * 19
 _SURROGATE = Pattern(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _CHUNK = 256 * 1024
+_CORE_NUMBERS = ("id", "in_request")
 
 
 class Stats(Snapshot):
@@ -76,10 +77,14 @@ class Stats(Snapshot):
         for worker in self.document["workers"]:
             cores = worker.get("cores")
             if cores is not None:
-                worker = {
-                    **worker,
-                    "cores": [{**core, "vars": galaxy_uwsgi_worker.safe_vars(core.get("vars", []))} for core in cores],
-                }
+                # the variables of a core that is free are an empty list already
+                safe = [
+                    core
+                    if core.get("vars") == []
+                    else {**core, "vars": galaxy_uwsgi_worker.safe_vars(core.get("vars", []))}
+                    for core in cores
+                ]
+                worker = {**worker, "cores": safe}
             workers.append(worker)
         return {**self.document, "workers": workers}
 
@@ -261,8 +266,9 @@ def _check(address: Address, document: object, received: int) -> dict:
         raise StatsNotUWSGI(address, f"JSON, but not uWSGI's stats: {what}", received)
 
     def number(record: dict, where: str, keys: Iterable[str], limit: int = _MAX_NUMBER) -> None:
+        get = record.get
         for key in keys:
-            value = record.get(key, 0)
+            value = get(key, 0)
             if type(value) is not int or not 0 <= value <= limit:
                 refuse(f"{where} {key} is {_short(value)}, not a number that uWSGI has")
 
@@ -299,7 +305,7 @@ def _check(address: Address, document: object, received: int) -> dict:
         for core in cores:
             if type(core) is not dict:
                 refuse(f"a core is {_short(core)}")
-            number(core, "a core's", ("id", "in_request"))
+            number(core, "a core's", _CORE_NUMBERS)
             if type(core.get("vars", [])) is not list or type(core.get("req_info", {})) is not dict:
                 refuse(f"a core's vars or req_info has the wrong type: {_short(core)}")
     return document
