@@ -26,7 +26,7 @@ TAIL = 64 << 10
 _KERNEL = ("proc", "sysfs", "debugfs", "tracefs", "securityfs", "cgroup", "cgroup2", "bpf", "configfs", "efivarfs")
 
 
-def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = ()) -> bytes:
+def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = (), trusted: bool = False) -> bytes:
     """
     The content of a regular file.
 
@@ -34,11 +34,15 @@ def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = ()) -> bytes:
         bytes; a file that has more is refused
     named_by
         numeric ids of the users whose word the path is, such as the owner of the configuration that has it
+    trusted
+        refuse also what ``require_trusted`` refuses
 
     Raises ``FileMissing``, or ``FileError``: also where a user of ``named_by``, or who controls the path, could not
     read the file himself. Access control lists count by their mask alone.
     """
     with walk(path) as entry:
+        if trusted:
+            _require_trusted(entry)
         descriptor = _open_readable(entry, named_by)
         try:
             pieces, left = [], limit + 1
@@ -73,13 +77,7 @@ def require_trusted(path: str) -> None:
     place: what root runs, or takes its orders from.
     """
     with walk(path) as entry:
-        entry.require_there()
-        entry.require_none_but()
-        if not (stat.S_ISREG(entry.status.st_mode) or stat.S_ISDIR(entry.status.st_mode)):
-            raise FileError(path, "is neither a regular file nor a directory")
-        for user in writers(entry.status):
-            who = describe(user)
-            raise FileError(path, f"{who} can write it; it must be root's alone (chown root, chmod go-w)", who)
+        _require_trusted(entry)
 
 
 def require_place(path: str) -> None:
@@ -216,6 +214,16 @@ def write_atomic(path: str, data: bytes, mode: int) -> None:
             raise
         finally:
             os.close(folder)
+
+
+def _require_trusted(entry: Entry) -> None:
+    entry.require_there()
+    entry.require_none_but()
+    if not (stat.S_ISREG(entry.status.st_mode) or stat.S_ISDIR(entry.status.st_mode)):
+        raise FileError(entry.path, "is neither a regular file nor a directory")
+    for user in writers(entry.status):
+        who = describe(user)
+        raise FileError(entry.path, f"{who} can write it; it must be root's alone (chown root, chmod go-w)", who)
 
 
 def _open_readable(entry: Entry, named_by: Iterable[int]) -> int:

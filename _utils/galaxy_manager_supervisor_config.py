@@ -146,8 +146,7 @@ class SupervisorConfig:
     def _read(self, path: str, here: str) -> None:
         parser = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(";", "#"))
         try:
-            galaxy_host_files.require_trusted(path)
-            parser.read_string(galaxy_host_files.read(path).decode(), path)
+            parser.read_string(galaxy_host_files.read(path, trusted=True).decode(), path)
         except FileMissing:
             raise ManagerError(f"{path}: no such supervisord configuration file") from None
         except FileError as exc:
@@ -200,12 +199,14 @@ class SupervisorConfig:
             raise ManagerError(f"{self._files[section]}: [{section}] has more than {_MAX_PROCESSES} processes")
         source = f"program {name} in {self._files[section]}"
         programs = []
+        inherited = (self.process and self.process.environment) or {}
+        shared = _pairs(self._get("supervisord", "environment"))
         for number in range(first, first + count):
             names: dict[str, object] = {"program_name": name, "group_name": group, "process_num": number}
             names["numprocs"] = count
             environment = {
-                **((self.process and self.process.environment) or {}),
-                **_pairs(self._get("supervisord", "environment")),
+                **inherited,
+                **shared,
                 **_pairs(self._get(section, "environment", names)),
             }
             names.update((f"ENV_{key}", value) for key, value in environment.items())
@@ -237,6 +238,8 @@ def _words(command: str) -> tuple[str, ...]:
 
 def _pairs(text: str) -> dict[str, str]:
     """``KEY="value",OTHER=value``, as supervisord splits it."""
+    if not text:
+        return {}
     lexer = shlex.shlex(text)
     lexer.wordchars += "/.+-():"
     try:
