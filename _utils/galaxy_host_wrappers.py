@@ -235,6 +235,8 @@ def _split(text: str) -> list[str]:
 
 def _expand(word: str, environment: Mapping[str, str]) -> list[str]:
     """``$NAME`` and ``${NAME}`` where they are known; the rest stays. A variable alone may hold several words."""
+    if "$" not in word:
+        return [word]
     text = _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), word)
     return text.split() if _VARIABLE.fullmatch(word) else [text]
 

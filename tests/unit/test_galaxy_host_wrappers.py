@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,3 +81,24 @@ def test_no_script_ends_in_an_exception(script):
 @given(st.lists(st.sampled_from(["env", "sudo", "-u", "nice", "--", "-", "X=y", "sh", "-c", "", "timeout", "su"])))
 def test_no_words_end_in_an_exception(words):
     assert isinstance(_unwrap(*words), list)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\\ b 'c  d'e\"f\\\"g\\h\\\\\" '' ;;x>>y 2>&1&&z\n\n#w",
+        '\'a\nb\' "c\n;d"\t|\r e=$(f "$g")',
+        "a 'not closed",
+        'a "not \\"closed',
+        "ends with \\",
+        "",
+    ],
+)
+def test_text_is_split_as_by_shlex(text):
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
+    try:
+        tokens = list(lexer)
+    except ValueError:
+        tokens = None
+    assert galaxy_host_wrappers._tokens(text) == tokens
