@@ -34,7 +34,7 @@ _LOADS = {
     *("ini", "yaml", "yml", "json", "js", "xml", "xmlconfig", "config", "include", "inherit"),
     *("paste", "ini-paste", "ini-paste-logged"),
 }
-_SECTION = re.compile(r"(?<=\.ini):[^/]*\Z")
+_SECTION = Pattern(r"(?<=\.ini):[^/]*\Z")
 _LOADS_SHORT = ("-y", "-j", "-x")
 # of any other word uWSGI loads a file of this kind, unless the word is the value of such an option
 _SUFFIXES = (".ini", ".yml", ".yaml", ".json", ".js", ".xml")
