@@ -7,7 +7,7 @@ UML = uml-faults uml-machines uml-data uml-rest
 
 SALT = newest
 
-.PHONY: help demo test test-one test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint clean
+.PHONY: help demo test test-one test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-bed venv-bed-old clean
 
 # the first target, so that make alone shows it
 help:
@@ -18,13 +18,13 @@ test-one: venv-$(SALT)
 	$(call ISOLATED,$(SALT)) $(T)
 
 # three at a time on two cores, for each waits more than it computes; a suite's output comes when it ends
-test: venv-newest venv-oldest
+test: venv-newest venv-oldest venv-bed venv-bed-old
 	$(MAKE) --no-print-directory --output-sync=target -j3 test-newest test-oldest $(UML)
 
-test-newest: venv-newest
+test-newest: venv-newest venv-bed venv-bed-old
 	$(call ISOLATED,newest) -m 'not slow' tests/unit tests/fuzz tests/functional tests/integration
 
-test-oldest: venv-oldest
+test-oldest: venv-oldest venv-bed venv-bed-old
 	$(call ISOLATED,oldest) tests/unit tests/functional
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
@@ -69,8 +69,8 @@ lint: venv-lint
 	.venv-lint/bin/ruff format --check .
 	find formulas -name '*.sls' -exec .venv-lint/bin/salt-lint {} +
 
-venv-newest venv-oldest venv-lint: venv-%:
+venv-newest venv-oldest venv-lint venv-bed venv-bed-old: venv-%:
 	tests/provision $*
 
 clean:
-	rm -rf .venv-newest .venv-oldest .venv-lint artifacts
+	rm -rf .venv-newest .venv-oldest .venv-lint .venv-bed .venv-bed-old artifacts

@@ -106,7 +106,7 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
         of the master: PID, seconds since it was started, uWSGI's version; ``None`` where it is down
     workers
         ``total``, and how many are ``not_accepting``, ``idle``, ``busy`` (some core in a request), ``saturated`` (all
-        cores), ``cheap``, ``paused``
+        cores), ``cheap``, ``paused``, ``stuck`` (the event loop does not run)
     listen_queue
         connections: ``length`` now, ``max`` (``None`` until uWSGI tells, and for unix sockets), ``errors``; ``None``
         where it is down
@@ -148,15 +148,16 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     timeout : 5
         seconds for the web server's answer
     state
-        only workers in this state, or in one of a list: ``not_accepting``, ``busy``, ``saturated``, ``paused``, and on
-        demand ``idle`` and ``cheap``
+        only workers in this state, or in one of a list: ``not_accepting``, ``busy``, ``saturated``, ``paused``,
+        ``stuck``, and on demand ``idle`` and ``cheap``
     pids_only : False
         the plain list of their PIDs
 
     Returns a list, empty where all are free; with ``server='*'`` a list for each server by its name, and for a server
     that cannot be asked a text that says why. Each record has
-    ``id, pid, state, reason, accepting, ready, apps, cores, busy_cores, signal, requests, exceptions, harakiri_count,
-    respawn_count, last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without ``memory-report``), ``avg_rt,
+    ``id, pid, state, reason, accepting, ready, in_flight`` (requests under way), ``oldest_request`` (seconds that the
+    oldest of them has taken), ``apps, cores, busy_cores, signal, requests, exceptions, harakiri_count, respawn_count,
+    last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without ``memory-report``), ``avg_rt,
     running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core ``core, method, uri`` (without
     its query), ``remote_addr, seconds``.
 
@@ -606,7 +607,10 @@ def _each(answer, tolerant=False, **given):
 
 
 def _states(state):
-    not_free = (WorkerState.NOT_ACCEPTING, WorkerState.BUSY, WorkerState.SATURATED, WorkerState.PAUSED)
+    not_free = (
+        *(WorkerState.NOT_ACCEPTING, WorkerState.BUSY, WorkerState.SATURATED, WorkerState.PAUSED),
+        WorkerState.STUCK,
+    )
     if state is None:
         return not_free
     names = state if isinstance(state, (list, tuple)) else str(state).split(",")

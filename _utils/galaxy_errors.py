@@ -96,6 +96,10 @@ class StatsNotUWSGI(StatsError):
     """The answer is JSON but not uWSGI's stats document."""
 
 
+class GunicornError(GalaxyError):
+    """gunicorn serves nothing there, may not be looked at, or does not answer."""
+
+
 class CommandError(GalaxyError):
     """
     An external command failed.

@@ -185,6 +185,12 @@ class Process:
         return int(fields[_SESSION]) if fields else None
 
     @property
+    def is_suspended(self) -> bool:
+        """Whether a signal has stopped it (SIGSTOP), or a tracer."""
+        fields = self._stat()
+        return bool(fields) and fields[_STATE] in (b"T", b"t")
+
+    @property
     def cgroups(self) -> list[str]:
         """Its control groups, by path from the hierarchy's root; several where the kernel has several hierarchies."""
         lines = os.fsdecode(self._ask("cgroup") or b"").splitlines()

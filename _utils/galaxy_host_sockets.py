@@ -1,5 +1,5 @@
 """
-Which sockets listen at an address, and which process holds them.
+Which sockets listen at an address, which process holds them, and what waits and is open there.
 
 Sockets are matched by inode: the kernel lists the listening ones (sock_diag(7)), and ``/proc/PID/fd`` those of a
 process. psutil reads the whole connection table instead, which takes as long as ``lsof`` where thousands are open.
@@ -19,7 +19,14 @@ _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 4, 20, 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_TCP_LISTEN = 10
+_TCP_ESTABLISHED, _TCP_CLOSE_WAIT, _TCP_LISTEN = 1, 8, 10
+_INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_S_GE, _BC_S_LE = 2, 1, 2, 3
+# struct inet_diag_msg and struct unix_diag_msg, each behind its nlmsghdr of 16 bytes
+_INET_MESSAGE, _UNIX_MESSAGE = 88, 32
+# struct tcp_info
+_LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
+# linux/unix_diag.h
+_UDIAG_SHOW_RQLEN, _UNIX_DIAG_RQLEN = 0x10, 4
 # net/unix/af_unix.c: __SO_ACCEPTCON among the flags of /proc/net/unix
 _ACCEPTS = 0x10000
 
@@ -38,6 +45,119 @@ def listeners(addresses: Iterable[Address]) -> set[int]:
 def owners(address: Address) -> set[int]:
     """User IDs of those who made the sockets that listen on a TCP address of this machine."""
     return {listener.uid for listener in _listening([address])}
+
+
+class Connection(NamedTuple):
+    """
+    An open TCP connection: inode (0: not accepted yet), bytes that came and were not read, bytes received in all, bytes
+    sent that the client has; seconds since the last of each.
+    """
+
+    inode: int
+    unread: int
+    received: int
+    sent: int
+    since_received: float
+    since_sent: float
+
+    @property
+    def is_in_request(self) -> bool:
+        """Whether the client spoke last: it waits for an answer, or sends still."""
+        return self.received > 0 and (self.sent == 0 or self.since_received < self.since_sent)
+
+
+def connections(ports: Iterable[int]) -> list[Connection] | None:
+    """The open TCP connections to ports of this machine; ``None`` where the kernel does not tell."""
+    found = []
+    states = 1 << _TCP_ESTABLISHED | 1 << _TCP_CLOSE_WAIT
+    try:
+        for port in set(ports):
+            for family in (socket.AF_INET, socket.AF_INET6):
+                request = _inet_request(family, states, 1 << _INET_DIAG_INFO - 1) + _port_filter(port)
+                for message in _dump(request):
+                    info = _attribute(message, _INET_MESSAGE, _INET_DIAG_INFO)
+                    if len(info) < _ENOUGH_INFO:
+                        return None
+                    sent, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
+                    (unread,), (inode,) = (struct.unpack_from("=I", message, offset) for offset in (72, 84))
+                    times = [struct.unpack_from("=I", info, where)[0] / 1000 for where in (_LAST_RECEIVED, _LAST_SENT)]
+                    found.append(Connection(inode, unread, received, sent, *times))
+    except (OSError, struct.error):
+        return None
+    return found
+
+
+def queues(inodes: set[int]) -> dict[int, tuple[int, int]]:
+    """How many connections wait in each listening socket, and how many may; empty where the kernel does not tell."""
+    found: dict[int, tuple[int, int]] = {}
+    with contextlib.suppress(OSError, struct.error):
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for message in _dump(_inet_request(family, 1 << _TCP_LISTEN)):
+                found[struct.unpack_from("=I", message, 84)[0]] = struct.unpack_from("=II", message, 72)
+    with contextlib.suppress(OSError, struct.error):
+        request = struct.pack("=BBHIII8x", socket.AF_UNIX, 0, 0, 1 << _TCP_LISTEN, 0, _UDIAG_SHOW_RQLEN)
+        for message in _dump(request):
+            queue = _attribute(message, _UNIX_MESSAGE, _UNIX_DIAG_RQLEN)
+            found[struct.unpack_from("=I", message, 20)[0]] = struct.unpack_from("=II", queue)
+    return {inode: queue for inode, queue in found.items() if inode in inodes}
+
+
+def accepted(paths: set[str]) -> set[int]:
+    """Inodes of the connections that the listeners on these unix sockets have accepted."""
+    return {inode for inode, flags in _unix_sockets(paths) if inode and not flags & _ACCEPTS}
+
+
+def _inet_request(family: int, states: int, extensions: int = 0) -> bytes:
+    """The struct inet_diag_req_v2: the family's TCP sockets in any of the states."""
+    return struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, extensions, states)
+
+
+def _port_filter(port: int) -> bytes:
+    """The attribute that asks for sockets of a local port alone: so many of others' need not be read."""
+    # struct inet_diag_bc_op: code, bytes to go on where it holds, and where it does not (behind the end: not this one)
+    code = struct.pack("=BBHBBH", _BC_S_GE, 8, 20, 0, 0, port) + struct.pack("=BBHBBH", _BC_S_LE, 8, 12, 0, 0, port)
+    return struct.pack("=HH", 4 + len(code), _INET_DIAG_REQ_BYTECODE) + code
+
+
+def _dump(request: bytes) -> Iterator[bytes]:
+    """The kernel's messages about sockets, each with its nlmsghdr. Raises ``OSError``."""
+    header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.settimeout(1)
+        netlink.send(header + request)
+        is_complete = False
+        while not is_complete:
+            messages, is_complete = _parse_sock_diag(netlink.recv(1 << 16))
+            yield from messages
+
+
+def _parse_sock_diag(data: bytes) -> tuple[list[bytes], bool]:
+    """The messages of one netlink datagram, and whether it ends the answer. Raises ``OSError``."""
+    messages = []
+    try:
+        while data:
+            length, kind = struct.unpack_from("=IH", data)
+            if kind == _NLMSG_DONE:
+                return messages, True
+            if kind == _NLMSG_ERROR:
+                raise OSError(-struct.unpack_from("=i", data, 16)[0], "sock_diag")
+            if length < 16:
+                raise OSError(f"sock_diag: a message of {length} bytes")
+            messages.append(data[:length])
+            data = data[(length + 3) & ~3 :]
+    except struct.error as exc:
+        raise OSError(f"sock_diag: {exc}") from None
+    return messages, False
+
+
+def _attribute(message: bytes, offset: int, wanted: int) -> bytes:
+    """The value of an attribute behind a message's struct; empty where it is not there."""
+    while offset + 4 <= len(message):
+        length, kind = struct.unpack_from("=HH", message, offset)
+        if kind == wanted:
+            return message[offset + 4 : offset + length]
+        offset += max(4, (length + 3) & ~3)
+    return b""
 
 
 class _Listener(NamedTuple):
@@ -77,39 +197,17 @@ def _tcp_listeners(family: socket.AddressFamily) -> list[_Listener]:
 
 def _ask_sock_diag(family: socket.AddressFamily) -> list[_Listener]:
     size = 4 if family == socket.AF_INET else 16
-    # struct inet_diag_req_v2 behind its nlmsghdr: the family's TCP sockets in state LISTEN
-    request = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
-    header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0)
-    listening = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(1)
-        netlink.send(header + request)
-        is_complete = False
-        while not is_complete:
-            sockets, is_complete = _parse_sock_diag(netlink.recv(1 << 16), size)
-            listening += sockets
-    return listening
+    return [_listener(message, size) for message in _dump(_inet_request(family, 1 << _TCP_LISTEN))]
 
 
-def _parse_sock_diag(data: bytes, size: int) -> tuple[list[_Listener], bool]:
-    """The sockets of one netlink datagram, with hosts of ``size`` bytes, and whether it ends the answer."""
-    listening = []
+def _listener(message: bytes, size: int) -> _Listener:
+    """The socket of a message, whose host has ``size`` bytes. Raises ``OSError``."""
     try:
-        while data:
-            length, kind = struct.unpack_from("=IH", data)
-            if kind == _NLMSG_DONE:
-                return listening, True
-            if kind == _NLMSG_ERROR:
-                raise OSError(-struct.unpack_from("=i", data, 16)[0], "sock_diag")
-            if length < 16:
-                raise OSError(f"sock_diag: a message of {length} bytes")
-            # struct inet_diag_msg: port at 4, source host at 8, uid at 64, inode at 68
-            port, (uid, inode) = struct.unpack_from("!H", data, 20)[0], struct.unpack_from("=II", data, 80)
-            listening.append(_Listener(data[24 : 24 + size], port, uid, inode))
-            data = data[(length + 3) & ~3 :]
+        # struct inet_diag_msg: port at 4, source host at 8, uid at 64, inode at 68
+        port, (uid, inode) = struct.unpack_from("!H", message, 20)[0], struct.unpack_from("=II", message, 80)
     except struct.error as exc:
         raise OSError(f"sock_diag: {exc}") from None
-    return listening, False
+    return _Listener(message[24 : 24 + size], port, uid, inode)
 
 
 def _read_proc_net(family: socket.AddressFamily) -> list[_Listener]:
@@ -144,13 +242,19 @@ def _resolve(host: str) -> set[_IP]:
 
 
 def _unix_listeners(paths: set[str]) -> Iterator[int]:
+    return (inode for inode, flags in _unix_sockets(paths) if flags & _ACCEPTS)
+
+
+def _unix_sockets(paths: set[str]) -> Iterator[tuple[int, int]]:
+    """Inode and flags of the unix sockets of that name."""
     with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
+        next(table)
         for line in table:
             fields = line.split(None, 7)
             # the table shows an abstract name's NULs, uWSGI's closing one too, as @
             name = fields[7].rstrip("\n") if len(fields) == 8 else ""
-            if (name.rstrip("@") if name.startswith("@") else name) in paths and int(fields[3], 16) & _ACCEPTS:
-                yield int(fields[6])
+            if (name.rstrip("@") if name.startswith("@") else name) in paths:
+                yield int(fields[6]), int(fields[3], 16)
 
 
 def holds(pid: int, inodes: set[int]) -> bool:

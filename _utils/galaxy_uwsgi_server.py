@@ -135,7 +135,7 @@ class UwsgiServer(WebServer):
             self._require_mine(process)
         return stats
 
-    def snapshot(self, timeout: float) -> Snapshot:
+    def snapshot(self, timeout: float, probe: bool = True) -> Snapshot:
         return self.read_stats(timeout)
 
     def is_another(self, process: Process) -> bool:

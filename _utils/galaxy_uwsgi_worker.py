@@ -48,6 +48,8 @@ def read(record: dict, now: float) -> Worker:
             **{"apps": apps, "cores": total, "busy_cores": busy, "signal": signal},
             **{key: record.get(key, 0) for key in NUMBERS if key != "requests"},
         },
+        in_flight=busy,
+        oldest_request=max((one.seconds for one in in_request if one.seconds is not None), default=None),
     )
 
 

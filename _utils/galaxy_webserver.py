@@ -12,7 +12,7 @@ from galaxy_host_process import Process
 class WorkerState(str, enum.Enum):
     """
     What a worker can do now: ``BUSY`` is in a request and can take more, ``SATURATED`` cannot; ``CHEAP`` was put away
-    by uWSGI's cheaper mode.
+    by uWSGI's cheaper mode; the event loop of one that is ``STUCK`` does not run.
     """
 
     NOT_ACCEPTING = "not_accepting"
@@ -21,16 +21,17 @@ class WorkerState(str, enum.Enum):
     SATURATED = "saturated"
     CHEAP = "cheap"
     PAUSED = "paused"
+    STUCK = "stuck"
 
 
 @dataclasses.dataclass
 class Request:
     """
     A request under way: the ``core`` that it is in, ``method``, ``uri`` (path without query), ``remote_addr``,
-    ``seconds`` so far; each but the core may be ``None``.
+    ``seconds`` so far; each may be ``None``, the core where the web server has none.
     """
 
-    core: int
+    core: int | None
     method: str | None
     uri: str | None
     remote_addr: str | None
@@ -48,8 +49,16 @@ class Worker:
         it takes requests
     ready
         it takes them with its application loaded
+    requests
+        how many it has answered; ``None`` where its server does not count them
+    in_request
+        what is known of each request under way
     details
         what only its server tells, by the server's own names
+    in_flight
+        how many requests are under way; ``None`` where that cannot be told
+    oldest_request
+        seconds that the oldest of them has taken; ``None`` where there is none, or that cannot be told
     """
 
     id: int
@@ -58,9 +67,11 @@ class Worker:
     reason: str
     accepting: bool
     ready: bool
-    requests: int
+    requests: int | None
     in_request: list[Request]
     details: dict
+    in_flight: int | None = None
+    oldest_request: float | None = None
 
     def record(self) -> dict:
         """Plain data for a module's return."""
@@ -81,6 +92,8 @@ class Snapshot:
         all of them, in its order
     listen_queue
         connections: ``length`` now, ``max`` (``None`` where it is not told), ``errors``
+    answers
+        it answered an HTTP request; ``None`` where it was not asked
     """
 
     kind: str
@@ -89,6 +102,7 @@ class Snapshot:
     pid: int
     workers: list[Worker]
     listen_queue: dict
+    answers: bool | None = None
 
     def count(self, state: WorkerState) -> int:
         """How many workers are in ``state``."""
@@ -105,6 +119,11 @@ class Snapshot:
         return sum(worker.ready for worker in self.workers)
 
     @property
+    def oldest_request(self) -> float | None:
+        """Seconds that the oldest request under way has taken; ``None`` where none is known."""
+        return max((one.oldest_request for one in self.workers if one.oldest_request is not None), default=None)
+
+    @property
     def is_saturated(self) -> bool:
         """No worker that accepts can take one more request."""
         return self.accepting > 0 and self.count(WorkerState.SATURATED) == self.accepting
@@ -116,6 +135,8 @@ class Snapshot:
         if not self.accepting:
             if total and self.count(WorkerState.CHEAP) == total:
                 return []
+            if self.count(WorkerState.STUCK):
+                return [self._stuck]
             return [f"None of {workers(total)} accepts requests yet."]
         if not self.ready:
             return [
@@ -131,7 +152,16 @@ class Snapshot:
             )
         if self.count(WorkerState.PAUSED):
             found.append(f"{self.count(WorkerState.PAUSED)} of {workers(total)} are paused.")
+        if self.count(WorkerState.STUCK):
+            found.append(self._stuck)
         return found
+
+    @property
+    def _stuck(self) -> str:
+        count = self.count(WorkerState.STUCK)
+        return (
+            f"{count} of {workers(len(self.workers))} {'is' if count == 1 else 'are'} stuck: no event loop runs there."
+        )
 
 
 def workers(count: int) -> str:
@@ -152,8 +182,12 @@ class WebServer:
     kind: str
     stop_signal: int
 
-    def snapshot(self, timeout: float) -> Snapshot:
-        """What it tells now. Raises a ``GalaxyError`` with the reason where it tells nothing within ``timeout``."""
+    def snapshot(self, timeout: float, probe: bool = True) -> Snapshot:
+        """
+        What it tells now, within ``timeout`` seconds; without ``probe`` no HTTP request is sent, where one would be.
+
+        Raises a ``GalaxyError`` with the reason where it tells nothing.
+        """
         raise NotImplementedError
 
     def find_master(self, snapshot: Snapshot | None) -> Process | None:

@@ -10,6 +10,7 @@ from support.site import free_port
 
 import galaxy_host_address
 import galaxy_host_sockets
+from galaxy_host_wait import Deadline, wait_until
 
 parse = galaxy_host_address.parse
 
@@ -85,13 +86,67 @@ def test_unix_sockets(tmp_path, monkeypatch, form):
 @given(st.binary(max_size=400), st.sampled_from([4, 16]))
 def test_whatever_the_kernel_answers_ends_in_a_list_or_an_oserror(data, size):
     try:
-        sockets, is_complete = galaxy_host_sockets._parse_sock_diag(data, size)
+        messages, is_complete = galaxy_host_sockets._parse_sock_diag(data)
+        sockets = [galaxy_host_sockets._listener(message, size) for message in messages]
     except OSError:
         return
     assert isinstance(is_complete, bool)
     assert len(sockets) <= len(data)
 
 
+@given(st.binary(max_size=200), st.integers(0, 40))
+def test_attributes_of_any_length_end(data, offset):
+    assert len(galaxy_host_sockets._attribute(data, offset, 2)) <= len(data)
+
+
 def test_a_message_without_a_length_does_not_loop():
     with pytest.raises(OSError, match="0 bytes"):
-        galaxy_host_sockets._parse_sock_diag(struct.pack("=IH", 0, 20) + bytes(100), 4)
+        galaxy_host_sockets._parse_sock_diag(struct.pack("=IH", 0, 20) + bytes(100))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_who_waits_for_an_answer_on_a_connection(host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        port = listener.getsockname()[1]
+
+        def connection():
+            (found,) = galaxy_host_sockets.connections([port])
+            return found
+
+        with socket.create_connection((host, port)) as client:
+            assert not connection().is_in_request
+            client.sendall(b"GET")
+            assert wait_until(lambda: connection().unread == 3, Deadline(5))
+            assert (connection().inode, connection().is_in_request) == (0, True)
+            served, _ = listener.accept()
+            with served:
+                assert connection().inode == os.fstat(served.fileno()).st_ino
+                served.recv(3)
+                assert wait_until(lambda: connection().since_received > 0.02, Deadline(5))
+                assert (connection().unread, connection().is_in_request) == (0, True)
+                served.sendall(b"200")
+                assert wait_until(lambda: connection().sent == 3, Deadline(5))
+                assert not connection().is_in_request
+                # another request on the same connection
+                assert wait_until(lambda: connection().since_sent > 0.02, Deadline(5))
+                client.sendall(b"GET")
+                assert wait_until(lambda: connection().is_in_request, Deadline(5))
+    assert galaxy_host_sockets.connections([free_port()]) == []
+
+
+def test_listen_queues(tmp_path):
+    path = str(tmp_path / "s")
+    with socket.create_server(("127.0.0.1", 0), backlog=7) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(path)
+        unix.listen(5)
+        inodes = [os.fstat(one.fileno()).st_ino for one in (tcp, unix)]
+        assert galaxy_host_sockets.queues(set(inodes)) == {inodes[0]: (0, 7), inodes[1]: (0, 5)}
+        with socket.create_connection(tcp.getsockname()), socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            assert galaxy_host_sockets.queues(set(inodes)) == {inodes[0]: (1, 7), inodes[1]: (1, 5)}
+            assert galaxy_host_sockets.accepted({path}) == set()
+            served, _ = unix.accept()
+            with served:
+                assert galaxy_host_sockets.accepted({path}) == {os.fstat(served.fileno()).st_ino}
+        assert galaxy_host_sockets.queues({10**9}) == {}

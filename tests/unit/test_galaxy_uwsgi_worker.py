@@ -132,6 +132,8 @@ def test_how_long_a_request_has_taken(started, seconds):
         worker("busy", cores=[core(1, REQUEST, request_start=started)]), NOW
     ).in_request
     assert request.seconds == seconds
+    (one,) = [galaxy_uwsgi_worker.read(worker("busy", cores=[core(1, REQUEST, request_start=started), core()]), NOW)]
+    assert (one.in_flight, one.oldest_request) == (1, seconds)
     assert (request.method, request.uri, request.remote_addr) == ("GET", "/api", "10.0.0.1")
 
 

@@ -3,7 +3,7 @@ from support.document import core, worker
 from support.look import snapshot
 
 import galaxy_webserver
-from galaxy_webserver import WorkerState
+from galaxy_webserver import Snapshot, Worker, WorkerState
 
 FULL = worker(status="busy", cores=[core(1)])
 
@@ -32,6 +32,20 @@ def test_saturated_is_every_worker_that_accepts():
     ]
     assert not snapshot(FULL, worker()).is_saturated
     assert not snapshot(worker(accepting=0)).is_saturated
+
+
+def test_stuck_workers_and_the_oldest_request():
+    found = Snapshot()
+    found.workers = [
+        Worker(
+            number, number, state, "", state is WorkerState.IDLE, state is WorkerState.IDLE, None, [], {}, 1, seconds
+        )
+        for number, state, seconds in [(1, WorkerState.STUCK, 7.5), (2, WorkerState.IDLE, None)]
+    ]
+    assert found.problems == ["1 of 2 workers is stuck: no event loop runs there."]
+    assert (found.oldest_request, found.answers, found.is_saturated) == (7.5, None, False)
+    found.workers[1].state, found.workers[1].accepting = WorkerState.STUCK, False
+    assert found.problems == ["2 of 2 workers are stuck: no event loop runs there."]
 
 
 def test_counts():

@@ -71,6 +71,7 @@ _GUEST = "needs device-mapper: tests/uml/guest"
 # utils without a unit test of their own, and where they are tested
 ELSEWHERE = {
     "galaxy_errors": "each class is raised by some other",
+    "galaxy_gunicorn_server": "needs a real gunicorn: tests/functional/test_gunicorn.py",
     "galaxy_host_sysfs": "needs block devices: tests/uml/guest",
     **dict.fromkeys(("luks_backup", "luks_header", "luks_key", "luks_status", "luks_trial"), _HEADERS),
     **dict.fromkeys(("luks_device", "luks_encrypt", "luks_grow", "luks_mapping", "luks_open"), _GUEST),

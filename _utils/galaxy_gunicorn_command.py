@@ -1,0 +1,128 @@
+"""
+What gunicorn's command line asks for; its configuration file, a Python program, is not read.
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+import shlex
+
+import galaxy_host_address
+from galaxy_errors import AddressError, ConfigError
+from galaxy_host_address import Address
+from galaxy_host_process import Invocation, Process
+
+_PROGRAM = re.compile(r"gunicorn[\d.]*")
+_INTERPRETER = re.compile(r"(python|pypy)[\d.]*")
+_DEFAULT_PORT = 8000
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """
+    gunicorn's options, defaults filled in: ``binds`` (without ``fd://``), ``timeout`` (seconds, 0: no limit),
+    ``workers``, ``preload``, ``pidfile``, ``daemon``, ``tls``.
+    """
+
+    binds: tuple[Address, ...]
+    timeout: float = 30
+    workers: int = 1
+    preload: bool = False
+    pidfile: str | None = None
+    daemon: bool = False
+    tls: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ConfigError(message)
+
+
+def is_gunicorn(process: Process) -> bool:
+    """Whether the process runs gunicorn, by its command line, which is its owner's word."""
+    return bool(_words(process.argv)) or is_titled(process.argv)
+
+
+def is_titled(argv: tuple[str, ...]) -> bool:
+    """Whether setproctitle has overwritten the command line, so that its options are not known."""
+    return bool(argv) and argv[0].startswith("gunicorn: ")
+
+
+def read(invocation: Invocation) -> Options | None:
+    """
+    The options of a command that runs gunicorn; ``None`` where it runs none, or overwrote its command line.
+
+    Raises ``ConfigError``.
+    """
+    words = _words(invocation.argv)
+    if not words:
+        return None
+    environment = invocation.environment or {}
+    try:
+        extra = shlex.split(environment.get("GUNICORN_CMD_ARGS", ""))
+        parser = _parser()
+        # as gunicorn does: each option of the command line replaces the variable's
+        early, late = parser.parse_known_args(extra)[0], parser.parse_known_args(words[1:])[0]
+    except (ValueError, ConfigError) as exc:
+        raise ConfigError(f"{invocation.source}: gunicorn's options cannot be read: {exc}") from None
+    given = {**vars(early), **vars(late)}
+    directory = os.path.join(invocation.cwd or "/", given.get("chdir", ""))
+    port = environment.get("PORT", "")
+    binds = given.get("bind") or [f"0.0.0.0:{port}" if port else f"127.0.0.1:{_DEFAULT_PORT}"]
+    texts = [text for bind in binds for text in bind.split(",")]
+    return Options(
+        binds=tuple(address(text, directory) for text in texts if not text.strip().startswith("fd://")),
+        timeout=given.get("timeout", 30),
+        workers=given.get("workers", _number(environment.get("WEB_CONCURRENCY"), 1)),
+        preload="preload" in given,
+        pidfile=given.get("pid"),
+        daemon="daemon" in given,
+        tls="certfile" in given,
+    )
+
+
+def address(bind: str, directory: str = "/") -> Address:
+    """The address that gunicorn's ``HOST``, ``HOST:PORT`` or ``unix:PATH`` means. Raises ``AddressError``."""
+    text = bind.strip().removeprefix("tcp://")
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        path = path.removeprefix("//") if path.startswith("//") else path
+        return galaxy_host_address.parse(os.path.normpath(os.path.join(directory, path)))
+    if not text:
+        text = "0.0.0.0"
+    if text.endswith("]") or ":" not in text:
+        text = f"{text}:{_DEFAULT_PORT}"
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise AddressError(f"Bad bind {bind!r}: no host")
+    return galaxy_host_address.parse(f"{host.lower()}:{port}")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("-b", "--bind", action="append")
+    parser.add_argument("-t", "--timeout", type=float)
+    parser.add_argument("-w", "--workers", type=int)
+    for option in ("-p --pid", "--chdir", "--certfile", "-c --config", "-k --worker-class", "-e --env", "-n --name"):
+        parser.add_argument(*option.split())
+    for option in ("-u --user", "-g --group", "-m --umask"):
+        parser.add_argument(*option.split())
+    for option in ("--preload", "-D --daemon", "-R --enable-stdio-inheritance"):
+        parser.add_argument(*option.split(), action="store_true")
+    return parser
+
+
+def _number(text: str | None, default: int) -> int:
+    return int(text) if text and text.isdecimal() and len(text) < 6 else default
+
+
+def _words(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """gunicorn's own words, its name first; empty where the command runs another program."""
+    words = argv
+    if words and _INTERPRETER.fullmatch(os.path.basename(words[0])):
+        words = words[1:]
+        while words and words[0].startswith("-") and words[0] != "-m":
+            words = words[1:]
+        words = words[1:] if words[:1] == ("-m",) else words
+    return words if words and _PROGRAM.fullmatch(os.path.basename(words[0])) else ()

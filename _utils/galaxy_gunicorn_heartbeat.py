@@ -1,0 +1,51 @@
+"""
+The heartbeat of a gunicorn worker: an unlinked file that it holds open and touches.
+
+gunicorn from 22 on sets the file's mtime to the monotonic clock; one before that changes its mode, 0600 at first, to 0
+and 1 in turn. The first beat says that the application was started in that worker.
+"""
+
+import contextlib
+import os
+import re
+import stat
+import time
+from typing import NamedTuple
+
+_FILE = re.compile(r"/wgunicorn-\w+ \(deleted\)\Z")
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+# no machine runs longer, and no clock is earlier
+_LONGEST_UPTIME = 10**9
+
+
+class Files(NamedTuple):
+    """What a worker holds open: its heartbeat file's state (``None``: none is there), and inodes of its sockets."""
+
+    heartbeat: os.stat_result | None
+    sockets: frozenset[int]
+
+
+def files(pid: int) -> Files | None:
+    """What the worker holds open; ``None`` where it is gone or may not be looked at."""
+    heartbeat, sockets = None, set()
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    target = os.readlink(entry.path)
+                    if match := _SOCKET.fullmatch(target):
+                        sockets.add(int(match[1]))
+                    elif _FILE.search(target):
+                        heartbeat = os.stat(entry.path)
+    except OSError:
+        return None
+    return Files(heartbeat, frozenset(sockets))
+
+
+def age(state: os.stat_result, now: float | None = None, monotonic: float | None = None) -> float | None:
+    """Seconds since the last beat; ``None`` before the first."""
+    if stat.S_IMODE(state.st_mode) in (0, 1):
+        return max(0.0, (time.time() if now is None else now) - state.st_ctime)
+    if state.st_mtime < _LONGEST_UPTIME:
+        return max(0.0, (time.monotonic() if monotonic is None else monotonic) - state.st_mtime)
+    return None

@@ -1,0 +1,67 @@
+"""
+One question to Galaxy itself: which version it is, bounded in time and size.
+"""
+
+import json
+import socket
+
+from galaxy_errors import GunicornError
+from galaxy_host_address import Address
+from galaxy_host_wait import Deadline
+
+_LIMIT = 64 * 1024
+
+
+def version(address: Address, prefix: str, timeout: float) -> str | None:
+    """
+    The version that ``GET PREFIX/api/version`` gives; ``None`` where Galaxy answers, but names none.
+
+    Raises ``GunicornError`` where there is no answer within ``timeout`` seconds, or not Galaxy's.
+    """
+    path = f"{prefix.rstrip('/')}/api/version"
+    where = f"{address}: GET {path}"
+    host = "localhost" if address.is_unix else f"{address.peer[0]}:{address.port}"
+    request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
+    deadline = Deadline(timeout)
+    try:
+        data = _ask(address, request.encode(), deadline)
+    except TimeoutError:
+        raise GunicornError(f"{where}: no answer within {timeout:g} s") from None
+    except OSError as exc:
+        raise GunicornError(f"{where}: {exc.strerror or exc}") from None
+    head, _, body = data.partition(b"\r\n\r\n")
+    words = head.split(b"\r\n")[0].split()
+    if len(words) < 2 or not words[0].startswith(b"HTTP/"):
+        raise GunicornError(f"{where}: no HTTP answer ({len(data)} bytes)")
+    if words[1] != b"200":
+        raise GunicornError(f"{where}: answered {words[1].decode(errors='replace')[:10]!r}; is the prefix right?")
+    try:
+        answer = json.loads(body)
+        major, minor = answer["version_major"], answer.get("version_minor")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise GunicornError(f"{where}: the answer is not Galaxy's") from None
+    parts = [part for part in (major, minor) if isinstance(part, str) and 0 < len(part) < 30 and part.isprintable()]
+    return ".".join(parts) or None
+
+
+def _ask(address: Address, request: bytes, deadline: Deadline) -> bytes:
+    if address.is_unix:
+        sock = socket.socket(socket.AF_UNIX)
+        target = address.peer
+    else:
+        family, *_, target = socket.getaddrinfo(*address.peer, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family)
+    with sock:
+        sock.settimeout(max(deadline.left, 0.001))
+        sock.connect(target)
+        sock.sendall(request)
+        data = b""
+        while len(data) <= _LIMIT:
+            sock.settimeout(max(deadline.left, 0.001))
+            chunk = sock.recv(_LIMIT)
+            if not chunk:
+                return data
+            data += chunk
+            if deadline.passed:
+                raise TimeoutError
+    raise OSError(f"more than {_LIMIT} bytes")

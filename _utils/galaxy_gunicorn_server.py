@@ -1,0 +1,305 @@
+"""
+A gunicorn that serves Galaxy: its master and workers by the sockets that they hold, and what the kernel tells of them.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+
+import galaxy_gunicorn_command
+import galaxy_gunicorn_heartbeat
+import galaxy_gunicorn_http
+import galaxy_host_files
+import galaxy_host_process
+import galaxy_host_sockets
+from galaxy_errors import FileError, GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket
+from galaxy_gunicorn_command import Options
+from galaxy_host_address import Address
+from galaxy_host_process import Process
+from galaxy_host_wait import Deadline
+from galaxy_webserver import Snapshot, WebServer, Worker, WorkerState
+
+log = logging.getLogger(__name__)
+
+# seconds that a beat may be late on a busy machine
+_LATE = 2.0
+
+
+class GunicornWorker(Worker):
+    """A worker of gunicorn."""
+
+    def record(self) -> dict:
+        # the kernel walks all of its pages for that: not at every look
+        return {**super().record(), "pss": _pss(self.pid)}
+
+
+class GunicornSnapshot(Snapshot):
+    """
+    What the kernel tells of gunicorn at one moment, and Galaxy's version where it was asked.
+
+    answer
+        why Galaxy does not answer; empty where it does, or was not asked
+    galaxy_version
+        as Galaxy says; ``None`` where it was not asked, or did not say
+    """
+
+    kind, title, version = "gunicorn", "gunicorn", None
+
+    def __init__(self, pid: int, workers: list[Worker], listen_queue: dict):
+        self.pid, self.workers, self.listen_queue = pid, workers, listen_queue
+        self.answers: bool | None = None
+        self.answer = ""
+        self.galaxy_version: str | None = None
+
+    @property
+    def is_saturated(self) -> bool:
+        return False
+
+    @property
+    def problems(self) -> list[str]:
+        return super().problems + [self.answer] * bool(self.answer)
+
+
+class GunicornServer(WebServer):
+    """
+    gunicorn.
+
+    binds
+        where it listens, as it was configured; the command line of the live one wins, as for the next three
+    prefix
+        of Galaxy's URLs
+    uid
+        the user that it must run as; ``None``: any
+    timeout, workers, preload
+        as configured
+    logs
+        paths of its logs
+    """
+
+    kind, title = "gunicorn", "gunicorn"
+    stop_signal = signal.SIGTERM
+
+    def __init__(
+        self,
+        binds: tuple[Address, ...],
+        prefix: str = "",
+        uid: int | None = None,
+        timeout: float = 300,
+        workers: int | None = None,
+        preload: bool = True,
+        logs: tuple[str, ...] = (),
+    ):
+        self._configured = Options(tuple(binds), timeout, workers or 1, preload)
+        self._live: Options | None = None
+        self._prefix, self._uid, self._logs = prefix, uid, logs
+        self._told: int | None = None
+        self._believed: int | None = None
+
+    def told(self, pid: int | None) -> None:
+        """Take a manager's word for the master's PID as a hint, which is confirmed before it is used."""
+        self._told = pid
+
+    def believe(self, pid: int) -> None:
+        """Take the master with this PID for this server's, whoever runs it."""
+        self._believed = pid
+
+    @property
+    def options(self) -> Options:
+        """The options in effect: of the live command line, or else as configured."""
+        return self._live or self._configured
+
+    @property
+    def listens_on(self) -> tuple[Address, ...]:
+        return self.options.binds
+
+    def find_master(self, snapshot: Snapshot | None = None) -> Process | None:
+        inodes = galaxy_host_sockets.listeners({*self._configured.binds, *self.listens_on})
+        told = self._confirmed(inodes)
+        masters, lost = ([told], []) if told else self._holders(inodes)
+        if not masters and lost:
+            pids = [process.pid for process in lost]
+            raise MasterGone(
+                f"{self._where}: held by gunicorn workers that outlived their master (PID {_listed(pids)}); "
+                "galaxy.stop ends them",
+                pids,
+            )
+        if len(masters) > 1:
+            pids = [process.pid for process in masters]
+            raise SharedSocket(f"{self._where}: {len(pids)} gunicorn masters serve it (PID {_listed(pids)})", pids)
+        if not masters:
+            if inodes:
+                hint = "" if os.geteuid() == 0 else "; run as root to see other users' processes"
+                raise ProcessError(f"{self._where}: something listens there that is not gunicorn{hint}")
+            self._live = None
+            return None
+        (master,) = masters
+        self._require_mine(master)
+        self._learn(master)
+        return master
+
+    def snapshot(self, timeout: float, probe: bool = True) -> Snapshot:
+        deadline = Deadline(timeout)
+        master = self.find_master()
+        if not master:
+            raise GunicornError(f"{self._where}: nothing listens there; Galaxy does not run, or loads its application")
+        inodes = galaxy_host_sockets.listeners(self.listens_on)
+        ports = {address.port for address in self.listens_on if not address.is_unix}
+        paths = {address.path for address in self.listens_on if address.is_unix}
+        open_tcp = galaxy_host_sockets.connections(ports) if ports else []
+        requests = None if open_tcp is None else {one.inode: one for one in open_tcp if one.is_in_request}
+        accepted = galaxy_host_sockets.accepted(paths) if paths else set()
+        workers = [
+            self._worker(number, child, requests, accepted) for number, child in enumerate(self.family(master), 1)
+        ]
+        queues = list(galaxy_host_sockets.queues(inodes).values())
+        queue = {
+            "length": sum(length for length, _ in queues) if queues else None,
+            "max": min((limit for _, limit in queues), default=None),
+            "errors": None,
+        }
+        found = GunicornSnapshot(master.pid, workers, queue)
+        if probe and found.ready and self.listens_on and not self.options.tls:
+            try:
+                found.galaxy_version = galaxy_gunicorn_http.version(self.listens_on[0], self._prefix, deadline.left)
+                found.answers = True
+            except GunicornError as exc:
+                found.answers, found.answer = False, f"Galaxy does not answer: {exc}."
+        return found
+
+    def family(self, master: Process) -> list[Process]:
+        return [child for child in master.children() if _is_fork(master, child)]
+
+    def sharers(self, master: Process | None) -> list[Process]:
+        """Other masters that serve its sockets."""
+        masters, _ = self._holders(galaxy_host_sockets.listeners(self.listens_on))
+        return [process for process in masters if process != master]
+
+    def orphans(self) -> list[Process]:
+        """Workers that outlived their master and hold its sockets, of this server's user."""
+        _, lost = self._holders(galaxy_host_sockets.listeners({*self._configured.binds, *self.listens_on}))
+        return [process for process in lost if self._is_mine(process)]
+
+    def is_silent(self) -> bool | None:
+        """Whether nobody listens where it would; ``None`` where it is not known where that is."""
+        return not galaxy_host_sockets.listeners(self.listens_on) if self.listens_on else None
+
+    def reload(self, master: Process) -> str:
+        if not master.signal(signal.SIGHUP):
+            raise ProcessError(f"The master, PID {master.pid}, ended before it could be reloaded")
+        return "SIGHUP"
+
+    def log(self, lines: int) -> list[str]:
+        text: list[str] = []
+        for path in self._logs:
+            try:
+                text += galaxy_host_files.tail(path, lines, [] if self._uid is None else [self._uid])
+            except FileError as exc:
+                log.info("A log is not shown: %s", exc)
+        return text[-lines:]
+
+    @property
+    def _where(self) -> str:
+        return ", ".join(map(str, self.listens_on)) or "gunicorn"
+
+    def _confirmed(self, inodes: set[int]) -> Process | None:
+        process = Process.of(self._told) if self._told else None
+        if not process or not galaxy_gunicorn_command.is_gunicorn(process) or not self._is_mine(process):
+            return None
+        if galaxy_host_sockets.holds(process.pid, inodes):
+            return process
+        # it listens where its own command line says, or will once its application is loaded
+        options = _options(process)
+        if not options or not options.binds:
+            return None
+        own = galaxy_host_sockets.listeners(options.binds)
+        return process if galaxy_host_sockets.holds(process.pid, own) or not own | inodes else None
+
+    def _holders(self, inodes: set[int]) -> tuple[list[Process], list[Process]]:
+        """The gunicorn processes that hold the sockets and that no other of them forked: masters, and lost workers."""
+        if not inodes:
+            return [], []
+        holding = []
+        for pid in galaxy_host_process.pids():
+            if b"gunicorn" in galaxy_host_process.command_line(pid):
+                process = Process.of(pid)
+                if process and galaxy_gunicorn_command.is_gunicorn(process) and galaxy_host_sockets.holds(pid, inodes):
+                    holding.append(process)
+        tops = [
+            process
+            for process in holding
+            if not any(one.is_parent_of(process) and _is_fork(one, process) for one in holding)
+        ]
+        parents = [one for one in tops if any(one.is_parent_of(process) for process in holding)]
+        lost = [process for process in tops if process not in parents and _is_lost(process)]
+        return [process for process in tops if process not in lost], lost
+
+    def _is_mine(self, process: Process) -> bool:
+        uids = process.uids
+        return self._uid is None or process.pid == self._believed or bool(uids and uids[1] == self._uid)
+
+    def _require_mine(self, process: Process) -> None:
+        if not self._is_mine(process):
+            uids = process.uids
+            raise NotMine(process.pid, f"runs as user {uids[1] if uids else 'unknown'}, not as user {self._uid}")
+
+    def _learn(self, master: Process) -> None:
+        self._live = _options(master)
+
+    def _worker(self, number: int, process: Process, requests: dict | None, accepted: set[int]) -> Worker:
+        held = galaxy_gunicorn_heartbeat.files(process.pid)
+        beat = galaxy_gunicorn_heartbeat.age(held.heartbeat) if held and held.heartbeat else None
+        state, reason, in_flight, oldest = WorkerState.NOT_ACCEPTING, "is loading", None, None
+        if held is None:
+            reason = "ends, or may not be looked at; run as root" if os.geteuid() else "ends"
+        elif requests is not None:
+            ages = [requests[inode].since_received for inode in held.sockets & requests.keys()]
+            in_flight = len(ages) + len(held.sockets & accepted)
+            oldest = max(ages, default=None)
+        limit = self.options.timeout / 2 + _LATE
+        if process.is_suspended:
+            state, reason = WorkerState.PAUSED, "was suspended"
+        elif beat is not None and self.options.timeout and beat > limit:
+            state, reason = WorkerState.STUCK, f"no heartbeat for {beat:.0f} s"
+        elif beat is not None:
+            state = WorkerState.BUSY if in_flight else WorkerState.IDLE
+            reason = f"{in_flight} requests in flight" if in_flight else state.value
+        works = state in (WorkerState.BUSY, WorkerState.IDLE)
+        details = {"heartbeat_age": beat}
+        return GunicornWorker(number, process.pid, state, reason, works, works, None, [], details, in_flight, oldest)
+
+
+def _is_fork(parent: Process, child: Process) -> bool:
+    """Whether the child is a worker: gunicorn, forked with no exec between."""
+    if not galaxy_gunicorn_command.is_gunicorn(child):
+        return False
+    images = parent.image, child.image
+    return images[0] == images[1] if None not in images else parent.session == child.session
+
+
+def _is_lost(process: Process) -> bool:
+    """Whether a process without workers is one that lost its master, which led its process group."""
+    options = _options(process)
+    if process.group in (None, 0, process.pid) or (options and options.daemon):
+        return False
+    return not Process.of(process.group)
+
+
+def _options(process: Process) -> Options | None:
+    invocation = process.invocation()
+    with contextlib.suppress(GalaxyError):
+        return galaxy_gunicorn_command.read(invocation) if invocation else None
+    return None
+
+
+def _pss(pid: int) -> int | None:
+    """Bytes of memory, those shared with others in part; ``None`` where that may not be looked at."""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as text:
+        for line in text:
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _listed(pids: list[int]) -> str:
+    return ", ".join(map(str, pids))

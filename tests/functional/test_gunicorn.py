@@ -1,0 +1,165 @@
+"""What is told of a real gunicorn, that of today and the last one with the old heartbeat."""
+
+import os
+import signal
+
+import pytest
+from support.gunicorn import Gunicorn
+
+from galaxy_errors import GunicornError, MasterGone, NotMine
+from galaxy_gunicorn_server import GunicornServer
+from galaxy_host_process import Process
+from galaxy_host_wait import Deadline, wait_until
+from galaxy_webserver import WorkerState
+
+
+@pytest.fixture
+def gunicorn(tmp_path):
+    """A function that makes a gunicorn, not started yet; it ends with the test."""
+    made = []
+
+    def make(**options):
+        made.append(Gunicorn(tmp_path / f"galaxy{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.mark.parametrize("venv", ["bed", "bed-old"])
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["own", "preload"])
+@pytest.mark.parametrize("bind", [None, "unix"], ids=["tcp", "unix"])
+def test_ready(gunicorn, venv, options, bind):
+    one = gunicorn(venv=venv, options=options, bind=bind).start()
+    one.ready()
+    web = one.server(prefix="/")
+    found = web.snapshot(10)
+    assert (found.pid, found.answers, found.galaxy_version, found.problems) == (one.process.pid, True, "26.1.1", [])
+    assert [worker.state for worker in found.workers] == [WorkerState.IDLE] * 2
+    assert [worker.details["heartbeat_age"] < 60 for worker in found.workers] == [True] * 2
+    assert found.listen_queue == {"length": 0, "max": 2048, "errors": None}
+    assert found.workers[0].record()["pss"] > 1_000_000
+    assert (web.options.preload, web.options.timeout) == (bool(options), 30)
+    wrong = one.server(prefix="/galaxy").snapshot(10)
+    assert wrong.answers is False
+    assert "GET /galaxy/api/version: answered '404'" in wrong.problems[0]
+
+
+@pytest.mark.parametrize("venv", ["bed", "bed-old"])
+def test_a_worker_that_loads_is_not_ready(gunicorn, venv):
+    one = gunicorn(venv=venv)
+    one.open("load-is-slow")
+    one.start()
+    found = one.wait(lambda found: len(found.workers) == 2)
+    assert {(worker.state, worker.reason) for worker in found.workers} == {(WorkerState.NOT_ACCEPTING, "is loading")}
+    assert one.server().snapshot(5).answers is None
+    one.open("load")
+    one.ready()
+
+
+def test_while_the_master_loads_a_managers_word_names_it(gunicorn):
+    one = gunicorn(options=("--preload",))
+    one.open("load-is-slow")
+    one.start()
+    web = one.server()
+    assert web.is_silent()
+    with pytest.raises(GunicornError, match="nothing listens there"):
+        web.snapshot(5)
+    web.told(one.process.pid)
+    assert wait_until(web.find_master, Deadline(30)) == Process.of(one.process.pid)
+    assert web.options.preload
+    web.told(os.getpid())
+    assert web.find_master() is None
+
+
+@pytest.mark.parametrize("bind", [None, "unix"], ids=["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["await", "thread"])
+def test_requests_in_flight(gunicorn, kind, bind):
+    one = gunicorn(bind=bind).start()
+    one.ready()
+    clients = [one.ask(kind) for _ in range(3)]
+    found = one.wait(lambda found: sum(worker.in_flight for worker in found.workers) == 3)
+    assert found.count(WorkerState.BUSY) >= 1
+    assert (found.oldest_request is None) == bool(bind)
+    assert one.server().snapshot(10).answers
+    one.open("go")
+    one.wait(lambda found: sum(worker.in_flight for worker in found.workers) == 0)
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("venv", ["bed", "bed-old"])
+def test_a_blocked_event_loop_is_stuck(gunicorn, venv):
+    one = gunicorn(venv=venv, workers=1, options=("--timeout", "12")).start()
+    one.ready(1)
+    client = one.ask("block")
+    found = one.wait(lambda found: found.count(WorkerState.STUCK))
+    (worker,) = found.workers
+    assert (worker.ready, worker.in_flight) == (False, 1)
+    assert worker.oldest_request > 0
+    assert found.problems == ["1 of 1 worker is stuck: no event loop runs there."]
+    client.close()
+
+
+def test_a_suspended_worker_is_paused(gunicorn):
+    one = gunicorn().start()
+    worker = Process.of(one.ready().workers[0].pid)
+    worker.signal(signal.SIGSTOP)
+    found = one.wait(lambda found: found.count(WorkerState.PAUSED))
+    assert (found.ready, found.problems) == (1, ["1 of 2 workers are paused."])
+    worker.signal(signal.SIGCONT)
+    one.ready()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_that_outlive_their_master(gunicorn, workers):
+    one = gunicorn(workers=workers).start()
+    pids = {worker.pid for worker in one.ready(workers).workers}
+    web = one.server(uid=os.getuid())
+    assert web.orphans() == []
+    one.process.kill()
+    one.process.wait()
+    with pytest.raises(MasterGone, match="outlived their master"):
+        web.find_master()
+    assert {process.pid for process in web.orphans()} == pids
+    assert one.server(uid=os.getuid() + 1).orphans() == []
+
+
+def test_two_gunicorns_are_not_mixed_up(gunicorn):
+    first, second = gunicorn().start(), gunicorn(workers=1).start()
+    first.ready()
+    second.ready(1)
+    web = first.server()
+    # a wrong word of a manager is not believed where the other listens
+    web.told(os.getpid())
+    assert web.find_master().pid == first.process.pid
+    assert second.server().find_master().pid == second.process.pid
+    assert len(web.family(Process.of(first.process.pid))) == 2
+    assert web.sharers(Process.of(first.process.pid)) == []
+
+
+def test_another_users_gunicorn_is_refused(gunicorn):
+    one = gunicorn().start()
+    one.ready()
+    web = one.server(uid=os.getuid() + 1)
+    with pytest.raises(NotMine, match="not as user"):
+        web.snapshot(5)
+    web.told(one.process.pid)
+    with pytest.raises(NotMine):
+        web.find_master()
+    web.believe(one.process.pid)
+    assert web.find_master().pid == one.process.pid
+
+
+def test_reload_replaces_the_workers(gunicorn):
+    one = gunicorn().start()
+    before = {worker.pid for worker in one.ready().workers}
+    web = one.server()
+    assert web.reload(web.find_master()) == "SIGHUP"
+    one.wait(lambda found: found.ready == 2 and before.isdisjoint(worker.pid for worker in found.workers))
+
+
+def test_where_nothing_is_known_nothing_is_said():
+    web = GunicornServer(())
+    assert (web.listens_on, web.is_silent(), web.find_master(), web.orphans()) == ((), None, None, [])

@@ -1,0 +1,62 @@
+import contextlib
+import socket
+import threading
+
+import pytest
+
+import galaxy_gunicorn_http
+from galaxy_errors import GunicornError
+from galaxy_host_address import Address
+
+
+def _ask(answer, timeout=5):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            client, _ = listener.accept()
+            with client, contextlib.suppress(OSError):
+                client.recv(1000)
+                if answer is None:
+                    client.recv(1)
+                else:
+                    client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            return galaxy_gunicorn_http.version(Address(*listener.getsockname()), "/galaxy/", timeout)
+        finally:
+            thread.join()
+
+
+def test_galaxys_version():
+    head = b"HTTP/1.1 200 OK\r\nserver: x\r\n\r\n"
+    assert _ask(head + b'{"version_major": "26.1", "version_minor": "1"}') == "26.1.1"
+    assert _ask(head + b'{"version_major": "26.1"}') == "26.1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "no HTTP answer"),
+        (b"SSH-2.0", "no HTTP answer"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "GET /galaxy/api/version: answered '404'; is the prefix right"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>", "not Galaxy's"),
+        (b"HTTP/1.1 200 OK\r\n\r\n[]", "not Galaxy's"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 20000, "not Galaxy's"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000, "more than 65536 bytes|reset"),
+    ],
+)
+def test_other_answers_are_refused(answer, why):
+    with pytest.raises(GunicornError, match=why):
+        _ask(answer)
+
+
+def test_silence_is_bounded():
+    with pytest.raises(GunicornError, match=r"no answer within 0\.2 s"):
+        _ask(None, timeout=0.2)
+
+
+def test_nothing_listens_there(tmp_path):
+    with pytest.raises(GunicornError, match="No such file"):
+        galaxy_gunicorn_http.version(Address(path=str(tmp_path / "s")), "", 1)
