@@ -14,23 +14,39 @@ MAX_NODES = 50_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses aliases, which make a small file a huge document, keys that occur twice, and deep nesting."""
+    """Counts what an alias stands for as if it were written out; refuses keys that occur twice, and deep nesting."""
 
-    depth = nodes = 0
+    depth = deepest = nodes = 0
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        # of each node that is complete: values in it, and levels below it
+        self._sizes: dict[int, tuple[int, int]] = {}
 
     def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            _refuse(self.peek_event(), "an alias (*name), which is not followed; write the value out")
+        event = self.peek_event()
+        is_alias = self.check_event(yaml.AliasEvent)
+        nodes, deepest = self.nodes, self.deepest
         self.nodes += 1
         self.depth += 1
-        if self.depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            _refuse(self.peek_event(), f"more than {MAX_DEPTH} levels or {MAX_NODES} values; make the file smaller")
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
+        self.deepest = self.depth
+        self._require_small(event)
+        node = super().compose_node(parent, index)
+        if is_alias:
+            if id(node) not in self._sizes:
+                _refuse(event, "an alias of what it stands in; write the value out")
+            inner, below = self._sizes[id(node)]
+            self.nodes += inner
+            self.deepest += below
+            self._require_small(event)
+        else:
+            self._sizes[id(node)] = self.nodes - nodes, self.deepest - self.depth
+        self.depth -= 1
+        self.deepest = max(self.deepest, deepest)
+        return node
 
-    def construct_mapping(self, node, deep=False):
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -38,7 +54,11 @@ class _Loader(yaml.SafeLoader):
             if key.value in seen:
                 _refuse(key, f"{key.value[:60]!r} for the second time; remove one of the two")
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
+
+    def _require_small(self, event) -> None:
+        if self.deepest > MAX_DEPTH or self.nodes > MAX_NODES:
+            _refuse(event, f"more than {MAX_DEPTH} levels or {MAX_NODES} values; make the file smaller")
 
 
 def _refuse(place, what: str) -> None:
@@ -47,7 +67,7 @@ def _refuse(place, what: str) -> None:
 
 def read_mapping(path: str, named_by=()) -> dict:
     """
-    The document of a YAML file, a mapping; aliases are not followed, and no key may occur twice.
+    The document of a YAML file, a mapping, in which no key may occur twice.
 
     named_by
         numeric ids of the users whose word the path is, as for ``galaxy_host_files.read``

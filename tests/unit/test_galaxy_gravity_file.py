@@ -1,11 +1,15 @@
 """Gravity's YAML files, by whomever they are written."""
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import galaxy_gravity_file
 from galaxy_errors import ConfigError
+
+BOMB = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 20)}]\n" for n in range(1, 8))
+DEEP = f"a: &a {'[' * 30}{']' * 30}\nb: {'[' * 30}*a{']' * 30}\n"
 
 
 @pytest.fixture
@@ -21,10 +25,20 @@ def test_a_file_is_a_mapping(path):
     }
 
 
+def test_anchors_and_merges_are_followed_as_gravity_follows_them(path):
+    text = "b: &b {x: 2, z: 3}\na: &a {<<: *b, x: 1}\nc: {<<: *a, y: *b}\n"
+    path.write_text(text)
+    document = galaxy_gravity_file.read_mapping(str(path))
+    assert document == yaml.safe_load(text)
+    assert document["a"] == {"x": 1, "z": 3}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: &a [1]\nb: *a\n", ":2: has an alias"),
+        ("a: &a [*a]\n", ":1: has an alias of what it stands in"),
+        (BOMB, ":5: has more than 50 levels or 50000 values"),
+        (DEEP, ":2: has more than 50 levels"),
         ("gravity: {}\ngravity: {}\n", ":2: has 'gravity' for the second time"),
         ("? [a]\n: 1\n", ":1: has a key that is not a text"),
         ("a: " + "[" * 60 + "]" * 60, "more than 50 levels"),
