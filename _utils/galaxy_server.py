@@ -3,7 +3,6 @@ One Galaxy: its services, and one look at all of them.
 """
 
 import dataclasses
-import enum
 import logging
 from collections.abc import Callable, Mapping
 
@@ -13,6 +12,7 @@ import galaxy_uwsgi_process
 from galaxy_errors import GalaxyError, MasterGone
 from galaxy_host_process import Process
 from galaxy_manager_unit import State, Unit, UnitStatus
+from galaxy_service import Role
 from galaxy_spec import Spec
 from galaxy_uwsgi_config import Config
 from galaxy_uwsgi_server import UwsgiServer
@@ -20,12 +20,6 @@ from galaxy_uwsgi_stats import Stats
 from galaxy_webserver import Snapshot
 
 log = logging.getLogger(__name__)
-
-
-class Role(str, enum.Enum):
-    """What a service does for Galaxy."""
-
-    WEB = "web"
 
 
 @dataclasses.dataclass

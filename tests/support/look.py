@@ -2,7 +2,8 @@
 
 from galaxy_host_address import Address
 from galaxy_manager_unit import State, UnitStatus
-from galaxy_server import Look, Role, Service
+from galaxy_server import Look, Service
+from galaxy_service import Role
 from galaxy_uwsgi_stats import Stats
 
 from .document import document

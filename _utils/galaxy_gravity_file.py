@@ -1,0 +1,94 @@
+"""
+The YAML files that Gravity reads, within bounds: whoever writes them is not trusted with our memory or time.
+"""
+
+import yaml
+
+import galaxy_host_files
+from galaxy_errors import ConfigError, FileError, FileMissing
+
+MAX_FILE = 1 << 20
+MAX_DEPTH = 50
+# galaxy.yml is a sample of all options, nearly all of them commented out
+MAX_NODES = 50_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Counts what an alias stands for as if it were written out; refuses keys that occur twice, and deep nesting."""
+
+    depth = deepest = nodes = 0
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        # of each node that is complete: values in it, and levels below it
+        self._sizes: dict[int, tuple[int, int]] = {}
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        is_alias = self.check_event(yaml.AliasEvent)
+        nodes, deepest = self.nodes, self.deepest
+        self.nodes += 1
+        self.depth += 1
+        self.deepest = self.depth
+        self._require_small(event)
+        node = super().compose_node(parent, index)
+        if is_alias:
+            if id(node) not in self._sizes:
+                _refuse(event, "an alias of what it stands in; write the value out")
+            inner, below = self._sizes[id(node)]
+            self.nodes += inner
+            self.deepest += below
+            self._require_small(event)
+        else:
+            self._sizes[id(node)] = self.nodes - nodes, self.deepest - self.depth
+        self.depth -= 1
+        self.deepest = max(self.deepest, deepest)
+        return node
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                _refuse(key, "a key that is not a text; write the key as a text")
+            if key.value in seen:
+                _refuse(key, f"{key.value[:60]!r} for the second time; remove one of the two")
+            seen.add(key.value)
+        return node
+
+    def _require_small(self, event) -> None:
+        if self.deepest > MAX_DEPTH or self.nodes > MAX_NODES:
+            _refuse(event, f"more than {MAX_DEPTH} levels or {MAX_NODES} values; make the file smaller")
+
+
+def _refuse(place, what: str) -> None:
+    raise yaml.MarkedYAMLError(problem=f"has {what}", problem_mark=place.start_mark)
+
+
+def read_mapping(path: str, named_by=()) -> dict:
+    """
+    The document of a YAML file, a mapping, in which no key may occur twice.
+
+    named_by
+        numeric ids of the users whose word the path is, as for ``galaxy_host_files.read``
+
+    Raises ``ConfigError``, naming the file, the line and what to do.
+    """
+    try:
+        data = galaxy_host_files.read(path, MAX_FILE, named_by)
+    except FileMissing:
+        raise ConfigError(f"{path}: no such configuration file; name the file with the gravity: section") from None
+    except FileError as exc:
+        raise ConfigError(str(exc)) from None
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path!r}: cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
+    try:
+        document = yaml.load(data, _Loader)  # noqa: S506
+    except yaml.MarkedYAMLError as exc:
+        line = f":{exc.problem_mark.line + 1}" if exc.problem_mark else ""
+        raise ConfigError(f"{path}{line}: {exc.problem or 'is not YAML'}") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+        raise ConfigError(f"{path}: is not YAML that can be read; correct the file") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: is not a mapping; name Galaxy's or Gravity's YAML file")
+    return document
