@@ -55,6 +55,7 @@ if sys.platform.startswith("linux"):
     import galaxy_settings
     import galaxy_spec
     import galaxy_status
+    import onedata_declared
     from galaxy_server import Galaxy
     from galaxy_webserver import WorkerState
 
@@ -227,9 +228,9 @@ def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
         seconds for the stats server's answer; where there is no answer, the process that listens on the socket is
         looked for
 
-    Returns one PID, never a worker's, a router's or a client's; ``None`` where Galaxy does not run. Raises
-    ``CommandExecutionError`` where another program holds the socket, where workers do whose master is gone, and where
-    several masters may be meant.
+    Returns one PID, never a worker's, a router's or a client's; ``None`` only where it is certain that Galaxy does not
+    run. Raises ``CommandExecutionError``, with the reason, where that cannot be told, where another program holds the
+    socket, where workers do whose master is gone, and where several masters may be meant.
 
     CLI Example:
 
@@ -238,7 +239,7 @@ def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
         salt '*' galaxy.master_pid socket=127.0.0.1:4001
     """
     galaxy, _ = _galaxy(config=config, server=server, **keywords)
-    master = galaxy.find_master(arguments.seconds("timeout", timeout))
+    master = galaxy.require_master(arguments.seconds("timeout", timeout))
     return master.pid if master else None
 
 
@@ -576,7 +577,16 @@ def define(server=None, absent=False, test=False):
     spec, _ = galaxy_spec.resolve({"server": server}, found)
     onedata = found.machine["onedata"]
     waits = bool(onedata["spaces"] or onedata["ini"])
-    return galaxy_definition.write(found.servers[spec.server], waits, absent, test)
+    values = found.servers[spec.server]
+    others = _mount_points(found) if values["log"] and not absent else ()
+    return galaxy_definition.write(values, waits, absent, test, others)
+
+
+def _mount_points(found):
+    """Of all volumes and Onedata spaces of the machine."""
+    storages = [storage for values in found.servers.values() for storage in values["storages"]]
+    spaces = onedata_declared.Declared(__salt__["config.get"])
+    return [*map(galaxy_definition.mount_point, storages), *spaces.mount_points()]
 
 
 def _settings():

@@ -359,8 +359,8 @@ def reencrypt(
     """
     luks, subject = _luks_options(options), _device(device)
     places = arguments.listed("other_keys", other_keys)
-    others = [_key(each, None, device, "other_keys", device=subject)() for each in places]
-    secret = _key(key, passphrase, device, device=subject)()
+    others = [_secret(device, subject, each, None, "other_keys") for each in places]
+    secret = _secret(device, subject, key, passphrase)
     tell = functools.partial(_tell_progress, subject.path)
     return luks_reencrypt.run(subject, secret, others, luks, _place(backups, keep), tell, bool(test))
 
@@ -541,8 +541,8 @@ def remove_key(device, key=None, passphrase=None, remaining=None, backups=luks_b
         salt '*' luks.remove_key /dev/vdb key=pillar://galaxy:storage:old_passphrase remaining=sdb://vault/galaxy
     """
     subject = _device(device)
-    secret = _key(key, passphrase, device, device=subject)()
-    stays = None if remaining is None else _key(remaining, None, device, "remaining", device=subject)()
+    secret = _secret(device, subject, key, passphrase)
+    stays = None if remaining is None else _secret(device, subject, remaining, None, "remaining")
     return luks_key.remove(subject, secret, stays, _place(backups, keep), bool(test))
 
 
@@ -569,7 +569,7 @@ def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups
         salt '*' luks.remove_slot /dev/vdb 1 remaining=sdb://vault/galaxy
     """
     subject = _device(device)
-    secret = _key(remaining, remaining_passphrase, device, "remaining", device=subject)()
+    secret = _secret(device, subject, remaining, remaining_passphrase, "remaining")
     return luks_key.remove_slot(subject, arguments.count("slot", slot), secret, _place(backups, keep))
 
 
@@ -673,8 +673,13 @@ def _device(spec) -> luks_device.Device:
 
 def _change(device, key, passphrase, new_key, new_passphrase, backups, keep, options) -> tuple:
     luks, subject = _luks_options(options), _device(device)
-    new = _key(new_key, new_passphrase, f"{device} (new)", "new_key", device=subject)()
-    return subject, _key(key, passphrase, device, device=subject)(), new, luks, _place(backups, keep)
+    new = _secret(f"{device} (new)", subject, new_key, new_passphrase, "new_key")
+    return subject, _secret(device, subject, key, passphrase), new, luks, _place(backups, keep)
+
+
+def _secret(name, device, source, passphrase, parameter="key"):
+    """The key itself, of a volume that is there; ``name`` is what messages call it."""
+    return _key(source, passphrase, name, parameter, device=device)()
 
 
 def _key(source, passphrase, subject, parameter="key", timeout=0, device=None, tokens=False):

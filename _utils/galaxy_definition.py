@@ -6,7 +6,8 @@ What may be a secret, the environment, is in a file of mode 0600 and in no other
 
 The settings, by key: ``service`` (``galaxy``), ``config``, ``uwsgi``, ``root`` (the directory of ``config``), ``user``,
 ``group``, ``environment`` (a mapping), ``autostart``, ``stop_timeout`` (seconds), ``log``, ``mounts`` (a list of mount
-points that it needs), ``program_file`` (of supervisord).
+points that it needs), ``others`` (a list of mount points where others write, which it does not need), ``program_file``
+(of supervisord).
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import galaxy_host_command
 import galaxy_host_files
@@ -49,7 +50,9 @@ class File:
     secret: bool = False
 
 
-def write(server: Mapping, waits: bool = False, absent: bool = False, test: bool = False) -> dict[str, dict]:
+def write(
+    server: Mapping, waits: bool = False, absent: bool = False, test: bool = False, others: Sequence[str] = ()
+) -> dict[str, dict]:
     """
     Write the definition of a server, or remove it.
 
@@ -61,14 +64,21 @@ def write(server: Mapping, waits: bool = False, absent: bool = False, test: bool
         remove the definition instead
     test
         change nothing
+    others
+        where others write besides its volumes: the mount points of Onedata spaces, and of other servers' volumes
 
     Returns what changed, or would, as ``apply``. Raises ``DefinitionError``, naming the setting, where the definition
     is not this tree's to write, or a setting cannot be used.
     """
     if not server["manage_service"]:
         raise DefinitionError("manage_service", "is not set, so the definition is not ours to write")
-    mounts = [_mount_point(storage) for storage in server["storages"]]
-    settings = {**server, "mounts": mounts, "autostart": server["autostart"] and not (mounts or waits)}
+    mounts = [mount_point(storage) for storage in server["storages"]]
+    settings = {
+        **server,
+        "mounts": mounts,
+        "others": others,
+        "autostart": server["autostart"] and not (mounts or waits),
+    }
     is_unit = server["manager"] == "systemd"
     if absent:
         # whatever else is wrong with the settings
@@ -83,7 +93,8 @@ def write(server: Mapping, waits: bool = False, absent: bool = False, test: bool
     return changes
 
 
-def _mount_point(storage: Mapping) -> str:
+def mount_point(storage: Mapping) -> str:
+    """Where a volume is mounted. Raises ``ConfigError`` where its luks-cryptdev.ini does not tell."""
     ini = storage["cryptdev_ini"]
     return luks_cryptdev_ini.read(ini).mountpoint if ini else storage["mount_point"]
 
@@ -327,11 +338,11 @@ def _unit_paths(settings: Mapping) -> tuple[str, str]:
     return f"{path}.environment", path
 
 
-def _mounts(settings: Mapping) -> list[str]:
-    given = settings.get("mounts") or []
+def _mounts(settings: Mapping, key: str = "mounts") -> list[str]:
+    given = settings.get(key) or []
     if not isinstance(given, (list, tuple)):
-        raise DefinitionError("mounts", "is not a list of mount points")
-    return [_absolute("mounts", each) for each in given]
+        raise DefinitionError(key, "is not a list of mount points")
+    return [_absolute(key, each) for each in given]
 
 
 def _autostart(settings: Mapping) -> bool:
@@ -353,8 +364,8 @@ def _log(settings: Mapping) -> str | None:
     if not settings.get("log"):
         return None
     path = _absolute("log", settings["log"])
-    for mount in _mounts(settings):
-        if os.path.commonpath([path, mount]) == mount:
+    for mount in [*_mounts(settings), *_mounts(settings, "others")]:
+        if _is_below(path, mount) or _is_below(os.path.realpath(path), os.path.realpath(mount)):
             raise DefinitionError(
                 "log", f"cannot be {path}, which root would open: on {mount} others may put links. {_ADVICE}"
             )
@@ -364,3 +375,8 @@ def _log(settings: Mapping) -> str | None:
     except FileError as exc:
         raise DefinitionError("log", f"cannot be {path}, which root would open: {exc}. {_ADVICE}") from None
     return path
+
+
+def _is_below(path: str, directory: str) -> bool:
+    directory = os.path.normpath(directory)
+    return os.path.commonpath([os.path.normpath(path), directory]) == directory

@@ -40,7 +40,7 @@ def hold(action: str, name: str, deadline: Deadline, directory: str = DIRECTORY)
     finally:
         os.close(folder)
     try:
-        if not wait_until(lambda: _try_lock(descriptor), deadline):
+        if not wait_until(lambda: take(descriptor), deadline):
             raise LockError(f"{action}: {_holder(descriptor)}; try again when that is over")
         log.debug("%s holds the lock of %s", action, name)
         os.ftruncate(descriptor, 0)
@@ -49,6 +49,15 @@ def hold(action: str, name: str, deadline: Deadline, directory: str = DIRECTORY)
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def take(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file, without waiting; ``False``: somebody else has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def file_name(name: str) -> str:
@@ -90,14 +99,6 @@ def _open(folder: int, path: str, action: str) -> int:
         raise LockError(f"{action}: {path} is not a lock of ours; remove it")
     os.fchmod(descriptor, 0o600)
     return descriptor
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
 
 
 def _holder(descriptor: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import galaxy_host_redaction
 import galaxy_manager_detection
 import galaxy_uwsgi_process
-from galaxy_errors import GalaxyError, MasterGone
+from galaxy_errors import GalaxyError, MasterGone, ProcessError
 from galaxy_host_process import Process
 from galaxy_manager_unit import State, Unit, UnitStatus
 from galaxy_service import Role
@@ -152,6 +152,23 @@ class Galaxy:
         except GalaxyError:
             snapshot = None
         return self.web.find_master(snapshot)
+
+    def require_master(self, timeout: float) -> Process | None:
+        """
+        As ``find_master``, but ``None`` only on proof that none runs.
+
+        Raises ``ProcessError`` with the reason where that cannot be told.
+        """
+        master = self.find_master(timeout)
+        if master:
+            return master
+        look = self.look(timeout)
+        if look.master or look.running is False:
+            return look.master
+        reason = " ".join(look.errors) or "neither its addresses nor its process manager are known"
+        if look.running:
+            raise ProcessError(f"Galaxy runs, but which process is its master cannot be told: {reason}")
+        raise ProcessError(f"It cannot be told whether Galaxy runs: {reason}")
 
     def options(self) -> Config:
         """The options in effect. Raises ``ConfigError``."""

@@ -5,7 +5,8 @@
 import configparser
 import dataclasses
 
-from galaxy_errors import ConfigError
+import galaxy_host_files
+from galaxy_errors import ConfigError, FileError
 from galaxy_host_pattern import Pattern
 
 PATH = "/etc/luks/luks-cryptdev.ini"
@@ -44,16 +45,17 @@ def read(path: str = PATH) -> CryptDev:
     """
     The volume that the file describes.
 
-    Raises ``ConfigError`` when it cannot be read, or lacks the device, its UUID and mapper, or the mount point.
+    Raises ``ConfigError`` when it cannot be read, others can write it (it says where root mounts), or it lacks the
+    device, its UUID and mapper, or the mount point.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
+        galaxy_host_files.require_trusted(path)
         # some editors put a byte order mark in front
-        with open(path, encoding="utf-8-sig") as file:
-            parser.read_file(file)
+        parser.read_string(galaxy_host_files.read(path).decode("utf-8-sig"), path)
         section = {key: _value(path, key, value) for key, value in parser[_SECTION].items()}
-    except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from None
+    except FileError as exc:
+        raise ConfigError(f"{exc}") from None
     except (configparser.Error, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: not an INI file: {str(exc).splitlines()[0]}") from None
     except KeyError:

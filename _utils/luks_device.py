@@ -5,13 +5,13 @@ Block devices: find one, say what it carries and who uses it, claim it.
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import logging
 import os
 from collections.abc import Iterator
 
 import galaxy_host_command
+import galaxy_host_lock
 import galaxy_host_sysfs
 from galaxy_errors import CommandError, DeviceError, DeviceInUse, DeviceMissing, VolumeError
 from galaxy_host_wait import Deadline, wait_until
@@ -220,7 +220,7 @@ def claimed(device: Device | str) -> Iterator[None]:
     with errors_of(device, "cannot be opened"):
         node = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if not wait_until(lambda: _lock(node), Deadline(PATIENCE)):
+        if not wait_until(lambda: galaxy_host_lock.take(node), Deadline(PATIENCE)):
             raise DeviceInUse(device, "another program works on it (it holds the lock); try again later")
         log.debug("%s is claimed", device)
         yield
@@ -236,14 +236,6 @@ def sync(path: Device | str) -> None:
             os.fsync(node)
         finally:
             os.close(node)
-
-
-def _lock(node: int) -> bool:
-    try:
-        fcntl.flock(node, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_exclusive(device: Device) -> bool:

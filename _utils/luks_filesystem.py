@@ -58,9 +58,10 @@ def require_mountable(path: str, target: str, may_move: bool = False) -> Mount |
     """
     The mount of device ``path`` on directory ``target``; ``None``: it is not mounted there, and can be.
 
-    Raises ``MountPointError`` when something else is mounted there, or it is not a directory, or not an empty one
-    unless ``may_move`` (``set_aside``).
+    Raises ``MountPointError`` when another user could put something else in its place, something else is mounted
+    there, or it is not a directory, or not an empty one unless ``may_move`` (``set_aside``).
     """
+    galaxy_host_mounts.require_place(target)
     mount = galaxy_host_mounts.mounted_at(target)
     if mount:
         number = galaxy_host_sysfs.number(path)

@@ -4,13 +4,13 @@ Opened volumes: the device-mapper mapping through which the plain data of a volu
 
 import contextlib
 import dataclasses
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
 
 import galaxy_host_command
 import galaxy_host_holders
+import galaxy_host_lock
 import galaxy_host_sysfs
 import luks_device
 import luks_filesystem
@@ -74,7 +74,7 @@ def reserved(name: str) -> Iterator[None]:
     with luks_device.errors_of(name, "its lock cannot be taken", MapperError):
         node = os.open(_LOCKS.format(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        if not wait_until(lambda: _lock(node), Deadline(luks_device.PATIENCE)):
+        if not wait_until(lambda: galaxy_host_lock.take(node), Deadline(luks_device.PATIENCE)):
             raise MapperError(name, "another run works on it; try again later")
         yield
     finally:
@@ -209,14 +209,6 @@ def _names() -> list[str]:
 
 def _targets(mapping: Mapping) -> list[str]:
     return [each.target for each in luks_filesystem.mounts(mapping.path)]
-
-
-def _lock(node: int) -> bool:
-    try:
-        fcntl.flock(node, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _require_idle(mapping: Mapping) -> None:

@@ -2,6 +2,7 @@
 The Onedata spaces that a machine declares: in ``galaxy:onedata:spaces``, and in the INI of the scripts before.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 
@@ -40,6 +41,14 @@ class Declared:
     def names(self) -> list[str]:
         """The names of all. Raises ``ConfigError`` where the INI cannot be read."""
         return list({**self._read_ini(), **self._spaces})
+
+    def mount_points(self) -> list[str]:
+        """Of all that are declared well: no other is ever mounted. Raises ``ConfigError`` as ``names``."""
+        found = []
+        for name in self.names():
+            with contextlib.suppress(GalaxyError):
+                found.append(self.space(name).mount_point)
+        return found
 
     def space(self, name: object) -> Space:
         """That space. Raises ``SaltInvocationError`` where there is none, ``ConfigError`` where it is wrong."""

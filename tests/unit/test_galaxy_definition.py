@@ -245,6 +245,18 @@ class TestLog:
                 build(log=str(place / name), mounts=["/srv", str(place)])
         assert build(log=f"{place}/x.log", mounts=[f"{place}/x", f"{place}x"])
 
+    def test_below_what_others_mount(self, build, place):
+        (place / "export").mkdir()
+        (place / "link").symlink_to(place / "export")
+        for name in ("export/x.log", "none/../export/x.log", "link/x.log"):
+            with pytest.raises(DefinitionError, match=rf"log cannot be .*: on {place}/export others may put links"):
+                build(log=f"{place}/{name}", others=[f"{place}/export/"])
+        with pytest.raises(DefinitionError, match=rf"on {place}/link others may put links"):
+            build(log=f"{place}/export/x.log", others=[f"{place}/link"])
+        for file in build(log=f"{place}/x.log", others=[f"{place}/export"]).values():
+            # Galaxy does not wait for what is not its own
+            assert file is None or "export" not in file.content
+
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
 class TestApply:

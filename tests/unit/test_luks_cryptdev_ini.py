@@ -1,6 +1,9 @@
 """``luks-cryptdev.ini`` of the old scripts."""
 
+import os
+
 import pytest
+from support.attacker import GALAXY, make, public_directory
 
 import luks_cryptdev_ini
 from galaxy_errors import ConfigError
@@ -110,5 +113,22 @@ def test_what_is_missing_or_malformed_is_named(read, text, match):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="none: no such file"):
         luks_cryptdev_ini.read(str(tmp_path / "none"))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="fifo: is neither a regular file"):
+        luks_cryptdev_ini.read(str(tmp_path / "fifo"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+def test_a_file_that_others_can_write_does_not_say_where_root_mounts():
+    with public_directory() as place:
+        make(f"{place}/of-galaxy.ini", GALAXY, 0o644, INI.encode())
+        make(f"{place}/shared.ini", 0, 0o666, INI.encode())
+        make(f"{place}/galaxy", GALAXY)
+        make(f"{place}/galaxy/luks.ini", 0, 0o644, INI.encode())
+        for name, who in (("of-galaxy.ini", "user 4001"), ("shared.ini", "everybody"), ("galaxy/luks.ini", "4001")):
+            with pytest.raises(ConfigError, match=rf"{place}/{name}: .*{who}"):
+                luks_cryptdev_ini.read(f"{place}/{name}")
+        os.chmod(f"{place}/shared.ini", 0o644)
+        assert luks_cryptdev_ini.read(f"{place}/shared.ini").storage() == STORAGE

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from support.attacker import GALAXY, make, public_directory
 
 import luks_filesystem
 from galaxy_errors import FilesystemError, MountPointError
@@ -62,6 +63,20 @@ def test_a_mount_point_that_cannot_be(tmp_path):
             luks_filesystem.require_mountable("/dev/mapper/none", str(tmp_path / name))
     assert luks_filesystem.require_mountable("/dev/mapper/none", str(tmp_path / "full"), may_move=True) is None
     assert os.listdir(tmp_path / "full") == ["stray"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+def test_a_mount_point_where_another_user_could_put_a_link():
+    with public_directory() as place:
+        make(f"{place}/galaxy", GALAXY)
+        make(f"{place}/galaxy/full", GALAXY)
+        make(f"{place}/galaxy/full/stray", GALAXY, 0o644, b"")
+        for name in ("new", "full", "full/stray"):
+            for may_move in (True, False):
+                with pytest.raises(MountPointError, match=r"user 4001 can put .*Nothing was changed"):
+                    luks_filesystem.require_mountable("/dev/mapper/none", f"{place}/galaxy/{name}", may_move)
+        # whose the mount point itself is does not matter
+        assert luks_filesystem.require_mountable("/dev/mapper/none", f"{place}/galaxy", may_move=True) is None
 
 
 def test_filesystems_that_are_not_made_here():

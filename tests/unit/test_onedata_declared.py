@@ -40,6 +40,14 @@ def test_the_ini_is_not_needed_for_what_pillar_has():
             ask()
 
 
+def test_mount_points(ini):
+    spaces = {"userdata": SPACE, "wrong": {"mount_point": 7}}
+    assert declared(spaces, ini).mount_points() == ["/onedata/userdata", "/r"]
+    assert declared().mount_points() == []
+    with pytest.raises(ConfigError, match=r"/gone\.ini: no such file"):
+        declared({}, "/gone.ini").mount_points()
+
+
 def test_unknown_names(ini):
     for name in ("other", ["userdata"], None, 7):
         with pytest.raises(SaltInvocationError, match=r"No Onedata space .* is declared .*; known: userdata, refdata"):

@@ -29,6 +29,16 @@ def test_status_without_a_configuration_file_is_an_answer_too(modules, tmp_path)
     assert status["problems"] == [f"{tmp_path}/galaxy.yml: no such configuration file"]
 
 
+def test_no_master_on_proof_only(modules, make_site, tmp_path):
+    assert modules["galaxy.master_pid"](**make_site().keywords) is None
+    with pytest.raises(CommandExecutionError, match=r"cannot be told whether Galaxy runs: .*no such configuration"):
+        modules["galaxy.master_pid"](config=str(tmp_path / "galaxy.yml"))
+    empty = tmp_path / "empty.yml"
+    empty.write_text("uwsgi:\n  master: true\n")
+    with pytest.raises(CommandExecutionError, match="cannot be told whether Galaxy runs"):
+        modules["galaxy.master_pid"](config=str(empty))
+
+
 def test_status_of_a_galaxy_that_serves(modules, make_site):
     site = make_site(processes=3).start()
     status = modules["galaxy.status"](**site.keywords)
