@@ -17,9 +17,9 @@ help:
 test-one: venv-$(SALT)
 	$(call ISOLATED,$(SALT)) $(T)
 
-# three at a time on two cores, for each waits more than it computes; a suite's output comes when it ends
+# two at a time on two cores; a suite's output comes when it ends
 test: venv-newest venv-oldest venv-bed venv-bed-old
-	$(MAKE) --no-print-directory --output-sync=target -j3 test-newest test-oldest $(UML)
+	$(MAKE) --no-print-directory --output-sync=target -j2 test-newest test-oldest $(UML)
 
 test-newest: venv-newest venv-bed venv-bed-old
 	$(call ISOLATED,newest) -m 'not slow' tests/unit tests/fuzz tests/functional tests/integration

@@ -195,7 +195,7 @@ def _unit_to_start(galaxy: Galaxy, look: Look, force: bool = False) -> Unit:
     # without it nobody could tell when Galaxy is ready
     _ = galaxy.web.stats_address
     unit = require_unit(galaxy, look)
-    if look.master and not force and unit.owns(look.master) is False:
+    if look.master and not force and _is_strangers(look.master, unit):
         raise ManagerError(
             f"Galaxy runs already, PID {look.master.pid}, but {unit.manager} did not start it as {unit.service}: a "
             "second one would find its sockets taken. galaxy.stop force=True ends it; where it is right as it is, say "
@@ -266,7 +266,7 @@ def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dic
     # what else the service has, such as job handlers, is the manager's alone to end
     members = [process for process in _identified(look.status.pids if look.status else ()) if process not in own]
     everyone = [*own, *members]
-    tell = unit is not None and look.is_active is not False and (not master or unit.owns(master) is not False)
+    tell = unit is not None and look.is_active is not False and not (master and _is_strangers(master, unit))
     if tell:
         log.info("galaxy: %s is told to stop %s", unit.manager, unit.service)
         unit.stop()
@@ -306,7 +306,7 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
             f"It cannot be told which process manager has Galaxy's master, PID {master.pid}, so it is not stopped: "
             f"{look.unclear}"
         )
-    if master and not force and (not unit or unit.owns(master) is False):
+    if master and not force and (not unit or _is_strangers(master, unit)):
         raise ProcessError(_unstoppable(master, unit))
     for process in _identified(look.status.pids if look.status else ()):
         if galaxy.web.is_another(process):
@@ -314,6 +314,14 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
                 f"{unit.service} of {unit.manager} has PID {process.pid}, which serves another configuration than "
                 f"{galaxy.spec.config}; it is not stopped. Say with service= which one has this Galaxy"
             )
+
+
+def _is_strangers(master: Process, unit: Unit) -> bool:
+    """
+    Whether something else than its process manager has started a master that lives. Of one that has ended in a crash
+    loop, the manager has forgotten the PID.
+    """
+    return unit.owns(master) is False and master.is_alive
 
 
 def _identified(pids: Iterable[int]) -> list[Process]:
@@ -329,7 +337,7 @@ def _still_served(galaxy: Galaxy, master: Process | None) -> list[str]:
 def _unstoppable(master: Process, unit: Unit | None) -> str:
     if not unit:
         return f"No process manager has Galaxy's master, PID {master.pid}; force=True ends it by signal"
-    if unit.owns(master) is False:
+    if _is_strangers(master, unit):
         return (
             f"{unit.manager} did not start Galaxy's master, PID {master.pid}, as {unit.service}; force=True ends it by "
             "signal"

@@ -171,3 +171,12 @@ def test_a_reload_needs_a_master_and_an_answer():
             galaxy_control.reload(_Galaxy(look(silent=True)), Limits(timeout=1), test=test)
         with pytest.raises(ProcessError, match="timed out"):
             galaxy_control.reload(_Galaxy(silent), Limits(timeout=1), test=test)
+
+
+def test_a_master_that_died_since_the_look_is_nobody_elses():
+    # in a crash loop, the manager has forgotten its PID by then
+    master = FakeProcess(7)
+    master.is_alive = False
+    unit = FakeUnit(State.RETRYING, active=True, owns=False)
+    galaxy_control.stop(_Galaxy(look(unit=unit, master=master)))
+    assert unit.told == ["stop"]
