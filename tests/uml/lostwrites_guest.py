@@ -175,28 +175,6 @@ def main():
         try:
             boots["+".join(volume.check(job["operation"])) or "(nothing left)"] += 1
         except BaseException:
-            import subprocess
-
-            dumped = subprocess.run(
-                ["cryptsetup", "luksDump", "--dump-json-metadata", f"/dev/mapper/{VOLUME}"],
-                capture_output=True,
-                text=True,
-            )
-            print("DUMP", dumped.stdout, dumped.stderr, file=sys.stderr)
-            tried = subprocess.run(
-                [
-                    "cryptsetup",
-                    "--debug",
-                    "open",
-                    "--type=luks",
-                    "--test-passphrase",
-                    f"/dev/mapper/{VOLUME}",
-                    f"--key-file={story.KEYS}/a",
-                ],
-                capture_output=True,
-                text=True,
-            )
-            print("TRIED", tried.returncode, tried.stdout[-6000:], tried.stderr, file=sys.stderr)
             print(f"image {number} of {job}, {len(entries)} writes", file=sys.stderr)
             raise
         tear_down(volume)
