@@ -617,12 +617,9 @@ def _each(answer, tolerant=False, **given):
 
 
 def _states(state):
-    not_free = (
-        *(WorkerState.NOT_ACCEPTING, WorkerState.BUSY, WorkerState.SATURATED, WorkerState.PAUSED),
-        WorkerState.STUCK,
-    )
     if state is None:
-        return not_free
+        # all that is not free to take a request
+        return [one for one in WorkerState if one not in (WorkerState.IDLE, WorkerState.CHEAP)]
     names = state if isinstance(state, (list, tuple)) else str(state).split(",")
     try:
         return tuple(WorkerState(str(name).strip()) for name in names)

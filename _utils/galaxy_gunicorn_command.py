@@ -5,16 +5,16 @@ What gunicorn's command line asks for; its configuration file, a Python program,
 import argparse
 import dataclasses
 import os
-import re
 import shlex
 
 import galaxy_host_address
+import galaxy_host_wrappers
 from galaxy_errors import AddressError, ConfigError
 from galaxy_host_address import Address
+from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 
-_PROGRAM = re.compile(r"gunicorn[\d.]*")
-_INTERPRETER = re.compile(r"(python|pypy)[\d.]*")
+_PROGRAM = Pattern(r"gunicorn[\d.]*")
 _DEFAULT_PORT = 8000
 
 
@@ -119,10 +119,5 @@ def _number(text: str | None, default: int) -> int:
 
 def _words(argv: tuple[str, ...]) -> tuple[str, ...]:
     """gunicorn's own words, its name first; empty where the command runs another program."""
-    words = argv
-    if words and _INTERPRETER.fullmatch(os.path.basename(words[0])):
-        words = words[1:]
-        while words and words[0].startswith("-") and words[0] != "-m":
-            words = words[1:]
-        words = words[1:] if words[:1] == ("-m",) else words
+    words = galaxy_host_wrappers.program(argv)
     return words if words and _PROGRAM.fullmatch(os.path.basename(words[0])) else ()

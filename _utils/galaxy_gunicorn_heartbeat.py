@@ -7,13 +7,14 @@ and 1 in turn. The first beat says that the application was started in that work
 
 import contextlib
 import os
-import re
 import stat
 import time
 from typing import NamedTuple
 
-_FILE = re.compile(r"/wgunicorn-\w+ \(deleted\)\Z")
-_SOCKET = re.compile(r"socket:\[(\d+)\]")
+from galaxy_host_pattern import Pattern
+
+_FILE = Pattern(r"/wgunicorn-\w+ \(deleted\)\Z")
+_SOCKET = Pattern(r"socket:\[(\d+)\]")
 # no machine runs longer, and no clock is earlier
 _LONGEST_UPTIME = 10**9
 

@@ -3,8 +3,8 @@ One question to Galaxy itself: which version it is, bounded in time and size.
 """
 
 import json
-import socket
 
+import galaxy_host_sockets
 from galaxy_errors import GunicornError
 from galaxy_host_address import Address
 from galaxy_host_wait import Deadline
@@ -45,15 +45,7 @@ def version(address: Address, prefix: str, timeout: float) -> str | None:
 
 
 def _ask(address: Address, request: bytes, deadline: Deadline) -> bytes:
-    if address.is_unix:
-        sock = socket.socket(socket.AF_UNIX)
-        target = address.peer
-    else:
-        family, *_, target = socket.getaddrinfo(*address.peer, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family)
-    with sock:
-        sock.settimeout(max(deadline.left, 0.001))
-        sock.connect(target)
+    with galaxy_host_sockets.connect(address, deadline) as sock:
         sock.sendall(request)
         data = b""
         while len(data) <= _LIMIT:

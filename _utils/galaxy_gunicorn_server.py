@@ -3,7 +3,6 @@ A gunicorn that serves Galaxy: its master and workers by the sockets that they h
 """
 
 import contextlib
-import logging
 import os
 import signal
 
@@ -13,14 +12,12 @@ import galaxy_gunicorn_http
 import galaxy_host_files
 import galaxy_host_process
 import galaxy_host_sockets
-from galaxy_errors import FileError, GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket
+from galaxy_errors import GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket
 from galaxy_gunicorn_command import Options
 from galaxy_host_address import Address
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline
 from galaxy_webserver import Snapshot, WebServer, Worker, WorkerState
-
-log = logging.getLogger(__name__)
 
 # seconds that a beat may be late on a busy machine
 _LATE = 2.0
@@ -135,7 +132,7 @@ class GunicornServer(WebServer):
             return None
         (master,) = masters
         self._require_mine(master)
-        self._learn(master)
+        self._live = _options(master)
         return master
 
     def snapshot(self, timeout: float, probe: bool = True) -> Snapshot:
@@ -184,19 +181,8 @@ class GunicornServer(WebServer):
         """Whether nobody listens where it would; ``None`` where it is not known where that is."""
         return not galaxy_host_sockets.listeners(self.listens_on) if self.listens_on else None
 
-    def reload(self, master: Process) -> str:
-        if not master.signal(signal.SIGHUP):
-            raise ProcessError(f"The master, PID {master.pid}, ended before it could be reloaded")
-        return "SIGHUP"
-
     def log(self, lines: int) -> list[str]:
-        text: list[str] = []
-        for path in self._logs:
-            try:
-                text += galaxy_host_files.tail(path, lines, [] if self._uid is None else [self._uid])
-            except FileError as exc:
-                log.info("A log is not shown: %s", exc)
-        return text[-lines:]
+        return galaxy_host_files.tails(self._logs, lines, [] if self._uid is None else [self._uid])
 
     @property
     def _where(self) -> str:
@@ -242,9 +228,6 @@ class GunicornServer(WebServer):
         if not self._is_mine(process):
             uids = process.uids
             raise NotMine(process.pid, f"runs as user {uids[1] if uids else 'unknown'}, not as user {self._uid}")
-
-    def _learn(self, master: Process) -> None:
-        self._live = _options(master)
 
     def _worker(self, number: int, process: Process, requests: dict | None, accepted: set[int]) -> Worker:
         held = galaxy_gunicorn_heartbeat.files(process.pid)

@@ -71,6 +71,18 @@ def tail(path: str, lines: int, named_by: Iterable[int] = ()) -> list[str]:
     return text.splitlines()[1 if start else 0 :][-lines:] if lines > 0 else []
 
 
+def tails(paths: Iterable[str], lines: int, named_by: Iterable[int] = ()) -> list[str]:
+    """The last ``lines`` of several files together, in their order; one that cannot be read is left out."""
+    named_by = tuple(named_by)
+    text: list[str] = []
+    for path in paths:
+        try:
+            text += tail(path, lines, named_by)
+        except FileError as exc:
+            log.info("A log is not shown: %s", exc)
+    return text[-lines:]
+
+
 def require_trusted(path: str) -> None:
     """
     Raises ``FileError`` unless nobody but root and ourselves can write the file (or directory) or put another into its

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from galaxy_host_address import Address
+from galaxy_host_wait import Deadline
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
@@ -255,6 +256,29 @@ def _unix_sockets(paths: set[str]) -> Iterator[tuple[int, int]]:
             name = fields[7].rstrip("\n") if len(fields) == 8 else ""
             if (name.rstrip("@") if name.startswith("@") else name) in paths:
                 yield int(fields[6]), int(fields[3], 16)
+
+
+def connect(address: Address, deadline: Deadline) -> socket.socket:
+    """
+    A connection to an address, the first of its host's that answers. Raises ``OSError`` (``TimeoutError`` by
+    ``deadline``), ``UnicodeError`` for a name that cannot be one.
+    """
+    if address.is_unix:
+        targets = [(socket.AF_UNIX, address.peer)]
+    else:
+        targets = [(info[0], info[4]) for info in socket.getaddrinfo(*address.peer, type=socket.SOCK_STREAM)]
+    for index, (family, peer) in enumerate(targets, 1):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            # settimeout(0) would not wait at all, and so not be a timeout
+            sock.settimeout(max(deadline.left, 0.001))
+            sock.connect(peer)
+            return sock
+        except OSError:
+            sock.close()
+            if index == len(targets) or deadline.passed:
+                raise
+    raise OSError("the name has no address")
 
 
 def holds(pid: int, inodes: set[int]) -> bool:

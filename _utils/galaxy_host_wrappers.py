@@ -24,6 +24,8 @@ _TOKEN = Pattern(
 _QUOTED = Pattern(r"""\\(.)|'([^']*)'|"([^"\\]*(?:\\.[^"\\]*)*)\"""", re.DOTALL)
 _QUOTES = frozenset("\\'\"")
 _ESCAPED = Pattern(r"""\\(["\\])""")
+# the name of a Python
+PYTHON = Pattern(r"(python|pypy)[\d.]*", re.IGNORECASE)
 _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
 # programs that run another one: their options that take the next word, and how many words stand before the program
 _WRAPPERS = {
@@ -59,6 +61,24 @@ def script(text: str, invocation: Invocation) -> list[Invocation]:
         how the script is run: source, working directory and environment of its first command
     """
     return [inner for command in _commands(text, invocation) for inner in _unwrap(command, 1)]
+
+
+def program(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """
+    The words from the command on: the program's, or those of the script or module that a Python runs; ``-c`` and what
+    follows where it runs code.
+    """
+    if not argv or not PYTHON.fullmatch(os.path.basename(argv[0])):
+        return argv
+    index = 1
+    while index < len(argv):
+        word = argv[index]
+        if word == "-m":
+            return argv[index + 1 :]
+        if word == "-c" or not word.startswith("-"):
+            return argv[index:]
+        index += 2 if word in ("-W", "-X") else 1
+    return ()
 
 
 def _unwrap(invocation: Invocation, depth: int) -> Iterator[Invocation]:

@@ -174,13 +174,7 @@ class Supervisord(Unit):
             mine = self._processes()
         except ManagerError:
             return []
-        text = []
-        for path in self._main(mine).logs if mine else ():
-            try:
-                text += galaxy_host_files.tail(path, lines)
-            except FileError as exc:
-                log.info("Not shown: %s", exc)
-        return text[-lines:]
+        return galaxy_host_files.tails(self._main(mine).logs, lines) if mine else []
 
     def invocation(self) -> Invocation | None:
         return galaxy_manager_unit.serving([program.invocation for program in self._defined()], self._own)

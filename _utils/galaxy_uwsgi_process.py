@@ -28,7 +28,6 @@ _OTHER = Pattern(
     r"(galaxy|tool_shed)\.webapps.*",
     re.IGNORECASE,
 )
-_INTERPRETER = Pattern(r"(python|pypy)[\d.]*", re.IGNORECASE)
 # options that load a file (core/uwsgi.c, plugins/python); of -y and the like the file may follow at once
 _LOADS = {
     *("ini", "yaml", "yml", "json", "js", "xml", "xmlconfig", "config", "include", "inherit"),
@@ -49,7 +48,7 @@ def is_uwsgi(process: Process) -> bool:
     program = os.path.basename(exe or "")
     if _PROGRAM.fullmatch(program):
         return True
-    if exe is not None and not _INTERPRETER.fullmatch(program):
+    if exe is not None and not galaxy_host_wrappers.PYTHON.fullmatch(program):
         return False
     # the kernel names a process after the script that was executed
     return _runs_uwsgi(process.argv) or bool(_PROGRAM.fullmatch(process.name))
@@ -243,19 +242,10 @@ def _runs_uwsgi(argv: tuple[str, ...]) -> bool:
 
 def _script(argv: tuple[str, ...]) -> str:
     """The word in command position: the program, or the script or module that an interpreter runs."""
-    if not argv or not _INTERPRETER.fullmatch(os.path.basename(argv[0])):
-        return argv[0] if argv else ""
-    words = iter(argv[1:])
-    for word in words:
-        if word == "-m":
-            return next(words, "")
-        if word == "-c":
-            return "pyuwsgi" if "pyuwsgi" in next(words, "") else ""
-        if word in ("-W", "-X"):
-            next(words, "")
-        elif not word.startswith("-"):
-            return word
-    return ""
+    words = galaxy_host_wrappers.program(argv)
+    if words[:1] == ("-c",):
+        return "pyuwsgi" if "pyuwsgi" in "".join(words[1:2]) else ""
+    return words[0] if words else ""
 
 
 def _is_other(argv: tuple[str, ...]) -> bool:

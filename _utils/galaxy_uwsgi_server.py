@@ -209,9 +209,7 @@ class UwsgiServer(WebServer):
                 return "master-fifo"
             except FileError as exc:
                 log.info("Not told by its FIFO: %s", exc)
-        if not master.signal(signal.SIGHUP):
-            raise ProcessError(f"The master, PID {master.pid}, ended before it could be reloaded")
-        return "SIGHUP"
+        return super().reload(master)
 
     def _fifos(self) -> tuple:
         try:
@@ -226,13 +224,7 @@ class UwsgiServer(WebServer):
             return []
         # whose word the paths are
         named_by = [uid for uid in [_owner(self.path) if self.path else None] if uid is not None]
-        text: list[str] = []
-        for path in paths:
-            try:
-                text += galaxy_host_files.tail(path, lines, named_by)
-            except FileError as exc:
-                log.info("A log is not shown: %s", exc)
-        return text[-lines:]
+        return galaxy_host_files.tails(paths, lines, named_by)
 
 
 def _owner(path: str) -> int | None:

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterable
 
+import galaxy_host_sockets
 import galaxy_uwsgi_worker
 from galaxy_errors import (
     StatsClosed,
@@ -117,11 +118,7 @@ def interpret(address: Address, data: bytes) -> Stats:
 
 def _connect(address: Address, deadline: Deadline) -> socket.socket:
     try:
-        if address.is_unix:
-            targets = [(socket.AF_UNIX, address.peer)]
-        else:
-            targets = [(info[0], info[4]) for info in socket.getaddrinfo(*address.peer, type=socket.SOCK_STREAM)]
-        return _connect_first(targets, deadline)
+        return galaxy_host_sockets.connect(address, deadline)
     except ConnectionRefusedError:
         raise StatsRefused(address, "connection refused: nothing listens there; is Galaxy running?") from None
     except TimeoutError:
@@ -138,21 +135,6 @@ def _connect(address: Address, deadline: Deadline) -> socket.socket:
         if address.is_unix and exc.errno == errno.EAGAIN:
             raise StatsTimeout(address, "timed out connecting: its backlog is full") from None
         raise StatsUnreachable(address, f"cannot connect: {exc.strerror or exc}") from None
-
-
-def _connect_first(targets: list[tuple], deadline: Deadline) -> socket.socket:
-    for index, (family, peer) in enumerate(targets, 1):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            # settimeout(0) would not wait at all, and so not be a timeout
-            sock.settimeout(max(deadline.left, 0.001))
-            sock.connect(peer)
-            return sock
-        except OSError:
-            sock.close()
-            if index == len(targets) or deadline.passed:
-                raise
-    raise OSError("the name has no address")
 
 
 def _send(sock: socket.socket, address: Address, request: bytes) -> None:

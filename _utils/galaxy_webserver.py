@@ -4,7 +4,9 @@ What the web servers that serve Galaxy have in common: their workers, one snapsh
 
 import dataclasses
 import enum
+import signal
 
+from galaxy_errors import ProcessError
 from galaxy_host_address import Address
 from galaxy_host_process import Process
 
@@ -199,8 +201,13 @@ class WebServer:
         raise NotImplementedError
 
     def reload(self, master: Process) -> str:
-        """Tell the master to replace its workers gracefully; how it was told. Raises ``ProcessError``."""
-        raise NotImplementedError
+        """
+        Tell the master to replace its workers gracefully, by SIGHUP where its server has nothing better; how it was
+        told. Raises ``ProcessError``.
+        """
+        if not master.signal(signal.SIGHUP):
+            raise ProcessError(f"The master, PID {master.pid}, ended before it could be reloaded")
+        return "SIGHUP"
 
     @property
     def listens_on(self) -> tuple[Address, ...]:

@@ -10,7 +10,7 @@ import pytest
 _TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(_TESTS.parent / "_utils"), str(_TESTS)]
 
-from support.site import REPO, Site  # noqa: E402
+from support.site import REPO, Site, makers  # noqa: E402
 from support.supervisord import Supervisord  # noqa: E402
 
 
@@ -26,15 +26,7 @@ def tree(tmp_path_factory):
 @pytest.fixture
 def make_site(tmp_path):
     """A function that lays out a Galaxy with the given uWSGI options; what it starts ends with the test."""
-    made = []
-
-    def make(**options):
-        made.append(Site(tmp_path / f"galaxy{len(made)}", **options))
-        return made[-1]
-
-    yield make
-    for site in made:
-        site.stop()
+    yield from makers(tmp_path, Site)
 
 
 @pytest.fixture

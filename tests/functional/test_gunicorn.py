@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from support.gunicorn import Gunicorn
+from support.site import makers
 
 from galaxy_errors import GunicornError, MasterGone, NotMine
 from galaxy_gunicorn_server import GunicornServer
@@ -16,15 +17,7 @@ from galaxy_webserver import WorkerState
 @pytest.fixture
 def gunicorn(tmp_path):
     """A function that makes a gunicorn, not started yet; it ends with the test."""
-    made = []
-
-    def make(**options):
-        made.append(Gunicorn(tmp_path / f"galaxy{len(made)}", **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
+    yield from makers(tmp_path, Gunicorn)
 
 
 @pytest.mark.parametrize("venv", ["bed", "bed-old"])

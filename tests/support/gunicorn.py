@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -11,7 +10,7 @@ import galaxy_gunicorn_command
 from galaxy_gunicorn_server import GunicornServer
 from galaxy_host_wait import Deadline, wait_until
 
-from .site import REPO, free_port
+from .site import REPO, Gated, free_port
 
 _APP = """
 import asyncio, json, pathlib, time
@@ -51,12 +50,11 @@ async def app(scope, receive, send):
 """
 
 
-class Gunicorn:
+class Gunicorn(Gated):
     """One gunicorn below ``root``, of ``venv``, at ``bind``."""
 
     def __init__(self, root, venv="bed", bind=None, options=(), workers=2, user=None):
-        self.root, self.gates, self.log = root, root / "gates", root / "log"
-        self.gates.mkdir(parents=True)
+        super().__init__(root)
         (root / "application.py").write_text(_APP.format(gates=str(self.gates)))
         self.bind = f"unix:{root}/s" if bind == "unix" else f"127.0.0.1:{free_port()}"
         self.address = galaxy_gunicorn_command.address(self.bind, str(root))
@@ -64,7 +62,7 @@ class Gunicorn:
         self.command += [f"--workers={workers}", "-k", "uvicorn.workers.UvicornWorker", "--pythonpath", str(root)]
         # no control socket in a home directory
         self.command += ["--worker-tmp-dir", str(root), *options]
-        self.user, self.process = user, None
+        self.user = user
 
     def start(self):
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.root)}
@@ -107,14 +105,3 @@ class Gunicorn:
         sock.sendall(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         threading.Thread(target=sock.recv, args=(1000,), daemon=True).start()
         return sock
-
-    def open(self, gate):
-        (self.gates / gate).touch()
-
-    def stop(self):
-        for gate in ("load", "go"):
-            self.open(gate)
-        if self.process:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()

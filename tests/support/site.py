@@ -76,22 +76,56 @@ def free_port(host="127.0.0.1"):
             return port
 
 
-class Site:
+class Gated:
+    """A server whose application waits for gates: files below ``gates`` that a test makes."""
+
+    def __init__(self, root):
+        self.root = pathlib.Path(root)
+        self.gates, self.log = self.root / "gates", self.root / "galaxy.log"
+        self.gates.mkdir(parents=True, exist_ok=True)
+        self.process = None
+
+    def stop(self):
+        """End it and all that it started, however it is."""
+        for gate in ("load", "go"):
+            self.open(gate)
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def open(self, gate):
+        (self.gates / gate).touch()
+
+
+def makers(root, kind):
+    """For a fixture: a function that makes servers of a kind below ``root``; what they start ends with the test."""
+    made = []
+
+    def make(**options):
+        made.append(kind(root / f"galaxy{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+class Site(Gated):
     """
     ``config/galaxy.yml`` and ``lib/`` under ``root``; ``options`` are further lines of its uWSGI section, ``None``
     drops one.
     """
 
     def __init__(self, root, **options):
-        self.root = pathlib.Path(root)
-        self.gates = self.root / "gates"
+        super().__init__(root)
         self.config = self.root / "config" / "galaxy.yml"
-        self.log = self.root / "galaxy.log"
         self.socket = f"127.0.0.1:{free_port()}"
         self.http = f"127.0.0.1:{free_port()}"
         self.stats = f"127.0.0.1:{free_port()}"
         package = self.root / "lib" / "galaxy" / "webapps" / "galaxy"
-        for directory in (self.gates, self.config.parent, package):
+        for directory in (self.config.parent, package):
             directory.mkdir(parents=True, exist_ok=True)
         for parent in (package, package.parent, package.parent.parent):
             (parent / "__init__.py").touch()
@@ -113,7 +147,6 @@ class Site:
             "binary-path": sys.executable,
             "pidfile": self.root / "galaxy.pid",
         }
-        self.process = None
         self.write(**options)
 
     def write(self, **options):
@@ -151,19 +184,6 @@ class Site:
         with contextlib.suppress(StatsError):
             form = "http://" if "stats-http" in self.options else ""
             return galaxy_uwsgi_stats.read(galaxy_host_address.parse(form + self.stats), 5)
-
-    def stop(self):
-        """End it and all that it started, however it is."""
-        for gate in ("load", "go"):
-            self.open(gate)
-        if self.process:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def open(self, gate):
-        (self.gates / gate).touch()
 
     def hold(self, count, gate="go", query="key=topsecret", kind="hold"):
         """``count`` requests that stay in the application until ``gate`` opens; returns when all are in."""
