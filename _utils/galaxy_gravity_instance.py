@@ -1,0 +1,112 @@
+"""
+What Gravity is asked to run: one instance of its configuration, and the services of it.
+"""
+
+import dataclasses
+
+from galaxy_host_address import Address
+from galaxy_service import Role
+
+DEFAULT_NAME = "_default_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Web:
+    """
+    A gunicorn as configured.
+
+    binds
+        where it listens, ``fd://`` left out
+    workers, timeout, preload
+        gunicorn's options; ``timeout`` in seconds
+    """
+
+    binds: tuple[Address, ...]
+    workers: int = 1
+    timeout: float = 300
+    preload: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """
+    One process that Gravity is asked to run.
+
+    name
+        ``gunicorn``, ``gunicorn_0``, ``celery``, ``handler_1``, …: one of its kind in the instance
+    role
+        what it does
+    service
+        Gravity's name of the service: ``gunicorn``, ``celery``, ``celery-beat``, ``handler``, …
+    type
+        Gravity's service type: ``gunicorn``, ``celery``, ``celery-beat``, ``standalone``, ``tusd``, ``gx-it-proxy``,
+        ``reports``
+    number
+        which one of several service instances; ``None`` where the service is one process with a name of its own
+    web
+        its gunicorn; ``None`` for all other roles
+    start_timeout, stop_timeout
+        seconds
+    """
+
+    name: str
+    role: Role
+    service: str
+    type: str
+    number: int | None = None
+    web: Web | None = None
+    start_timeout: float = 10
+    stop_timeout: float = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """
+    One instance of Gravity's configuration; all paths are absolute, ``None`` where they are not known.
+
+    path
+        of Gravity's configuration file
+    name
+        ``instance_name``; ``_default_`` where none is given
+    manager
+        Gravity's process manager: ``supervisor``, ``systemd``, ``multiprocessing``
+    galaxy_config
+        of Galaxy's configuration file
+    galaxy_root, virtualenv, data_dir, log_dir
+        directories
+    state_dir
+        of Gravity's own files
+    user, group
+        that Galaxy runs as; ``None``: the one who runs Gravity
+    prefix
+        of Galaxy's URLs; empty or ``/galaxy``
+    command_style, umask, log_namespace
+        as configured: ``service_command_style``, ``umask``, ``log_namespace``
+    programs
+        in the order that Gravity writes them
+    problems
+        what of the configuration cannot be used: sentences
+    """
+
+    path: str
+    name: str
+    manager: str
+    galaxy_config: str
+    galaxy_root: str | None
+    virtualenv: str | None
+    data_dir: str
+    log_dir: str
+    state_dir: str
+    user: str | None = None
+    group: str | None = None
+    prefix: str = ""
+    command_style: str = "gravity"
+    umask: str = "022"
+    log_namespace: str | None = None
+    programs: tuple[Program, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_named(self) -> bool:
+        """Whether Gravity puts the instance's name into the names of its services."""
+        return self.name != DEFAULT_NAME
