@@ -52,9 +52,11 @@ if sys.platform.startswith("linux"):
     import galaxy_control
     import galaxy_definition
     import galaxy_host_arguments as arguments
+    import galaxy_reload
     import galaxy_settings
     import galaxy_spec
     import galaxy_status
+    import galaxy_wait
     import onedata_declared
     from galaxy_server import Galaxy
     from galaxy_webserver import WorkerState
@@ -175,7 +177,8 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     arguments.flag("pids_only", pids_only)
 
     def answer(galaxy, _):
-        workers = [worker for worker in galaxy.snapshot(seconds).workers if worker.state in wanted]
+        found = galaxy.snapshots(seconds)
+        workers = [worker for snapshot in found for worker in snapshot.workers if worker.state in wanted]
         return [worker.pid if pids_only else worker.record() for worker in workers]
 
     return _each(answer, tolerant=True, config=config, server=server, **keywords)
@@ -197,7 +200,7 @@ def accepting(config=None, server=None, timeout=_LOOK, **keywords):
         salt '*' galaxy.accepting
     """
     galaxy, _ = _galaxy(config=config, server=server, **keywords)
-    return galaxy.snapshot(arguments.seconds("timeout", timeout)).accepting > 0
+    return any(snapshot.accepting for snapshot in galaxy.snapshots(arguments.seconds("timeout", timeout)))
 
 
 def stats(config=None, server=None, timeout=_LOOK, **keywords):
@@ -372,8 +375,13 @@ def commands(config=None, server=None, **keywords):
         salt '*' galaxy.commands
     """
     galaxy, _ = _galaxy(config=config, server=server, **keywords)
-    unit = galaxy_control.require_unit(galaxy, galaxy.look(_LOOK))
-    return {"manager": unit.manager, "service": unit.service, **unit.commands()}
+    look = galaxy.look(_LOOK, probe=False)
+    found = [(one.service.name, galaxy_control.require_unit(galaxy, one)) for one in look.services]
+    shown = {
+        name: {"manager": unit.manager, "service": unit.service, **unit.commands()} for name, unit in reversed(found)
+    }
+    # the web server comes last in the order of starts
+    return {**shown[look.webs[0].service.name], "services": shown}
 
 
 def wait(config=None, server=None, timeout=None, test=False, **keywords):
@@ -402,7 +410,7 @@ def wait(config=None, server=None, timeout=None, test=False, **keywords):
     arguments.flag("test", test)
 
     def answer(galaxy, limits):
-        return galaxy_control.wait(galaxy, limits, test)
+        return galaxy_wait.wait(galaxy, limits, test)
 
     return _each(answer, config=config, server=server, timeout=timeout, **keywords)
 
@@ -468,7 +476,7 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
             raise SaltInvocationError(
                 "pid goes with force=True: it names a master that is not proven to be this Galaxy's"
             )
-        galaxy.web.believe(arguments.count("pid", pid))
+        galaxy.believe(arguments.count("pid", pid))
     return galaxy_control.stop(galaxy, arguments.seconds("timeout", timeout), limits.force, test=test)
 
 
@@ -546,7 +554,7 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
         salt '*' galaxy.reload
     """
     arguments.flag("test", test)
-    return galaxy_control.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
+    return galaxy_reload.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
 def define(server=None, absent=False, test=False):

@@ -57,6 +57,8 @@ class UnitStatus:
         manager does not tell
     pids
         of the service's processes, as far as the manager tells
+    main_pid
+        the PID of its main process; ``None`` where none runs, or the manager does not tell
     restarts
         how often the manager started it again by itself; ``None`` where it does not count
     problems
@@ -69,6 +71,7 @@ class UnitStatus:
     active: bool | None = False
     pids: tuple[int, ...] = ()
     restarts: int | None = None
+    main_pid: int | None = None
     problems: tuple[str, ...] = ()
 
     @property

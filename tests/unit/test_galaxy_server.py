@@ -57,7 +57,6 @@ def test_no_worker_wanted_needs_an_answer_all_the_same():
 
 def test_nothing_is_read_before_it_is_asked_for(tmp_path):
     galaxy = Galaxy(Spec(config=str(tmp_path / "not-mounted" / "galaxy.yml")), {})
-    assert galaxy.web.listens_on == ()
     found = galaxy.look(1)
-    assert (found.running, found.snapshot, found.master) == (None, None, None)
+    assert (found.running, found.snapshots, found.masters) == (None, [], [])
     assert "no such configuration file" in found.errors[0]
