@@ -149,10 +149,9 @@ class _Reader:
             path, document = self._real, self._document
         else:
             path = os.path.normpath(os.path.join(os.path.dirname(self._real), named or ""))
-            try:
-                document = galaxy_gravity_file.read_mapping(path, self._owners(self._path))
-            except ConfigError as exc:
-                raise ConfigError(f"{self._path}: gravity: galaxy_config_file: {exc}") from None
+            if not self._exists(path):
+                raise ConfigError(f"{self._path}: gravity: galaxy_config_file: {path}: no such file; correct the name")
+            document = galaxy_gravity_file.read_mapping(path, self._owners(self._path))
             if "galaxy" not in document:
                 raise ConfigError(f"{path}: has no galaxy: section; name Galaxy's file as galaxy_config_file")
         section = document.get("galaxy") or {}
