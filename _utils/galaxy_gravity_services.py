@@ -2,6 +2,7 @@
 The services of a Galaxy that Gravity set up, and one look at all of them.
 """
 
+import contextlib
 import logging
 import os
 import pwd
@@ -110,9 +111,7 @@ def _uid(instance: Instance) -> int | None:
             return pwd.getpwnam(instance.user).pw_uid
         except KeyError:
             return None
-    for path in (instance.state_dir, instance.path):
-        try:
+    for path in filter(None, (instance.state_dir, instance.path)):
+        with contextlib.suppress(OSError):
             return os.stat(path).st_uid
-        except OSError:
-            continue
     return None

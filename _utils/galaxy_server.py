@@ -12,7 +12,7 @@ import galaxy_host_lock
 import galaxy_host_redaction
 import galaxy_manager_detection
 import galaxy_uwsgi_process
-from galaxy_errors import ConfigError, GalaxyError, IsGravitys, ProcessError, StatsError
+from galaxy_errors import ConfigError, GalaxyError, IsGravitys, ProcessError
 from galaxy_gravity_instance import Instance
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline
@@ -150,8 +150,9 @@ class Galaxy:
             return self._uwsgi.read_stats(timeout)
         except GalaxyError:
             if self.gravity:
-                raise StatsError(
-                    "gunicorn has no stats server; galaxy.busy_workers verbose tells what its workers do"
+                raise ConfigError(
+                    f"{self.spec.config}: gunicorn serves this Galaxy, and has no stats server; galaxy.busy_workers "
+                    "tells what its workers do"
                 ) from None
             # a command line may name another address than the file
             if not self._learn():

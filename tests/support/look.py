@@ -31,10 +31,11 @@ class FakeUnit:
 
     manager, service = "systemd", "galaxy"
 
-    def __init__(self, state=State.RUNNING, active=True, owns=True, pids=(), problems=()):
+    def __init__(self, state=State.RUNNING, active=True, owns=True, pids=(), problems=(), **more):
         self.told = []
         self._owns = owns
-        self.now = UnitStatus(state, state.value.upper(), active=active, pids=tuple(pids), problems=tuple(problems))
+        more = {"pids": tuple(pids), "problems": tuple(problems), **more}
+        self.now = UnitStatus(state, state.value.upper(), active=active, **more)
 
     def status(self):
         return self.now
