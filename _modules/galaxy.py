@@ -1,13 +1,16 @@
 """
-Look after a Galaxy server that uWSGI serves
-============================================
+Look after a Galaxy server: uWSGI's, or gunicorn and all beside it under Gravity
+===============================================================================
 
 Every function takes the same optional keywords:
 
 server
     the name of a Galaxy that ``galaxy:servers`` in pillar declares; not needed where there is one Galaxy
 config
-    path of the Galaxy or uWSGI configuration (``galaxy.yml``, ``galaxy.ini``, any uWSGI INI or YAML)
+    path of the Galaxy, Gravity or uWSGI configuration (``galaxy.yml``, ``gravity.yml``, ``galaxy.ini``, any uWSGI INI
+    or YAML). Where it has a ``gravity:`` section, gunicorn serves Galaxy, unless a uWSGI runs with this file
+instance
+    ``instance_name`` in Gravity's configuration, where that has several
 stats, socket
     addresses of the stats server and of the request socket; they win over the configuration. Forms: ``127.0.0.1:4001``,
     ``:4001``, ``[::1]:4001``, ``/path/sock``, ``@abstract``, ``http://…`` with ``stats-http``
@@ -18,7 +21,7 @@ conf_file
     supervisord's configuration file
 timeout
     seconds; each function says for what
-retries, min_workers, force
+retries, min_workers, force, companions, settle
     as the functions that use them say; ``workers`` is another name of ``min_workers``
 
 What is not given comes from ``galaxy:`` in minion configuration, grains or pillar. A call that names a server by
@@ -97,6 +100,8 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
 
     server
         its name in pillar; ``None`` for a server that pillar does not declare
+    web_server
+        ``uwsgi`` or ``gunicorn``
     running
         its master lives, or workers that outlived it; ``None`` where that cannot be told, with the reason in
         ``problems``
@@ -104,19 +109,29 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
         a worker accepts requests (uWSGI's ``accepting``); ``None`` where that cannot be told
     ready, ready_workers
         as many workers as wanted accept with their application loaded, and how many do; ``None`` where that cannot be
-        told
+        told. Of several gunicorns each has one at least, and each has answered ``GET /api/version``
     pid, uptime, version
-        of the master: PID, seconds since it was started, uWSGI's version; ``None`` where it is down
+        of the master (of several the first, and the longest uptime): PID, seconds since it was started, uWSGI's
+        version; ``None`` where it is down, and where gunicorn does not tell
+    galaxy_version
+        ``running`` (as Galaxy answers) and ``on_disk`` (of Gravity's ``galaxy_root`` or ``virtualenv``); ``None`` where
+        that is not known, and for uWSGI
     workers
         ``total``, and how many are ``not_accepting``, ``idle``, ``busy`` (some core in a request), ``saturated`` (all
         cores), ``cheap``, ``paused``, ``stuck`` (the event loop does not run)
+    oldest_request
+        seconds that the oldest request under way has taken; ``None`` where there is none, or that cannot be told
     listen_queue
-        connections: ``length`` now, ``max`` (``None`` until uWSGI tells, and for unix sockets), ``errors``; ``None``
-        where it is down
+        connections: ``length`` now, ``max`` (``None`` until uWSGI tells, and for its unix sockets), ``errors``
+        (``None`` for gunicorn); ``None`` where it is down
     manager
         ``name``, ``service``, ``state`` (running, starting, stopping, stopped, retrying, failed, unknown), ``term``
         (the state as the manager names it), ``active`` (a process of the service runs, or the manager will start it by
-        itself); ``None`` where nothing manages Galaxy
+        itself); ``None`` where nothing manages Galaxy. Of several gunicorns, of the one that is worst off
+    services
+        each service by its name (``gunicorn``, ``celery``, ``handler_0``, …; uWSGI's is ``uwsgi``): ``role`` (web,
+        reports, celery, celery-beat, handler, tusd, gx-it-proxy), ``state`` (as the manager's above), ``pids`` (of its
+        main process), ``restarts`` (how often the manager started it again by itself; ``None`` where it does not count)
     config, sockets, stats
         path of the configuration, addresses of the requests' sockets and of the stats server; ``None`` or empty where
         they are not known
@@ -159,7 +174,8 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     Returns a list, empty where all are free; with ``server='*'`` a list for each server by its name, and for a server
     that cannot be asked a text that says why. Each record has
     ``id, pid, state, reason, accepting, ready, in_flight`` (requests under way), ``oldest_request`` (seconds that the
-    oldest of them has taken), ``apps, cores, busy_cores, signal, requests, exceptions, harakiri_count, respawn_count,
+    oldest of them has taken) and ``requests``; what cannot be told is ``None``. gunicorn's also has ``heartbeat_age``
+    (seconds; ``None`` before the first) and ``pss`` (bytes of memory), uWSGI's ``apps, cores, busy_cores, signal, requests, exceptions, harakiri_count, respawn_count,
     last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without ``memory-report``), ``avg_rt,
     running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core ``core, method, uri`` (without
     its query), ``remote_addr, seconds``.
@@ -225,7 +241,7 @@ def stats(config=None, server=None, timeout=_LOOK, **keywords):
 
 def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    The PID of uWSGI's master.
+    The PID of the web server's master, uWSGI's or gunicorn's.
 
     timeout : 5
         seconds for the stats server's answer; where there is no answer, the process that listens on the socket is
@@ -233,7 +249,8 @@ def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
 
     Returns one PID, never a worker's, a router's or a client's; ``None`` only where it is certain that Galaxy does not
     run. Raises ``CommandExecutionError``, with the reason, where that cannot be told, where another program holds the
-    socket, where workers do whose master is gone, and where several masters may be meant.
+    socket, where workers do whose master is gone, and where several masters may be meant, or run: of a Galaxy with
+    several gunicorns ``galaxy.status`` names each.
 
     CLI Example:
 
@@ -365,7 +382,8 @@ def commands(config=None, server=None, **keywords):
     The commands that start and stop Galaxy on this machine, for a person to type; nothing is run.
 
     Returns ``manager``, ``service``, and the argv lists ``start``, ``stop``, ``restart``, ``status`` and ``startup``
-    (which brings the manager itself up). Raises ``CommandExecutionError`` where nothing manages
+    (which brings the manager itself up) of the web server, and the same of each service by its name in ``services``.
+    Raises ``CommandExecutionError`` where nothing manages
     Galaxy.
 
     CLI Example:
@@ -423,10 +441,13 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
         seconds at most, waiting for another start or stop included
     min_workers : 1
         how many workers must be ready
+    companions : require
+        ``ignore``: Celery, job handlers and what else runs beside the web server may fail
     test : False
         only say whether it would be started; what would stand in the way is raised
 
-    Returns ``{"changed": …, "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``;
+    Under Gravity all services are started, handlers and Celery before the web server. Returns ``{"changed": …,
+    "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``;
     ``changed`` is ``False`` where it was ready already. Raises ``CommandExecutionError`` as :py:func:`wait`, and where
     nothing manages Galaxy, or something else than its manager has started it.
 
@@ -455,8 +476,9 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
     test : False
         only say whether it would be stopped; what would stand in the way is raised
 
-    Only the master that was asked about and the processes that it started are signalled, each only while it is still
-    the same process.
+    Under Gravity all services are stopped, the web server first, and gunicorn's workers that outlived a killed master
+    are ended. Only the master that was asked about and the processes that it started are signalled, each only while it
+    is still the same process.
 
     Returns ``{"changed": …, "manager": …, "service": …, "stopped": [PID, …], "signals": [{"pid": …, "signal": …}, …],
     "problems": […]}``, with ``test`` the first three; ``changed`` is ``False`` where nothing ran, ``problems`` says
