@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 
+import galaxy_gravity_settings
 import galaxy_gunicorn_command
 from galaxy_errors import ConfigError, GalaxyError
 from galaxy_gravity_handlers import Handlers
@@ -96,7 +97,10 @@ class Maker:
             else:
                 self.problems.append(f"{place}: {key}: is not a number of seconds; {settings[key]} is taken for it")
         variables = handler.settings.get("environment") or {}
-        if isinstance(variables, dict) and all(isinstance(one, str) for pair in variables.items() for one in pair):
+        is_good = isinstance(variables, dict) and all(
+            galaxy_gravity_settings.is_text(one) for pair in variables.items() for one in pair
+        )
+        if is_good:
             settings["environment"] = variables
         else:
             self.problems.append(f"{place}: environment: is not a mapping of texts, on which galaxyctl ends")

@@ -59,13 +59,14 @@ def _number(value: object) -> float:
 
 def _text(value: object) -> str:
     # the value may be a secret where the key is an environment
-    if not isinstance(value, str) or "\0" in value:
-        raise _Bad(f"is {'null' if value is None else f'of type {type(value).__name__}'}; give a text (in quotes)")
+    if not is_text(value):
+        kind = "null" if value is None else f"of type {type(value).__name__}"
+        raise _Bad(f"is {'no text for a system' if isinstance(value, str) else kind}; give a text (in quotes)")
     return value
 
 
 def _variables(value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(part, str) for pair in value.items() for part in pair):
+    if not isinstance(value, dict) or not all(is_text(part) for pair in value.items() for part in pair):
         raise _Bad("is not a mapping of texts; write each variable as NAME: 'value'")
     return dict(value)
 
@@ -248,6 +249,14 @@ def _checked(value: object, check: Check, place: str) -> object:
         return check(value)
     except _Bad as exc:
         raise ConfigError(f"{place}: {exc}") from None
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a text that can be (part of) a path, an argument or a variable."""
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode()
+    except UnicodeError:
+        return False
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict:
