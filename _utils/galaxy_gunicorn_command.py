@@ -4,6 +4,7 @@ What gunicorn's command line asks for; its configuration file, a Python program,
 
 import argparse
 import dataclasses
+import functools
 import os
 import shlex
 
@@ -96,6 +97,7 @@ def address(bind: str, directory: str = "/") -> Address:
     return galaxy_host_address.parse(f"{host.lower()}:{port}")
 
 
+@functools.cache
 def _parser() -> _Parser:
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("-b", "--bind", action="append")
