@@ -8,6 +8,7 @@ user that we run as, do not count; nor do, in a sticky directory such as /tmp, t
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import pwd
@@ -81,6 +82,44 @@ def tails(paths: Iterable[str], lines: int, named_by: Iterable[int] = ()) -> lis
         except FileError as exc:
             log.info("A log is not shown: %s", exc)
     return text[-lines:]
+
+
+def names(path: str, limit: int = 1000, named_by: Iterable[int] = ()) -> list[str]:
+    """
+    The names in a directory, sorted.
+
+    limit
+        a directory that has more is refused
+    named_by
+        as for ``read``
+
+    Raises ``FileMissing``, or ``FileError``: also where who named it could not list it himself.
+    """
+    with walk(path) as entry:
+        descriptor = _open_readable(entry, named_by, directory=True)
+        try:
+            with os.scandir(descriptor) as entries:
+                found = [one.name for one in itertools.islice(entries, limit + 1)]
+        finally:
+            os.close(descriptor)
+    if len(found) > limit:
+        raise FileError(path, f"has more than {limit} names in it")
+    return sorted(found)
+
+
+def owner(path: str) -> int:
+    """
+    Numeric id of the user whose file or directory it is.
+
+    Raises ``FileMissing``, or ``FileError`` where somebody else, who is in no group with that user, can put something
+    else there.
+    """
+    with walk(path) as entry:
+        entry.require_there()
+        uid = entry.status.st_uid
+        together = [Group(gid) for gid in _groups(uid)] if uid not in ours() else []
+        entry.require_none_but(uid, *together)
+        return uid
 
 
 def require_trusted(path: str) -> None:
@@ -238,11 +277,11 @@ def _require_trusted(entry: Entry) -> None:
         raise FileError(entry.path, f"{who} can write it; it must be root's alone (chown root, chmod go-w)", who)
 
 
-def _open_readable(entry: Entry, named_by: Iterable[int]) -> int:
-    """A descriptor of the regular file, which all who had a part in naming it can read."""
+def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = False) -> int:
+    """A descriptor of the regular file, or the directory, which all who had a part in naming it can read."""
     entry.require_there()
-    if not stat.S_ISREG(entry.status.st_mode):
-        raise FileError(entry.path, "is not a regular file")
+    if not (stat.S_ISDIR if directory else stat.S_ISREG)(entry.status.st_mode):
+        raise FileError(entry.path, f"is not a {'directory' if directory else 'regular file'}")
     users = {**entry.controllers, **dict.fromkeys(set(named_by) - ours(), 0)}
     for user, behind in users.items():
         _require_readable(entry, user, behind)

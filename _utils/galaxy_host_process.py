@@ -6,6 +6,7 @@ that all that ``/proc/PID`` said meanwhile is of this process. Where the kernel 
 time stand for it.
 """
 
+import contextlib
 import dataclasses
 import errno
 import logging
@@ -299,6 +300,12 @@ def end(processes: Iterable[Process], first: int, patience: float) -> list[dict]
         sent += [{"pid": process.pid, "signal": "SIGKILL"} for process in alive if process.signal(signal.SIGKILL)]
         wait_until(lambda: not any(process.is_alive for process in alive), Deadline(patience))
     return sent
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL for the process group that a child of ours leads, which has not been waited for yet."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def pids() -> list[int]:
