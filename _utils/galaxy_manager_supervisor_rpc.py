@@ -7,7 +7,6 @@ Nothing is sent, no password either, before the kernel says that root or ourselv
 
 import base64
 import contextlib
-import dataclasses
 import logging
 import os
 import socket
@@ -16,6 +15,7 @@ import struct
 import galaxy_host_sockets
 from galaxy_errors import ManagerError
 from galaxy_host_address import Address
+from galaxy_host_record import record
 from galaxy_manager_supervisor_config import Endpoint
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class NotRunning(ManagerError):
     """Nothing answers at supervisord's address."""
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class ProcessInfo:
     """One process as supervisord knows it; ``state`` by its own names (``RUNNING``, ``FATAL``, …)."""
 

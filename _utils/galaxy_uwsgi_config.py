@@ -18,6 +18,7 @@ from galaxy_errors import AddressError, ConfigError
 from galaxy_host_address import Address
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
+from galaxy_host_record import record
 from galaxy_uwsgi_file import UNKNOWN
 from galaxy_uwsgi_option import Option, leading_int, shown
 from galaxy_uwsgi_options import Options
@@ -53,7 +54,7 @@ _MAX_UNIX = 102
 _PORT = Pattern(r"[ \t]*([1-9]\d*)")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Setting:
     """
     A value and where it came from: uWSGI's option, and ``file:line`` or what the words of a command line belong to.
@@ -72,7 +73,7 @@ _SWITCHES = ("master", "need-app", "die-on-term", "no-server", "stats-http", "ab
 _OFF = {name: Setting(False, name, _DEFAULT) for name in _SWITCHES}
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Config:
     """
     What a uWSGI's options say about the server; what they do not say is ``None`` or empty.
