@@ -11,6 +11,7 @@ import galaxy_manager_detection
 import galaxy_uwsgi_process
 from galaxy_errors import GalaxyError, MasterGone, ProcessError
 from galaxy_host_process import Process
+from galaxy_host_record import record
 from galaxy_manager_unit import State, Unit, UnitStatus
 from galaxy_service import Role
 from galaxy_spec import Spec
@@ -22,7 +23,7 @@ from galaxy_webserver import Snapshot
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
+@record
 class Service:
     """
     One service of a Galaxy.
@@ -39,7 +40,7 @@ class Service:
     web: UwsgiServer
 
 
-@dataclasses.dataclass
+@record
 class Look:
     """
     All facts of one service at one moment; what could not be learnt is ``None``, with the reason in ``errors``.

@@ -4,12 +4,13 @@ Watch a Galaxy over time: what has lasted long enough to be told, once, and when
 
 import dataclasses
 
+from galaxy_host_record import record
 from galaxy_server import Look
 
 CONDITIONS = ("down", "saturated", "stuck")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Thresholds:
     """
     Seconds: how long Galaxy must be ``down`` or ``saturated`` (every accepting worker is), how long one request must be
@@ -22,7 +23,7 @@ class Thresholds:
     recovered: float = 60
 
 
-@dataclasses.dataclass
+@record
 class Memory:
     """
     What one look must know of those before: since when each condition holds, which were told, since when all is well.
