@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT = 10
 _MAX_ANSWER = 4 << 20
+_CHUNK = 64 << 10
 # xmlrpc.Faults of supervisor
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SUCCESS = 10, 60, 70, 80
 
@@ -60,7 +61,6 @@ class Client:
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
-        self._proxy = None
 
     def call(self, method: str, *arguments):
         """
@@ -70,25 +70,20 @@ class Client:
         also where another user listens at its address.
         """
         # not at the top: a minion that has no supervisord need not load them
-        import http.client
         import xmlrpc.client
         from xml.parsers import expat
 
         log.debug("supervisord is asked: %s%r", method, arguments)
-        if self._proxy is None:
-            self._proxy = _proxy(self._endpoint)
+        request = xmlrpc.client.dumps(arguments, f"supervisor.{method}").encode()
         try:
-            return getattr(self._proxy.supervisor, method)(*arguments)
+            values, _ = xmlrpc.client.loads(_body(_ask(self._endpoint, request)))
         except xmlrpc.client.Fault as exc:
             raise Fault(exc.faultCode, exc.faultString) from None
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning("supervisord does not run") from None
-        except xmlrpc.client.ProtocolError as exc:
-            # never the request, which may carry a password
-            hint = "; check username and password in [supervisorctl]" if exc.errcode == 401 else ""
-            raise ManagerError(f"supervisord does not answer: HTTP {exc.errcode} {exc.errmsg}{hint}") from None
-        except (OSError, ValueError, http.client.HTTPException, xmlrpc.client.Error, expat.ExpatError) as exc:
+        except (OSError, ValueError, xmlrpc.client.Error, expat.ExpatError) as exc:
             raise ManagerError(f"supervisord does not answer: {str(exc) or type(exc).__name__}") from None
+        return values[0] if len(values) == 1 else values
 
     def processes(self) -> list[ProcessInfo] | None:
         """
@@ -121,34 +116,34 @@ def _process_info(info: dict) -> ProcessInfo:
     return ProcessInfo(name, group, state, info["pid"], error or description, logs)
 
 
-def _proxy(endpoint: Endpoint):
-    import http.client
-    import xmlrpc.client
-
-    class Connection(http.client.HTTPConnection):
-        def connect(self):
-            self.sock = _open_unix(endpoint.path) if endpoint.path else _open_tcp(endpoint.host, endpoint.port)
-
-    class Transport(xmlrpc.client.Transport):
-        accept_gzip_encoding = False
-
-        def make_connection(self, host):
-            return Connection("localhost", timeout=_TIMEOUT)
-
-        def parse_response(self, response):
-            data = response.read(_MAX_ANSWER + 1)
-            if len(data) > _MAX_ANSWER:
-                raise ValueError(f"its answer is larger than {_MAX_ANSWER} bytes")
-            parser, unmarshaller = self.getparser()
-            parser.feed(data)
-            parser.close()
-            return unmarshaller.close()
-
-    headers = []
+def _ask(endpoint: Endpoint, request: bytes) -> bytes:
+    """The whole answer, HTTP's headers too; of HTTP 1.0, so that supervisord closes the connection behind it."""
+    headers = ["POST /RPC2 HTTP/1.0", "Content-Type: text/xml", f"Content-Length: {len(request)}"]
     if endpoint.user:
         login = endpoint.user.encode() + b":" + (endpoint.password.reveal() if endpoint.password else b"")
-        headers = [("Authorization", f"Basic {base64.b64encode(login).decode()}")]
-    return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=Transport(headers=headers))
+        headers.append(f"Authorization: Basic {base64.b64encode(login).decode()}")
+    chunks, received = [], 0
+    with _open_unix(endpoint.path) if endpoint.path else _open_tcp(endpoint.host, endpoint.port) as connection:
+        connection.sendall("\r\n".join([*headers, "", ""]).encode() + request)
+        while chunk := connection.recv(_CHUNK):
+            chunks.append(chunk)
+            received += len(chunk)
+            if received > _MAX_ANSWER:
+                raise ValueError(f"its answer is larger than {_MAX_ANSWER} bytes")
+    return b"".join(chunks)
+
+
+def _body(answer: bytes) -> bytes:
+    """Without HTTP's headers. Raises ``ValueError`` where they do not say that all is well."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    version, _, status = head.partition(b"\r\n")[0].decode(errors="replace").partition(" ")
+    if not version.startswith("HTTP/"):
+        raise ValueError(f"no HTTP comes from there ({len(answer)} bytes)")
+    if not status.startswith("200"):
+        # never the request, which may carry a password
+        hint = "; check username and password in [supervisorctl]" if status.startswith("401") else ""
+        raise ValueError(f"HTTP {status[:60]}{hint}")
+    return body
 
 
 def _open_unix(path: str) -> socket.socket:
