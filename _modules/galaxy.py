@@ -46,7 +46,6 @@ Several Galaxies on one machine have names:
 Functions that start, stop or reload need root.
 """
 
-import dataclasses
 import sys
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -59,6 +58,7 @@ if sys.platform.startswith("linux"):
     import galaxy_settings
     import galaxy_spec
     import galaxy_status
+    import galaxy_uwsgi_config
     import galaxy_wait
     import onedata_declared
     from galaxy_server import Galaxy
@@ -311,13 +311,13 @@ def config(config=None, server=None, **keywords):
     galaxy, _ = _galaxy(config=config, server=server, **keywords)
     options = galaxy.options()
     shown = {}
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
+    for name in galaxy_uwsgi_config.FIELDS:
+        value = getattr(options, name)
         if hasattr(value, "source"):
-            shown[field.name] = _setting("value", value)
+            shown[name] = _setting("value", value)
         else:
             is_list = isinstance(value, tuple)
-            shown[field.name] = [_setting("value", setting) for setting in value] if is_list else value
+            shown[name] = [_setting("value", setting) for setting in value] if is_list else value
     return shown
 
 

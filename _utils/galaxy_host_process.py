@@ -16,6 +16,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 
 from galaxy_errors import ProcessError
+from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ _CHUNK = 8 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Invocation:
     """
     How a program was started, or would be: of a live process, or by a process manager's definition.

@@ -265,6 +265,9 @@ def connect(address: Address, deadline: Deadline) -> socket.socket:
     """
     if address.is_unix:
         targets = [(socket.AF_UNIX, address.peer)]
+    elif _is_ipv4(address.peer[0]):
+        # which it mostly is, and getaddrinfo would take as long as all else here
+        targets = [(socket.AF_INET, address.peer)]
     else:
         targets = [(info[0], info[4]) for info in socket.getaddrinfo(*address.peer, type=socket.SOCK_STREAM)]
     for index, (family, peer) in enumerate(targets, 1):
@@ -279,6 +282,14 @@ def connect(address: Address, deadline: Deadline) -> socket.socket:
             if index == len(targets) or deadline.passed:
                 raise
     raise OSError("the name has no address")
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 def holds(pid: int, inodes: set[int]) -> bool:

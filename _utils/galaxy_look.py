@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from galaxy_errors import GalaxyError, MasterGone
 from galaxy_host_process import Process
+from galaxy_host_record import record
 from galaxy_manager_unit import State, Unit, UnitStatus
 from galaxy_service import Role
 from galaxy_webserver import Snapshot, WebServer
@@ -15,7 +16,7 @@ from galaxy_webserver import Snapshot, WebServer
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
+@record
 class Service:
     """
     One service of a Galaxy.
@@ -37,7 +38,7 @@ class Service:
         return self.role in (Role.WEB, Role.REPORTS)
 
 
-@dataclasses.dataclass
+@record
 class ServiceLook:
     """
     All facts of one service; what could not be learnt is ``None``, with the reason in ``errors``.
@@ -101,7 +102,7 @@ class ServiceLook:
             return None
 
 
-@dataclasses.dataclass
+@record
 class Look:
     """
     All facts of a Galaxy.

@@ -6,7 +6,6 @@ ourselves: whoever writes its configuration decides what it runs.
 """
 
 import configparser
-import dataclasses
 import functools
 import glob
 import itertools
@@ -22,6 +21,7 @@ import galaxy_host_process
 from galaxy_errors import FileError, FileMissing, ManagerError
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
+from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class NotTrusted(ManagerError):
     """Somebody else than root and ourselves can write a configuration file."""
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Program:
     """
     One process that supervisord is to run, of a ``[program:x]`` or ``[fcgi-program:x]`` section.
@@ -66,7 +66,7 @@ class Program:
         return self.process if self.process == self.group else f"{self.group}:{self.process}"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Endpoint:
     """
     Where supervisord answers.

@@ -8,7 +8,6 @@ supervisord it is.
 
 import base64
 import contextlib
-import dataclasses
 import logging
 import os
 import socket
@@ -17,12 +16,16 @@ import struct
 import galaxy_host_sockets
 from galaxy_errors import ManagerError
 from galaxy_host_address import Address
+from galaxy_host_record import record
+from galaxy_host_wait import Deadline
 from galaxy_manager_supervisor_config import Endpoint
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT = 10
-_MAX_ANSWER = 4 << 20
+# a thousand processes, with long paths
+_MAX_ANSWER = 2 << 20
+_CHUNK = 64 << 10
 # xmlrpc.Faults of supervisor
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SUCCESS = 10, 60, 70, 80
 
@@ -39,7 +42,7 @@ class NotRunning(ManagerError):
     """Nothing answers at supervisord's address."""
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class ProcessInfo:
     """
     One process as supervisord knows it: ``state`` by its own names (``RUNNING``, ``FATAL``, …), ``age`` in seconds
@@ -65,7 +68,6 @@ class Client:
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
-        self._proxy = None
 
     def call(self, method: str, *arguments):
         """
@@ -75,25 +77,20 @@ class Client:
         also where another user listens at its address.
         """
         # not at the top: a minion that has no supervisord need not load them
-        import http.client
         import xmlrpc.client
         from xml.parsers import expat
 
         log.debug("supervisord is asked: %s%r", method, arguments)
-        if self._proxy is None:
-            self._proxy = _proxy(self._endpoint)
+        request = xmlrpc.client.dumps(arguments, f"supervisor.{method}").encode()
         try:
-            return getattr(self._proxy.supervisor, method)(*arguments)
+            values = _loads(_body(_ask(self._endpoint, request)))
         except xmlrpc.client.Fault as exc:
             raise Fault(exc.faultCode, exc.faultString) from None
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning("supervisord does not run") from None
-        except xmlrpc.client.ProtocolError as exc:
-            # never the request, which may carry a password
-            hint = "; check username and password in [supervisorctl]" if exc.errcode == 401 else ""
-            raise ManagerError(f"supervisord does not answer: HTTP {exc.errcode} {exc.errmsg}{hint}") from None
-        except (OSError, ValueError, http.client.HTTPException, xmlrpc.client.Error, expat.ExpatError) as exc:
+        except (OSError, ValueError, xmlrpc.client.Error, expat.ExpatError) as exc:
             raise ManagerError(f"supervisord does not answer: {str(exc) or type(exc).__name__}") from None
+        return values[0] if len(values) == 1 else values
 
     def processes(self) -> list[ProcessInfo] | None:
         """
@@ -129,34 +126,55 @@ def _process_info(info: dict) -> ProcessInfo:
     return ProcessInfo(name, group, state, pid, error or description, logs, age)
 
 
-def _proxy(endpoint: Endpoint):
-    import http.client
-    import xmlrpc.client
-
-    class Connection(http.client.HTTPConnection):
-        def connect(self):
-            self.sock = _open_unix(endpoint) if endpoint.path else _open_tcp(endpoint)
-
-    class Transport(xmlrpc.client.Transport):
-        accept_gzip_encoding = False
-
-        def make_connection(self, host):
-            return Connection("localhost", timeout=_TIMEOUT)
-
-        def parse_response(self, response):
-            data = response.read(_MAX_ANSWER + 1)
-            if len(data) > _MAX_ANSWER:
-                raise ValueError(f"its answer is larger than {_MAX_ANSWER} bytes")
-            parser, unmarshaller = self.getparser()
-            parser.feed(data)
-            parser.close()
-            return unmarshaller.close()
-
-    headers = []
+def _ask(endpoint: Endpoint, request: bytes) -> bytes:
+    """The whole answer, HTTP's headers too; of HTTP 1.0, so that supervisord closes the connection behind it."""
+    headers = ["POST /RPC2 HTTP/1.0", "Content-Type: text/xml", f"Content-Length: {len(request)}"]
     if endpoint.user:
         login = endpoint.user.encode() + b":" + (endpoint.password.reveal() if endpoint.password else b"")
-        headers = [("Authorization", f"Basic {base64.b64encode(login).decode()}")]
-    return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=Transport(headers=headers))
+        headers.append(f"Authorization: Basic {base64.b64encode(login).decode()}")
+    chunks, received, deadline = [], 0, Deadline(_TIMEOUT)
+    with _open_unix(endpoint) if endpoint.path else _open_tcp(endpoint) as connection:
+        connection.sendall("\r\n".join([*headers, "", ""]).encode() + request)
+        while chunk := connection.recv(_CHUNK):
+            if deadline.passed:
+                raise TimeoutError(f"its answer is not complete after {_TIMEOUT} s")
+            chunks.append(chunk)
+            received += len(chunk)
+            if received > _MAX_ANSWER:
+                raise ValueError(f"its answer is larger than {_MAX_ANSWER} bytes")
+    return b"".join(chunks)
+
+
+def _body(answer: bytes) -> bytes:
+    """Without HTTP's headers. Raises ``ValueError`` where they do not say that all is well."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    version, _, status = head.partition(b"\r\n")[0].decode(errors="replace").partition(" ")
+    if not version.startswith("HTTP/"):
+        raise ValueError(f"no HTTP comes from there ({len(answer)} bytes)")
+    if not status.startswith("200"):
+        # never the request, which may carry a password
+        hint = "; check username and password in [supervisorctl]" if status.startswith("401") else ""
+        raise ValueError(f"HTTP {status[:60]}{hint}")
+    return body
+
+
+def _loads(text: bytes) -> tuple:
+    """The values of an answer. Raises ``xmlrpc.client.Fault``, and errors of its own and of the parser's."""
+    import xmlrpc.client
+    from xml.parsers import expat
+
+    unmarshaller, parser = xmlrpc.client.Unmarshaller(), expat.ParserCreate()
+    unmarshaller.xml(None, None)
+    parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
+    parser.CharacterDataHandler = unmarshaller.data
+    # a few bytes of it can stand for gigabytes, and supervisord sends none
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.Parse(text, True)
+    return unmarshaller.close()
+
+
+def _refuse_doctype(*_):
+    raise ValueError("its answer has a document type, which supervisord's has not")
 
 
 def _open_unix(endpoint: Endpoint) -> socket.socket:

@@ -6,7 +6,6 @@ Each manager has a file of its own, ``galaxy_manager_<name>.py``; which one keep
 command starts his.
 """
 
-import dataclasses
 import enum
 import logging
 import os
@@ -19,6 +18,7 @@ import galaxy_host_wrappers
 from galaxy_errors import ManagerError
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
+from galaxy_host_record import record
 from galaxy_host_wait import Deadline
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class State(str, enum.Enum):
     UNKNOWN = "unknown"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class UnitStatus:
     """
     What a manager says of the service at one moment.

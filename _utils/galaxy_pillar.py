@@ -4,8 +4,9 @@ Every setting below ``galaxy:`` in pillar, declared once: name, type, default, u
 The check of a pillar, the effective settings, ``pillar.example`` and ``docs/pillar.schema.json`` all come from here.
 """
 
-import dataclasses
 import enum
+
+from galaxy_host_record import record
 
 
 class Kind(str, enum.Enum):
@@ -24,7 +25,7 @@ class Kind(str, enum.Enum):
     NAMED = "a mapping of names to mappings"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class Key:
     """
     One setting.

@@ -12,6 +12,7 @@ from salt.exceptions import SaltInvocationError
 
 import galaxy_host_address
 import galaxy_host_arguments as arguments
+from galaxy_host_record import record
 from galaxy_settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ _ALIASES = {"workers": "min_workers"}
 ALL = "*"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Spec:
     """
     Which Galaxy.
@@ -60,7 +61,7 @@ class Spec:
         return str(galaxy_host_address.parse(address)) if address else str(self)
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Limits:
     """
     How patient to be.

@@ -4,6 +4,7 @@ Watch a Galaxy over time: what has lasted long enough to be told, once, and when
 
 import dataclasses
 
+from galaxy_host_record import record
 from galaxy_look import Look, ServiceLook
 from galaxy_manager_unit import State
 from galaxy_webserver import Worker, WorkerState
@@ -11,7 +12,7 @@ from galaxy_webserver import Worker, WorkerState
 CONDITIONS = ("down", "saturated", "stuck", "crashing")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Thresholds:
     """
     Seconds: how long Galaxy must be ``down`` or ``saturated`` (every accepting worker is), how long one request must be
@@ -26,7 +27,7 @@ class Thresholds:
     recovered: float = 60
 
 
-@dataclasses.dataclass
+@record
 class Memory:
     """
     What one look must know of those before: since when each condition holds, which were told, since when all is well;

@@ -9,6 +9,7 @@ import signal
 from galaxy_errors import ProcessError
 from galaxy_host_address import Address
 from galaxy_host_process import Invocation, Process
+from galaxy_host_record import record
 
 
 class WorkerState(str, enum.Enum):
@@ -26,7 +27,7 @@ class WorkerState(str, enum.Enum):
     STUCK = "stuck"
 
 
-@dataclasses.dataclass
+@record
 class Request:
     """
     A request under way: the ``core`` that it is in, ``method``, ``uri`` (path without query), ``remote_addr``,
@@ -40,7 +41,7 @@ class Request:
     seconds: int | None
 
 
-@dataclasses.dataclass
+@record
 class Worker:
     """
     A worker.

@@ -7,7 +7,6 @@ begins anew; any other is never formatted again. The order of steps and why each
 ``docs/storage.md``.
 """
 
-import dataclasses
 import logging
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ import luks_key
 import luks_mapping
 import luks_trial
 from galaxy_errors import DeviceNotBlank, KeySourceError
+from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ FORMAT, MKFS, BACKUP, OPEN, FSCK, ASIDE, MOUNT, REMOUNT = STEPS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Plan:
     """
     What a volume is to be: ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) open as
@@ -51,7 +51,7 @@ class Plan:
     mkfs_options: tuple[str, ...] = ()
     mount_options: tuple[str, ...] = ()
     luks: luks_header.Options = luks_header.DEFAULTS
-    place: luks_key.Place = luks_key.Place()  # noqa: RUF009
+    place: luks_key.Place = luks_key.Place()
     discard: bool = False
     may_format: bool = False
     may_move: bool = False

@@ -18,6 +18,7 @@ import uuid
 import galaxy_host_command
 import luks_device
 from galaxy_errors import CommandError, HeaderError, KeySlotError, WrongKey
+from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ _SLOT_ENABLED = 0x00AC71F3
 PBKDFS = {1: ("pbkdf2",), 2: ("argon2id", "argon2i", "pbkdf2")}
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Options:
     """
     How ``cryptsetup luksFormat`` makes a volume. ``None`` leaves a choice to cryptsetup; ``iterations`` and ``memory``
@@ -107,7 +108,7 @@ TOKEN = Token()
 Key = Secret | Token
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Slot:
     """A key slot in use; ``identity`` is another once the slot is written anew."""
 
@@ -116,7 +117,7 @@ class Slot:
     identity: str = dataclasses.field(default="", repr=False, compare=False)
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Header:
     """
     What a valid LUKS header says; ``key_size`` in bits. ``metadata`` is all of it as text: two headers are equal only
