@@ -14,7 +14,7 @@ import galaxy_host_sysfs
 import luks_device
 import luks_filesystem
 import luks_header
-from galaxy_errors import CommandError, MapperError, VolumeBusy
+from galaxy_errors import CommandError, MapperError, VolumeBusy, WrongKey
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
@@ -130,8 +130,13 @@ def open_volume(device: luks_device.Device, name: str, key: luks_header.Key, dis
     """
     argv = ["cryptsetup", "open", "--type=luks"]
     argv += ["--allow-discards"] if discard else []
+    argv += [device.path, name]
     try:
-        luks_header.unlock([*argv, device.path, name], key, device)
+        luks_header.unlock(argv, key, device)
+    except WrongKey:
+        if not luks_header.complete(device, key):
+            raise
+        luks_header.unlock(argv, key, device)
     except CommandError:
         # a header that is damaged has a better message
         luks_header.require(device)
