@@ -21,7 +21,8 @@ from galaxy_manager_supervisor_config import Endpoint
 log = logging.getLogger(__name__)
 
 _TIMEOUT = 10
-_MAX_ANSWER = 4 << 20
+# a thousand processes, with long paths
+_MAX_ANSWER = 2 << 20
 # xmlrpc.Faults of supervisor
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SUCCESS = 10, 60, 70, 80
 
@@ -121,9 +122,14 @@ def _process_info(info: dict) -> ProcessInfo:
     return ProcessInfo(name, group, state, info["pid"], error or description, logs)
 
 
+def _refuse_doctype(*_):
+    raise ValueError("its answer has a document type, which supervisord's has not")
+
+
 def _proxy(endpoint: Endpoint):
     import http.client
     import xmlrpc.client
+    from xml.parsers import expat
 
     class Connection(http.client.HTTPConnection):
         def connect(self):
@@ -139,9 +145,13 @@ def _proxy(endpoint: Endpoint):
             data = response.read(_MAX_ANSWER + 1)
             if len(data) > _MAX_ANSWER:
                 raise ValueError(f"its answer is larger than {_MAX_ANSWER} bytes")
-            parser, unmarshaller = self.getparser()
-            parser.feed(data)
-            parser.close()
+            unmarshaller, parser = xmlrpc.client.Unmarshaller(), expat.ParserCreate()
+            unmarshaller.xml(None, None)
+            parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
+            parser.CharacterDataHandler = unmarshaller.data
+            # a few bytes of it can stand for gigabytes, and supervisord sends none
+            parser.StartDoctypeDeclHandler = _refuse_doctype
+            parser.Parse(data, True)
             return unmarshaller.close()
 
     headers = []
