@@ -154,6 +154,22 @@ def require_place(path: str) -> None:
     raise FileError(path, f"leads through more than {MAX_LINKS} symbolic links")
 
 
+def may_put(path: str, uid: int) -> bool:
+    """
+    Whether what lies at the path can be what a process of this user has put there: he owns it, or can write its
+    directory. Of a process, its user does not tell the groups, so one that a group can write counts. Raises
+    ``FileError``.
+    """
+    if uid in ours():
+        return True
+    with walk(os.path.dirname(path) or "/") as entry:
+        entry.require_there()
+        if entry.status.st_uid == uid or entry.status.st_mode & 0o022:
+            return True
+    with walk(path, last_link=False) as entry:
+        return entry.status is not None and entry.status.st_uid == uid
+
+
 def make_directories(path: str, uid: int, gid: int, mode: int) -> bool:
     """
     Make a directory and what lacks above it, each with this owner and mode; ``False``: it is there, and is not touched.

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import galaxy_host_files
+from galaxy_errors import FileError
 from galaxy_host_address import Address
 from galaxy_host_wait import Deadline
 
@@ -27,7 +29,8 @@ _INET_MESSAGE, _UNIX_MESSAGE = 88, 32
 # struct tcp_info
 _LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
 # linux/unix_diag.h
-_UDIAG_SHOW_RQLEN, _UNIX_DIAG_RQLEN = 0x10, 4
+_UDIAG_SHOW_NAME, _UDIAG_SHOW_RQLEN, _UDIAG_SHOW_UID = 0x1, 0x10, 0x40
+_UNIX_DIAG_NAME, _UNIX_DIAG_RQLEN, _UNIX_DIAG_UID = 0, 4, 7
 # net/unix/af_unix.c: __SO_ACCEPTCON among the flags of /proc/net/unix
 _ACCEPTS = 0x10000
 
@@ -105,7 +108,7 @@ def queues(inodes: set[int]) -> dict[int, tuple[int, int]]:
 
 def accepted(paths: set[str]) -> set[int]:
     """Inodes of the connections that the listeners on these unix sockets have accepted."""
-    return {inode for inode, flags in _unix_sockets(paths) if inode and not flags & _ACCEPTS}
+    return {one.inode for one in _unix_sockets(paths) if one.inode and not one.listens}
 
 
 def _inet_request(family: int, states: int, extensions: int = 0) -> bytes:
@@ -242,20 +245,76 @@ def _resolve(host: str) -> set[_IP]:
     return {ipaddress.ip_address(answer[4][0].partition("%")[0]) for answer in answers}
 
 
+class _UnixSocket(NamedTuple):
+    """A unix socket: its name, inode, whether it listens; who made it, where the kernel tells (since 5.3)."""
+
+    path: str
+    inode: int
+    listens: bool
+    uid: int | None = None
+
+
 def _unix_listeners(paths: set[str]) -> Iterator[int]:
-    return (inode for inode, flags in _unix_sockets(paths) if flags & _ACCEPTS)
+    return (one.inode for one in _unix_sockets(paths) if one.listens and _may_be_there(one))
 
 
-def _unix_sockets(paths: set[str]) -> Iterator[tuple[int, int]]:
-    """Inode and flags of the unix sockets of that name."""
+def _may_be_there(listener: _UnixSocket) -> bool:
+    """
+    Whether the socket can be the one at its path: with a mount namespace of his own, which the kernel gives everybody,
+    anybody listens at any path, and nobody else reaches that.
+    """
+    if listener.uid is None or listener.path.startswith("@"):
+        return True
+    try:
+        return galaxy_host_files.may_put(listener.path, listener.uid)
+    except FileError:
+        # nor can it be reached then
+        return False
+
+
+def _unix_sockets(paths: set[str]) -> list[_UnixSocket]:
+    """The unix sockets of that name."""
+    try:
+        return [one for one in _ask_unix_diag() if one.path in paths]
+    except OSError:
+        # no unix_diag in this kernel
+        return [one for one in _read_proc_net_unix() if one.path in paths]
+
+
+def _ask_unix_diag() -> Iterator[_UnixSocket]:
+    states, show = 1 << _TCP_ESTABLISHED | 1 << _TCP_LISTEN, _UDIAG_SHOW_NAME | _UDIAG_SHOW_UID
+    for message in _dump(struct.pack("=BBHIII8x", socket.AF_UNIX, 0, 0, states, 0, show)):
+        yield _unix_socket(message)
+
+
+def _unix_socket(message: bytes) -> _UnixSocket:
+    """The socket of a message. Raises ``OSError``."""
+    try:
+        # struct unix_diag_msg: state at 2, inode at 4
+        state, inode = struct.unpack_from("=xxBxI", message, 16)
+    except struct.error as exc:
+        raise OSError(f"sock_diag: {exc}") from None
+    name, uid = (_attribute(message, _UNIX_MESSAGE, kind) for kind in (_UNIX_DIAG_NAME, _UNIX_DIAG_UID))
+    # uWSGI binds an abstract name with a closing NUL
+    path = (
+        f"@{os.fsdecode(name[1:].rstrip(bytes(1)))}"
+        if name[:1] == bytes(1)
+        else os.fsdecode(name.partition(bytes(1))[0])
+    )
+    return _UnixSocket(path, inode, state == _TCP_LISTEN, struct.unpack("=I", uid)[0] if len(uid) == 4 else None)
+
+
+def _read_proc_net_unix() -> Iterator[_UnixSocket]:
+    """As names have no end here but the line's, who puts a newline into one writes lines of his own."""
     with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
         next(table)
         for line in table:
             fields = line.split(None, 7)
             # the table shows an abstract name's NULs, uWSGI's closing one too, as @
             name = fields[7].rstrip("\n") if len(fields) == 8 else ""
-            if (name.rstrip("@") if name.startswith("@") else name) in paths:
-                yield int(fields[6]), int(fields[3], 16)
+            if name:
+                path = name.rstrip("@") if name.startswith("@") else name
+                yield _UnixSocket(path, int(fields[6]), bool(int(fields[3], 16) & _ACCEPTS))
 
 
 def connect(address: Address, deadline: Deadline) -> socket.socket:

@@ -14,6 +14,7 @@ from galaxy_host_wait import Deadline
 GALAXY, MALLORY = 4001, 4002
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+_CLONE_NEWNS, _CLONE_NEWUSER, _PR_SET_DUMPABLE = 0x20000, 0x10000000, 4
 
 
 def run_as(uid, function, *args):
@@ -35,6 +36,33 @@ def run_as(uid, function, *args):
     if not good:
         raise result
     return result
+
+
+@contextlib.contextmanager
+def staying(uid, function, *args):
+    """What ``function`` returns in a process of user ``uid``, which stays, with all that it holds open."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(read)
+        try:
+            _become(uid)
+            result = (True, kept := function(*args))
+        except BaseException as exc:
+            result, kept = (False, f"{type(exc).__name__}: {exc}"), None
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write(pickle.dumps(result if isinstance(kept, (int, str, type(None))) else (True, None)))
+        signal.pause()
+        os._exit(kept is None)
+    os.close(write)
+    try:
+        with os.fdopen(read, "rb") as pipe:
+            good, result = pickle.loads(pipe.read())
+        assert good, result
+        yield child if result is None else result
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 @contextlib.contextmanager
@@ -82,6 +110,24 @@ def public_directory():
         yield path
     finally:
         shutil.rmtree(path)
+
+
+def own_mounts():
+    """Become root of a user and a mount namespace of one's own, as any user may."""
+    uid = os.getuid()
+    # as after an execve(2): its /proc belongs to it again
+    _libc.prctl(_PR_SET_DUMPABLE, 1)
+    if _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {uid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+
+
+def mount_tmpfs(path):
+    """An empty directory of one's own there."""
+    if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", 0, None):
+        raise OSError(ctypes.get_errno(), "mount")
 
 
 def make(path, uid, mode=0o755, content=None, gid=None):

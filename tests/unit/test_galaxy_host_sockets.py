@@ -6,6 +6,7 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.attacker import GALAXY, MALLORY, make, mount_tmpfs, own_mounts, public_directory, staying
 from support.site import free_port
 
 import galaxy_host_address
@@ -150,3 +151,56 @@ def test_listen_queues(tmp_path):
             with served:
                 assert galaxy_host_sockets.accepted({path}) == {os.fstat(served.fileno()).st_ino}
         assert galaxy_host_sockets.queues({10**9}) == {}
+
+
+def _listen(path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    return listener
+
+
+def _listen_in_a_place_of_that_name(path):
+    own_mounts()
+    mount_tmpfs(os.path.dirname(path))
+    return _listen(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+class TestStrangers:
+    def test_a_name_with_a_line_of_the_kernels_table_in_it(self):
+        """/proc/net/unix shows names as they are: who puts a newline into an abstract one writes any line there."""
+        with socket.create_server(("127.0.0.1", 0)) as foreign:
+            inode = os.fstat(foreign.fileno()).st_ino
+            line = f"0000000000000000: 00000002 00000000 00010000 0001 01 {inode} /srv/galaxy/s"
+            with staying(MALLORY, _listen, f"\0x\n{line}"):
+                with open("/proc/net/unix", encoding="utf-8") as table:
+                    assert f"{line}\n" in table.read()
+                assert galaxy_host_sockets.listeners([parse("/srv/galaxy/s")]) == set()
+
+    def test_a_path_in_a_mount_namespace_of_his_own(self):
+        with public_directory() as place:
+            path = f"{make(f'{place}/galaxy', GALAXY)}/s"
+            with staying(MALLORY, _listen_in_a_place_of_that_name, path):
+                assert not os.path.exists(path)
+                assert galaxy_host_sockets.listeners([parse(path)]) == set()
+                with staying(GALAXY, _listen, path) as pid:
+                    (inode,) = galaxy_host_sockets.listeners([parse(path)])
+                    assert galaxy_host_sockets.holds(pid, {inode})
+                    # it listens still, although nobody can reach it any more
+                    os.unlink(path)
+                    assert galaxy_host_sockets.listeners([parse(path)]) == {inode}
+
+    def test_who_may_listen_in_a_directory_counts(self):
+        with public_directory() as place:
+            for mode, group, counts in ((0o775, GALAXY, True), (0o755, GALAXY, False), (0o1777, 0, True)):
+                directory = make(f"{place}/{mode:o}", 0, mode, gid=group)
+                path = f"{directory}/s"
+                with _listen(path) as root:
+                    assert galaxy_host_sockets.listeners([parse(path)]) == {os.fstat(root.fileno()).st_ino}
+                os.unlink(path)
+                os.chmod(directory, 0o777)
+                with staying(GALAXY, _listen, path):
+                    os.chmod(directory, mode)
+                    os.chown(path, MALLORY, MALLORY)
+                    assert len(galaxy_host_sockets.listeners([parse(path)])) == counts

@@ -93,17 +93,17 @@ def test_an_answer_of_another_shape(answer, value):
 
 
 def test_an_answer_that_is_too_large(answer):
-    with pytest.raises(ManagerError, match="larger than 4194304 bytes"):
+    with pytest.raises(ManagerError, match="larger than 2097152 bytes"):
         answer(b"<methodResponse>" + b" " * (5 << 20)).processes()
 
 
-def test_an_xml_bomb(answer):
-    entities = "".join(f'<!ENTITY a{n + 1} "{f"&a{n};" * 10}">' for n in range(9))
-    text = (
-        f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a0 "aaaaaaaaaa">{entities}]><methodResponse>&a9;</methodResponse>'
-    )
-    with pytest.raises(ManagerError, match="does not answer"):
-        answer(text.encode()).processes()
+@pytest.mark.parametrize("doctype", ['<!ENTITY a "">', '<!ENTITY % a "b">', ""])
+def test_a_document_type_is_refused_before_it_stands_for_gigabytes(answer, doctype):
+    """An old expat expands ten entities of ten until the memory ends, a new one does so for some of them."""
+    text = f'<?xml version="1.0"?><!DOCTYPE x [{doctype}]><methodResponse><params/></methodResponse>'
+    for encoding in ("utf-8", "utf-16"):
+        with pytest.raises(ManagerError, match="document type"):
+            answer(text.encode(encoding)).processes()
 
 
 def test_nothing_that_answers():
