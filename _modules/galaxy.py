@@ -175,10 +175,10 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     that cannot be asked a text that says why. Each record has
     ``id, pid, state, reason, accepting, ready, in_flight`` (requests under way), ``oldest_request`` (seconds that the
     oldest of them has taken) and ``requests``; what cannot be told is ``None``. gunicorn's also has ``heartbeat_age``
-    (seconds; ``None`` before the first) and ``pss`` (bytes of memory), uWSGI's ``apps, cores, busy_cores, signal, requests, exceptions, harakiri_count, respawn_count,
-    last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without ``memory-report``), ``avg_rt,
-    running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core ``core, method, uri`` (without
-    its query), ``remote_addr, seconds``.
+    (seconds; ``None`` before the first) and ``pss`` (bytes of memory), uWSGI's ``apps, cores, busy_cores, signal,
+    exceptions, harakiri_count, respawn_count, last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without
+    ``memory-report``), ``avg_rt, running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core
+    ``core, method, uri`` (without its query), ``remote_addr, seconds``.
 
     Raises ``CommandExecutionError`` where the web server cannot be asked.
 

@@ -12,7 +12,7 @@ from galaxy_errors import ManagerError, NotReady, ProcessError
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_look import Look, ServiceLook
-from galaxy_manager_unit import Unit
+from galaxy_manager_unit import State, Unit
 from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
@@ -203,7 +203,7 @@ def _start(galaxy: Galaxy, deadline: Deadline, limits: Limits) -> dict:
         if not one.is_kept_up or (one.service.web and not (one.snapshot and one.snapshot.ready)):
             tell_start(one, limits)
     done = galaxy_wait.until_ready(galaxy, look, deadline, limits.min_workers)
-    require_companions(galaxy, limits)
+    require_companions(galaxy, limits, deadline)
     return {"changed": True, **about(look), **done}
 
 
@@ -221,11 +221,22 @@ def tell_start(one: ServiceLook, limits: Limits) -> None:
         log.warning("galaxy: %s", exc)
 
 
-def require_companions(galaxy: Galaxy, limits: Limits) -> None:
-    """Raises ``NotReady`` that names the services beside the web server that the manager does not keep up."""
+def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> None:
+    """
+    Wait until the manager has made up its mind of the services beside the web server. Raises ``NotReady`` that names
+    those that it does not keep up.
+    """
     if limits.companions == IGNORE or not galaxy.gravity:
         return
-    failing = [one for one in galaxy.look(galaxy_wait.LOOK, probe=False).companions if not one.is_kept_up]
+
+    failing: list[ServiceLook] = []
+
+    def is_settled() -> bool:
+        found = galaxy.look(galaxy_wait.LOOK, probe=False).companions
+        failing.extend(one for one in found if not one.is_kept_up)
+        return bool(failing) or not any(one.status.state is State.STARTING for one in found)
+
+    wait_until(is_settled, deadline)
     if failing:
         raise NotReady(
             f"Galaxy serves, but not all of its services run: {_named(failing)}; companions=ignore does without them"

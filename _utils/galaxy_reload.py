@@ -47,7 +47,7 @@ def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
             done = {"method": "restart", **galaxy_wait.until_ready(galaxy, look, deadline, max(1, limits.min_workers))}
         else:
             done = _signal(galaxy, look, limits, deadline)
-        _restart_companions(galaxy, look, limits)
+        _restart_companions(galaxy, look, limits, deadline)
         return {"changed": True, **done}
 
 
@@ -130,7 +130,7 @@ def _roll(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dic
             _settle(galaxy, limits.settle)
         log.info("galaxy: %s is restarted, %d of %d", one.service.name, number + 1, len(look.webs))
         _restart(galaxy, one, limits, deadline)
-    _restart_companions(galaxy, look, limits)
+    _restart_companions(galaxy, look, limits, deadline)
     done = galaxy_wait.until_ready(galaxy, look, deadline, max(1, limits.min_workers))
     return {"changed": True, "method": "rolling", **done}
 
@@ -143,13 +143,13 @@ def _restart(galaxy: Galaxy, one: ServiceLook, limits: Limits, deadline: Deadlin
     galaxy_wait.until_ready(galaxy, Look([one]), deadline, size)
 
 
-def _restart_companions(galaxy: Galaxy, look: Look, limits: Limits) -> None:
+def _restart_companions(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> None:
     for one in look.companions:
         if one.service.role not in _LEFT_ALONE and one.service.unit:
             now = galaxy_control.look_at(galaxy, one.service.name)
             galaxy_control.stop_service(now, galaxy_control.GRACE, limits.force)
             galaxy_control.tell_start(now, limits)
-    galaxy_control.require_companions(galaxy, limits)
+    galaxy_control.require_companions(galaxy, limits, deadline)
 
 
 def _settle(galaxy: Galaxy, seconds: float) -> None:

@@ -145,7 +145,7 @@ def test_one_that_runs_and_is_not_ready_is_a_reason_to_touch_nothing(test):
     found = galaxy.look()
     found.webs[1].snapshot = service_look(worker(accepting=0)).snapshot
     galaxy.look = lambda *_, **__: found
-    with pytest.raises(ProcessError, match="Nothing was touched: gunicorn_1 is not ready. None of 1 worker accepts"):
+    with pytest.raises(ProcessError, match=r"Nothing was touched: gunicorn_1 is not ready\. None of 1 worker accepts"):
         galaxy_reload.roll(galaxy, _SOON, test=test)
     assert galaxy.told == []
 
@@ -168,7 +168,7 @@ def test_one_that_fails_while_the_next_waits_ends_it(monkeypatch):
 @pytest.mark.parametrize("test", [True, False])
 def test_one_gunicorn_has_no_reload_without_a_gap(test):
     galaxy = _Galaxy(gunicorn=Role.WEB)
-    with pytest.raises(ProcessError, match="new code that is broken takes Galaxy down. With a list of two gunicorns"):
+    with pytest.raises(ProcessError, match=r"new code that is broken takes Galaxy down\. With a list of two gunicorns"):
         galaxy_reload.reload(galaxy, _SOON, test=test)
     with pytest.raises(ProcessError, match="has one web server"):
         galaxy_reload.roll(galaxy, _SOON, test=test)
