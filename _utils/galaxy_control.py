@@ -233,7 +233,7 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
 
     def is_settled() -> bool:
         found = galaxy.look(galaxy_wait.LOOK, probe=False).companions
-        failing.extend(one for one in found if not one.is_kept_up)
+        failing.extend(one for one in found if not one.is_kept_up or _came_back(one, deadline))
         return bool(failing) or not any(one.status.state is State.STARTING for one in found)
 
     wait_until(is_settled, deadline)
@@ -241,6 +241,12 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
         raise NotReady(
             f"Galaxy serves, but not all of its services run: {_named(failing)}; companions=ignore does without them"
         )
+
+
+def _came_back(one: ServiceLook, deadline: Deadline) -> bool:
+    """Whether it ended since the deadline was set, and its manager has started it again by itself."""
+    status = one.status
+    return bool(status.restarts) and status.age is not None and status.age < deadline.seconds - deadline.left
 
 
 def _named(services: Iterable[ServiceLook]) -> str:
