@@ -17,6 +17,7 @@ import struct
 import galaxy_host_sockets
 from galaxy_errors import ManagerError
 from galaxy_host_address import Address
+from galaxy_host_wait import Deadline
 from galaxy_manager_supervisor_config import Endpoint
 
 log = logging.getLogger(__name__)
@@ -159,8 +160,25 @@ def _proxy(endpoint: Endpoint):
     return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=Transport(headers=headers))
 
 
+class _Bounded(socket.socket):
+    """A connection on which an answer takes at most ``_TIMEOUT`` seconds in all, however slowly it comes."""
+
+    deadline = Deadline(0)
+
+    def sendall(self, *args) -> None:
+        self.settimeout(_TIMEOUT)
+        self.deadline = Deadline(_TIMEOUT)
+        super().sendall(*args)
+
+    def recv_into(self, *args) -> int:
+        if self.deadline.passed:
+            raise TimeoutError(f"its answer is not complete after {_TIMEOUT:g} s")
+        self.settimeout(max(self.deadline.left, 0.001))
+        return super().recv_into(*args)
+
+
 def _open_unix(endpoint: Endpoint) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
+    connection = _Bounded(socket.AF_UNIX)
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         connection.settimeout(_TIMEOUT)
@@ -177,7 +195,7 @@ def _open_tcp(endpoint: Endpoint) -> socket.socket:
     if not owners:
         raise ConnectionRefusedError
     _require_trusted(owners, endpoint.owner, f"{host}:{port}")
-    return socket.create_connection((host, port), _TIMEOUT)
+    return _Bounded(fileno=socket.create_connection((host, port), _TIMEOUT).detach())
 
 
 def _require_trusted(uids: set[int], owner: int | None, where: str) -> None:
