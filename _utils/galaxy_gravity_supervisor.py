@@ -83,16 +83,16 @@ class Supervisor(SupervisorConfig):
 
     def old_names(self) -> list[str]:
         """What this configuration had installed under another instance's name, which it no longer has, by title."""
+        others = {name.removesuffix(".d") for name in self._present if name.endswith(".d")} - {self.instance.name}
         try:
-            current = {self.instance.name, *instance_names(self.instance.path)}
+            # the file is not read again for nothing
+            old = others - instance_names(self.instance.path) if others else set()
         except ConfigError:
             return []
         titles: list[str] = []
-        for directory in self._present:
-            name = directory.removesuffix(".d")
-            if name != directory and name not in current:
-                config = SupervisorConfig(self.path, owner=self.owner, included=self._files_of(name, self.owner))
-                titles += [program.title for program in config.programs if self._is_ours(program.invocation)]
+        for name in sorted(old):
+            config = SupervisorConfig(self.path, owner=self.owner, included=self._files_of(name, self.owner))
+            titles += [program.title for program in config.programs if self._is_ours(program.invocation)]
         return titles
 
     def _is_ours(self, invocation: Invocation) -> bool:

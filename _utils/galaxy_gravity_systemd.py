@@ -184,6 +184,9 @@ def _folders(instance: Instance) -> Iterable[Folder]:
 
 def _old(instance: Instance, target: str, ours: Iterable[str], services: dict[str, list[str]]) -> list[str]:
     """Targets of this configuration, with their services, by a name that no instance of it has any more."""
+    if set(ours) <= {target}:
+        # the file is not read again for nothing
+        return []
     try:
         current = galaxy_gravity_supervisor.instance_names(instance.path)
     except ConfigError:

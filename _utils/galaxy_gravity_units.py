@@ -75,7 +75,9 @@ def find(instance: Instance) -> Units:
     if missing and helps_update:
         problems.append(f"Configured but not installed: {', '.join(missing)}; run galaxyctl update.")
     if stale:
-        problems.append(f"Installed but no longer configured: {', '.join(stale)}; run galaxyctl update.")
+        problems.append(
+            f"Installed but no longer configured: {', '.join(stale)}; run galaxyctl update, and stop what it leaves."
+        )
     return Units(units, tuple(missing), tuple(stale), tuple(problems))
 
 

@@ -137,7 +137,8 @@ def _ask(endpoint: Endpoint, request: bytes) -> bytes:
         connection.sendall("\r\n".join([*headers, "", ""]).encode() + request)
         while chunk := connection.recv(_CHUNK):
             if deadline.passed:
-                raise TimeoutError(f"its answer is not complete after {_TIMEOUT} s")
+                raise TimeoutError(f"its answer is not complete after {_TIMEOUT:g} s")
+            connection.settimeout(max(deadline.left, 0.001))
             chunks.append(chunk)
             received += len(chunk)
             if received > _MAX_ANSWER:

@@ -300,6 +300,29 @@ class Bed:
                 shutil.chown(path, self.user)
 
 
+def configured(root, name=DEFAULT_NAME, manager="supervisor", **counts):
+    """What ``galaxy_gravity_config.read`` tells of a file that asks for so many of each service."""
+    programs = []
+    for service, count in counts.items():
+        kind, role = ("gunicorn", Role.WEB) if service == "gunicorn" else ("standalone", Role.HANDLER)
+        for number in range(count):
+            own = service if count == 1 else f"{service}_{number}"
+            programs.append(Program(own, role, service, kind, None if count == 1 else number))
+    config = f"{root}/galaxy.yml"
+    return Instance(
+        path=config,
+        name=name,
+        manager=manager,
+        galaxy_config=config,
+        galaxy_root=str(root),
+        virtualenv="/srv/venv",
+        data_dir=str(root),
+        log_dir=f"{root}/gravity/log",
+        state_dir=f"{root}/gravity",
+        programs=tuple(programs),
+    )
+
+
 def beds(**defaults):
     """For a fixture: a function that makes beds, each below a short path that every user can reach."""
     made = []

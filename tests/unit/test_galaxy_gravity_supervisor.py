@@ -6,14 +6,14 @@ import socket
 
 import pytest
 from support.attacker import GALAXY, MALLORY, make, public_directory, racing
+from support.bed import configured
 
 import galaxy_gravity_supervisor
 from galaxy_errors import FileError, FileMissing, ManagerError
-from galaxy_gravity_instance import DEFAULT_NAME, Instance, Program
+from galaxy_gravity_instance import DEFAULT_NAME
 from galaxy_gravity_supervisor import GravityProgram, Supervisor
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_manager_unit import State
-from galaxy_service import Role
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 
@@ -23,28 +23,6 @@ numprocs = {count}
 process_name = {process}
 stopwaitsecs = 65
 """
-
-
-def _instance(root, name=DEFAULT_NAME, manager="supervisor", **counts):
-    programs = []
-    for service, count in counts.items():
-        kind, role = ("gunicorn", Role.WEB) if service == "gunicorn" else ("standalone", Role.HANDLER)
-        for number in range(count):
-            own = service if count == 1 else f"{service}_{number}"
-            programs.append(Program(own, role, service, kind, None if count == 1 else number))
-    config = f"{root}/galaxy.yml"
-    return Instance(
-        path=config,
-        name=name,
-        manager=manager,
-        galaxy_config=config,
-        galaxy_root=str(root),
-        virtualenv="/srv/venv",
-        data_dir=str(root),
-        log_dir=f"{root}/gravity/log",
-        state_dir=f"{root}/gravity",
-        programs=tuple(programs),
-    )
 
 
 def _install(instance):
@@ -85,7 +63,7 @@ def _install(instance):
     ],
 )
 def test_names_and_files(tmp_path, name, counts, titles):
-    instance = _instance(tmp_path, name, **counts)
+    instance = configured(tmp_path, name, **counts)
     assert list(galaxy_gravity_supervisor.titles(instance).values()) == titles
     _install(instance)
     supervisor = Supervisor(instance)
@@ -97,8 +75,8 @@ def test_names_and_files(tmp_path, name, counts, titles):
 
 
 def test_a_set_of_a_name_that_the_configuration_no_longer_has(tmp_path):
-    old, other = _instance(tmp_path, "old", handler=2), _instance(tmp_path, "other", gunicorn=1)
-    now = _instance(tmp_path, handler=2)
+    old, other = configured(tmp_path, "old", handler=2), configured(tmp_path, "other", gunicorn=1)
+    now = configured(tmp_path, handler=2)
     for instance in (old, now, other):
         _install(instance)
     with open(now.path, "w") as file:
@@ -111,7 +89,7 @@ def test_a_set_of_a_name_that_the_configuration_no_longer_has(tmp_path):
 
 
 def test_its_own_socket_and_log(tmp_path):
-    instance = _instance(tmp_path, handler=1)
+    instance = configured(tmp_path, handler=1)
     _install(instance)
     home = tmp_path / "gravity" / "supervisor"
     (home / "supervisord.conf").write_text(
@@ -144,7 +122,7 @@ _SPAWNED, _EXITED = "INFO spawned: 'x' with pid 9", "WARN exited: x (exit status
     ],
 )
 def test_restarts_by_the_log(tmp_path, lines, count):
-    instance = _instance(tmp_path)
+    instance = configured(tmp_path)
     _install(instance)
     log = tmp_path / "gravity" / "supervisor" / "supervisord.log"
     log.write_text("".join(f"2026-11-25 10:40:41,123 {line}\n" for line in lines))
@@ -153,12 +131,12 @@ def test_restarts_by_the_log(tmp_path, lines, count):
 
 def test_no_state_directory(tmp_path):
     with pytest.raises(FileMissing):
-        Supervisor(_instance(tmp_path, gunicorn=1))
+        Supervisor(configured(tmp_path, gunicorn=1))
 
 
 @pytest.mark.parametrize("text", ["[program:x", "[program:x]\nnumprocs=5000\n"])
 def test_a_file_that_cannot_be_read(tmp_path, text):
-    instance = _instance(tmp_path, gunicorn=1)
+    instance = configured(tmp_path, gunicorn=1)
     _install(instance)
     with open(f"{instance.state_dir}/supervisor/supervisord.conf.d/_default_.d/x.conf", "w") as file:
         file.write(text)
@@ -185,7 +163,7 @@ def _listener(path):
 @as_root
 def test_only_the_owner_of_the_state_directory_is_spoken_to():
     with public_directory() as root:
-        instance = _instance(root, handler=1)
+        instance = configured(root, handler=1)
         make(instance.state_dir, GALAXY, 0o777)
         _install(instance)
         home = f"{instance.state_dir}/supervisor"
@@ -211,7 +189,7 @@ def test_only_the_owner_of_the_state_directory_is_spoken_to():
 @as_root
 def test_a_state_directory_of_somebody_else():
     with public_directory() as root:
-        instance = _instance(root, handler=1)
+        instance = configured(root, handler=1)
         make(instance.state_dir, GALAXY)
         with pytest.raises(FileError, match=f"belongs to user {GALAXY}, not to games"):
             Supervisor(dataclasses.replace(instance, user="games"))
@@ -226,7 +204,7 @@ def test_a_state_directory_of_somebody_else():
 @as_root
 def test_root_is_not_made_to_list_or_read_for_the_owner():
     with public_directory() as root:
-        instance = _instance(root, handler=1)
+        instance = configured(root, handler=1)
         make(instance.state_dir, GALAXY)
         make(f"{root}/roots", 0, 0o700)
         make(f"{root}/roots/secret.conf", 0, 0o600, b"[program:x]\n")
@@ -239,7 +217,7 @@ def test_root_is_not_made_to_list_or_read_for_the_owner():
 
 
 def test_by_hand(tmp_path):
-    instance = _instance(tmp_path, handler=1)
+    instance = configured(tmp_path, handler=1)
     _install(instance)
     commands = GravityProgram("handler", Supervisor(instance)).commands()
     conf = f"{instance.state_dir}/supervisor/supervisord.conf"
@@ -249,7 +227,7 @@ def test_by_hand(tmp_path):
 
 @as_root
 def test_supervisord_is_never_brought_up_as_root(tmp_path):
-    instance = _instance(tmp_path, handler=1)
+    instance = configured(tmp_path, handler=1)
     _install(instance)
     with pytest.raises(ManagerError, match="not brought up as root"):
         GravityProgram("handler", Supervisor(instance)).start()

@@ -556,6 +556,6 @@ def test_whose_a_directory_is():
             files.owner(roots)
         with pytest.raises(FileMissing):
             files.owner(f"{path}/none")
-        os.chmod(home, 0o777)
+        os.chmod(home, 0o757)
         with pytest.raises(FileError, match="everybody can put something else there"):
             files.owner(own)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import galaxy_manager_supervisor_rpc
 from galaxy_errors import GalaxyError, ManagerError
 from galaxy_manager_supervisor_config import Endpoint
 from galaxy_manager_supervisor_rpc import Client, NotRunning, ProcessInfo
@@ -104,6 +105,30 @@ def test_a_document_type_is_refused_before_it_stands_for_gigabytes(answer, docty
     for encoding in ("utf-8", "utf-16"):
         with pytest.raises(ManagerError, match="document type"):
             answer(text.encode(encoding)).processes()
+
+
+def test_an_answer_that_never_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(galaxy_manager_supervisor_rpc, "_TIMEOUT", 0.5)
+    ended = threading.Event()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            with contextlib.suppress(OSError):
+                # each byte comes in time
+                while not ended.wait(0.02):
+                    self.wfile.write(b" ")
+
+    path = f"/tmp/rpc-slow-{os.getpid()}.sock"
+    with _Server(path, Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(ManagerError, match=r"not complete after 0\.5 s|timed out"):
+                Client(Endpoint(path=path)).processes()
+        finally:
+            ended.set()
+            server.shutdown()
+            os.unlink(path)
 
 
 def test_nothing_that_answers():
