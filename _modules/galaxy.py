@@ -292,6 +292,8 @@ def config(config=None, server=None, **keywords):
     options = galaxy.options()
     shown = {}
     for field in dataclasses.fields(options):
+        if field.name == "owners":
+            continue
         value = getattr(options, field.name)
         if hasattr(value, "source"):
             shown[field.name] = _setting("value", value)

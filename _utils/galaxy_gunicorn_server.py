@@ -158,7 +158,11 @@ class GunicornServer(WebServer):
         found = GunicornSnapshot(master.pid, workers, queue)
         if probe and found.ready and self.listens_on and not self.options.tls:
             try:
-                found.galaxy_version = galaxy_gunicorn_http.version(self.listens_on[0], self._prefix, deadline.left)
+                # once it lives, the address is its own word
+                who = master.uids or ()
+                found.galaxy_version = galaxy_gunicorn_http.version(
+                    self.listens_on[0], self._prefix, deadline.left, who
+                )
                 found.answers = True
             except GunicornError as exc:
                 found.answers, found.answer = False, f"Galaxy does not answer: {exc}."

@@ -94,6 +94,8 @@ class Config:
         settings that cannot be used, or read: ``value`` is an error that says which and why
     doubts
         the same of what one build of uWSGI reads and another does not; worth saying where the server does not answer
+    owners
+        numeric ids of the users whose word all of this is
     """
 
     path: str | None
@@ -111,6 +113,7 @@ class Config:
     logs: tuple[Setting, ...]
     unusable: tuple[Setting, ...] = ()
     doubts: tuple[Setting, ...] = ()
+    owners: frozenset[int] = frozenset()
 
     @property
     def stats_off(self) -> str | None:
@@ -153,7 +156,7 @@ class _Interpreter:
     """Makes a ``Config`` of options."""
 
     def __init__(self, options: Options):
-        self._cwd = options.cwd
+        self._cwd, self._owners = options.cwd, options.owners
         self._groups: dict[str, list[Option]] = {}
         self._unusable = [self._remark(*remark) for remark in options.problems]
         self._doubts = tuple(self._remark(*remark) for remark in options.doubts)
@@ -193,6 +196,7 @@ class _Interpreter:
             logs=self._paths("logs"),
             unusable=tuple(self._unusable),
             doubts=self._doubts,
+            owners=self._owners,
         )
 
     def _last(self, field: str) -> Option | None:
