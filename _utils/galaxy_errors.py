@@ -7,9 +7,22 @@ the facts behind a message are attributes. A message says what failed, where, an
 
 from salt.exceptions import CommandExecutionError
 
+import galaxy_host_pattern
+
+# what moves a terminal's cursor, turns the direction of text, or cannot be sent on
+_UNPRINTABLE = galaxy_host_pattern.Pattern(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
 
 class GalaxyError(CommandExecutionError):
-    """Any failure that this tree reports itself."""
+    """
+    Any failure that this tree reports itself. Its message is fit for a terminal: names of processes, files and mounts
+    are their makers' choice.
+    """
+
+    def __init__(self, message="", info=None):
+        super().__init__(_UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], str(message)), info=info)
 
 
 class AddressError(GalaxyError):

@@ -3,30 +3,42 @@ One question to Galaxy itself: which version it is, bounded in time and size.
 """
 
 import json
+import re
+from collections.abc import Iterable
 
 import galaxy_host_sockets
-from galaxy_errors import GunicornError
+from galaxy_errors import FileError, GunicornError
 from galaxy_host_address import Address
+from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline
 
 _LIMIT = 64 * 1024
+# nothing that could end the line of the request
+_PATH = Pattern(r"/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*", re.ASCII)
 
 
-def version(address: Address, prefix: str, timeout: float) -> str | None:
+def version(address: Address, prefix: str, timeout: float, named_by: Iterable[int] = ()) -> str | None:
     """
     The version that ``GET PREFIX/api/version`` gives; ``None`` where Galaxy answers, but names none.
+
+    named_by
+        numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
 
     Raises ``GunicornError`` where there is no answer within ``timeout`` seconds, or not Galaxy's.
     """
     path = f"{prefix.rstrip('/')}/api/version"
+    if not _PATH.fullmatch(path):
+        raise GunicornError(f"{address}: {prefix[:100]!r} is no prefix of Galaxy's URLs; it looks like /galaxy")
     where = f"{address}: GET {path}"
     host = "localhost" if address.is_unix else f"{address.peer[0]}:{address.port}"
     request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
     deadline = Deadline(timeout)
     try:
-        data = _ask(address, request.encode(), deadline)
+        data = _ask(address, request.encode(), deadline, named_by)
     except TimeoutError:
         raise GunicornError(f"{where}: no answer within {timeout:g} s") from None
+    except FileError as exc:
+        raise GunicornError(f"not asked: {exc}") from None
     except OSError as exc:
         raise GunicornError(f"{where}: {exc.strerror or exc}") from None
     head, _, body = data.partition(b"\r\n\r\n")
@@ -44,8 +56,8 @@ def version(address: Address, prefix: str, timeout: float) -> str | None:
     return ".".join(parts) or None
 
 
-def _ask(address: Address, request: bytes, deadline: Deadline) -> bytes:
-    with galaxy_host_sockets.connect(address, deadline) as sock:
+def _ask(address: Address, request: bytes, deadline: Deadline, named_by: Iterable[int]) -> bytes:
+    with galaxy_host_sockets.connect(address, deadline, named_by) as sock:
         sock.sendall(request)
         data = b""
         while len(data) <= _LIMIT:

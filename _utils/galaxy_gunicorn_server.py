@@ -36,8 +36,9 @@ class GunicornSnapshot(Snapshot):
 
     kind, title, version = "gunicorn", "gunicorn", None
 
-    def __init__(self, pid: int, workers: list[Worker], listen_queue: dict, size: int = 0):
-        self.pid, self.workers, self.listen_queue, self._size = pid, workers, listen_queue, size
+    def __init__(self, master: Process, workers: list[Worker], listen_queue: dict, size: int = 0):
+        self.pid, self.owners = master.pid, master.uids or ()
+        self.workers, self.listen_queue, self._size = workers, listen_queue, size
 
     @property
     def size(self) -> int:
@@ -149,7 +150,7 @@ class GunicornServer(WebServer):
             "max": min((limit for _, limit in queues), default=None),
             "errors": None,
         }
-        found = GunicornSnapshot(master.pid, workers, queue, self.options.workers)
+        found = GunicornSnapshot(master, workers, queue, self.options.workers)
         if probe:
             self.probe(found, deadline.left)
         return found
@@ -158,7 +159,9 @@ class GunicornServer(WebServer):
         if not snapshot.ready or not self.listens_on or self.options.tls:
             return
         try:
-            snapshot.galaxy_version = galaxy_gunicorn_http.version(self.listens_on[0], self._prefix, timeout)
+            # once it lives, the address is its own word
+            who = snapshot.owners
+            snapshot.galaxy_version = galaxy_gunicorn_http.version(self.listens_on[0], self._prefix, timeout, who)
             snapshot.answers, snapshot.answer = True, ""
         except GunicornError as exc:
             snapshot.answers, snapshot.answer = False, f"Galaxy does not answer: {exc}."

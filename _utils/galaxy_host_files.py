@@ -14,9 +14,9 @@ import os
 import pwd
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from galaxy_errors import FileError
+from galaxy_errors import FileError, FileMissing
 from galaxy_host_walk import MAX_LINKS, Entry, Group, User, describe, ours, require_path, walk, writers
 
 log = logging.getLogger(__name__)
@@ -154,6 +154,28 @@ def require_place(path: str) -> None:
             return
         place = os.path.join(directory, target)
     raise FileError(path, f"leads through more than {MAX_LINKS} symbolic links")
+
+
+@contextlib.contextmanager
+def socket_at(path: str, named_by: Iterable[int] = ()) -> Iterator[str]:
+    """
+    A path of the very unix socket that lies at ``path``, to connect to.
+
+    Raises ``FileNotFoundError``, and ``FileError`` where a user of ``named_by``, or who controls the path, may not
+    connect to it himself.
+    """
+    try:
+        with walk(path) as entry:
+            entry.require_there()
+            for user, behind in _namers(entry, named_by).items():
+                _require_may(entry, user, behind, 2, "connect to it, so root does not for them")
+            descriptor = os.dup(entry.descriptor)
+    except FileMissing:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def may_put(path: str, uid: int) -> bool:
@@ -300,26 +322,35 @@ def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = Fals
     entry.require_there()
     if not (stat.S_ISDIR if directory else stat.S_ISREG)(entry.status.st_mode):
         raise FileError(entry.path, f"is not a {'directory' if directory else 'regular file'}")
-    users = {**entry.controllers, **dict.fromkeys(set(named_by) - ours(), 0)}
-    for user, behind in users.items():
+    for user, behind in _namers(entry, named_by).items():
         _require_readable(entry, user, behind)
     # the descriptor's own file: no name can be changed under it
     return os.open(entry.link, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
+def _namers(entry: Entry, named_by: Iterable[int]) -> dict[User, int]:
+    """Who had a part in naming it, and where on the way he begins to count."""
+    return {**entry.controllers, **dict.fromkeys(set(named_by) - ours(), 0)}
+
+
 def _require_readable(entry: Entry, user: User, behind: int) -> None:
     if entry.filesystem not in _KERNEL:
-        if all(_may(user, status, 1) for status in entry.passed[behind:]) and _may(user, entry.status, 4):
-            return
-        reason = "may not read it, so root does not read it for them"
-    else:
-        reason = f"could not read as much of it as root: it is a file of {entry.filesystem}"
+        _require_may(entry, user, behind, 4, "read it, so root does not read it for them")
+        return
     who = describe(user)
+    reason = f"could not read as much of it as root: it is a file of {entry.filesystem}"
     raise FileError(entry.path, f"{who} has a part in naming it, and {reason}", who)
 
 
+def _require_may(entry: Entry, user: User, behind: int, bit: int, what: str) -> None:
+    if all(_may(user, status, 1) for status in entry.passed[behind:]) and _may(user, entry.status, bit):
+        return
+    who = describe(user)
+    raise FileError(entry.path, f"{who} has a part in naming it, and may not {what}", who)
+
+
 def _may(user: User, status: os.stat_result, bit: int) -> bool:
-    """Whether the mode grants ``bit`` (4 to read, 1 to search a directory)."""
+    """Whether the mode grants ``bit`` (4 to read, 2 to write, 1 to search a directory)."""
     mode = status.st_mode
     of_owner, of_group, of_rest = bool(mode & bit << 6), bool(mode & bit << 3), bool(mode & bit)
     if isinstance(user, Group):

@@ -296,12 +296,9 @@ def _unix_socket(message: bytes) -> _UnixSocket:
         raise OSError(f"sock_diag: {exc}") from None
     name, uid = (_attribute(message, _UNIX_MESSAGE, kind) for kind in (_UNIX_DIAG_NAME, _UNIX_DIAG_UID))
     # uWSGI binds an abstract name with a closing NUL
-    path = (
-        f"@{os.fsdecode(name[1:].rstrip(bytes(1)))}"
-        if name[:1] == bytes(1)
-        else os.fsdecode(name.partition(bytes(1))[0])
-    )
-    return _UnixSocket(path, inode, state == _TCP_LISTEN, struct.unpack("=I", uid)[0] if len(uid) == 4 else None)
+    path = b"@" + name[1:].rstrip(b"\0") if name.startswith(b"\0") else name.partition(b"\0")[0]
+    maker = struct.unpack("=I", uid)[0] if len(uid) == 4 else None
+    return _UnixSocket(os.fsdecode(path), inode, state == _TCP_LISTEN, maker)
 
 
 def _read_proc_net_unix() -> Iterator[_UnixSocket]:
@@ -317,11 +314,19 @@ def _read_proc_net_unix() -> Iterator[_UnixSocket]:
                 yield _UnixSocket(path, int(fields[6]), bool(int(fields[3], 16) & _ACCEPTS))
 
 
-def connect(address: Address, deadline: Deadline) -> socket.socket:
+def connect(address: Address, deadline: Deadline, named_by: Iterable[int] = ()) -> socket.socket:
     """
-    A connection to an address, the first of its host's that answers. Raises ``OSError`` (``TimeoutError`` by
-    ``deadline``), ``UnicodeError`` for a name that cannot be one.
+    A connection to an address, the first of its host's that answers.
+
+    named_by
+        numeric ids of the users whose word the address is, as for ``galaxy_host_files.read``
+
+    Raises ``OSError`` (``TimeoutError`` by ``deadline``), ``UnicodeError`` for a name that cannot be one, ``FileError``
+    for a unix socket that one of these users could not connect to himself.
     """
+    if address.is_unix and not address.is_abstract:
+        with galaxy_host_files.socket_at(address.path, named_by) as path:
+            return _connect([(socket.AF_UNIX, path)], deadline)
     if address.is_unix:
         targets = [(socket.AF_UNIX, address.peer)]
     elif _is_ipv4(address.peer[0]):
@@ -329,6 +334,10 @@ def connect(address: Address, deadline: Deadline) -> socket.socket:
         targets = [(socket.AF_INET, address.peer)]
     else:
         targets = [(info[0], info[4]) for info in socket.getaddrinfo(*address.peer, type=socket.SOCK_STREAM)]
+    return _connect(targets, deadline)
+
+
+def _connect(targets: list[tuple], deadline: Deadline) -> socket.socket:
     for index, (family, peer) in enumerate(targets, 1):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:

@@ -101,6 +101,8 @@ class Config:
         settings that cannot be used, or read: ``value`` is an error that says which and why
     doubts
         the same of what one build of uWSGI reads and another does not; worth saying where the server does not answer
+    owners
+        numeric ids of the users whose word all of this is
     """
 
     def __init__(self, path: str | None, options: Options):
@@ -117,6 +119,7 @@ class Config:
             if field is not None:
                 groups.setdefault(field, []).append(option)
         self._options = options.options
+        self._whole = options
         # where uWSGI is once it has done its chdir
         self._after = self._directory()
 
@@ -128,6 +131,10 @@ class Config:
         # a sentence without an option names the file itself; in a file, an option may be any text
         name = key if key.isprintable() and len(key) <= 60 else repr(key[:60])
         return Setting(ConfigError(f"{source}: {name}: {sentence}" if key else sentence), key, source)
+
+    @functools.cached_property
+    def owners(self) -> frozenset[int]:
+        return self._whole.owners
 
     @functools.cached_property
     def sockets(self) -> tuple[Setting, ...]:

@@ -89,6 +89,11 @@ class Options:
         self._paths: list[str] = []
         self._user = user
 
+    @property
+    def owners(self) -> frozenset[int]:
+        """Whose word the options are: numeric ids."""
+        return frozenset(self._owners(""))
+
     def _owners(self, path: str) -> set[int]:
         """
         Who had a part in naming a file: the owners of the files that were read, and whose the words are. Only the

@@ -8,6 +8,7 @@ definition, was started with (``learn``).
 import logging
 import os
 import signal
+from collections.abc import Iterable
 
 import galaxy_host_address
 import galaxy_host_files
@@ -128,7 +129,7 @@ class UwsgiServer(WebServer):
 
     def read_stats(self, timeout: float) -> Stats:
         """What its stats server says now. Raises ``StatsError``, ``ConfigError`` or ``NotMine``."""
-        stats = galaxy_uwsgi_stats.read(self.stats_address, timeout)
+        stats = galaxy_uwsgi_stats.read(self.stats_address, timeout, named_by=() if self._stats else self._named_by)
         process = Process.of(stats.pid)
         if process:
             self._require_mine(process)
@@ -170,7 +171,7 @@ class UwsgiServer(WebServer):
         hints = [snapshot.pid] if snapshot else []
         try:
             pidfile = self.options.pidfile
-            hints += [_pid_in(pidfile.value)] if pidfile else []
+            hints += [_pid_in(pidfile.value, self._named_by)] if pidfile else []
         except GalaxyError as exc:
             log.debug("No PID file: %s", exc)
         master = galaxy_uwsgi_process.find_master(self.known_addresses, hints, self.path)
@@ -221,9 +222,12 @@ class UwsgiServer(WebServer):
             paths = [setting.value for setting in self.options.logs]
         except GalaxyError:
             return []
-        # whose word the paths are
-        named_by = [uid for uid in [_owner(self.path) if self.path else None] if uid is not None]
-        return galaxy_host_files.tails(paths, lines, named_by)
+        return galaxy_host_files.tails(paths, lines, self._named_by)
+
+    @property
+    def _named_by(self) -> frozenset[int]:
+        """Whose word the paths and addresses of the options are."""
+        return self.options.owners
 
 
 def _owner(path: str) -> int | None:
@@ -233,6 +237,6 @@ def _owner(path: str) -> int | None:
         return None
 
 
-def _pid_in(path: str) -> int | None:
-    text = galaxy_host_files.read(path, 64).strip()
+def _pid_in(path: str, named_by: Iterable[int]) -> int | None:
+    text = galaxy_host_files.read(path, 64, named_by).strip()
     return int(text) if text.isdigit() and len(text) < 10 else None

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import galaxy_host_sockets
 import galaxy_uwsgi_worker
 from galaxy_errors import (
+    FileError,
     StatsClosed,
     StatsNotJSON,
     StatsNotUWSGI,
@@ -90,7 +91,7 @@ class Stats(Snapshot):
         return {**self.document, "workers": workers}
 
 
-def read(address: Address, timeout: float = TIMEOUT, limit: int = LIMIT) -> Stats:
+def read(address: Address, timeout: float = TIMEOUT, limit: int = LIMIT, named_by: Iterable[int] = ()) -> Stats:
     """
     What the stats server at ``address`` says now.
 
@@ -98,12 +99,14 @@ def read(address: Address, timeout: float = TIMEOUT, limit: int = LIMIT) -> Stat
         seconds for connecting and reading together, however slowly bytes come
     limit
         bytes; an answer that is longer is refused
+    named_by
+        numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
 
     Raises ``StatsRefused``, ``StatsUnreachable``, ``StatsTimeout``, ``StatsClosed``, ``StatsTooLarge``,
     ``StatsNotJSON`` or ``StatsNotUWSGI``, all of them ``StatsError``.
     """
     deadline = Deadline(timeout)
-    with _connect(address, deadline) as sock:
+    with _connect(address, deadline, named_by) as sock:
         if address.http:
             # with stats-http it answers only to who has sent something (core/utils.c, uwsgi_send_http_stats)
             _send(sock, address, b"GET / HTTP/1.0\r\n\r\n")
@@ -116,9 +119,11 @@ def interpret(address: Address, data: bytes) -> Stats:
     return Stats(address, _check(address, _parse(address, data), len(data)))
 
 
-def _connect(address: Address, deadline: Deadline) -> socket.socket:
+def _connect(address: Address, deadline: Deadline, named_by: Iterable[int]) -> socket.socket:
     try:
-        return galaxy_host_sockets.connect(address, deadline)
+        return galaxy_host_sockets.connect(address, deadline, named_by)
+    except FileError as exc:
+        raise StatsUnreachable(address, f"not asked: {exc}") from None
     except ConnectionRefusedError:
         raise StatsRefused(address, "connection refused: nothing listens there; is Galaxy running?") from None
     except TimeoutError:

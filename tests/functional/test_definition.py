@@ -10,7 +10,8 @@ import subprocess
 import tempfile
 
 import pytest
-from support.attacker import public_directory
+import salt.loader
+from support.attacker import GALAXY, make, public_directory
 from support.nspawn import Machine
 from support.site import BIN
 
@@ -180,3 +181,49 @@ class TestSystemd:
         machine.run("systemctl", "start", "logging")
         assert wait_until(lambda: machine.run("cat", "/var/log/100%.log", check=False).stdout == "told\n", Deadline(20))
         machine.run("systemctl", "stop", "logging")
+
+
+class TestLogs:
+    """From all of pillar it is known where others write: on other servers' volumes, and on Onedata's spaces."""
+
+    @pytest.fixture
+    def define(self, opts, tmp_path):
+        def define(log, ini=None, test=False, **more):
+            server = {
+                "config": "/srv/g.yml",
+                "manager": "supervisord",
+                "manage_service": True,
+                "uwsgi": "/usr/bin/uwsgi",
+            }
+            server |= {"program_file": str(tmp_path / "galaxy.conf"), "user": "root", "log": log, **more}
+            volume = {"device": "UUID=1", "mapper": "one", "mount_point": "/var/log/volume", "key": "/root/key"}
+            space = {"provider_host": "p.example.org", "mount_point": "/var/log/space"}
+            servers = {"main": server, "other": {"config": "/srv/o.yml", "storage": volume}}
+            pillar = {"galaxy": {"servers": servers, "onedata": {"spaces": {"userdata": space}, "ini": ini}}}
+            given = {**opts, "pillar": pillar, "test": test}
+            modules = salt.loader.minion_mods(given, context={})
+            return salt.loader.states(given, modules, {}, {}, context={})["galaxy.defined"]("galaxy", server="main")
+
+        return define
+
+    @pytest.mark.parametrize("place", ["volume", "space", "ini"])
+    @pytest.mark.parametrize("test", [True, False])
+    def test_where_others_write(self, define, tmp_path, place, test):
+        ini = tmp_path / "onedatactl.ini"
+        ini.write_text("[refdata]\nmountpoint = /var/log/ini\nprovider = p.example.org\ntoken = x\n")
+        failed = define(f"/var/log/{place}/galaxy.log", ini=str(ini), test=test)
+        assert (failed["result"], failed["changes"]) == (False, {})
+        assert (
+            f"log cannot be /var/log/{place}/galaxy.log, which root would open: on /var/log/{place} others may"
+            in (failed["comment"])
+        )
+        assert not (tmp_path / "galaxy.conf").exists()
+
+    def test_elsewhere(self, define, tmp_path):
+        assert define("/var/log/galaxy.log", test=True)["result"] is None
+        assert define("/var/log/galaxy.log")["result"] is True
+        assert "stdout_logfile = /var/log/galaxy.log\n" in (tmp_path / "galaxy.conf").read_text()
+        with public_directory() as place:
+            refused = define(f"{make(f'{place}/galaxy', GALAXY)}/galaxy.log")
+            assert refused["result"] is False
+            assert "user 4001" in refused["comment"]

@@ -1,8 +1,10 @@
 import contextlib
+import os
 import socket
 import threading
 
 import pytest
+from support.attacker import GALAXY, public_directory
 
 import galaxy_gunicorn_http
 from galaxy_errors import GunicornError
@@ -60,3 +62,37 @@ def test_silence_is_bounded():
 def test_nothing_listens_there(tmp_path):
     with pytest.raises(GunicornError, match="No such file"):
         galaxy_gunicorn_http.version(Address(path=str(tmp_path / "s")), "", 1)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "/x HTTP/1.0\r\n\r\nPOST /containers/create HTTP/1.1\r\n\r\n",
+        "/x y",
+        "/x\n",
+        "/x\0",
+        "/gr\u00fc\u00dfe",
+        "/x?y#z",
+        "x",
+    ],
+)
+def test_a_prefix_that_would_be_a_request_of_its_own(prefix):
+    """Root would send it, to whatever address Galaxy's user names."""
+    with pytest.raises(GunicornError, match="is no prefix of Galaxy's URLs"):
+        galaxy_gunicorn_http.version(Address("127.0.0.1", 9), prefix, 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_socket_that_whoever_names_it_may_not_ask():
+    with public_directory() as place, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{place}/docker.sock")
+        os.chmod(f"{place}/docker.sock", 0o660)
+        listener.listen()
+        listener.settimeout(0)
+        with pytest.raises(GunicornError, match=r"not asked: .*user 4001 .* may not connect to it"):
+            galaxy_gunicorn_http.version(Address(path=f"{place}/docker.sock"), "", 1, [GALAXY])
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        os.chmod(f"{place}/docker.sock", 0o666)
+        with pytest.raises(GunicornError, match="no answer within"):
+            galaxy_gunicorn_http.version(Address(path=f"{place}/docker.sock"), "", 0.1, [GALAXY])

@@ -1,10 +1,15 @@
 """What holds a filesystem: processes, as a real one does; and names as the kernel writes them."""
 
+import ctypes
 import os
 import subprocess
 import sys
 
+import pytest
+from support.attacker import MALLORY, public_directory, staying
+
 import galaxy_host_holders
+from galaxy_errors import ManagerError
 
 
 def number_of(path):
@@ -41,3 +46,23 @@ def test_octal_names(tmp_path, monkeypatch):
     monkeypatch.setattr(galaxy_host_holders.galaxy_host_sysfs, "read", lambda path: tables.get(path, ""))
     uses = galaxy_host_holders.kernel_uses("0:0", [str(tmp_path)])
     assert uses == [f"swap on {tmp_path}/a swap", f"what is mounted on {tmp_path}/b\\c"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_name_that_would_move_the_cursor():
+    """Any user names his process; root reads the refusal."""
+
+    def work_there(path):
+        os.chdir(path)
+        # PR_SET_NAME
+        ctypes.CDLL(None).prctl(15, b"\x1b[2J\xc2\x9b\xe2\x80\xae")
+
+    with public_directory() as place, staying(MALLORY, work_there, place) as pid:
+        device = os.stat(place).st_dev
+        holders = galaxy_host_holders.find(f"{os.major(device)}:{os.minor(device)}")
+        (holder,) = [holder for holder in holders if holder.pid == pid]
+        assert "\x1b" in str(holder)
+        text = str(ManagerError(f"in use: {holder}"))
+        assert text.isprintable()
+        assert r"\x1b[2J" in text
+        assert str(ManagerError("two\nlines\tü")) == "two\nlines\tü"

@@ -1,9 +1,14 @@
 """What is known of a uWSGI grows, and is never another server's."""
 
+import os
+import socket
+import threading
+
 import pytest
+from support.attacker import GALAXY, MALLORY, make, public_directory, staying
 
 import galaxy_uwsgi_server
-from galaxy_errors import ConfigError, NotMine
+from galaxy_errors import ConfigError, NotMine, StatsUnreachable
 from galaxy_host_address import Address
 from galaxy_host_process import Invocation
 from galaxy_uwsgi_server import UwsgiServer
@@ -87,3 +92,64 @@ def test_whose_process_it_is(monkeypatch, config, named, owner, uid, mine):
     web.believe(7)
     web._require_mine(process)
     UwsgiServer(config, stats=":1")._require_mine(process)
+
+
+def _serve(path, mode, document):
+    """A server that answers everybody who connects, and whom the socket's mode lets."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    os.chmod(path, mode)
+    listener.listen()
+    threading.Thread(target=_answer, args=(listener, document), daemon=True).start()
+    return listener
+
+
+def _answer(listener, document):
+    while True:
+        with listener.accept()[0] as connection:
+            connection.sendall(document)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+class TestWhoseWordItIs:
+    """What Galaxy's user, or whoever runs a uWSGI with root's configuration, names is used with his rights."""
+
+    @pytest.fixture
+    def place(self):
+        with public_directory() as path:
+            make(f"{path}/secret", 0, 0o600, b"root:TOPSECRET\n")
+            make(f"{path}/roots.yml", 0, 0o644, b"uwsgi:\n  socket: 127.0.0.1:4001\n  stats: 127.0.0.1:9191\n")
+            yield path
+
+    def test_a_log_on_a_command_line(self, place):
+        web = UwsgiServer(f"{place}/roots.yml")
+        for user, shown in ((MALLORY, []), (None, ["root:TOPSECRET"])):
+            argv = ("uwsgi", "--yaml", f"{place}/roots.yml", "--logto", f"{place}/secret")
+            web.learn(Invocation(argv, "command line of PID 7", "/", {}, user))
+            assert web.log(10) == shown
+
+    def test_a_log_in_a_file_that_roots_includes(self, place):
+        make(f"{place}/galaxy", GALAXY)
+        make(f"{place}/galaxy/more.ini", GALAXY, 0o644, f"[uwsgi]\nlogs = {place}/secret\n".encode())
+        more = f"[uwsgi]\ninclude = {place}/galaxy/more.ini\nlogto = %(logs)\n"
+        make(f"{place}/roots.ini", 0, 0o644, more.encode())
+        web = UwsgiServer(f"{place}/roots.ini")
+        web.learn(Invocation(("uwsgi", "--ini", f"{place}/roots.ini"), "galaxy.service", "/", {}))
+        assert [setting.value for setting in web.options.logs] == [f"{place}/secret"]
+        assert web.log(10) == []
+
+    def test_a_stats_socket_of_somebody_else(self, place):
+        document = b'{"version": "2.0.30", "pid": 1, "workers": [], "load": 7}'
+        make(f"{place}/mallory", MALLORY)
+        make(f"{place}/galaxy.yml", GALAXY, 0o644, f"uwsgi:\n  stats: {place}/mallory/s\n".encode())
+        for mode in (0o600, 0o666):
+            with staying(MALLORY, _serve, f"{place}/mallory/s", mode, document):
+                web = UwsgiServer(f"{place}/galaxy.yml")
+                if mode == 0o666:
+                    assert web.read_stats(5).document["load"] == 7
+                else:
+                    with pytest.raises(StatsUnreachable, match=r"user 4001 .* may not connect"):
+                        web.read_stats(5)
+                # an address from pillar is root's word
+                assert UwsgiServer(f"{place}/galaxy.yml", stats=f"{place}/mallory/s").read_stats(5)
+            os.unlink(f"{place}/mallory/s")
