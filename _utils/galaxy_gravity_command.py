@@ -18,6 +18,7 @@ from galaxy_errors import CommandError, ConfigError, FileError, FileMissing
 from galaxy_gravity_instance import Instance
 from galaxy_host_command import Account
 from galaxy_host_walk import Group, walk
+from galaxy_service import Role
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +64,16 @@ class Commands:
             lines = [galaxy_host_redaction.blank(line) for line in exc.stderr.splitlines()[:_LINES]]
             raise CommandError(argv, f"exit status {exc.returncode}: {'; '.join(lines)}", exc.returncode) from None
 
-    def python(self, script: str, *words: str, timeout: float = 60) -> str:
+    def python(self, script: str, *words: str, role: Role = Role.WEB, timeout: float = 60) -> str:
         """
-        Run a script with Galaxy's own Python, with what Gravity gives to Galaxy's services; its output, whatever its
-        exit status is.
+        Run a script with Galaxy's own Python, with the variables that Gravity gives to the service of that role, or to
+        any; its output, whatever its exit status is.
 
         Raises as ``galaxyctl``; ``CommandError`` only where it does not run, or not in time.
         """
         argv = [self._find("python"), "-", *words]
-        variables = {**self._environment(), "GALAXY_CONFIG_FILE": self.instance.galaxy_config}
-        if self.instance.galaxy_root:
-            variables["PYTHONPATH"] = os.path.join(self.instance.galaxy_root, "lib")
+        programs = sorted(self.instance.programs, key=lambda program: program.role is not role)
+        variables = {**self._environment(), **(programs[0].environment if programs else {})}
         return self._run(argv, script.encode(), variables, timeout, check=False)
 
     @property
@@ -82,7 +82,7 @@ class Commands:
         if self.instance.galaxy_root:
             return self.instance.galaxy_root
         named = (galaxy_gravity_installed.value(text, key) for text in self._texts for key in _PLACES)
-        return next(filter(None, named), self.instance.data_dir)
+        return next(filter(None, named), self.instance.data_dir or "/")
 
     def _run(
         self, argv: list[str], data: bytes | None, variables: Mapping[str, str], timeout: float, check: bool = True
@@ -169,7 +169,8 @@ def account(instance: Instance) -> Account:
 
 def _owner(instance: Instance) -> tuple[str, int]:
     """The directory that tells Galaxy's user, and the number of its owner."""
-    for path in (instance.state_dir, instance.data_dir):
+    directories = list(filter(None, (instance.state_dir, instance.data_dir)))
+    for path in directories:
         try:
             with walk(path) as entry:
                 if entry.status is not None:
@@ -177,6 +178,6 @@ def _owner(instance: Instance) -> tuple[str, int]:
         except FileError as exc:
             raise ConfigError(f"{instance.path}: Galaxy's user cannot be told: {exc}") from None
     raise ConfigError(
-        f"{instance.path}: Galaxy's user cannot be told: there is neither {instance.state_dir} nor "
-        f"{instance.data_dir}; make the latter, and give it to that user"
+        f"{instance.path}: Galaxy's user cannot be told: there is no {' or '.join(directories) or 'data_dir'}; make "
+        "Galaxy's data_dir, and give it to that user"
     )

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 
-import galaxy_gravity_file
 import galaxy_gravity_installed
 import galaxy_host_files
 from galaxy_gravity_command import Commands
@@ -23,6 +22,8 @@ esac
 exit 0
 """
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Gravity's name of that directory
+_SHARED = "galaxy-gravity"
 _MAX_FILES, _MAX_FILE = 1000, 64 << 10
 
 
@@ -65,7 +66,7 @@ def run(commands: Commands, is_system: bool, timeout: float = 60) -> Written:
     with place(commands) as here:
         # where several instances share a directory, each has its logs in its own: only the shared one is put elsewhere
         where = {"XDG_CONFIG_HOME": here.root} if shares else {"GRAVITY_STATE_DIR": here.state}
-        state = os.path.join(here.root, "galaxy-gravity") if shares else here.state
+        state = os.path.join(here.root, _SHARED) if shares else here.state
         variables = {**here.environment, **where}
         commands.galaxyctl(*options(is_system), "update", environment=variables, timeout=timeout)
         units = {
@@ -76,7 +77,7 @@ def run(commands: Commands, is_system: bool, timeout: float = 60) -> Written:
         programs = galaxy_gravity_installed.programs(there, [uid])
 
     def real(text: str) -> str:
-        return text.replace(state, instance.state_dir)
+        return text.replace(state, instance.state_dir or state)
 
     return Written(
         {name: real(data.decode(errors="replace")) for name, data in units.items()},
@@ -118,9 +119,7 @@ def has_shared_state(instance: Instance) -> bool:
     Whether Gravity keeps the state of several instances of the file in one directory of the user's, because it was told
     of no other.
     """
-    given = galaxy_gravity_file.read_mapping(instance.path).get("gravity")
-    is_several = isinstance(given, list) and len(given) > 1
-    return is_several and os.path.basename(instance.state_dir) == "galaxy-gravity"
+    return instance.is_one_of_several and os.path.basename(instance.state_dir or _SHARED) == _SHARED
 
 
 def _base() -> str | None:

@@ -77,6 +77,8 @@ def programs(instance: Instance, named_by: Iterable[int] = ()) -> dict[str, str]
 
     Raises ``FileError`` where they cannot be read.
     """
+    if instance.state_dir is None:
+        return {}
     base = programs_directory(instance.state_dir)
     found = {}
     for name in galaxy_host_files.names(base)[:_MAX_FILES]:

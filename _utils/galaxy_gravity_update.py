@@ -18,7 +18,7 @@ import galaxy_gravity_unit_text
 import galaxy_host_command
 import galaxy_host_files
 import galaxy_manager_systemd
-from galaxy_errors import CommandError, FileError, ManagerError
+from galaxy_errors import CommandError, ConfigError, FileError, ManagerError
 from galaxy_gravity_command import Commands, account
 from galaxy_gravity_instance import Instance
 from galaxy_host_pattern import Pattern
@@ -120,7 +120,7 @@ class Update:
         written = galaxy_gravity_dry_run.run(self.commands, self.is_system)
         units, stale_units = self._wanted_units(written.units)
         programs, stale_programs = self._wanted_programs(written.programs)
-        base = galaxy_gravity_installed.programs_directory(self.instance.state_dir)
+        base = self._programs_directory
         pairs: dict[str, tuple[str, str]] = {}
         for directory, installed, wanted, stale in (
             (self.directory, self._units.own, units, stale_units),
@@ -162,7 +162,7 @@ class Update:
                 f"Units of a user's systemd are that user's to update: run, as {self.commands.account.name}, galaxyctl "
                 f"--config-file {self.instance.path} update"
             )
-        base = galaxy_gravity_installed.programs_directory(self.instance.state_dir)
+        base = self._programs_directory
         units = {path: pair[1] for path, pair in plan.changes.items() if not path.startswith(f"{base}/")}
         self._require_own_texts(units)
         if units:
@@ -222,7 +222,7 @@ class Update:
     def _supervisord(self) -> bool:
         """Whether the supervisord of the state directory runs: the process is Galaxy's user's."""
         uid = self.commands.account.uid
-        path = os.path.join(self.instance.state_dir, "supervisor", "supervisord.pid")
+        path = os.path.join(os.path.dirname(self._programs_directory), "supervisord.pid")
         try:
             text = galaxy_host_files.read(path, 100, [uid]).decode(errors="replace").strip()
         except FileError as exc:
@@ -269,12 +269,18 @@ class Update:
         }
         known = {self.instance.name, *map(_instance_of, written.programs)}
         for name in sorted(old - known):
-            base = galaxy_gravity_installed.programs_directory(self.instance.state_dir)
+            base = self._programs_directory
             problems.append(
                 f"{base}/{name}.d is left of an older instance_name, and starts a second Galaxy: remove it, and "
                 f"group_{name}.conf beside it"
             )
         return problems
+
+    @property
+    def _programs_directory(self) -> str:
+        if self.instance.state_dir is None:
+            raise ConfigError(f"{self.instance.path}: {'; '.join(self.instance.problems)}")
+        return galaxy_gravity_installed.programs_directory(self.instance.state_dir)
 
     def _is_own(self, path: str) -> bool:
         return galaxy_gravity_installed.is_own_configuration(self.instance, path)

@@ -8,11 +8,10 @@ database's password passes through us. What it answers is Galaxy's word, and is 
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from galaxy_errors import CommandError
 from galaxy_gravity_command import Commands
-from galaxy_gravity_instance import Instance
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Process
 from galaxy_host_redaction import printable
@@ -25,7 +24,6 @@ SILENT = 180
 # seconds for Celery's workers to reply
 _PING = 3
 _MAX_ROWS, _MAX_TEXT = 500, 255
-_WEB = "webapp"
 
 # Says nothing but names of exceptions: their texts may hold passwords. Whatever Galaxy prints goes elsewhere.
 _SCRIPT = """
@@ -97,7 +95,7 @@ os._exit(0)
 _NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]{0,80}")
 
 
-def read(commands: Commands, timeout: float = 60) -> dict:
+def read(commands: Commands, timeout: float = 120) -> dict:
     """
     Ask Galaxy's Celery workers and look at the signs of life of its processes on this machine.
 
@@ -130,7 +128,7 @@ def read(commands: Commands, timeout: float = 60) -> dict:
     ]
     doubts, faults = [], []
     try:
-        answer = _checked(commands.python(_SCRIPT, *words, timeout=timeout))
+        answer = _checked(commands.python(_SCRIPT, *words, role=Role.CELERY, timeout=timeout))
     except CommandError as exc:
         answer = None
         doubts.append(f"Galaxy's own Python does not tell how Galaxy is: {exc}")
@@ -186,17 +184,12 @@ def _judge_processes(
             faults.append(f"{name} (PID {pid}) is stopped by a signal: kill -CONT {pid}, or restart it")
         elif age > SILENT:
             faults.append(f"{name} (PID {pid}) lives, but has given no sign of life for {age:.0f} s")
-    handlers = [name for name, record in processes.items() if record["app_type"] != _WEB]
-    missing = _missing(commands.instance, handlers)
-    faults += [f"{name} gives no sign of life: it does not run, or has not come up yet" for name in missing]
-
-
-def _missing(instance: Instance, handlers: Iterable[str]) -> list[str]:
-    """Configured job handlers that have no process; one may call itself otherwise than its service is called."""
-    wanted = [program.name for program in instance.programs if program.role is Role.HANDLER]
-    missing = [name for name in wanted if name not in handlers]
-    others = [name for name in handlers if name not in wanted]
-    return missing[len(others) :]
+    wanted = [program.server_name for program in commands.instance.programs if program.role is Role.HANDLER]
+    faults += [
+        f"{name} gives no sign of life: it does not run, or has not come up yet"
+        for name in wanted
+        if name not in processes
+    ]
 
 
 def _checked(text: str) -> dict:
