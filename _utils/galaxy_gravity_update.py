@@ -77,14 +77,20 @@ class Plan:
         text = "\n".join(lines)
         return text if len(text) <= _MAX_DIFF else f"{text[:_MAX_DIFF]}\n… ({len(text)} characters in all)"
 
-    def record(self) -> dict:
-        """For the one who asked."""
+    def refusals(self, force: bool = False) -> list[str]:
+        """Why it is not done; empty where nothing is to be done."""
+        return [*self.conflicts, *(() if force else self.reasons)] if self.changes else []
+
+    def record(self, force: bool = False) -> dict:
+        """For the one who asked; ``refused`` has what stands in the way."""
+        refused = self.refusals(force)
         return {
             "changed": bool(self.changes),
             **{name: sorted(getattr(self, name)) for name in ("added", "rewritten", "removed")},
             "stopped": sorted(self.stops),
             "diff": self.diff,
-            "problems": [*self.conflicts, *self.reasons, *self.problems],
+            "refused": refused,
+            "problems": [*(reason for reason in self.reasons if reason not in refused), *self.problems],
         }
 
 
@@ -151,10 +157,10 @@ class Update:
         Raises ``ManagerError`` with the reason where the plan has one against it, or the files are not as planned
         afterwards.
         """
-        reasons = [*plan.conflicts, *(() if force else plan.reasons)]
-        if reasons:
+        refused = plan.refusals(force)
+        if refused:
             advice = "" if plan.conflicts else "; force=True insists"
-            raise ManagerError(f"Gravity's files are not updated: {'; '.join(reasons)}{advice}")
+            raise ManagerError(f"Gravity's files are not updated: {'; '.join(refused)}{advice}")
         if not plan.changes:
             return
         if not self.is_system:
