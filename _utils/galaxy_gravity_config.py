@@ -51,7 +51,8 @@ def read(
     document = galaxy_gravity_file.read_mapping(path)
     if "gravity" not in document:
         return None
-    environment = environment or {}
+    is_text = galaxy_gravity_settings.is_text
+    environment = {name: text for name, text in (environment or {}).items() if is_text(name) and is_text(text)}
     if environment.get("GRAVITY_SKIP_SYSTEMD", "").lower() in _TRUE:
         as_root = False
     reader = _Reader(path, document, environment, as_root, directory)
@@ -61,6 +62,8 @@ def read(
 
 def _chosen(every: list[dict], name: str | None, path: str) -> dict:
     names = [settings["instance_name"] for settings in every]
+    for one in names:
+        galaxy_gravity_handlers.require_name(one, f"{path}: gravity: instance_name")
     listed = ", ".join(names)
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
@@ -115,11 +118,10 @@ class _Reader:
     def instance(self, settings: dict, is_one_of_several: bool) -> Instance:
         galaxy_config, galaxy = self._galaxy(settings)
         name = settings["instance_name"]
-        galaxy_gravity_handlers.require_name(name, f"{self._path}: gravity: instance_name")
         manager, user = self._manager(settings)
         root, base = self._root(settings, galaxy, galaxy_config)
         virtualenv = settings["virtualenv"] or self._environment.get("VIRTUAL_ENV")
-        data_dir, gravity_dir = self._data_dirs(settings, galaxy, root, base)
+        data_dir, gravity_dir = self._data_dirs(settings, galaxy, galaxy_config, root, base)
         log_dir = settings["log_dir"] and self._absolute("log_dir", settings["log_dir"], base)
         result = Instance(
             path=self._path,
@@ -149,10 +151,9 @@ class _Reader:
             path, document = self._real, self._document
         else:
             path = os.path.normpath(os.path.join(os.path.dirname(self._real), named or ""))
-            try:
-                document = galaxy_gravity_file.read_mapping(path, self._owners(self._path))
-            except ConfigError as exc:
-                raise ConfigError(f"{self._path}: gravity: galaxy_config_file: {exc}") from None
+            if not self._exists(path):
+                raise ConfigError(f"{self._path}: gravity: galaxy_config_file: {path}: no such file; correct the name")
+            document = galaxy_gravity_file.read_mapping(path, self._owners(self._path))
             if "galaxy" not in document:
                 raise ConfigError(f"{path}: has no galaxy: section; name Galaxy's file as galaxy_config_file")
         section = document.get("galaxy") or {}
@@ -183,9 +184,7 @@ class _Reader:
 
     def _root(self, settings: dict, galaxy: dict, galaxy_config: str) -> tuple[str | None, str | None]:
         """Galaxy's root, and the directory that relative paths go by."""
-        given = settings["galaxy_root"] or galaxy.get("root")
-        if given is not None and not isinstance(given, str):
-            raise ConfigError(f"{galaxy_config}: galaxy: root: is not a text; give the path of Galaxy's directory")
+        given = settings["galaxy_root"] or _text_of(galaxy, "root", galaxy_config)
         named = self._environment.get("GALAXY_ROOT_DIR")
         if given is not None or named:
             root = self._absolute("galaxy_root", given if given is not None else named, self._directory)
@@ -204,12 +203,12 @@ class _Reader:
         return any(self._exists(place + ending) for place in places for ending in (".py", "/__init__.py"))
 
     def _data_dirs(
-        self, settings: dict, galaxy: dict, root: str | None, base: str | None
+        self, settings: dict, galaxy: dict, galaxy_config: str, root: str | None, base: str | None
     ) -> tuple[str | None, str | None]:
         """Galaxy's directory of data, and Gravity's own in it, or elsewhere."""
-        given = galaxy.get("data_dir")
-        if "data_dir" in galaxy and not isinstance(given, str):
-            raise ConfigError(f"{self._path}: galaxy: data_dir: is not a text; give the path of a directory")
+        given = _text_of(galaxy, "data_dir", galaxy_config)
+        if given is None and "data_dir" in galaxy:
+            raise ConfigError(f"{galaxy_config}: galaxy: data_dir: is null; give the path of a directory, or remove it")
         state = self._environment.get("GRAVITY_STATE_DIR")
         if given is None:
             # that of an installed package, and of a source tree; the one that is there if the other is not
@@ -241,10 +240,7 @@ class _Reader:
         return None
 
     def _prefix(self, galaxy: dict, galaxy_config: str) -> str:
-        prefix = galaxy.get("galaxy_url_prefix") or ""
-        if not isinstance(prefix, str):
-            raise ConfigError(f"{galaxy_config}: galaxy: galaxy_url_prefix: is not a text; write it as /galaxy")
-        prefix = prefix.strip("/")
+        prefix = (_text_of(galaxy, "galaxy_url_prefix", galaxy_config) or "").strip("/")
         return f"/{prefix}" if prefix else ""
 
     def _absolute(self, key: str, path: str, base: str | None) -> str | None:
@@ -297,3 +293,11 @@ def _owners_home(path: str | None) -> str | None:
         return pwd.getpwuid(os.stat(path).st_uid).pw_dir if path else None
     except (OSError, KeyError):
         return None
+
+
+def _text_of(galaxy: dict, key: str, galaxy_config: str) -> str | None:
+    """What Galaxy's section says; ``None``: nothing. Raises ``ConfigError`` where it is no text."""
+    value = galaxy.get(key)
+    if value is not None and not galaxy_gravity_settings.is_text(value):
+        raise ConfigError(f"{galaxy_config}: galaxy: {key}: is not a text; write it in quotes")
+    return value

@@ -9,6 +9,7 @@ import string
 from collections.abc import Iterable
 
 import galaxy_gravity_file
+import galaxy_gravity_settings
 import galaxy_host_files
 from galaxy_errors import ConfigError, FileError, FileMissing
 from galaxy_host_pattern import Pattern
@@ -54,9 +55,9 @@ def dynamic(settings: dict, where: str) -> list[Handlers]:
     found: dict[str, Handlers] = {}
     left = MAX_PROCESSES
     for name, options in settings["handlers"].items():
-        place = f"{where}: {name[:60]}"
+        require_name(name, where)
+        place = f"{where}: {name}"
         count = options.get("processes", 1)
-        require_name(name, place)
         template = options.get("name_template")
         if not isinstance(count, int):
             raise ConfigError(f"{place}: processes: is not a whole number; give the number of processes")
@@ -120,7 +121,7 @@ def static(galaxy: dict, config: str, named_by: Iterable[int]) -> list[Handlers]
     named = galaxy.get("job_config_file")
     if not named and galaxy.get("job_config"):
         return _of_mapping(galaxy["job_config"], f"{config}: galaxy: job_config")
-    if named and (not isinstance(named, str) or "\0" in named):
+    if named and not galaxy_gravity_settings.is_text(named):
         raise ConfigError(f"{config}: galaxy: job_config_file: is not a text; name the file")
     directory = os.path.dirname(config)
     for name in [named] if named else _DEFAULT_FILES:

@@ -7,8 +7,9 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 
+import galaxy_gravity_settings
 import galaxy_gunicorn_command
-from galaxy_errors import ConfigError, GalaxyError
+from galaxy_errors import AddressError, ConfigError
 from galaxy_gravity_handlers import Handlers
 from galaxy_gravity_instance import Instance, Program, Web
 from galaxy_host_pattern import Pattern
@@ -96,7 +97,10 @@ class Maker:
             else:
                 self.problems.append(f"{place}: {key}: is not a number of seconds; {settings[key]} is taken for it")
         variables = handler.settings.get("environment") or {}
-        if isinstance(variables, dict) and all(isinstance(one, str) for pair in variables.items() for one in pair):
+        is_good = isinstance(variables, dict) and all(
+            galaxy_gravity_settings.is_text(one) for pair in variables.items() for one in pair
+        )
+        if is_good:
             settings["environment"] = variables
         else:
             self.problems.append(f"{place}: environment: is not a mapping of texts, on which galaxyctl ends")
@@ -135,23 +139,21 @@ class Maker:
         except ValueError as exc:
             raise ConfigError(f"{place}: bind, extra_args: cannot be read: {exc}; correct the quotes") from None
         around = {**self._environment, **environment}
+
+        def options(directory: str) -> galaxy_gunicorn_command.Options:
+            return galaxy_gunicorn_command.read(Invocation(words, place, directory, around))
+
         try:
-            options, moved = (
-                galaxy_gunicorn_command.read(Invocation(words, place, cwd, around))
-                for cwd in (self._base or "/", "/elsewhere")
-            )
-        except ConfigError:
-            raise
-        except GalaxyError as exc:
+            found = options(self._base or "/")
+            elsewhere = found if self._base else options("/elsewhere")
+        except AddressError as exc:
             raise ConfigError(f"{place}: bind: {exc}") from None
-        binds = options.binds
-        if not self._base:
-            binds = tuple(bind for bind, other in zip(options.binds, moved.binds, strict=True) if bind == other)
-            if len(binds) < len(options.binds):
-                self.problems.append(
-                    f"{place}: bind: is relative to where galaxyctl is called, which is not known; write the whole path"
-                )
-        return Web(binds, options.workers, options.timeout, options.preload)
+        binds = tuple(bind for bind, other in zip(found.binds, elsewhere.binds, strict=True) if bind == other)
+        if len(binds) < len(found.binds):
+            self.problems.append(
+                f"{place}: bind: is relative to where galaxyctl is called, which is not known; write the whole path"
+            )
+        return Web(binds, found.workers, found.timeout, found.preload)
 
 
 def _filled(text: str, values: Mapping[str, str | None]) -> str:

@@ -59,13 +59,14 @@ def _number(value: object) -> float:
 
 def _text(value: object) -> str:
     # the value may be a secret where the key is an environment
-    if not isinstance(value, str) or "\0" in value:
-        raise _Bad(f"is {'null' if value is None else f'of type {type(value).__name__}'}; give a text (in quotes)")
+    if not is_text(value):
+        what = "a text with NUL or half a character" if isinstance(value, str) else _kind(value)
+        raise _Bad(f"is {what}; give a text (in quotes)")
     return value
 
 
 def _variables(value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(part, str) for pair in value.items() for part in pair):
+    if not isinstance(value, dict) or not all(is_text(part) for pair in value.items() for part in pair):
         raise _Bad("is not a mapping of texts; write each variable as NAME: 'value'")
     return dict(value)
 
@@ -232,7 +233,7 @@ def _read_service(key: str, value: object, place: str) -> dict | list[dict]:
 
 def _read_fields(value: object, fields: Mapping[str, tuple[object, Check]], place: str) -> dict:
     if not isinstance(value, dict):
-        raise ConfigError(f"{place}: is {_shown(value)}; give a mapping of settings")
+        raise ConfigError(f"{place}: is {_kind(value)}; give a mapping of settings")
     if not all(isinstance(name, str) for name in value):
         raise ConfigError(f"{place}: has a key that is not a text; write keys as texts")
     found = {}
@@ -248,6 +249,14 @@ def _checked(value: object, check: Check, place: str) -> object:
         return check(value)
     except _Bad as exc:
         raise ConfigError(f"{place}: {exc}") from None
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a text that can be (part of) a path, an argument or a variable."""
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode()
+    except UnicodeError:
+        return False
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict:
@@ -306,10 +315,18 @@ def _merged(first: Mapping, second: Mapping) -> dict:
     return found
 
 
+def _kind(value: object) -> str:
+    """What it is, where its text may be a secret."""
+    names = {str: "a text", dict: "a mapping", list: "a list", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number" if isinstance(value, (int, float)) else "a date")
+
+
 def _shown(value: object) -> str:
+    if isinstance(value, (list, dict)):
+        return _kind(value)
     try:
         text = repr(value)
     except ValueError:
-        # a number of thousands of digits
+        # of thousands of digits
         text = "a number"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,6 +5,7 @@ Reads a list of cases from standard input, each ``{path, environment, directory,
 of answers: ``{error}``, or what Gravity loaded, the same for each instance.
 """
 
+import importlib
 import json
 import os
 import shlex
@@ -26,7 +27,10 @@ def load(case):
     os.chdir(case["directory"])
     os.geteuid = lambda: 0 if case["root"] else 1000
     gravity.state.galaxy_installed = gravity.config_manager.galaxy_installed = case["installed"]
-    state_dir = os.environ.get("GRAVITY_STATE_DIR")
+    # which reads the environment when it is loaded
+    importlib.reload(supervisor)
+    # for click, an empty variable is none
+    state_dir = os.environ.get("GRAVITY_STATE_DIR") or None
     manager = gravity.config_manager.ConfigManager(
         config_file=[os.path.realpath(case["path"])], state_dir=state_dir and os.path.realpath(state_dir)
     )
@@ -56,10 +60,7 @@ def show(manager, config):
                     **run(manager, config, member),
                 }
             )
-    state_dir = supervisor.DEFAULT_STATE_DIR if several else config.gravity_data_dir
-    if config.process_manager == "supervisor":
-        directory = supervisor.SupervisorProcessManager(config_manager=manager).supervisor_state_dir
-        state_dir = os.path.dirname(directory)
+    state_dir = os.path.dirname(supervisor.SupervisorProcessManager(config_manager=manager).supervisor_state_dir)
     return {
         "manager": config.process_manager.value,
         "galaxy_config": config.galaxy_config_file,

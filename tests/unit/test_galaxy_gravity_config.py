@@ -83,7 +83,7 @@ def test_the_home_of_several_may_be_known_by_what_gravity_wrote(read, tmp_path):
         ("gravity: {galaxy_config_file: gone.yml}\n", "galaxy_config_file: "),
         ("gravity: {galaxy_config_file: galaxy.yml}\n", "has no galaxy: section"),
         ("gravity: {}\ngalaxy: [1]\n", "galaxy: is not a mapping of options"),
-        ("gravity: {}\ngalaxy: {data_dir: null}\n", "galaxy: data_dir: is not a text"),
+        ("gravity: {}\ngalaxy: {data_dir: null}\n", "galaxy: data_dir: is null"),
         ("gravity: {}\ngalaxy: {root: [1]}\n", "galaxy: root: is not a text"),
         ("gravity: {}\ngalaxy: {galaxy_url_prefix: 1}\n", "galaxy_url_prefix: is not a text"),
         ("gravity: {instance_name: ../x}\ngalaxy: {}\n", "instance_name: '../x' cannot be a service's name"),

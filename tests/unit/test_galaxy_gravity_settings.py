@@ -45,15 +45,18 @@ def test_direct_commands_have_no_service_instances():
     [
         ({"gunicorn": {"workers": 0}}, "gunicorn: workers: is 0; give a whole number, 1 or more"),
         ({"gunicorn": [{}, {"workers": "x"}]}, "gunicorn[1]: workers: is 'x'; give a whole number"),
-        ({"gunicorn": 3}, "gunicorn: is 3; give a mapping"),
+        ({"gunicorn": 3}, "gunicorn: is a number; give a mapping"),
         ({"gunicorn": {1: 2}}, "gunicorn: has a key that is not a text"),
         ({"gunicorn": {"workers": 10**5000}}, "gunicorn: workers: is a number; give"),
-        ({"celery": [{}]}, "celery: is [{}]; give a mapping"),
+        ({"celery": [{}]}, "celery: is a list; give a mapping"),
         ({"celery": {"pool": "swim"}}, "celery: pool: is 'swim'; give one of prefork, "),
         ({"celery": {"enable": "perhaps"}}, "celery: enable: is 'perhaps'; give true or false"),
         ({"tusd": {"enable": True}}, "tusd: upload_dir: is null; give a text"),
-        ({"umask": 18}, "umask: is of type int; give a text (in quotes)"),
+        ({"umask": 18}, "umask: is a number; give a text (in quotes)"),
         ({"process_manager": "upstart"}, "process_manager: is 'upstart'; give one of supervisor, "),
+        ({"log_dir": "a\0b"}, "log_dir: is a text with NUL or half a character; give"),
+        ({"log_dir": "\ud800"}, "log_dir: is a text with NUL or half a character; give"),
+        ({"process_manager": ["s"]}, "process_manager: is a list; give one of"),
         ({"memory_limit": "much"}, "memory_limit: is 'much'; give a number"),
         ({"handlers": None}, "handlers: is not a mapping of mappings"),
         ({"handlers": {"h": None}}, "handlers: is not a mapping of mappings"),
@@ -73,7 +76,7 @@ def test_a_bad_value_is_one_sentence(section, sentence):
     ("variable", "sentence"),
     [
         ({"GRAVITY_CELERY": "x"}, "environment: GRAVITY_CELERY: is not JSON"),
-        ({"GRAVITY_GUNICORN": "x"}, "environment: GRAVITY_GUNICORN: is 'x'; give a mapping"),
+        ({"GRAVITY_GUNICORN": "x"}, "environment: GRAVITY_GUNICORN: is a text; give a mapping"),
         ({"GRAVITY_UMASK": "1", "GRAVITY_USE_SERVICE_INSTANCES": ""}, "GRAVITY_USE_SERVICE_INSTANCES: is ''; give"),
         ({"GRAVITY_HANDLERS": "[" * 5000}, "environment: GRAVITY_HANDLERS: is not JSON"),
     ],
@@ -89,3 +92,6 @@ def test_no_error_shows_an_environment():
         read({"gunicorn": {"environment": {"TOKEN": ["hunter2"]}}})
     assert "hunter2" not in str(caught.value)
     assert "gunicorn: environment: is not a mapping of texts" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        read(GRAVITY_GUNICORN='{"environment": {"TOKEN": "hunter2"')
+    assert "hunter2" not in str(caught.value)
