@@ -24,7 +24,7 @@ exit 0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Gravity's name of that directory
 _SHARED = "galaxy-gravity"
-_MAX_FILES, _MAX_FILE = 1000, 64 << 10
+_MAX_FILE = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def run(commands: Commands, is_system: bool, timeout: float = 60) -> Written:
         commands.galaxyctl(*options(is_system), "update", environment=variables, timeout=timeout)
         units = {
             name: galaxy_host_files.read(os.path.join(here.units, name), _MAX_FILE, [uid])
-            for name in galaxy_host_files.names(here.units)[:_MAX_FILES]
+            for name in galaxy_host_files.names(here.units, named_by=[uid])
         }
         there = dataclasses.replace(instance, state_dir=state)
         programs = galaxy_gravity_installed.programs(there, [uid])

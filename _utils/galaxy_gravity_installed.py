@@ -20,7 +20,7 @@ UNITS = "/etc/systemd/system"
 _HASH = Pattern(r";\s*GRAVITY=([0-9a-f]+)")
 _KEY = Pattern(r"([A-Za-z_]+)\s*=\s*(.*?)\s*")
 _CONFIG = Pattern(r"--config-file[ =]('[^']*'|\S+)")
-_MAX_FILES, _MAX_FILE = 1000, 64 << 10
+_MAX_FILES, _MAX_FILE = 5000, 64 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,9 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
 
     Raises ``FileError`` where the directory cannot be read.
     """
-    names = [name for name in galaxy_host_files.names(directory) if name.startswith("galaxy")]
-    names = [name for name in names if name.endswith((".target", ".service"))][:_MAX_FILES]
+    named_by = tuple(named_by)
+    names = [name for name in _names(directory, named_by) if name.startswith("galaxy")]
+    names = [name for name in names if name.endswith((".target", ".service"))]
     texts = {}
     for name in names:
         try:
@@ -79,12 +80,13 @@ def programs(instance: Instance, named_by: Iterable[int] = ()) -> dict[str, str]
     """
     if instance.state_dir is None:
         return {}
+    named_by = tuple(named_by)
     base = programs_directory(instance.state_dir)
     found = {}
-    for name in galaxy_host_files.names(base)[:_MAX_FILES]:
+    for name in _names(base, named_by):
         if name.endswith(".d"):
-            inner = galaxy_host_files.names(os.path.join(base, name))
-            found.update(_read(base, [f"{name}/{one}" for one in inner[:_MAX_FILES]], named_by))
+            inner = _names(os.path.join(base, name), named_by)
+            found.update(_read(base, [f"{name}/{one}" for one in inner], named_by))
         elif name.endswith(".conf"):
             found.update(_read(base, [name], named_by))
     return found
@@ -125,6 +127,14 @@ def is_own_configuration(instance: Instance, path: str) -> bool:
 def _paths(instance: Instance) -> set[str]:
     # Gravity resolves what it is told on its command line, and nothing else
     return {instance.path, os.path.realpath(instance.path)}
+
+
+def _names(directory: str, named_by: Iterable[int]) -> list[str]:
+    """Of what is in a directory; none where there is no directory."""
+    try:
+        return galaxy_host_files.names(directory, _MAX_FILES, named_by)
+    except FileMissing:
+        return []
 
 
 def _read(directory: str, names: Iterable[str], named_by: Iterable[int]) -> dict[str, str]:

@@ -8,6 +8,7 @@ user that we run as, do not count; nor do, in a sticky directory such as /tmp, t
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import pwd
@@ -83,6 +84,44 @@ def tails(paths: Iterable[str], lines: int, named_by: Iterable[int] = ()) -> lis
     return text[-lines:]
 
 
+def names(path: str, limit: int = 1000, named_by: Iterable[int] = ()) -> list[str]:
+    """
+    The names in a directory, sorted.
+
+    limit
+        a directory that has more is refused
+    named_by
+        as for ``read``
+
+    Raises ``FileMissing``, or ``FileError``: also where who named it could not list it himself.
+    """
+    with walk(path) as entry:
+        descriptor = _open_readable(entry, named_by, directory=True)
+        try:
+            with os.scandir(descriptor) as entries:
+                found = [one.name for one in itertools.islice(entries, limit + 1)]
+        finally:
+            os.close(descriptor)
+    if len(found) > limit:
+        raise FileError(path, f"has more than {limit} names in it")
+    return sorted(found)
+
+
+def owner(path: str) -> int:
+    """
+    Numeric id of the user whose file or directory it is.
+
+    Raises ``FileMissing``, or ``FileError`` where somebody else, who is in no group with that user, can put something
+    else there.
+    """
+    with walk(path) as entry:
+        entry.require_there()
+        uid = entry.status.st_uid
+        together = [Group(gid) for gid in _groups(uid)] if uid not in ours() else []
+        entry.require_none_but(uid, *together)
+        return uid
+
+
 def require_trusted(path: str, *others: User) -> None:
     """
     Raises ``FileError`` unless nobody but root, ourselves and the ``others`` (by number, or as ``Group``) can write the
@@ -90,17 +129,6 @@ def require_trusted(path: str, *others: User) -> None:
     """
     with walk(path) as entry:
         _require_trusted(entry, *others)
-
-
-def names(path: str) -> list[str]:
-    """
-    The names in a directory, sorted; none where there is no directory. Raises ``FileError`` where a link leads there
-    from a part of the path that others control.
-    """
-    with walk(path, links=False) as entry:
-        if entry.status is None:
-            return []
-        return sorted(os.listdir(entry.link))
 
 
 def require_place(path: str) -> None:
@@ -250,11 +278,11 @@ def _require_trusted(entry: Entry, *others: User) -> None:
             raise FileError(entry.path, f"{who} can write it; only {owners} may be able to (chown, chmod go-w)", who)
 
 
-def _open_readable(entry: Entry, named_by: Iterable[int]) -> int:
-    """A descriptor of the regular file, which all who had a part in naming it can read."""
+def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = False) -> int:
+    """A descriptor of the regular file, or the directory, which all who had a part in naming it can read."""
     entry.require_there()
-    if not stat.S_ISREG(entry.status.st_mode):
-        raise FileError(entry.path, "is not a regular file")
+    if not (stat.S_ISDIR if directory else stat.S_ISREG)(entry.status.st_mode):
+        raise FileError(entry.path, f"is not a {'directory' if directory else 'regular file'}")
     users = {**entry.controllers, **dict.fromkeys(set(named_by) - ours(), 0)}
     for user, behind in users.items():
         _require_readable(entry, user, behind)

@@ -2,7 +2,8 @@
 Talk to supervisord by XML-RPC, its documented interface: a look takes milliseconds instead of a Python start, a start
 need not block for ``startsecs``, and answers are typed.
 
-Nothing is sent, no password either, before the kernel says that root or ourselves listen there.
+Nothing is sent, no password either, before the kernel says that root or ourselves listen there, or the user whose
+supervisord it is.
 """
 
 import base64
@@ -40,7 +41,10 @@ class NotRunning(ManagerError):
 
 @dataclasses.dataclass(frozen=True)
 class ProcessInfo:
-    """One process as supervisord knows it; ``state`` by its own names (``RUNNING``, ``FATAL``, …)."""
+    """
+    One process as supervisord knows it: ``state`` by its own names (``RUNNING``, ``FATAL``, …), ``age`` in seconds
+    since its last start.
+    """
 
     name: str
     group: str
@@ -48,6 +52,7 @@ class ProcessInfo:
     pid: int
     description: str
     logs: tuple[str, ...]
+    age: float | None = None
 
     @property
     def title(self) -> str:
@@ -115,10 +120,13 @@ class Client:
 def _process_info(info: dict) -> ProcessInfo:
     texts = [info[key] for key in ("name", "group", "statename", "spawnerr", "description")]
     logs = tuple(filter(None, (info["stderr_logfile"], info["stdout_logfile"])))
-    if not all(isinstance(text, str) for text in (*texts, *logs)) or type(info["pid"]) is not int:
+    numbers = [info[key] for key in ("pid", "start", "now")]
+    if not all(isinstance(text, str) for text in (*texts, *logs)) or any(type(one) is not int for one in numbers):
         raise TypeError
     name, group, state, error, description = texts
-    return ProcessInfo(name, group, state, info["pid"], error or description, logs)
+    pid, start, now = numbers
+    age = float(max(0, now - start)) if pid and start else None
+    return ProcessInfo(name, group, state, pid, error or description, logs, age)
 
 
 def _proxy(endpoint: Endpoint):
@@ -127,7 +135,7 @@ def _proxy(endpoint: Endpoint):
 
     class Connection(http.client.HTTPConnection):
         def connect(self):
-            self.sock = _open_unix(endpoint.path) if endpoint.path else _open_tcp(endpoint.host, endpoint.port)
+            self.sock = _open_unix(endpoint) if endpoint.path else _open_tcp(endpoint)
 
     class Transport(xmlrpc.client.Transport):
         accept_gzip_encoding = False
@@ -151,29 +159,32 @@ def _proxy(endpoint: Endpoint):
     return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=Transport(headers=headers))
 
 
-def _open_unix(path: str) -> socket.socket:
+def _open_unix(endpoint: Endpoint) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         connection.settimeout(_TIMEOUT)
-        connection.connect(path)
+        connection.connect(endpoint.path)
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        _require_trusted({uid}, path)
+        _require_trusted({uid}, endpoint.owner, endpoint.path)
         stack.pop_all()
     return connection
 
 
-def _open_tcp(host: str, port: int) -> socket.socket:
+def _open_tcp(endpoint: Endpoint) -> socket.socket:
+    host, port = endpoint.host, endpoint.port
     owners = galaxy_host_sockets.owners(Address(host=host, port=port))
     if not owners:
         raise ConnectionRefusedError
-    _require_trusted(owners, f"{host}:{port}")
+    _require_trusted(owners, endpoint.owner, f"{host}:{port}")
     return socket.create_connection((host, port), _TIMEOUT)
 
 
-def _require_trusted(uids: set[int], where: str) -> None:
-    strangers = sorted(uids - {0, os.geteuid()})
+def _require_trusted(uids: set[int], owner: int | None, where: str) -> None:
+    strangers = sorted(uids - ({0, os.geteuid()} if owner is None else {owner}))
     if strangers:
+        wanted = "root" if owner is None else f"user {owner}"
         raise ManagerError(
-            f"{where}: user {strangers[0]} listens there, not root: it is not taken for supervisord and told nothing"
+            f"{where}: user {strangers[0]} listens there, not {wanted}: it is not taken for supervisord and told "
+            "nothing"
         )

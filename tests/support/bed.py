@@ -17,7 +17,10 @@ import tempfile
 
 import psutil
 
+import galaxy_gunicorn_command
+from galaxy_gravity_instance import DEFAULT_NAME, Instance, Program, Web
 from galaxy_host_wait import Deadline, wait_until
+from galaxy_service import Role
 
 from .gunicorn import APP
 from .site import REPO, free_port
@@ -188,6 +191,40 @@ class Bed:
 
     def stop(self):
         return self.galaxyctl("stop")
+
+    def instance(self):
+        """What the configuration asks for, as ``galaxy_gravity_config.read`` tells it."""
+        web = [Web((galaxy_gunicorn_command.address(bind),), self.workers, 60, self.preload) for bind in self.binds]
+        number = len(web) if self.is_list else 0
+        numbers = range(number) if number > 1 else [None]
+        programs = [
+            Program(
+                "gunicorn" if n is None else f"gunicorn_{n}", Role.WEB, "gunicorn", "gunicorn", n, web[n or 0], 1, 65
+            )
+            for n in numbers
+        ]
+        if self.celery:
+            programs += [
+                Program(role.value, role, role.value, role.value, start_timeout=1)
+                for role in (Role.CELERY, Role.CELERY_BEAT)
+            ]
+        for n in range(self.handlers):
+            alone = self.handlers == 1
+            name, n = (f"handler_{n}", None if alone else n)
+            programs.append(Program(name, Role.HANDLER, "handler", "standalone", n, None, 1, 5))
+        return Instance(
+            path=str(self.config),
+            name=self.name or DEFAULT_NAME,
+            manager=self.manager,
+            galaxy_config=str(self.config),
+            galaxy_root=str(self.root),
+            virtualenv=str(self.venv),
+            data_dir=str(self.data),
+            log_dir=str(self.state / "log"),
+            state_dir=str(self.state),
+            user=self.user if self.manager == "systemd" else None,
+            programs=tuple(programs),
+        )
 
     def open(self, gate):
         (self.gates / gate).touch()

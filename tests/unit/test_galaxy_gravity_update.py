@@ -49,7 +49,7 @@ def test_programs_of_supervisord(make_bed):
     assert bed.update().stdout == ""
     assert update(bed).record() == {
         **{"changed": False, "added": [], "rewritten": [], "removed": [], "stopped": []},
-        **{"diff": "", "problems": []},
+        **{"diff": "", "refused": [], "problems": []},
     }
     bed.write(handlers={}, gunicorn=_TWO)
     plan = update(bed)

@@ -57,7 +57,7 @@ def answer(tmp_path):
 def _info(**changes):
     info = {
         **{"name": "web", "group": "gx", "statename": "RUNNING", "pid": 12, "spawnerr": "", "description": "pid 12"},
-        **{"stderr_logfile": "", "stdout_logfile": "/x.log"},
+        **{"stderr_logfile": "", "stdout_logfile": "/x.log", "start": 100, "now": 107},
     }
     return {**info, **changes}
 
@@ -68,7 +68,7 @@ def _document(value):
 
 def test_a_process(answer):
     (info,) = answer(_document([_info()])).processes()
-    assert info == ProcessInfo("web", "gx", "RUNNING", 12, "pid 12", ("/x.log",))
+    assert info == ProcessInfo("web", "gx", "RUNNING", 12, "pid 12", ("/x.log",), 7.0)
     assert info.title == "gx:web"
 
 
