@@ -15,7 +15,7 @@ import galaxy_gravity_file
 import galaxy_host_command
 import galaxy_host_files
 import galaxy_host_process
-from galaxy_errors import CommandError, ConfigError, FileError, FileMissing, ManagerError
+from galaxy_errors import CommandError, ConfigError, FileError, ManagerError
 from galaxy_gravity_instance import DEFAULT_NAME, Instance
 from galaxy_gravity_instance import Program as Configured
 from galaxy_host_command import Account
@@ -71,7 +71,7 @@ class Supervisor(SupervisorConfig):
         self.home = os.path.join(instance.state_dir, "supervisor")
         self._folder = os.path.join(self.home, "supervisord.conf.d")
         # of instances, perhaps of this one by another name
-        self._present = _names(self._folder, owner)
+        self._present = galaxy_host_files.names(self._folder, named_by=(owner,))
         included = self._files_of(instance.name, owner)
         super().__init__(os.path.join(self.home, "supervisord.conf"), owner=owner, included=included)
         self.client = Client(self.endpoint())
@@ -105,7 +105,9 @@ class Supervisor(SupervisorConfig):
     def _files_of(self, name: str, owner: int) -> list[str]:
         """The files of an instance."""
         path = os.path.join(self._folder, f"{name}.d")
-        files = [os.path.join(path, one) for one in _names(path, owner) if one.endswith(".conf")]
+        files = [
+            os.path.join(path, one) for one in galaxy_host_files.names(path, named_by=(owner,)) if one.endswith(".conf")
+        ]
         group = f"group_{name}.conf"
         return [*files, os.path.join(self._folder, group)] if group in self._present else files
 
@@ -366,11 +368,3 @@ def _owner(instance: Instance) -> int:
             instance.state_dir, f"belongs to user {owner}, not to {account.name}; give it to the user that runs Galaxy"
         )
     return owner
-
-
-def _names(path: str, owner: int) -> list[str]:
-    """The names in a directory of the owner's; none where there is no such directory."""
-    try:
-        return galaxy_host_files.names(path, named_by=(owner,))
-    except FileMissing:
-        return []

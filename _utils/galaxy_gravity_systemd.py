@@ -41,10 +41,7 @@ class Folder:
 
     def names(self) -> list[str]:
         """The names of Gravity's files, perhaps."""
-        try:
-            names = galaxy_host_files.names(self.path, _MAX_NAMES, self._named_by)
-        except FileMissing:
-            return []
+        names = galaxy_host_files.names(self.path, _MAX_NAMES, self._named_by)
         return [name for name in names if name.startswith("galaxy") and name.endswith((".service", ".target"))]
 
     def read(self, name: str) -> str | None:
@@ -92,10 +89,14 @@ class Found:
             if file_of(unit) in services and unit in wants:
                 self.units[program] = Systemd(unit, user, namespace=instance.log_namespace)
         files = {file_of(unit) for unit in wanted.values()}
-        self.stale += [name for name in services if name not in files]
+        old = [name for name in services if name not in files]
+        self.stale += [name for name in old if "@." not in name]
         self.stale += [unit for unit in wants if file_of(unit) in files and unit not in wanted.values()]
         if any("@." in name for name in services):
             self._add_instances(user, services, set(wanted.values()))
+        # a template of which no instance is left
+        known = {file_of(unit) for unit in self.stale}
+        self.stale += [name for name in old if "@." in name and name not in known]
         if user and not os.path.lexists(f"{folder.path}/default.target.wants/{target}"):
             self.problems.append(
                 f"{target} of user {user} is wanted by no default.target, so nothing of it starts at boot: systemctl "

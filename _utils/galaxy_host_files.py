@@ -86,16 +86,18 @@ def tails(paths: Iterable[str], lines: int, named_by: Iterable[int] = ()) -> lis
 
 def names(path: str, limit: int = 1000, named_by: Iterable[int] = ()) -> list[str]:
     """
-    The names in a directory, sorted.
+    The names in a directory, sorted; none where nothing is there.
 
     limit
         a directory that has more is refused
     named_by
         as for ``read``
 
-    Raises ``FileMissing``, or ``FileError``: also where who named it could not list it himself.
+    Raises ``FileError``: also where who named it could not list it himself.
     """
     with walk(path) as entry:
+        if entry.status is None:
+            return []
         descriptor = _open_readable(entry, named_by, directory=True)
         try:
             with os.scandir(descriptor) as entries:

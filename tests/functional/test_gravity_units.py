@@ -1,9 +1,18 @@
 """The units of a real Gravity, under its supervisord and under systemd."""
 
+import json
 import os
+import pathlib
+import pickle
+import shutil
 import signal
+import tempfile
+import textwrap
 
 import pytest
+from support.bed import beds, virtualenv
+from support.nspawn import Machine
+from support.site import BIN, REPO
 
 import galaxy_gravity_units
 from galaxy_errors import ManagerError
@@ -142,3 +151,192 @@ def test_a_supervisord_that_does_not_answer_is_not_called_stopped(make_bed):
     assert "still runs" in status.problems[0]
     with pytest.raises(ManagerError, match="still runs"):
         unit.stop()
+
+
+_PRELUDE = f"""
+import json, os, pickle, signal, sys
+sys.path.insert(0, {str(REPO / "_utils")!r})
+import galaxy_gravity_units
+from galaxy_host_process import Process
+from galaxy_host_wait import Deadline, wait_until
+
+instance = pickle.load(open(sys.argv[1], "rb"))
+found = galaxy_gravity_units.find(instance)
+units = found.units
+
+def ask():
+    return galaxy_gravity_units.statuses(galaxy_gravity_units.find(instance).units)
+
+def wait(condition, *names):
+    def look():
+        said = ask()
+        return said if all(condition(said[name]) for name in names or said) else None
+    said = wait_until(look, Deadline(60))
+    assert said, ask()
+    return said
+
+def is_running(one):
+    return one.state.value == "running"
+
+def show(**facts):
+    print(json.dumps(facts))
+"""
+
+
+@pytest.fixture(scope="module")
+def share():
+    path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def machine(share):
+    # the container sees what is there before it is
+    virtualenv("bed")
+    root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
+    machine = Machine("galaxy-gravity", root / "machine", share)
+    try:
+        yield machine.start()
+    finally:
+        machine.stop()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def make_systemd_bed(machine, share):
+    yield from beds(machine=machine, share=share, manager="systemd")
+
+
+@pytest.fixture
+def inside(machine, share):
+    """A function that runs Python in the machine, with a bed's ``instance`` and its ``units``; what it shows."""
+
+    def run(bed, code):
+        (share / "instance").write_bytes(pickle.dumps(bed.instance()))
+        (share / "code.py").write_text(_PRELUDE + textwrap.dedent(code))
+        return json.loads(machine.run(BIN / "python", share / "code.py", share / "instance").stdout)
+
+    return run
+
+
+_NAMES = """
+names = {name: unit.service for name, unit in units.items()}
+show(units=names, missing=found.missing, stale=found.stale, told=found.problems)
+"""
+
+
+def test_one_life_under_systemd(make_systemd_bed, inside):
+    bed = make_systemd_bed(gunicorns=2, handlers=2)
+    bed.update()
+    said = inside(
+        bed,
+        """
+        before = {name: (one.state.value, one.active, one.pids) for name, one in ask().items()}
+        for unit in units.values():
+            unit.start()
+        said = wait(is_running)
+        show(
+            units={name: unit.service for name, unit in units.items()},
+            told=[found.missing, found.stale, found.problems],
+            before=before,
+            owns=[units["handler_0"].owns(Process.of(said[name].main_pid)) for name in ("handler_0", "handler_1")],
+            facts={name: [one.restarts, one.can_reload, one.main_pid in one.pids] for name, one in said.items()},
+            ages=all(one.age < 60 for one in said.values()),
+            users=[Process.of(one.main_pid).uids[0] for one in said.values()],
+        )
+        """,
+    )
+    names = ["gunicorn_0", "gunicorn_1", "handler_0", "handler_1"]
+    assert said["units"] == {name: f"galaxy-{name.replace('_', '@')}" for name in names}
+    assert said["told"] == [[], [], []]
+    assert said["before"] == {name: ["stopped", False, []] for name in names}
+    assert said["owns"] == [True, False]
+    assert said["facts"] == {name: [0, False, True] for name in names}
+    assert said["ages"]
+    assert set(said["users"]) == {bed.gates.stat().st_uid}
+
+    said = inside(
+        bed,
+        """
+        first = ask()
+        os.kill(first["handler_0"].main_pid, signal.SIGKILL)
+        killed = first["handler_0"].main_pid
+        again = wait(lambda one: is_running(one) and one.main_pid not in (None, killed), "handler_0")
+        process = Process.of(again["gunicorn_0"].main_pid)
+        units["gunicorn_0"].stop()
+        show(
+            restarts={name: one.restarts for name, one in again.items()},
+            problems=again["handler_0"].problems,
+            gone=not process.is_alive,
+            after={name: one.state.value for name, one in ask().items()},
+        )
+        """,
+    )
+    assert said["restarts"] == {name: int(name == "handler_0") for name in names}
+    assert "systemd started galaxy-handler@0 again once by itself" in said["problems"][0]
+    assert said["gone"]
+    assert said["after"] == {name: "stopped" if name == "gunicorn_0" else "running" for name in names}
+
+
+def test_a_failed_unit_is_started_again_under_systemd(make_systemd_bed, inside, machine):
+    bed = make_systemd_bed(preload=False, handlers=1)
+    bed.open("handler_0.dies")
+    bed.update()
+    # however slow the machine is: two starts, and it is failed
+    folder = "/etc/systemd/system/galaxy-handler.service.d"
+    text = f"# {bed.root}\n[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2\n"
+    machine.run("mkdir", "-p", folder)
+    machine.run("sh", "-c", 'printf "%s" "$0" >"$1"', text, f"{folder}/limit.conf")
+    machine.run("systemctl", "daemon-reload")
+    said = inside(
+        bed,
+        """
+        for unit in units.values():
+            unit.start()
+        failed = wait(lambda one: one.state.value == "failed", "handler_0")["handler_0"]
+        web = wait(is_running, "gunicorn")["gunicorn"]
+        os.unlink(os.path.join(os.path.dirname(os.path.dirname(instance.path)), "gates", "handler_0.dies"))
+        # within the limit of starts that it has used up
+        units["handler_0"].start()
+        again = wait(is_running, "handler_0")["handler_0"]
+        show(failed=[failed.raw, failed.active], reload=web.can_reload, again=again.restarts)
+        """,
+    )
+    assert said == {"failed": ["failed (failed)", False], "reload": True, "again": 0}
+
+
+def test_whose_units_are_whose_under_systemd(make_systemd_bed, inside, machine):
+    one = make_systemd_bed(handlers=3, name="one")
+    other = make_systemd_bed(name="other")
+    one.update()
+    other.update()
+    said = inside(one, _NAMES)
+    assert said == {
+        "units": {
+            **{"gunicorn": "galaxy-one-gunicorn"},
+            **{f"handler_{number}": f"galaxy-one-handler@{number}" for number in range(3)},
+        },
+        **{key: [] for key in ("missing", "stale", "told")},
+    }
+    assert inside(other, _NAMES)["units"] == {"gunicorn": "galaxy-other-gunicorn"}
+    # another file by the same name
+    other.name = "one"
+    other.write(instance_name="one")
+    said = inside(other, _NAMES)
+    assert (said["units"], said["missing"]) == ({}, ["gunicorn"])
+    assert said["stale"] == ["galaxy-other.target", "galaxy-other-gunicorn.service"]
+    assert "galaxy-one.target belongs to another Gravity configuration" in said["told"][0]
+    assert not any("not installed" in sentence for sentence in said["told"])
+    # one handler less: Gravity's update lets it run on
+    machine.run("systemctl", "start", "galaxy-one-handler@2")
+    one.handlers = 2
+    one.write()
+    for _ in range(2):
+        said = inside(one, _NAMES)
+        assert (said["missing"], said["stale"]) == ([], ["galaxy-one-handler@2.service"])
+        assert said["told"] == [
+            "Installed but no longer configured: galaxy-one-handler@2.service; run galaxyctl update."
+        ]
+        one.update()

@@ -6,6 +6,7 @@ application and the job handlers are stand-ins.
 import atexit
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -262,18 +263,18 @@ class Bed:
         assert wait_until(ended, Deadline(30))
 
     def _leave_machine(self):
-        """Stop and remove the units of it."""
-        listed = self.machine.run(
-            "grep", "-ls", str(self.root), "-r", "/etc/systemd/system", check=False
-        ).stdout.split()
-        prefix = f"galaxy-{self.name}" if self.name else "galaxy"
-        target = f"/etc/systemd/system/{prefix}.target"
-        names = [pathlib.Path(path).name.replace("@.", "@*.") for path in listed]
-        if names:
-            self.machine.run("systemctl", "kill", "--signal=KILL", *names, check=False)
-            self.machine.run("systemctl", "stop", *names, f"{prefix}.target", check=False)
-            self.machine.run("systemctl", "disable", f"{prefix}.target", check=False)
-            self.machine.run("rm", "-f", *listed, target)
+        """Stop and remove the units of it, by whatever name."""
+        digest = hashlib.sha1(str(self.config).encode()).hexdigest()
+        patterns = ("-e", str(self.root), "-e", f"GRAVITY={digest}")
+        listed = self.machine.run("grep", "-rls", *patterns, "/etc/systemd/system", check=False).stdout.split()
+        names = [pathlib.Path(path).name for path in listed]
+        services = [name.replace("@.", "@*.") for name in names if name.endswith(".service")]
+        targets = [name for name in names if name.endswith(".target")]
+        if listed:
+            self.machine.run("systemctl", "kill", "--signal=KILL", *services, check=False)
+            self.machine.run("systemctl", "stop", *services, *targets, check=False)
+            self.machine.run("systemctl", "disable", *targets, check=False)
+            self.machine.run("rm", "-f", *listed)
             self.machine.run("systemctl", "daemon-reload")
             self.machine.run("systemctl", "reset-failed")
 

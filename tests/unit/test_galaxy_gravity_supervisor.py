@@ -5,13 +5,13 @@ import os
 import socket
 
 import pytest
-from support.attacker import GALAXY, MALLORY, make, public_directory, run_as
+from support.attacker import GALAXY, MALLORY, make, public_directory, racing
 
 import galaxy_gravity_supervisor
 from galaxy_errors import FileError, FileMissing, ManagerError
 from galaxy_gravity_instance import DEFAULT_NAME, Instance, Program
 from galaxy_gravity_supervisor import GravityProgram, Supervisor
-from galaxy_host_wait import Deadline
+from galaxy_host_wait import Deadline, wait_until
 from galaxy_manager_unit import State
 from galaxy_service import Role
 
@@ -166,16 +166,20 @@ def test_a_file_that_cannot_be_read(tmp_path, text):
         _ = Supervisor(instance).programs
 
 
-def _listen(path):
-    """Answers nothing, and counts who is told something."""
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(path)
-    server.listen()
-    os.chmod(path, 0o777)
-    pid = os.fork()
-    if not pid:
-        os._exit(bool(server.accept()[0].recv(1)))
-    return pid
+def _listener(path):
+    """A function that listens there when it is called, and notes beside it when it is told something."""
+    servers = []
+
+    def serve():
+        if not servers:
+            servers.append(socket.socket(socket.AF_UNIX))
+            servers[0].bind(path)
+            os.chmod(path, 0o777)
+            servers[0].listen()
+        if servers[0].accept()[0].recv(1):
+            os.mkdir(f"{path}.told")
+
+    return serve
 
 
 @as_root
@@ -190,11 +194,14 @@ def test_only_the_owner_of_the_state_directory_is_spoken_to():
         os.chmod(instance.state_dir, 0o755)
         os.chmod(home, 0o777)
         unit = GravityProgram("handler", Supervisor(instance))
-        run_as(MALLORY, _listen, f"{home}/supervisor.sock")
-        for deed in (unit.status, unit.start, unit.stop):
-            with pytest.raises(ManagerError, match=f"user {MALLORY} listens there, not user {GALAXY}"):
-                deed()
-        os.unlink(f"{home}/supervisor.sock")
+        path = f"{home}/supervisor.sock"
+        with racing(MALLORY, _listener(path)):
+            assert wait_until(lambda: os.path.exists(path) and os.stat(path).st_mode & 0o002, Deadline(10))
+            for deed in (unit.status, unit.start, unit.stop):
+                with pytest.raises(ManagerError, match=f"user {MALLORY} listens there, not user {GALAXY}"):
+                    deed()
+        assert not os.path.exists(f"{path}.told")
+        os.unlink(path)
         assert unit.status().state is State.STOPPED
         # a user without a name has no account to run it as
         with pytest.raises(ManagerError, match="who has no name here"):
