@@ -53,7 +53,10 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 if sys.platform.startswith("linux"):
     import galaxy_control
     import galaxy_definition
+    import galaxy_gravity_update
+    import galaxy_health
     import galaxy_host_arguments as arguments
+    import galaxy_host_lock
     import galaxy_reload
     import galaxy_settings
     import galaxy_spec
@@ -61,6 +64,7 @@ if sys.platform.startswith("linux"):
     import galaxy_uwsgi_config
     import galaxy_wait
     import onedata_declared
+    from galaxy_host_wait import Deadline
     from galaxy_server import Galaxy
     from galaxy_webserver import WorkerState
 
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
 
 _LOOK = 5
 _STOP = 10
+_HEALTH = 120
 
 
 def __virtual__():
@@ -662,3 +667,108 @@ def _setting(name, setting):
     plain = isinstance(setting.value, (bool, int, str, type(None)))
     value = setting.value if plain else str(setting.value)
     return {name: value, "option": setting.option, "source": setting.source}
+
+
+def update(config=None, server=None, timeout=None, test=False, **keywords):
+    """
+    Bring the files that Gravity wrote for its process manager up to date with its configuration, as ``galaxyctl
+    update`` does, but stop nothing that runs, and never touch another Galaxy's units.
+
+    timeout : 300
+        seconds to wait for another start or stop, and, where something was stopped, until Galaxy is ready again
+    force : False
+        also where something that runs is stopped or restarted for it, or a second configuration file has the same data;
+        what is configured is started afterwards
+    test : False
+        change nothing
+
+    Gravity itself makes the files, as Galaxy's user; root writes none of them before it has checked each line.
+
+    Returns
+
+    changed
+        files were changed, or would be
+    added, rewritten, removed
+        their paths
+    stopped
+        units or programs that were, or would be, stopped or restarted
+    diff
+        a unified diff; values of environment variables are not shown
+    refused
+        with ``test``, why it would not be done without ``force``, or at all: sentences
+    problems
+        sentences
+    start
+        what :py:func:`start` returns; only where something was stopped
+
+    Raises ``CommandExecutionError`` with the reason where it is refused, where Galaxy is not run by Gravity, or Gravity
+    refuses the configuration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.update test=True
+    """
+    arguments.flag("test", test)
+    galaxy, limits = _galaxy(config=config, server=server, timeout=timeout, **keywords)
+    found = galaxy_gravity_update.Update(_gravity_instance(galaxy))
+    if test:
+        return found.plan().record(limits.force)
+    with galaxy_host_lock.hold("galaxy.update", galaxy.spec.identity, Deadline(limits.timeout)):
+        plan = found.plan()
+        found.apply(plan, limits.force)
+    answer = plan.record(limits.force)
+    return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
+
+
+def health(config=None, server=None, timeout=_HEALTH, **keywords):
+    """
+    Whether Celery's workers reply, and Galaxy's web workers and job handlers give signs of life: what no process
+    manager knows. It costs Galaxy some 10 s of CPU time, so ask it on demand, and not in a beacon.
+
+    server
+        a name in pillar; ``'*'`` asks all
+    timeout : 120
+        seconds
+
+    Galaxy's own Python asks, as Galaxy's user and with Galaxy's own configuration.
+
+    Returns
+
+    healthy
+        ``False`` where something is wrong, ``None`` where not all could be asked, with the reason in ``problems``
+    celery
+        ``pong`` for each worker that replied, by its name
+    processes
+        ``pid``, ``age`` (seconds since the process gave a sign of life, which it does each minute) and ``app_type``
+        (``webapp``; ``None`` for a job handler), by Galaxy's name of the process; those of this machine alone
+    seconds
+        how long it took
+    problems
+        sentences
+
+    Raises ``CommandExecutionError`` where Galaxy is not run by Gravity, or its Python is not one to be run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.health
+    """
+    seconds = arguments.seconds("timeout", timeout)
+
+    def answer(galaxy, _):
+        commands = galaxy_gravity_update.Update(_gravity_instance(galaxy)).commands
+        return galaxy_health.read(commands, seconds)
+
+    return _each(answer, config=config, server=server, **keywords)
+
+
+def _gravity_instance(galaxy):
+    """What Gravity is asked to run."""
+    if not galaxy.instance:
+        raise CommandExecutionError(
+            f"{galaxy.spec}: Gravity does not run it: its configuration has no gravity: section"
+        )
+    return galaxy.instance

@@ -124,13 +124,13 @@ def owner(path: str) -> int:
         return uid
 
 
-def require_trusted(path: str) -> None:
+def require_trusted(path: str, *others: User) -> None:
     """
-    Raises ``FileError`` unless nobody but root and ourselves can write the file (or directory) or put another into its
-    place: what root runs, or takes its orders from.
+    Raises ``FileError`` unless nobody but root, ourselves and the ``others`` (by number, or as ``Group``) can write the
+    file (or directory) or put another into its place: what root, or another user, runs or takes its orders from.
     """
     with walk(path) as entry:
-        _require_trusted(entry)
+        _require_trusted(entry, *others)
 
 
 def require_place(path: str) -> None:
@@ -307,14 +307,15 @@ def write_atomic(path: str, data: bytes, mode: int) -> None:
             os.close(folder)
 
 
-def _require_trusted(entry: Entry) -> None:
+def _require_trusted(entry: Entry, *others: User) -> None:
     entry.require_there()
-    entry.require_none_but()
+    entry.require_none_but(*others)
     if not (stat.S_ISREG(entry.status.st_mode) or stat.S_ISDIR(entry.status.st_mode)):
         raise FileError(entry.path, "is neither a regular file nor a directory")
     for user in writers(entry.status):
-        who = describe(user)
-        raise FileError(entry.path, f"{who} can write it; it must be root's alone (chown root, chmod go-w)", who)
+        if user not in others:
+            who, owners = describe(user), " or ".join(["root", *map(describe, others[:1])])
+            raise FileError(entry.path, f"{who} can write it; only {owners} may be able to (chown, chmod go-w)", who)
 
 
 def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = False) -> int:
