@@ -184,15 +184,8 @@ def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
         if again is not None and not (_is_command() and sys.stdout.isatty()):
             raise SaltInvocationError("watch needs a terminal")
         found = _ask_fleet(tgt, tgt_type, seconds)
-        while again is not None:
-            width, height = shutil.get_terminal_size()
-            text = galaxy_fleet_table.table(found, width, not __opts__.get("no_color"))
-            _draw(text.splitlines()[: height - 1])
-            try:
-                galaxy_host_wait.wait_until(lambda: False, galaxy_host_wait.Deadline(again), interval=again)
-                found = _ask_fleet(tgt, tgt_type, seconds)
-            except KeyboardInterrupt:
-                break
+        if again is not None:
+            found = _watch(found, (tgt, tgt_type, seconds), again)
     except _FAILURES as exc:
         found = {"problem": galaxy_remote.text(str(exc)), "retcode": galaxy_fleet.FAILED}
     __context__["retcode"] = found["retcode"]
@@ -290,6 +283,19 @@ def _roll(plan, question, test) -> dict:
     success = not done["failed"]
     _fire(f"galaxy/fleet/{plan.job}/end", {"data": done})
     return {**answer, **done, "success": success, "retcode": 0 if success else 1}
+
+
+def _watch(found, question, again) -> dict:
+    """Draw the table, ask and draw again, until Ctrl-C; the last answer."""
+    # Salt makes an exit of Ctrl-C, and an interrupt where an event is waited for
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        while True:
+            width, height = shutil.get_terminal_size()
+            text = galaxy_fleet_table.table(found, width, not __opts__.get("no_color"))
+            _draw(text.splitlines()[: height - 1])
+            galaxy_host_wait.wait_until(lambda: False, galaxy_host_wait.Deadline(again), interval=again)
+            found = _ask_fleet(*question)
+    return found
 
 
 def _batch(given) -> int:
