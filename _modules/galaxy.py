@@ -53,10 +53,14 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 if sys.platform.startswith("linux"):
     import galaxy_control
     import galaxy_definition
+    import galaxy_fleet
+    import galaxy_fleet_table
     import galaxy_gravity_update
     import galaxy_health
     import galaxy_host_arguments as arguments
+    import galaxy_host_files
     import galaxy_host_lock
+    import galaxy_metrics
     import galaxy_reload
     import galaxy_settings
     import galaxy_spec
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     __opts__: dict
     __grains__: dict
     __pillar__: dict
+    __context__: dict
 
 _LOOK = 5
 _STOP = 10
@@ -615,6 +620,100 @@ def define(server=None, absent=False, test=False):
     values = found.servers[spec.server]
     others = _mount_points(found) if values["log"] and not absent else ()
     return galaxy_definition.write(values, waits, absent, test, others)
+
+
+def summary(config=None, server=None, timeout=_LOOK, **keywords):
+    """
+    How Galaxy is, as one line of text.
+
+    server
+        a name in pillar; ``'*'`` asks all
+    timeout : 5
+        seconds for the web server's answer
+
+    Returns the state (``ready``, ``degraded``, ``not ready``, ``down`` or ``unknown``), numbers and the first problem;
+    with ``server='*'`` one line for each server by its name. Raises as :py:func:`status`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.summary
+    """
+    returned = status(config=config, server=server, timeout=timeout, **keywords)
+    lines = {row["server"]: galaxy_fleet_table.line(row) for row in galaxy_fleet.rows(__opts__["id"], returned)}
+    return lines if server == galaxy_spec.ALL else next(iter(lines.values()))
+
+
+def check(config=None, server=None, timeout=_LOOK, **keywords):
+    """
+    The line and the exit code of a monitoring plugin, for Nagios, Icinga and Checkmk (docs/monitoring.md).
+
+    server
+        a name in pillar; all servers of pillar, where none is named
+    timeout : 5
+        seconds for each web server's answer
+
+    Returns one line of text: ``GALAXY OK``, ``WARNING``, ``CRITICAL`` or ``UNKNOWN``, what is wrong, and after ``|``
+    the numbers. The return code is 0 where all are ready, 1 where one is degraded, 2 where one is down or not ready,
+    3 where that cannot be told. Nothing is raised.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.check --out=txt
+        salt-call --retcode-passthrough --out=galaxy galaxy.check
+    """
+    try:
+        returned = _statuses(config, server, timeout, keywords)
+    except (CommandExecutionError, SaltInvocationError) as exc:
+        returned = {server: str(exc)}
+    rows = [row for name, one in returned.items() for row in galaxy_fleet.rows(__opts__["id"], {name: one})]
+    __context__["retcode"] = galaxy_fleet.exit_code(rows)
+    return galaxy_fleet.check_line(rows)
+
+
+def metrics(config=None, server=None, timeout=_LOOK, path=None, **keywords):
+    """
+    How Galaxy is, in the text format of OpenMetrics (docs/monitoring.md).
+
+    server
+        a name in pillar; all servers of pillar, where none is named
+    timeout : 5
+        seconds for each web server's answer
+    path
+        write the text to this file, which is replaced in one step, as node_exporter's textfile collector needs it
+
+    Returns the text; with ``path`` the path. Raises ``CommandExecutionError`` where pillar is wrong or the file cannot
+    be written.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.metrics path=/var/lib/prometheus/node-exporter/galaxy.prom
+    """
+    if path is not None:
+        arguments.absolute("path", path)
+    text = galaxy_metrics.text(_statuses(config, server, timeout, keywords))
+    if path is None:
+        return text
+    galaxy_host_files.write_atomic(path, text.encode(), 0o644)
+    return path
+
+
+def _statuses(config, server, timeout, keywords):
+    """What :py:func:`status` tells of the server that is named, or of all, by name; a text where one cannot tell."""
+    seconds = arguments.seconds("timeout", timeout)
+    is_named = config or server or any(keywords.get(name) for name in ("stats", "socket"))
+
+    def answer(galaxy, limits):
+        return galaxy_status.read(galaxy, limits, seconds)
+
+    server = server if is_named else galaxy_spec.ALL
+    found = _each(answer, tolerant=True, config=config, server=server, **keywords)
+    return found if server == galaxy_spec.ALL else {found["server"] or "galaxy": found}
 
 
 def _mount_points(found):

@@ -19,7 +19,7 @@ from support.supervisord import Supervisord  # noqa: E402
 def tree(tmp_path_factory):
     """The tree as the master serves it: a copy, so that a test may change it."""
     root = tmp_path_factory.mktemp("tree")
-    for name in ("_beacons", "_modules", "_runners", "_states", "_utils", "formulas"):
+    for name in ("_beacons", "_modules", "_output", "_runners", "_states", "_utils", "formulas"):
         shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
