@@ -512,9 +512,16 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
     return galaxy_control.stop(galaxy, arguments.seconds("timeout", timeout), limits.force, test=test)
 
 
-def restart(config=None, server=None, timeout=None, test=False, **keywords):
+def restart(config=None, server=None, timeout=None, rolling=False, test=False, **keywords):
     """
     Stop Galaxy and start it, as :py:func:`stop` and :py:func:`start`, with no other start or stop between.
+
+    rolling : False
+        of a Galaxy with several gunicorns, restart one at a time, and then the services beside them but tusd. All are
+        looked at first: one that is down is started, one that runs and is not ready is a reason to touch nothing. Each
+        must be ready, and stay so for ``settle`` seconds, before the next is touched; it stops at the first that is not
+    settle : 11
+        seconds, longer than ``fail_timeout`` of the proxy
 
     timeout : 300
         seconds at most until it is ready again
@@ -525,16 +532,19 @@ def restart(config=None, server=None, timeout=None, test=False, **keywords):
     test : False
         do nothing; what would stand in the way is raised
 
-    Returns ``{"stop": …, "start": …}``; ``{}`` with ``test``.
+    Returns ``{"stop": …, "start": …}``, with ``rolling`` what :py:func:`reload` returns; ``{}`` with ``test``.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' galaxy.restart
+        salt '*' galaxy.restart rolling=True timeout=900
     """
     arguments.flag("test", test)
-    return galaxy_control.restart(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
+    arguments.flag("rolling", rolling)
+    act = galaxy_reload.roll if rolling else galaxy_control.restart
+    return act(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
 def startup(config=None, server=None, timeout=None, test=False, **keywords):
@@ -575,9 +585,14 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
     test : False
         do nothing; what would stand in the way is raised
 
-    Through uWSGI's master FIFO where an option in effect names one, else by SIGHUP to the master. Returns ``{"changed":
-    True, "method": "master-fifo" or "SIGHUP", "ready": True, "pid": …, "accepting": …, "seconds": …}``; ``{}`` with
-    ``test``. Raises ``CommandExecutionError`` where Galaxy does not run, or the new workers do not become ready.
+    force : False
+        also a Galaxy with one gunicorn, which has a gap: with preload on it is a restart; with preload off nobody
+        accepts until the new workers have loaded, and code that is broken takes Galaxy down
+
+    Of uWSGI through its master FIFO where an option in effect names one, else by SIGHUP to the master; of several
+    gunicorns as :py:func:`restart` with ``rolling``. Returns ``{"changed": True, "method": "master-fifo", "SIGHUP",
+    "rolling" or "restart", "ready": True, "pid": …, "accepting": …, "seconds": …}``; ``{}`` with ``test``. Raises
+    ``CommandExecutionError`` where Galaxy does not run, or the new workers do not become ready.
 
     CLI Example:
 
