@@ -338,3 +338,53 @@ def test_whose_units_are_whose_under_systemd(make_systemd_bed, inside, machine):
         assert (said["missing"], said["stale"]) == ([], ["galaxy-one-handler@2.service"])
         assert said["told"][0].startswith("Installed but no longer configured: galaxy-one-handler@2.service; run ")
         one.update()
+
+
+def test_the_verbs_under_systemd(make_systemd_bed, inside):
+    bed = make_systemd_bed(gunicorns=2, handlers=1, celery=True)
+    bed.update()
+    said = inside(
+        bed,
+        """
+        import galaxy_control, galaxy_reload, galaxy_status
+        from galaxy_server import Galaxy
+        from galaxy_spec import Limits, Spec
+
+        galaxy = Galaxy(Spec(config=instance.path), {})
+        limits = Limits(timeout=240, min_workers=2, settle=0.5)
+
+        def status():
+            return galaxy_status.read(galaxy, limits, 5)
+
+        def pids(found):
+            return {name: one["pids"] for name, one in found["services"].items()}
+
+        down = status()
+        first = galaxy_control.startup(galaxy, limits)
+        up = status()
+        again = galaxy_control.startup(galaxy, limits)
+        rolled = galaxy_reload.reload(galaxy, limits)
+        after = status()
+        stopped = galaxy_control.stop(galaxy, 40)
+        end = status()
+        show(
+            down=[down["running"], down["ready"], down["manager"]["state"]],
+            first=[first["changed"], first["ready"], first["manager"]],
+            up=[up["running"], up["ready"], up["problems"], up["galaxy_version"]["running"]],
+            states=sorted({one["state"] for one in up["services"].values()}),
+            again=again["changed"],
+            rolled=[rolled["method"], rolled["ready"], after["problems"]],
+            kept=sorted(name for name in pids(up) if pids(up)[name] == pids(after)[name]),
+            stopped=[stopped["changed"], stopped["signals"]],
+            left=sorted({pid for one in pids(after).values() for pid in one} - set(stopped["stopped"])),
+            end=[end["running"], sorted({one["state"] for one in end["services"].values()})],
+        )
+        """,
+    )
+    assert said["down"] == [False, False, "stopped"]
+    assert said["first"] == [True, True, "systemd"]
+    assert said["up"] == [True, True, [], "26.1.1"]
+    assert (said["states"], said["again"]) == (["running"], False)
+    assert said["rolled"] == ["rolling", True, []]
+    assert (said["kept"], said["left"], said["stopped"]) == ([], [], [True, []])
+    assert said["end"] == [False, ["stopped"]]
