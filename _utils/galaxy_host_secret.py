@@ -45,4 +45,5 @@ def forbid_core_dump(pid: int) -> None:
     """
     # it may have ended already
     with contextlib.suppress(OSError):
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        # of 0, a core_pattern with a program is asked all the same, of 1 it is not: core(5), fs/coredump.c
+        resource.prlimit(pid, resource.RLIMIT_CORE, (1, 1))

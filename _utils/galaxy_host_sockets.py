@@ -7,9 +7,12 @@ process. psutil reads the whole connection table instead, which takes as long as
 
 import contextlib
 import ipaddress
+import itertools
 import os
+import queue
 import socket
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -31,6 +34,10 @@ _LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
 # linux/unix_diag.h
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_RQLEN, _UDIAG_SHOW_UID = 0x1, 0x10, 0x40
 _UNIX_DIAG_NAME, _UNIX_DIAG_RQLEN, _UNIX_DIAG_UID = 0, 4, 7
+# seconds for the names of all addresses together
+_LONGEST_LOOKUP = 5
+# a server opens its sockets before anything else, and /proc/PID/fd begins with the lowest
+_DESCRIPTORS = 4096
 # net/unix/af_unix.c: __SO_ACCEPTCON among the flags of /proc/net/unix
 _ACCEPTS = 0x10000
 
@@ -178,6 +185,7 @@ def _listening(addresses: Iterable[Address]) -> list[_Listener]:
     for address in addresses:
         by_port.setdefault(address.port, []).append(address)
     bound: dict[Address, list[tuple[_IP, _Listener]]] = {}
+    deadline = Deadline(_LONGEST_LOOKUP)
     for family in (socket.AF_INET, socket.AF_INET6) if by_port else ():
         for listener in _tcp_listeners(family):
             for address in by_port.get(listener.port, ()):
@@ -185,7 +193,7 @@ def _listening(addresses: Iterable[Address]) -> list[_Listener]:
                 bound.setdefault(address, []).append((getattr(host, "ipv4_mapped", None) or host, listener))
     fitting: list[_Listener] = []
     for address, sockets in bound.items():
-        hosts = _resolve(address.host or str(ipaddress.IPv4Address(0)))
+        hosts = _resolve(address.host or str(ipaddress.IPv4Address(0)), deadline)
         exact = [listener for host, listener in sockets if host in hosts]
         fitting += exact or [listener for host, listener in sockets if host.is_unspecified]
     return fitting
@@ -233,16 +241,40 @@ def _read_proc_net(family: socket.AddressFamily) -> list[_Listener]:
     return listening
 
 
-def _resolve(host: str) -> set[_IP]:
+def _resolve(host: str, deadline: Deadline) -> set[_IP]:
     try:
         return {ipaddress.ip_address(host)}
     except ValueError:
         pass
     try:
-        answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return {ipaddress.ip_address(peer[0].partition("%")[0]) for _, peer in _look_up((host, None), deadline)}
     except (OSError, UnicodeError):
         return set()
-    return {ipaddress.ip_address(answer[4][0].partition("%")[0]) for answer in answers}
+
+
+def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int, tuple]]:
+    """
+    Family and socket address for each address of a host. The resolver itself takes half a minute for a name whose
+    server, which its owner chose, is silent. Raises ``OSError`` (``TimeoutError`` by ``deadline``), ``UnicodeError``.
+    """
+    if deadline.passed:
+        raise TimeoutError
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put([(info[0], info[4]) for info in socket.getaddrinfo(*peer, type=socket.SOCK_STREAM)])
+        except (OSError, UnicodeError) as exc:
+            answers.put(exc)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(deadline.left, 0.001))
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 class _UnixSocket(NamedTuple):
@@ -333,7 +365,7 @@ def connect(address: Address, deadline: Deadline, named_by: Iterable[int] = ()) 
         # which it mostly is, and getaddrinfo would take as long as all else here
         targets = [(socket.AF_INET, address.peer)]
     else:
-        targets = [(info[0], info[4]) for info in socket.getaddrinfo(*address.peer, type=socket.SOCK_STREAM)]
+        targets = _look_up(address.peer, deadline)
     return _connect(targets, deadline)
 
 
@@ -361,11 +393,14 @@ def _is_ipv4(host: str) -> bool:
 
 
 def holds(pid: int, inodes: set[int]) -> bool:
-    """Whether the process has one of the sockets open; no where it is gone or may not be looked at."""
+    """
+    Whether the process has one of the sockets open, among its 4096 lowest descriptors: anybody may open as many as he
+    likes. No where it is gone or may not be looked at.
+    """
     wanted = {f"socket:[{inode}]" for inode in inodes}
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:
-            for entry in entries:
+            for entry in itertools.islice(entries, _DESCRIPTORS):
                 with contextlib.suppress(OSError):
                     if os.readlink(entry.path) in wanted:
                         return True

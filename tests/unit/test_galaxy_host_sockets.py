@@ -1,6 +1,8 @@
 import os
+import resource
 import socket
 import struct
+import threading
 
 import psutil
 import pytest
@@ -151,6 +153,44 @@ def test_listen_queues(tmp_path):
             with served:
                 assert galaxy_host_sockets.accepted({path}) == {os.fstat(served.fileno()).st_ino}
         assert galaxy_host_sockets.queues({10**9}) == {}
+
+
+@pytest.fixture
+def silent_resolver(monkeypatch):
+    """Whose name server never answers."""
+    gate, ask = threading.Event(), socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **most: gate.wait() and ask(host, *more, **most))
+    yield
+    gate.set()
+
+
+def test_a_name_whose_server_is_silent(silent_resolver, monkeypatch):
+    """Its owner chose it, in Galaxy's configuration."""
+    with pytest.raises(TimeoutError):
+        galaxy_host_sockets.connect(parse("x.example.org:80"), Deadline(0.1))
+    monkeypatch.setattr(galaxy_host_sockets, "_LONGEST_LOOKUP", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port, inode = listener.getsockname()[1], os.fstat(listener.fileno()).st_ino
+        names = [parse(f"x{number}.example.org:{port}") for number in range(500)]
+        before = threading.active_count()
+        assert galaxy_host_sockets.listeners([parse(f"127.0.0.1:{port}"), *names]) == {inode}
+        assert threading.active_count() - before < 3
+
+
+def test_descriptors_without_end():
+    """Whoever names his process uWSGI may open as many as he likes; a server opens its sockets first."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        copies = [os.dup(0) for _ in range(5000)]
+        try:
+            with socket.create_server(("127.0.0.1", 0)) as late:
+                inodes = [os.fstat(one.fileno()).st_ino for one in (first, late)]
+                assert [galaxy_host_sockets.holds(os.getpid(), {inode}) for inode in inodes] == [True, False]
+        finally:
+            for descriptor in copies:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def _listen(path):
