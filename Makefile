@@ -44,7 +44,7 @@ uml-rest:
 uml-machines:
 	$(call PYTEST,newest) -m 'not slow' --ignore=tests/uml/test_guest.py tests/uml
 
-# what boots and beacons do, at length: a beacon, double starts, fifty machines after a power cut, a boot without the key
+# what boots, beacons and fleets do, at length: a table of eight machines, a beacon, double starts, fifty machines after a power cut, a boot without the key
 slow: venv-newest
 	$(call PYTEST,newest) -m slow tests/integration tests/uml
 

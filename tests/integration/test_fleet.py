@@ -16,6 +16,9 @@ from support.site import BIN, Site
 
 from galaxy_host_wait import Deadline, wait_until
 
+# three minutes, most of them for eight minions to start
+pytestmark = pytest.mark.slow
+
 READY, DOWN, TWO, NONE = "galaxy-ready", "galaxy-down", "galaxy-two", "no-galaxy"
 HUNG, GONE, LIAR, NAKED = "galaxy-hung", "galaxy-gone", "galaxy-liar", "galaxy-naked"
 ALL = (READY, DOWN, TWO, NONE, HUNG, GONE, LIAR, NAKED)
