@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 # a stats server that accepts and then says nothing must not hide that the master died
 LOOK = 2
-# in a crash loop, what the last start printed must not hide why the one before failed: uWSGI greets with 22 lines
-_LOG_LINES = 30
+# in a crash loop, what the last start printed must not hide why the one before failed: uWSGI greets with 35 lines
+_LOG_LINES = 60
 
 
 def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
