@@ -13,9 +13,11 @@ import os
 import socket
 import struct
 
+import galaxy_host_files
 import galaxy_host_sockets
-from galaxy_errors import ManagerError
+from galaxy_errors import FileError, ManagerError
 from galaxy_host_address import Address
+from galaxy_host_wait import Deadline
 from galaxy_manager_supervisor_config import Endpoint
 
 log = logging.getLogger(__name__)
@@ -133,7 +135,8 @@ def _proxy(endpoint: Endpoint):
 
     class Connection(http.client.HTTPConnection):
         def connect(self):
-            self.sock = _open_unix(endpoint.path) if endpoint.path else _open_tcp(endpoint.host, endpoint.port)
+            sock = _open_unix(endpoint.path) if endpoint.path else _open_tcp(endpoint.host, endpoint.port)
+            self.sock = _Patient(fileno=sock.detach())
 
     class Transport(xmlrpc.client.Transport):
         accept_gzip_encoding = False
@@ -161,12 +164,34 @@ def _proxy(endpoint: Endpoint):
     return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=Transport(headers=headers))
 
 
+class _Patient(socket.socket):
+    """One on which an answer is complete in time, however slowly bytes come."""
+
+    _deadline = Deadline(0)
+
+    def sendall(self, *given):
+        # the next request
+        self._deadline = Deadline(_TIMEOUT)
+        self.settimeout(_TIMEOUT)
+        super().sendall(*given)
+
+    def recv_into(self, *given):
+        if self._deadline.passed:
+            raise TimeoutError("timed out")
+        self.settimeout(self._deadline.left)
+        return super().recv_into(*given)
+
+
 def _open_unix(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         connection.settimeout(_TIMEOUT)
-        connection.connect(path)
+        try:
+            with galaxy_host_files.socket_at(path, trusted=True) as target:
+                connection.connect(target)
+        except FileError as exc:
+            raise ManagerError(f"supervisord is not asked: {exc}") from None
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         _require_trusted({uid}, path)
         stack.pop_all()

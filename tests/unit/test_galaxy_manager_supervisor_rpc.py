@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import os
+import socket
 import socketserver
 import threading
 import xmlrpc.client
@@ -10,8 +11,11 @@ import xmlrpc.client
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.attacker import MALLORY, make, public_directory, run_as
 
+import galaxy_manager_supervisor_rpc
 from galaxy_errors import GalaxyError, ManagerError
+from galaxy_host_secret import Secret
 from galaxy_manager_supervisor_config import Endpoint
 from galaxy_manager_supervisor_rpc import Client, NotRunning, ProcessInfo
 
@@ -104,6 +108,44 @@ def test_a_document_type_is_refused_before_it_stands_for_gigabytes(answer, docty
     for encoding in ("utf-8", "utf-16"):
         with pytest.raises(ManagerError, match="document type"):
             answer(text.encode(encoding)).processes()
+
+
+def test_an_answer_that_comes_byte_by_byte(monkeypatch):
+    """Each of them in time, all of them in years."""
+    monkeypatch.setattr(galaxy_manager_supervisor_rpc, "_TIMEOUT", 0.5)
+    for head in (b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"):
+        ours, theirs = socket.socketpair()
+        ended = threading.Event()
+
+        def drip(theirs=theirs, head=head, ended=ended):
+            with contextlib.suppress(OSError):
+                theirs.sendall(head)
+                while not ended.wait(0.05):
+                    theirs.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        monkeypatch.setattr(galaxy_manager_supervisor_rpc, "_open_unix", lambda path, ours=ours: ours)
+        try:
+            with pytest.raises(ManagerError, match="does not answer: timed out"):
+                Client(Endpoint("/run/x")).processes()
+        finally:
+            ended.set()
+            thread.join()
+            theirs.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_link_to_another_service_of_roots():
+    """supervisord's own sample has its socket in /tmp, where anybody can put a link before supervisord is up."""
+    with public_directory() as place, socketserver.UnixStreamServer(f"{place}/docker.sock", None) as other:
+        make(f"{place}/tmp", 0, 0o1777)
+        run_as(MALLORY, os.symlink, f"{place}/docker.sock", f"{place}/tmp/supervisor.sock")
+        other.socket.settimeout(0)
+        with pytest.raises(ManagerError, match=r"supervisor\.sock: user 4002 can put something else there"):
+            Client(Endpoint(f"{place}/tmp/supervisor.sock", user="x", password=Secret("y"))).processes()
+        with pytest.raises(BlockingIOError):
+            other.socket.accept()
 
 
 def test_nothing_that_answers():
