@@ -1,6 +1,6 @@
 """
-Tell when Galaxy is down, saturated or stuck, and when it is over
-=================================================================
+Tell when Galaxy is down, saturated, stuck or crashing, and when it is over
+===========================================================================
 
 .. code-block:: yaml
 
@@ -10,6 +10,7 @@ Tell when Galaxy is down, saturated or stuck, and when it is over
         - down: 60
         - saturated: 120
         - stuck: 600
+        - crashing: 60
         - recovered: 60
 
 Events, each once while its condition lasts:
@@ -20,7 +21,11 @@ Events, each once while its condition lasts:
     all cores of all accepting workers have been busy for ``saturated`` seconds; ``workers`` and ``listen_queue`` say
     how many workers and waiting connections there are
 ``salt/beacon/<minion>/galaxy/stuck``
-    the same request has been in a core for ``stuck`` seconds; ``requests`` says which
+    the same request has been under way for ``stuck`` seconds, or a worker's event loop does not run; ``requests`` says
+    which
+``salt/beacon/<minion>/galaxy/crashing``
+    under Gravity, for ``crashing`` seconds a process manager has started a service again and again, or has given it
+    up; ``services`` has its word of each
 ``salt/beacon/<minion>/galaxy/recovered``
     no such condition has been seen for ``recovered`` seconds; ``from`` lists the conditions that are over
 
@@ -80,8 +85,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MEMORY = "galaxy_beacon"
-_THRESHOLDS = ("down", "saturated", "stuck", "recovered")
-_SERVER = ("server", "config", "stats", "socket")
+_THRESHOLDS = ("down", "saturated", "stuck", "crashing", "recovered")
+_SERVER = ("server", "config", "instance", "stats", "socket")
 # Salt's own, of every beacon
 _SALTS = ("interval", "beacon_module", "enabled", "disable_during_state_run")
 _TIMEOUT = 5
@@ -122,7 +127,9 @@ def beacon(config):
         key = spec.identity
         memory = __context__.setdefault(_MEMORY, {}).get(key) or _recall(key)
         told = set(memory.told)
-        look = galaxy_server.Galaxy(spec, __salt__).look(_TIMEOUT, managed=False)
+        galaxy = galaxy_server.Galaxy(spec, __salt__)
+        # of gunicorn, and of what runs beside it, the manager tells what crashes
+        look = galaxy.look(_TIMEOUT, managed=galaxy.web_server == "gunicorn")
         events = galaxy_watch.observe(look, memory, thresholds, time.monotonic())
         log.debug("galaxy: beacon looked at %s: ready %s, %d events", spec, look.is_ready(1), len(events))
         due += [{**event, "server": name} if name else event for event in events]

@@ -1,13 +1,16 @@
 """
-Look after a Galaxy server that uWSGI serves
-============================================
+Look after a Galaxy server: uWSGI's, or gunicorn and all beside it under Gravity
+===============================================================================
 
 Every function takes the same optional keywords:
 
 server
     the name of a Galaxy that ``galaxy:servers`` in pillar declares; not needed where there is one Galaxy
 config
-    path of the Galaxy or uWSGI configuration (``galaxy.yml``, ``galaxy.ini``, any uWSGI INI or YAML)
+    path of the Galaxy, Gravity or uWSGI configuration (``galaxy.yml``, ``gravity.yml``, ``galaxy.ini``, any uWSGI INI
+    or YAML). Where it has a ``gravity:`` section, gunicorn serves Galaxy, unless a uWSGI runs with this file
+instance
+    ``instance_name`` in Gravity's configuration, where that has several
 stats, socket
     addresses of the stats server and of the request socket; they win over the configuration. Forms: ``127.0.0.1:4001``,
     ``:4001``, ``[::1]:4001``, ``/path/sock``, ``@abstract``, ``http://…`` with ``stats-http``
@@ -18,7 +21,7 @@ conf_file
     supervisord's configuration file
 timeout
     seconds; each function says for what
-retries, min_workers, force
+retries, min_workers, force, companions, settle
     as the functions that use them say; ``workers`` is another name of ``min_workers``
 
 What is not given comes from ``galaxy:`` in minion configuration, grains or pillar. A call that names a server by
@@ -43,7 +46,6 @@ Several Galaxies on one machine have names:
 Functions that start, stop or reload need root.
 """
 
-import dataclasses
 import sys
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -51,11 +53,22 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 if sys.platform.startswith("linux"):
     import galaxy_control
     import galaxy_definition
+    import galaxy_fleet
+    import galaxy_fleet_table
+    import galaxy_gravity_update
+    import galaxy_health
     import galaxy_host_arguments as arguments
+    import galaxy_host_files
+    import galaxy_host_lock
+    import galaxy_metrics
+    import galaxy_reload
     import galaxy_settings
     import galaxy_spec
     import galaxy_status
+    import galaxy_uwsgi_config
+    import galaxy_wait
     import onedata_declared
+    from galaxy_host_wait import Deadline
     from galaxy_server import Galaxy
     from galaxy_webserver import WorkerState
 
@@ -67,9 +80,11 @@ if TYPE_CHECKING:
     __opts__: dict
     __grains__: dict
     __pillar__: dict
+    __context__: dict
 
 _LOOK = 5
 _STOP = 10
+_HEALTH = 120
 
 
 def __virtual__():
@@ -95,6 +110,8 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
 
     server
         its name in pillar; ``None`` for a server that pillar does not declare
+    web_server
+        ``uwsgi`` or ``gunicorn``
     running
         its master lives, or workers that outlived it; ``None`` where that cannot be told, with the reason in
         ``problems``
@@ -102,19 +119,29 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
         a worker accepts requests (uWSGI's ``accepting``); ``None`` where that cannot be told
     ready, ready_workers
         as many workers as wanted accept with their application loaded, and how many do; ``None`` where that cannot be
-        told
+        told. Of several gunicorns each has one at least, and each has answered ``GET /api/version``
     pid, uptime, version
-        of the master: PID, seconds since it was started, uWSGI's version; ``None`` where it is down
+        of the master (of several the first, and the longest uptime): PID, seconds since it was started, uWSGI's
+        version; ``None`` where it is down, and where gunicorn does not tell
+    galaxy_version
+        ``running`` (as Galaxy answers) and ``on_disk`` (of Gravity's ``galaxy_root`` or ``virtualenv``); ``None`` where
+        that is not known, and for uWSGI
     workers
         ``total``, and how many are ``not_accepting``, ``idle``, ``busy`` (some core in a request), ``saturated`` (all
         cores), ``cheap``, ``paused``, ``stuck`` (the event loop does not run)
+    oldest_request
+        seconds that the oldest request under way has taken; ``None`` where there is none, or that cannot be told
     listen_queue
-        connections: ``length`` now, ``max`` (``None`` until uWSGI tells, and for unix sockets), ``errors``; ``None``
-        where it is down
+        connections: ``length`` now, ``max`` (``None`` until uWSGI tells, and for its unix sockets), ``errors``
+        (``None`` for gunicorn); ``None`` where it is down
     manager
         ``name``, ``service``, ``state`` (running, starting, stopping, stopped, retrying, failed, unknown), ``term``
         (the state as the manager names it), ``active`` (a process of the service runs, or the manager will start it by
-        itself); ``None`` where nothing manages Galaxy
+        itself); ``None`` where nothing manages Galaxy. Of several gunicorns, of the one that is worst off
+    services
+        each service by its name (``gunicorn``, ``celery``, ``handler_0``, …; uWSGI's is ``uwsgi``): ``role`` (web,
+        reports, celery, celery-beat, handler, tusd, gx-it-proxy), ``state`` (as the manager's above), ``pids`` (of its
+        main process), ``restarts`` (how often the manager started it again by itself; ``None`` where it does not count)
     config, sockets, stats
         path of the configuration, addresses of the requests' sockets and of the stats server; ``None`` or empty where
         they are not known
@@ -157,10 +184,11 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     Returns a list, empty where all are free; with ``server='*'`` a list for each server by its name, and for a server
     that cannot be asked a text that says why. Each record has
     ``id, pid, state, reason, accepting, ready, in_flight`` (requests under way), ``oldest_request`` (seconds that the
-    oldest of them has taken), ``apps, cores, busy_cores, signal, requests, exceptions, harakiri_count, respawn_count,
-    last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without ``memory-report``), ``avg_rt,
-    running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core ``core, method, uri`` (without
-    its query), ``remote_addr, seconds``.
+    oldest of them has taken) and ``requests``; what cannot be told is ``None``. gunicorn's also has ``heartbeat_age``
+    (seconds; ``None`` before the first) and ``pss`` (bytes of memory), uWSGI's ``apps, cores, busy_cores, signal,
+    exceptions, harakiri_count, respawn_count, last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without
+    ``memory-report``), ``avg_rt, running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core
+    ``core, method, uri`` (without its query), ``remote_addr, seconds``.
 
     Raises ``CommandExecutionError`` where the web server cannot be asked.
 
@@ -175,7 +203,8 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     arguments.flag("pids_only", pids_only)
 
     def answer(galaxy, _):
-        workers = [worker for worker in galaxy.snapshot(seconds).workers if worker.state in wanted]
+        found = galaxy.snapshots(seconds)
+        workers = [worker for snapshot in found for worker in snapshot.workers if worker.state in wanted]
         return [worker.pid if pids_only else worker.record() for worker in workers]
 
     return _each(answer, tolerant=True, config=config, server=server, **keywords)
@@ -197,7 +226,7 @@ def accepting(config=None, server=None, timeout=_LOOK, **keywords):
         salt '*' galaxy.accepting
     """
     galaxy, _ = _galaxy(config=config, server=server, **keywords)
-    return galaxy.snapshot(arguments.seconds("timeout", timeout)).accepting > 0
+    return any(snapshot.accepting for snapshot in galaxy.snapshots(arguments.seconds("timeout", timeout)))
 
 
 def stats(config=None, server=None, timeout=_LOOK, **keywords):
@@ -222,7 +251,7 @@ def stats(config=None, server=None, timeout=_LOOK, **keywords):
 
 def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    The PID of uWSGI's master.
+    The PID of the web server's master, uWSGI's or gunicorn's.
 
     timeout : 5
         seconds for the stats server's answer; where there is no answer, the process that listens on the socket is
@@ -230,7 +259,8 @@ def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
 
     Returns one PID, never a worker's, a router's or a client's; ``None`` only where it is certain that Galaxy does not
     run. Raises ``CommandExecutionError``, with the reason, where that cannot be told, where another program holds the
-    socket, where workers do whose master is gone, and where several masters may be meant.
+    socket, where workers do whose master is gone, and where several masters may be meant, or run: of a Galaxy with
+    several gunicorns ``galaxy.status`` names each.
 
     CLI Example:
 
@@ -291,15 +321,13 @@ def config(config=None, server=None, **keywords):
     galaxy, _ = _galaxy(config=config, server=server, **keywords)
     options = galaxy.options()
     shown = {}
-    for field in dataclasses.fields(options):
-        if field.name == "owners":
-            continue
-        value = getattr(options, field.name)
+    for name in galaxy_uwsgi_config.FIELDS:
+        value = getattr(options, name)
         if hasattr(value, "source"):
-            shown[field.name] = _setting("value", value)
+            shown[name] = _setting("value", value)
         else:
             is_list = isinstance(value, tuple)
-            shown[field.name] = [_setting("value", setting) for setting in value] if is_list else value
+            shown[name] = [_setting("value", setting) for setting in value] if is_list else value
     return shown
 
 
@@ -364,7 +392,8 @@ def commands(config=None, server=None, **keywords):
     The commands that start and stop Galaxy on this machine, for a person to type; nothing is run.
 
     Returns ``manager``, ``service``, and the argv lists ``start``, ``stop``, ``restart``, ``status`` and ``startup``
-    (which brings the manager itself up). Raises ``CommandExecutionError`` where nothing manages
+    (which brings the manager itself up) of the web server, and the same of each service by its name in ``services``.
+    Raises ``CommandExecutionError`` where nothing manages
     Galaxy.
 
     CLI Example:
@@ -374,8 +403,13 @@ def commands(config=None, server=None, **keywords):
         salt '*' galaxy.commands
     """
     galaxy, _ = _galaxy(config=config, server=server, **keywords)
-    unit = galaxy_control.require_unit(galaxy, galaxy.look(_LOOK))
-    return {"manager": unit.manager, "service": unit.service, **unit.commands()}
+    look = galaxy.look(_LOOK, probe=False)
+    found = [(one.service.name, galaxy_control.require_unit(galaxy, one)) for one in look.services]
+    shown = {
+        name: {"manager": unit.manager, "service": unit.service, **unit.commands()} for name, unit in reversed(found)
+    }
+    # the web server comes last in the order of starts
+    return {**shown[look.webs[0].service.name], "services": shown}
 
 
 def wait(config=None, server=None, timeout=None, test=False, **keywords):
@@ -404,7 +438,7 @@ def wait(config=None, server=None, timeout=None, test=False, **keywords):
     arguments.flag("test", test)
 
     def answer(galaxy, limits):
-        return galaxy_control.wait(galaxy, limits, test)
+        return galaxy_wait.wait(galaxy, limits, test)
 
     return _each(answer, config=config, server=server, timeout=timeout, **keywords)
 
@@ -417,10 +451,13 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
         seconds at most, waiting for another start or stop included
     min_workers : 1
         how many workers must be ready
+    companions : require
+        ``ignore``: Celery, job handlers and what else runs beside the web server may fail
     test : False
         only say whether it would be started; what would stand in the way is raised
 
-    Returns ``{"changed": …, "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``;
+    Under Gravity all services are started, handlers and Celery before the web server. Returns ``{"changed": …,
+    "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``;
     ``changed`` is ``False`` where it was ready already. Raises ``CommandExecutionError`` as :py:func:`wait`, and where
     nothing manages Galaxy, or something else than its manager has started it.
 
@@ -449,8 +486,9 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
     test : False
         only say whether it would be stopped; what would stand in the way is raised
 
-    Only the master that was asked about and the processes that it started are signalled, each only while it is still
-    the same process.
+    Under Gravity all services are stopped, the web server first, and gunicorn's workers that outlived a killed master
+    are ended. Only the master that was asked about and the processes that it started are signalled, each only while it
+    is still the same process.
 
     Returns ``{"changed": …, "manager": …, "service": …, "stopped": [PID, …], "signals": [{"pid": …, "signal": …}, …],
     "problems": […]}``, with ``test`` the first three; ``changed`` is ``False`` where nothing ran, ``problems`` says
@@ -470,13 +508,20 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
             raise SaltInvocationError(
                 "pid goes with force=True: it names a master that is not proven to be this Galaxy's"
             )
-        galaxy.web.believe(arguments.count("pid", pid))
+        galaxy.believe(arguments.count("pid", pid))
     return galaxy_control.stop(galaxy, arguments.seconds("timeout", timeout), limits.force, test=test)
 
 
-def restart(config=None, server=None, timeout=None, test=False, **keywords):
+def restart(config=None, server=None, timeout=None, rolling=False, test=False, **keywords):
     """
     Stop Galaxy and start it, as :py:func:`stop` and :py:func:`start`, with no other start or stop between.
+
+    rolling : False
+        of a Galaxy with several gunicorns, restart one at a time, and then the services beside them but tusd. All are
+        looked at first: one that is down is started, one that runs and is not ready is a reason to touch nothing. Each
+        must be ready, and stay so for ``settle`` seconds, before the next is touched; it stops at the first that is not
+    settle : 11
+        seconds, longer than ``fail_timeout`` of the proxy
 
     timeout : 300
         seconds at most until it is ready again
@@ -487,16 +532,19 @@ def restart(config=None, server=None, timeout=None, test=False, **keywords):
     test : False
         do nothing; what would stand in the way is raised
 
-    Returns ``{"stop": …, "start": …}``; ``{}`` with ``test``.
+    Returns ``{"stop": …, "start": …}``, with ``rolling`` what :py:func:`reload` returns; ``{}`` with ``test``.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' galaxy.restart
+        salt '*' galaxy.restart rolling=True timeout=900
     """
     arguments.flag("test", test)
-    return galaxy_control.restart(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
+    arguments.flag("rolling", rolling)
+    act = galaxy_reload.roll if rolling else galaxy_control.restart
+    return act(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
 def startup(config=None, server=None, timeout=None, test=False, **keywords):
@@ -537,9 +585,14 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
     test : False
         do nothing; what would stand in the way is raised
 
-    Through uWSGI's master FIFO where an option in effect names one, else by SIGHUP to the master. Returns ``{"changed":
-    True, "method": "master-fifo" or "SIGHUP", "ready": True, "pid": …, "accepting": …, "seconds": …}``; ``{}`` with
-    ``test``. Raises ``CommandExecutionError`` where Galaxy does not run, or the new workers do not become ready.
+    force : False
+        also a Galaxy with one gunicorn, which has a gap: with preload on it is a restart; with preload off nobody
+        accepts until the new workers have loaded, and code that is broken takes Galaxy down
+
+    Of uWSGI through its master FIFO where an option in effect names one, else by SIGHUP to the master; of several
+    gunicorns as :py:func:`restart` with ``rolling``. Returns ``{"changed": True, "method": "master-fifo", "SIGHUP",
+    "rolling" or "restart", "ready": True, "pid": …, "accepting": …, "seconds": …}``; ``{}`` with ``test``. Raises
+    ``CommandExecutionError`` where Galaxy does not run, or the new workers do not become ready.
 
     CLI Example:
 
@@ -548,7 +601,7 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
         salt '*' galaxy.reload
     """
     arguments.flag("test", test)
-    return galaxy_control.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
+    return galaxy_reload.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
 def define(server=None, absent=False, test=False):
@@ -582,6 +635,100 @@ def define(server=None, absent=False, test=False):
     values = found.servers[spec.server]
     others = _mount_points(found) if values["log"] and not absent else ()
     return galaxy_definition.write(values, waits, absent, test, others)
+
+
+def summary(config=None, server=None, timeout=_LOOK, **keywords):
+    """
+    How Galaxy is, as one line of text.
+
+    server
+        a name in pillar; ``'*'`` asks all
+    timeout : 5
+        seconds for the web server's answer
+
+    Returns the state (``ready``, ``degraded``, ``not ready``, ``down`` or ``unknown``), numbers and the first problem;
+    with ``server='*'`` one line for each server by its name. Raises as :py:func:`status`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.summary
+    """
+    returned = status(config=config, server=server, timeout=timeout, **keywords)
+    lines = {row["server"]: galaxy_fleet_table.line(row) for row in galaxy_fleet.rows(__opts__["id"], returned)}
+    return lines if server == galaxy_spec.ALL else next(iter(lines.values()))
+
+
+def check(config=None, server=None, timeout=_LOOK, **keywords):
+    """
+    The line and the exit code of a monitoring plugin, for Nagios, Icinga and Checkmk (docs/monitoring.md).
+
+    server
+        a name in pillar; all servers of pillar, where none is named
+    timeout : 5
+        seconds for each web server's answer
+
+    Returns one line of text: ``GALAXY OK``, ``WARNING``, ``CRITICAL`` or ``UNKNOWN``, what is wrong, and after ``|``
+    the numbers. The return code is 0 where all are ready, 1 where one is degraded, 2 where one is down or not ready,
+    3 where that cannot be told. Nothing is raised.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.check --out=txt
+        salt-call --retcode-passthrough --out=galaxy galaxy.check
+    """
+    try:
+        returned = _statuses(config, server, timeout, keywords)
+    except (CommandExecutionError, SaltInvocationError) as exc:
+        returned = {server: str(exc)}
+    rows = [row for name, one in returned.items() for row in galaxy_fleet.rows(__opts__["id"], {name: one})]
+    __context__["retcode"] = galaxy_fleet.exit_code(rows)
+    return galaxy_fleet.check_line(rows)
+
+
+def metrics(config=None, server=None, timeout=_LOOK, path=None, **keywords):
+    """
+    How Galaxy is, in the text format of OpenMetrics (docs/monitoring.md).
+
+    server
+        a name in pillar; all servers of pillar, where none is named
+    timeout : 5
+        seconds for each web server's answer
+    path
+        write the text to this file, which is replaced in one step, as node_exporter's textfile collector needs it
+
+    Returns the text; with ``path`` the path. Raises ``CommandExecutionError`` where pillar is wrong or the file cannot
+    be written.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.metrics path=/var/lib/prometheus/node-exporter/galaxy.prom
+    """
+    if path is not None:
+        arguments.absolute("path", path)
+    text = galaxy_metrics.text(_statuses(config, server, timeout, keywords))
+    if path is None:
+        return text
+    galaxy_host_files.write_atomic(path, text.encode(), 0o644)
+    return path
+
+
+def _statuses(config, server, timeout, keywords):
+    """What :py:func:`status` tells of the server that is named, or of all, by name; a text where one cannot tell."""
+    seconds = arguments.seconds("timeout", timeout)
+    is_named = config or server or any(keywords.get(name) for name in ("stats", "socket"))
+
+    def answer(galaxy, limits):
+        return galaxy_status.read(galaxy, limits, seconds)
+
+    server = server if is_named else galaxy_spec.ALL
+    found = _each(answer, tolerant=True, config=config, server=server, **keywords)
+    return found if server == galaxy_spec.ALL else {found["server"] or "galaxy": found}
 
 
 def _mount_points(found):
@@ -634,3 +781,108 @@ def _setting(name, setting):
     plain = isinstance(setting.value, (bool, int, str, type(None)))
     value = setting.value if plain else str(setting.value)
     return {name: value, "option": setting.option, "source": setting.source}
+
+
+def update(config=None, server=None, timeout=None, test=False, **keywords):
+    """
+    Bring the files that Gravity wrote for its process manager up to date with its configuration, as ``galaxyctl
+    update`` does, but stop nothing that runs, and never touch another Galaxy's units.
+
+    timeout : 300
+        seconds to wait for another start or stop, and, where something was stopped, until Galaxy is ready again
+    force : False
+        also where something that runs is stopped or restarted for it, or a second configuration file has the same data;
+        what is configured is started afterwards
+    test : False
+        change nothing
+
+    Gravity itself makes the files, as Galaxy's user; root writes none of them before it has checked each line.
+
+    Returns
+
+    changed
+        files were changed, or would be
+    added, rewritten, removed
+        their paths
+    stopped
+        units or programs that were, or would be, stopped or restarted
+    diff
+        a unified diff; values of environment variables are not shown
+    refused
+        with ``test``, why it would not be done without ``force``, or at all: sentences
+    problems
+        sentences
+    start
+        what :py:func:`start` returns; only where something was stopped
+
+    Raises ``CommandExecutionError`` with the reason where it is refused, where Galaxy is not run by Gravity, or Gravity
+    refuses the configuration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.update test=True
+    """
+    arguments.flag("test", test)
+    galaxy, limits = _galaxy(config=config, server=server, timeout=timeout, **keywords)
+    found = galaxy_gravity_update.Update(_gravity_instance(galaxy))
+    if test:
+        return found.plan().record(limits.force)
+    with galaxy_host_lock.hold("galaxy.update", galaxy.spec.identity, Deadline(limits.timeout)):
+        plan = found.plan()
+        found.apply(plan, limits.force)
+    answer = plan.record(limits.force)
+    return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
+
+
+def health(config=None, server=None, timeout=_HEALTH, **keywords):
+    """
+    Whether Celery's workers reply, and Galaxy's web workers and job handlers give signs of life: what no process
+    manager knows. It costs Galaxy some 10 s of CPU time, so ask it on demand, and not in a beacon.
+
+    server
+        a name in pillar; ``'*'`` asks all
+    timeout : 120
+        seconds
+
+    Galaxy's own Python asks, as Galaxy's user and with Galaxy's own configuration.
+
+    Returns
+
+    healthy
+        ``False`` where something is wrong, ``None`` where not all could be asked, with the reason in ``problems``
+    celery
+        ``pong`` for each worker that replied, by its name
+    processes
+        ``pid``, ``age`` (seconds since the process gave a sign of life, which it does each minute) and ``app_type``
+        (``webapp``; ``None`` for a job handler), by Galaxy's name of the process; those of this machine alone
+    seconds
+        how long it took
+    problems
+        sentences
+
+    Raises ``CommandExecutionError`` where Galaxy is not run by Gravity, or its Python is not one to be run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.health
+    """
+    seconds = arguments.seconds("timeout", timeout)
+
+    def answer(galaxy, _):
+        commands = galaxy_gravity_update.Update(_gravity_instance(galaxy)).commands
+        return galaxy_health.read(commands, seconds)
+
+    return _each(answer, config=config, server=server, **keywords)
+
+
+def _gravity_instance(galaxy):
+    """What Gravity is asked to run."""
+    if not galaxy.instance:
+        raise CommandExecutionError(
+            f"{galaxy.spec}: Gravity does not run it: its configuration has no gravity: section"
+        )
+    return galaxy.instance

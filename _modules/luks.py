@@ -94,7 +94,7 @@ def status(device, backups=luks_backup.DIRECTORY):
     ``leaked_slots``
         numbers of the key slots whose removal was interrupted; ``luks.remove_key`` or ``luks.remove_slot`` ends it
     ``reencrypting``
-        whether its volume key is being changed, see ``luks.reencrypt``
+        whether its volume key is being changed, or that was interrupted: ``luks.reencrypt`` ends it
     ``error``
         why a fact could not be told, or ``None``; such a fact is ``None``, or empty
     ``open``

@@ -8,18 +8,32 @@ whoever may call them can neither name another service nor have another file rea
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import os
+import shutil
+import sys
+import time
 
 import salt.client
 import salt.utils.event
 import salt.utils.minions
-from salt.exceptions import SaltInvocationError
+from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
 
 import galaxy_boot
+import galaxy_fleet
+import galaxy_fleet_ask
+import galaxy_fleet_rolling
+import galaxy_fleet_table
 import galaxy_host_arguments as arguments
+import galaxy_host_turn
+import galaxy_host_wait
 import galaxy_remote
+from galaxy_fleet_rolling import Plan
 from galaxy_host_turn import Turn
+
+log = logging.getLogger(__name__)
 
 # who is booted, docs/boot.md
 _ROLE = "I@galaxy:boot:enabled:True or G@roles:galaxy"
@@ -28,6 +42,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     __opts__: dict
     __context__: dict
+
+# what Salt raises where the master cannot be asked
+_FAILURES = (SaltClientError, SaltInvocationError, CommandExecutionError)
 
 
 def status(minion, server=None):
@@ -136,6 +153,183 @@ def restart(minion, stamp=None):
     return _answer(lambda: _in_turn(minion, f"L@{galaxy_remote.minion_id(minion)}", "galaxy.restart", stamp, work))
 
 
+def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
+    """
+    The Galaxies of many minions, one row each, worst first (docs/fleet.md).
+
+    tgt, tgt_type
+        minions, as for ``salt``
+    timeout : 10
+        seconds: who has not answered by then is silent
+    watch
+        seconds: ask again and again, so often, and draw the table anew on the terminal, until Ctrl-C
+
+    Returns ``rows`` (``minion``, ``server``, ``state``, numbers and ``problems``), ``totals``, ``silent`` and
+    ``without`` (minions that have no Galaxy in pillar), and ``retcode``, which is the exit code of ``salt-run``: 0
+    where all are ready, 1 where some are degraded, 2 where one is down, not ready or silent, 3 where the state of one
+    cannot be told or the question itself failed (``problem``). A terminal shows it as a table.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run galaxy.fleet
+        salt-run galaxy.fleet 'G@roles:galaxy' tgt_type=compound watch=5
+        salt-run galaxy.fleet --out=json
+    """
+    __context__["retcode"] = galaxy_fleet.FAILED
+    try:
+        seconds = arguments.seconds("timeout", timeout)
+        again = None if watch is None else arguments.seconds("watch", watch)
+        if again is not None and not (_is_command() and sys.stdout.isatty()):
+            raise SaltInvocationError("watch needs a terminal")
+        found = _ask_fleet(tgt, tgt_type, seconds)
+        if again is not None:
+            found = _watch(found, (tgt, tgt_type, seconds), again)
+    except _FAILURES as exc:
+        found = {"problem": galaxy_remote.text(str(exc)), "retcode": galaxy_fleet.FAILED}
+    __context__["retcode"] = found["retcode"]
+    return {**found, "outputter": "galaxy"}
+
+
+def rolling_restart(
+    tgt,
+    batch=1,
+    max_failures=0,
+    tgt_type="glob",
+    test=False,
+    resume=None,
+    drain=None,
+    undrain=None,
+    drain_timeout=60,
+    timeout=galaxy_fleet_rolling.LOOK,
+):
+    """
+    Restart the Galaxies of many minions, machine after machine and on each server after server, so that the others
+    serve meanwhile (docs/fleet.md).
+
+    tgt, tgt_type
+        minions, as for ``salt``; those without a Galaxy in pillar are left out
+    batch : 1
+        how many machines at a time
+    max_failures : 0
+        how many machines may fail, or not serve to begin with; it stops at the next one
+    test : False
+        only say what would be done
+    resume
+        ``job`` of an earlier call: servers that were started since that one began are not restarted again
+    drain, undrain
+        called before and after each machine, such as a load balancer's: ``{"function": …, "arg": […], "kwarg": {…},
+        "tgt": …, "tgt_type": …}``, where ``{minion}`` in a text is the machine's ID, and ``tgt`` the machine itself if
+        not given
+    drain_timeout : 60
+        seconds that requests under way have to end after ``drain``; a machine that has some after that is not restarted
+    timeout : 15
+        seconds that all have to answer before anything is done
+
+    All are looked at first, and nothing is restarted where more than ``max_failures`` machines do not serve. A machine
+    that failed is not undrained. One call is at work at a time. Its steps are events ``galaxy/fleet/<job>/…`` and lines
+    on the terminal.
+
+    Returns ``success``, ``job``, ``restarted`` and ``untouched`` (minions), ``failed`` (reasons by minion), ``already``
+    (minions that ``resume`` left out), ``without`` (a Galaxy) and ``retcode``: 0 where all were restarted, 1 where one
+    failed, 3 where nothing was done, and why (``problem``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run galaxy.rolling_restart 'galaxy-*' test=True
+        salt-run galaxy.rolling_restart 'galaxy-*' drain='{function: balancer.drain, tgt: lb, arg: ["{minion}"]}'
+    """
+    __context__["retcode"] = galaxy_fleet.FAILED
+    try:
+        arguments.flag("test", test)
+        plan = Plan(
+            int(time.time()) if resume is None else arguments.count("resume", resume),
+            _batch(batch),
+            arguments.count("max_failures", max_failures),
+            galaxy_fleet_rolling.hook("drain", drain),
+            galaxy_fleet_rolling.hook("undrain", undrain),
+            arguments.seconds("drain_timeout", drain_timeout, allow_zero=True),
+        )
+        seconds = arguments.seconds("timeout", timeout)
+        with galaxy_host_turn.alone(_locks(), "galaxy.rolling_restart") as mine:
+            if not mine:
+                raise SaltInvocationError("another rolling restart is under way on this master")
+            answer = _roll(plan, (tgt, tgt_type, seconds), test)
+    except _FAILURES as exc:
+        return {"success": False, "problem": galaxy_remote.text(str(exc)), "retcode": galaxy_fleet.FAILED}
+    __context__["retcode"] = answer["retcode"]
+    return answer
+
+
+def _roll(plan, question, test) -> dict:
+    asked = time.time()
+    found = _ask_fleet(*question)
+    work, already = galaxy_fleet_rolling.look(found, plan, asked)
+    answer = {"job": plan.job, "already": already, "without": found["without"]}
+    if test:
+        return {**answer, "success": True, "would_restart": work, "retcode": 0}
+
+    def tell(subject, step, data):
+        _say(f"{subject} {step} {', '.join(f'{key}: {value}' for key, value in data.items())}")
+        _fire(f"galaxy/fleet/{plan.job}/{subject}/{step}", {"id": subject, "data": data})
+
+    _say(f"job {plan.job}: {len(work)} machines, {plan.batch} at a time; {len(already)} are done already")
+    _fire(f"galaxy/fleet/{plan.job}/begin", {"data": {"machines": list(work), "already": already}})
+    clients = functools.partial(salt.client.get_local_client, mopts=__opts__)
+    done = galaxy_fleet_rolling.roll(work, plan, clients, tell)
+    success = not done["failed"]
+    _fire(f"galaxy/fleet/{plan.job}/end", {"data": done})
+    return {**answer, **done, "success": success, "retcode": 0 if success else 1}
+
+
+def _watch(found, question, again) -> dict:
+    """Draw the table, ask and draw again, until Ctrl-C; the last answer."""
+    # Salt makes an exit of Ctrl-C, and an interrupt where an event is waited for
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        while True:
+            width, height = shutil.get_terminal_size()
+            text = galaxy_fleet_table.table(found, width, not __opts__.get("no_color"))
+            _draw(text.splitlines()[: height - 1])
+            galaxy_host_wait.wait_until(lambda: False, galaxy_host_wait.Deadline(again), interval=again)
+            found = _ask_fleet(*question)
+    return found
+
+
+def _batch(given) -> int:
+    batch = arguments.count("batch", given)
+    if not batch:
+        raise SaltInvocationError(f"batch is {given!r}; give a whole number, 1 or more")
+    return batch
+
+
+def _ask_fleet(tgt, tgt_type, seconds) -> dict:
+    with salt.client.get_local_client(mopts=__opts__) as client:
+        return galaxy_fleet_ask.ask(client, tgt, tgt_type, seconds)
+
+
+def _is_command() -> bool:
+    """Whether a person runs this, and not the master itself."""
+    return __opts__.get("__cli") == "salt-run"
+
+
+def _draw(lines) -> None:
+    """In place of what the terminal shows."""
+    sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def _say(text) -> None:
+    """To the log, and to the terminal beside the answer."""
+    log.info("%s", text)
+    if _is_command():
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            sys.stderr.flush()
+
+
 def _boot(minion, stamp, tries) -> dict:
     target = f"L@{galaxy_remote.minion_id(minion)} and ( {_ROLE} )"
     retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
@@ -175,10 +369,11 @@ def _answer(ask) -> dict:
     __context__["retcode"] = 1
     try:
         answer = ask()
-    except SaltInvocationError as exc:
+    except (SaltClientError, SaltInvocationError) as exc:
         answer = {"success": False, "return": str(exc)}
-    __context__["retcode"] = 0 if answer["success"] else 1
-    return answer
+    # the first is what Salt goes by, the second becomes the exit code of salt-run
+    __context__["retcode"] = retcode = 0 if answer["success"] else 1
+    return {**answer, "retcode": retcode}
 
 
 def _locks() -> str:
@@ -186,6 +381,10 @@ def _locks() -> str:
 
 
 def _tell(minion, failure) -> None:
-    tag = f"galaxy/{minion}/{'failed' if failure else 'ready'}"
+    _fire(f"galaxy/{minion}/{'failed' if failure else 'ready'}", {"id": minion, "data": failure})
+
+
+def _fire(tag, data) -> None:
+    """On the master's bus; by a connection of its own, since machines of a batch tell at a time."""
     with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"], listen=False) as bus:
-        bus.fire_event({"id": minion, "data": failure}, tag)
+        bus.fire_event(data, tag)

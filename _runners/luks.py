@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 import salt.client
-from salt.exceptions import SaltInvocationError
+from salt.exceptions import SaltClientError, SaltInvocationError
 
 import galaxy_remote
 
@@ -73,7 +73,8 @@ def _answer(ask) -> dict:
     try:
         with salt.client.get_local_client(mopts=__opts__) as client:
             answer = ask(client)
-    except SaltInvocationError as exc:
+    except (SaltClientError, SaltInvocationError) as exc:
         answer = {"success": False, "return": str(exc)}
-    __context__["retcode"] = 0 if answer["success"] else 1
-    return answer
+    # the first is what Salt goes by, the second becomes the exit code of salt-run
+    __context__["retcode"] = retcode = 0 if answer["success"] else 1
+    return {**answer, "retcode": retcode}

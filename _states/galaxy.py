@@ -260,6 +260,45 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
         return returns.failed(name, exc)
 
 
+def updated(name, config=None, server=None, **keywords):
+    """
+    The files that Gravity wrote for its process manager are what its configuration asks for: what ``galaxyctl update``
+    does, but nothing that runs is stopped, and another Galaxy's units are never touched.
+
+    name
+        any text
+    config, server
+        which Galaxy, as in the execution module
+    force : False
+        also where something that runs is stopped or restarted for it; what is configured is started afterwards
+
+    ``changes`` has ``added``, ``rewritten`` and ``removed`` (paths), ``stopped`` (units or programs) and ``diff``, as
+    far as there are any. Most changes of the configuration alter no file: a restart takes them up.
+
+    .. code-block:: yaml
+
+        galaxy's units:
+          galaxy.updated:
+            - watch:
+              - file: /srv/galaxy/config/galaxy.yml
+    """
+    meant = _meant(config, server, keywords)
+    try:
+        plan = __salt__["galaxy.update"](**meant, test=True)
+        changes = {key: plan[key] for key in ("added", "rewritten", "removed", "stopped", "diff") if plan[key]}
+        if plan["refused"]:
+            return returns.failed(name, f"Gravity's files are not updated: {'; '.join(plan['refused'])}")
+        if not plan["changed"]:
+            return returns.same(name, " ".join(["Gravity's files are as configured.", *plan["problems"]]))
+        if __opts__["test"]:
+            return returns.would(name, " ".join(["Gravity's files would be updated.", *plan["problems"]]), changes)
+        done = __salt__["galaxy.update"](**meant)
+        changes = {key: done[key] for key in changes if done[key]}
+        return returns.changed(name, " ".join(["Gravity's files were updated.", *done["problems"]]), changes)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+
+
 def restarted(name, config=None, server=None, **keywords):
     """
     Galaxy is restarted, whatever state it is in.
@@ -310,7 +349,9 @@ def mod_watch(name, sfun=None, **keywords):
     return _UNWATCHED[sfun](name, **given) if sfun in _UNWATCHED else _deed(name, **given)
 
 
-_UNWATCHED = {state.__name__: state for state in (settings, defined, undefined, directory, ready, dead, reported)}
+_UNWATCHED = {
+    state.__name__: state for state in (settings, defined, undefined, directory, ready, dead, updated, reported)
+}
 
 
 def _deed(name, config=None, server=None, reload=False, mounts=(), **keywords):

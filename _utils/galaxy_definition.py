@@ -10,7 +10,6 @@ points that it needs), ``others`` (a list of mount points where others write, wh
 (of supervisord).
 """
 
-import dataclasses
 import difflib
 import logging
 import os
@@ -24,6 +23,7 @@ import galaxy_host_files
 import luks_cryptdev_ini
 from galaxy_errors import DefinitionError, FileError, FileMissing
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _ADVICE = "Use uWSGI's logto, or leave it to the manager"
 _HIDDEN = "changed; not shown, for it may hold secrets"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class File:
     """``secret``: neither its content nor a difference is shown."""
 

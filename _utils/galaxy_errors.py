@@ -33,6 +33,10 @@ class ConfigError(GalaxyError):
     """A configuration file is missing, unreadable, malformed, or lacks what is asked of it."""
 
 
+class IsGravitys(ConfigError):
+    """The file has a ``gravity:`` section, so that gunicorn serves Galaxy, not uWSGI."""
+
+
 class SettingsError(GalaxyError):
     """
     Pillar says something below ``galaxy:`` that cannot be meant so.

@@ -3,6 +3,7 @@ What Gravity is asked to run: one instance of its configuration, and the service
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from galaxy_host_address import Address
 from galaxy_service import Role
@@ -47,6 +48,10 @@ class Program:
         its gunicorn; ``None`` for all other roles
     start_timeout, stop_timeout
         seconds
+    server_name
+        what Galaxy calls a handler in its database; ``None`` for all other roles
+    environment
+        the variables that Gravity sets for it, without ``PATH``. No ``repr`` shows them: some are passwords
     """
 
     name: str
@@ -57,6 +62,8 @@ class Program:
     web: Web | None = None
     start_timeout: float = 10
     stop_timeout: float = 10
+    server_name: str | None = None
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, hash=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +80,11 @@ class Instance:
     galaxy_config
         of Galaxy's configuration file
     galaxy_root, virtualenv, data_dir, log_dir
-        directories
+        directories; ``data_dir`` is Galaxy's
     state_dir
-        of Gravity's own files
+        of Gravity's own files: the one that has ``supervisor/supervisord.conf``
     user, group
-        that Galaxy runs as; ``None``: the one who runs Gravity
+        that Galaxy runs as; ``None``: the one who runs Gravity, which under systemd means units of that user
     prefix
         of Galaxy's URLs; empty or ``/galaxy``
     command_style, umask, log_namespace
@@ -86,6 +93,8 @@ class Instance:
         in the order that Gravity writes them
     problems
         what of the configuration cannot be used: sentences
+    is_one_of_several
+        the file has other instances too
     """
 
     path: str
@@ -94,9 +103,9 @@ class Instance:
     galaxy_config: str
     galaxy_root: str | None
     virtualenv: str | None
-    data_dir: str
-    log_dir: str
-    state_dir: str
+    data_dir: str | None
+    log_dir: str | None
+    state_dir: str | None
     user: str | None = None
     group: str | None = None
     prefix: str = ""
@@ -105,8 +114,9 @@ class Instance:
     log_namespace: str | None = None
     programs: tuple[Program, ...] = ()
     problems: tuple[str, ...] = ()
+    is_one_of_several: bool = False
 
     @property
     def is_named(self) -> bool:
         """Whether Gravity puts the instance's name into the names of its services."""
-        return self.name != DEFAULT_NAME
+        return self.is_one_of_several or self.name != DEFAULT_NAME

@@ -4,12 +4,13 @@ What gunicorn's command line asks for; its configuration file, a Python program,
 
 import argparse
 import dataclasses
+import functools
 import os
 import shlex
 
 import galaxy_host_address
 import galaxy_host_wrappers
-from galaxy_errors import AddressError, ConfigError
+from galaxy_errors import ConfigError
 from galaxy_host_address import Address
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
@@ -70,9 +71,8 @@ def read(invocation: Invocation) -> Options | None:
     directory = os.path.join(invocation.cwd or "/", given.get("chdir", ""))
     port = environment.get("PORT", "")
     binds = given.get("bind") or [f"0.0.0.0:{port}" if port else f"127.0.0.1:{_DEFAULT_PORT}"]
-    texts = [text for bind in binds for text in bind.split(",")]
     return Options(
-        binds=tuple(address(text, directory) for text in texts if not text.strip().startswith("fd://")),
+        binds=tuple(address(text, directory) for text in binds if not text.strip().startswith("fd://")),
         timeout=given.get("timeout", 30),
         workers=given.get("workers", _number(environment.get("WEB_CONCURRENCY"), 1)),
         preload="preload" in given,
@@ -83,7 +83,7 @@ def read(invocation: Invocation) -> Options | None:
 
 
 def address(bind: str, directory: str = "/") -> Address:
-    """The address that gunicorn's ``HOST``, ``HOST:PORT`` or ``unix:PATH`` means. Raises ``AddressError``."""
+    """What gunicorn means by ``HOST``, ``HOST:PORT``, ``:PORT`` or ``unix:PATH``. Raises ``AddressError``."""
     text = bind.strip().removeprefix("tcp://")
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
@@ -94,11 +94,10 @@ def address(bind: str, directory: str = "/") -> Address:
     if text.endswith("]") or ":" not in text:
         text = f"{text}:{_DEFAULT_PORT}"
     host, _, port = text.rpartition(":")
-    if not host:
-        raise AddressError(f"Bad bind {bind!r}: no host")
     return galaxy_host_address.parse(f"{host.lower()}:{port}")
 
 
+@functools.cache
 def _parser() -> _Parser:
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("-b", "--bind", action="append")

@@ -32,22 +32,17 @@ class GunicornWorker(Worker):
 
 
 class GunicornSnapshot(Snapshot):
-    """
-    What the kernel tells of gunicorn at one moment, and Galaxy's version where it was asked.
-
-    answer
-        why Galaxy does not answer; empty where it does, or was not asked
-    galaxy_version
-        as Galaxy says; ``None`` where it was not asked, or did not say
-    """
+    """What the kernel tells of gunicorn at one moment, and Galaxy's version where it was asked."""
 
     kind, title, version = "gunicorn", "gunicorn", None
 
-    def __init__(self, pid: int, workers: list[Worker], listen_queue: dict):
-        self.pid, self.workers, self.listen_queue = pid, workers, listen_queue
-        self.answers: bool | None = None
-        self.answer = ""
-        self.galaxy_version: str | None = None
+    def __init__(self, master: Process, workers: list[Worker], listen_queue: dict, size: int = 0):
+        self.pid, self.owners = master.pid, master.uids or ()
+        self.workers, self.listen_queue, self._size = workers, listen_queue, size
+
+    @property
+    def size(self) -> int:
+        return max(self._size, len(self.workers))
 
     @property
     def is_saturated(self) -> bool:
@@ -94,7 +89,6 @@ class GunicornServer(WebServer):
         self._believed: int | None = None
 
     def told(self, pid: int | None) -> None:
-        """Take a manager's word for the master's PID as a hint, which is confirmed before it is used."""
         self._told = pid
 
     def believe(self, pid: int) -> None:
@@ -135,9 +129,10 @@ class GunicornServer(WebServer):
         self._live = _options(master)
         return master
 
-    def snapshot(self, timeout: float, probe: bool = True) -> Snapshot:
+    def snapshot(self, timeout: float, probe: bool = True, master: Process | None = None) -> Snapshot:
+        """As of any web server, of the ``master`` where it was found in this look already."""
         deadline = Deadline(timeout)
-        master = self.find_master()
+        master = master or self.find_master()
         if not master:
             raise GunicornError(f"{self._where}: nothing listens there; Galaxy does not run, or loads its application")
         inodes = galaxy_host_sockets.listeners(self.listens_on)
@@ -155,18 +150,33 @@ class GunicornServer(WebServer):
             "max": min((limit for _, limit in queues), default=None),
             "errors": None,
         }
-        found = GunicornSnapshot(master.pid, workers, queue)
-        if probe and found.ready and self.listens_on and not self.options.tls:
-            try:
-                # once it lives, the address is its own word
-                who = master.uids or ()
-                found.galaxy_version = galaxy_gunicorn_http.version(
-                    self.listens_on[0], self._prefix, deadline.left, who
-                )
-                found.answers = True
-            except GunicornError as exc:
-                found.answers, found.answer = False, f"Galaxy does not answer: {exc}."
+        found = GunicornSnapshot(master, workers, queue, self.options.workers)
+        if probe:
+            self.probe(found, deadline.left)
         return found
+
+    def probe(self, snapshot: Snapshot, timeout: float) -> None:
+        if not snapshot.ready or not self.listens_on or self.options.tls:
+            return
+        try:
+            # once it lives, the address is its own word
+            who = snapshot.owners
+            snapshot.galaxy_version = galaxy_gunicorn_http.version(self.listens_on[0], self._prefix, timeout, who)
+            snapshot.answers, snapshot.answer = True, ""
+        except GunicornError as exc:
+            snapshot.answers, snapshot.answer = False, f"Galaxy does not answer: {exc}."
+
+    @property
+    def gap_of_reload(self) -> str:
+        if self.options.preload:
+            return (
+                "gunicorn has preload on: SIGHUP would keep the old code and configuration, so the reload is a "
+                "restart, which refuses connections until Galaxy has loaded"
+            )
+        return (
+            "gunicorn has preload off: at SIGHUP the old workers end before the new ones have loaded, so that nobody "
+            "accepts for the time of one load, and new code that is broken takes Galaxy down"
+        )
 
     def family(self, master: Process) -> list[Process]:
         return [child for child in master.children() if _is_fork(master, child)]

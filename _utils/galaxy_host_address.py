@@ -11,6 +11,7 @@ import re
 
 from galaxy_errors import AddressError
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 
 # what fits sockaddr_un.sun_path with its closing NUL, unix(7)
 MAX_UNIX_PATH = 107
@@ -21,7 +22,7 @@ _IPV4 = Pattern(rf"{_OCTET}(?:\.{_OCTET}){{3}}\Z", re.ASCII)
 _FORMS = "expected host:port, :port, *:port, [ipv6]:port, /path, unix:/path or @abstract, each optionally after http://"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Address:
     """
     Where a socket listens: TCP (``port`` > 0; ``host`` ``""`` means every interface) or a unix socket (``path``;

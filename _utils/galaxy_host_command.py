@@ -3,20 +3,63 @@ The one runner of external commands.
 """
 
 import contextlib
+import dataclasses
+import grp
 import logging
 import os
+import pwd
+import selectors
 import subprocess
+from collections.abc import Mapping
 
+import galaxy_host_process
 from galaxy_errors import CommandError
 from galaxy_host_secret import Secret, forbid_core_dump
+from galaxy_host_wait import Deadline
 
 log = logging.getLogger(__name__)
 
 # of standard error, in a message
 _LINES = 12
+# bytes of both streams; no command of ours says nearly as much
+LIMIT = 32 << 20
+_CHUNK = 1 << 16
+_C_LOCALE = {"LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
-def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 30, check: bool = True) -> str:
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """Whom a command runs as; ``groups`` are all that the user is in, ``home`` is the user's directory."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+    @classmethod
+    def of(cls, user: str | int, group: str | None = None) -> "Account | None":
+        """The account of a user, by name or number, with another first group; ``None`` where there is none."""
+        try:
+            entry = pwd.getpwuid(user) if isinstance(user, int) else pwd.getpwnam(user)
+            gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+        except (KeyError, OverflowError):
+            return None
+        groups = tuple(os.getgrouplist(entry.pw_name, gid))
+        return cls(entry.pw_name, entry.pw_uid, gid, groups, entry.pw_dir)
+
+
+def run(
+    argv: list[str],
+    stdin: Secret | bytes | None = None,
+    timeout: float = 30,
+    check: bool = True,
+    account: Account | None = None,
+    cwd: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    limit: int = LIMIT,
+) -> str:
     """
     Run ``argv`` (never through a shell) in the C locale and return its standard output.
 
@@ -26,35 +69,58 @@ def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 3
         seconds, after which it is killed
     check
         a non-zero exit status is a failure; ``False`` where the output alone tells
+    account
+        run it as this user, with none of our variables and no terminal of ours; what it started and left in its process
+        group is killed with it
+    cwd
+        its working directory; ``None``: ours, or ``/`` for an ``account``
+    environment
+        variables for it, besides the usual ones
+    limit
+        bytes that it may write, after which it is killed
 
-    Raises ``CommandError`` when it is not there, fails, or does not end in time.
+    Raises ``CommandError`` when it is not there, fails, does not end in time, or writes too much.
     """
-    environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+    usual = os.environ if account is None else _usual(account)
+    variables = {**usual, **_C_LOCALE, **(environment or {})}
     is_secret = isinstance(stdin, Secret)
     if is_secret:
         stdin = stdin.reveal()
     source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-    log.debug("running %s", " ".join(argv))
+    log.debug("running %s%s", " ".join(argv), f" as {account.name}" if account else "")
+    options = {} if account is None else _become(argv, account)
     try:
-        process = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-    except FileNotFoundError:
-        raise CommandError(argv, "not installed, or not on PATH") from None
+        process = subprocess.Popen(
+            argv,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=variables,
+            cwd=cwd or ("/" if account else None),
+            **options,
+        )
+    except FileNotFoundError as exc:
+        is_place = cwd is not None and exc.filename == cwd
+        raise CommandError(argv, f"no directory {cwd}" if is_place else "not installed, or not on PATH") from None
     except PermissionError:
-        raise CommandError(argv, "not permitted; run as root") from None
+        advice = f"user {account.name} may not run it, or not in {cwd}" if account else "run as root"
+        raise CommandError(argv, f"not permitted; {advice}") from None
     except OSError as exc:
         raise CommandError(argv, f"cannot be run: {exc.strerror}") from None
     if is_secret:
         forbid_core_dump(process.pid)
     try:
-        output, errors = process.communicate(stdin, timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        output, errors = _exchange(process, stdin, Deadline(timeout), limit)
+    except (subprocess.TimeoutExpired, OverflowError) as exc:
+        _kill(process, account)
         # one that the kernel holds, on a filesystem that hangs, does not end before that lets go: nobody waits for it
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=1)
-        raise CommandError(argv, f"did not end within {timeout:g} s") from None
+            process.wait(1)
+        is_late = isinstance(exc, subprocess.TimeoutExpired)
+        what = f"did not end within {timeout:g} s" if is_late else f"wrote more than {limit} bytes"
+        raise CommandError(argv, what) from None
     except BaseException:
-        process.kill()
+        _kill(process, account)
         raise
     stderr, text = errors.decode(errors="replace").strip(), output.decode(errors="replace")
     log.debug("%s: exit status %d", argv[0], process.returncode)
@@ -62,6 +128,74 @@ def run(argv: list[str], stdin: Secret | bytes | None = None, timeout: float = 3
         message = f"exit status {process.returncode}: {_told(stderr)}"
         raise CommandError(argv, message, process.returncode, stderr, text)
     return text
+
+
+def _usual(account: Account) -> dict[str, str]:
+    return {"PATH": _PATH, "HOME": account.home, "USER": account.name, "LOGNAME": account.name}
+
+
+def _become(argv: list[str], account: Account) -> dict:
+    """What makes a new process the account's."""
+    # a session of its own: no terminal in which it could type for us, and a process group that can be ended as a whole
+    options = {"start_new_session": True, "umask": 0o022}
+    if os.geteuid() == 0:
+        return {**options, "user": account.uid, "group": account.gid, "extra_groups": account.groups}
+    if os.geteuid() != account.uid:
+        raise CommandError(argv, f"not permitted to run it as user {account.name}; run as root")
+    return options
+
+
+def _kill(process: subprocess.Popen, account: Account | None) -> None:
+    if account is not None:
+        # it was not waited for yet, so its number is still its group's
+        galaxy_host_process.kill_group(process.pid)
+    process.kill()
+
+
+def _exchange(process: subprocess.Popen, data: bytes | None, deadline: Deadline, limit: int) -> tuple[bytes, bytes]:
+    """
+    What it writes to its two streams until it ends, while it is given ``data``. Raises ``TimeoutExpired``, and
+    ``OverflowError`` beyond ``limit`` bytes.
+    """
+    streams, heard, total = (process.stdin, process.stdout, process.stderr), ([], []), 0
+    left = memoryview(data or b"")
+    try:
+        with selectors.DefaultSelector() as selector:
+            for stream in filter(None, streams):
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_WRITE if stream is process.stdin else selectors.EVENT_READ)
+            while selector.get_map():
+                ready = selector.select(deadline.left)
+                if deadline.passed:
+                    raise subprocess.TimeoutExpired(process.args, deadline.seconds)
+                for key, _ in ready:
+                    if key.fileobj is process.stdin:
+                        left = _write(key.fd, left)
+                        is_done = not left
+                    else:
+                        piece = os.read(key.fd, _CHUNK)
+                        heard[key.fileobj is process.stderr].append(piece)
+                        total += len(piece)
+                        is_done = not piece
+                    if total > limit:
+                        raise OverflowError
+                    if is_done:
+                        selector.unregister(key.fileobj)
+                        key.fileobj.close()
+        process.wait(deadline.left)
+    finally:
+        for stream in filter(None, streams):
+            with contextlib.suppress(OSError):
+                stream.close()
+    return b"".join(heard[0]), b"".join(heard[1])
+
+
+def _write(descriptor: int, data: memoryview) -> memoryview:
+    """What is left to write; nothing where nobody reads it."""
+    try:
+        return data[os.write(descriptor, data[:_CHUNK]) :]
+    except BrokenPipeError:
+        return data[:0]
 
 
 def _told(stderr: str) -> str:

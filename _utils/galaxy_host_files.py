@@ -8,6 +8,7 @@ user that we run as, do not count; nor do, in a sticky directory such as /tmp, t
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import pwd
@@ -83,13 +84,53 @@ def tails(paths: Iterable[str], lines: int, named_by: Iterable[int] = ()) -> lis
     return text[-lines:]
 
 
-def require_trusted(path: str) -> None:
+def names(path: str, limit: int = 1000, named_by: Iterable[int] = ()) -> list[str]:
     """
-    Raises ``FileError`` unless nobody but root and ourselves can write the file (or directory) or put another into its
-    place: what root runs, or takes its orders from.
+    The names in a directory, sorted; none where nothing is there.
+
+    limit
+        a directory that has more is refused
+    named_by
+        as for ``read``
+
+    Raises ``FileError``: also where who named it could not list it himself.
     """
     with walk(path) as entry:
-        _require_trusted(entry)
+        if entry.status is None:
+            return []
+        descriptor = _open_readable(entry, named_by, directory=True)
+        try:
+            with os.scandir(descriptor) as entries:
+                found = [one.name for one in itertools.islice(entries, limit + 1)]
+        finally:
+            os.close(descriptor)
+    if len(found) > limit:
+        raise FileError(path, f"has more than {limit} names in it")
+    return sorted(found)
+
+
+def owner(path: str) -> int:
+    """
+    Numeric id of the user whose file or directory it is.
+
+    Raises ``FileMissing``, or ``FileError`` where somebody else, who is in no group with that user, can put something
+    else there.
+    """
+    with walk(path) as entry:
+        entry.require_there()
+        uid = entry.status.st_uid
+        together = [Group(gid) for gid in _groups(uid)] if uid not in ours() else []
+        entry.require_none_but(uid, *together)
+        return uid
+
+
+def require_trusted(path: str, *others: User) -> None:
+    """
+    Raises ``FileError`` unless nobody but root, ourselves and the ``others`` (by number, or as ``Group``) can write the
+    file (or directory) or put another into its place: what root, or another user, runs or takes its orders from.
+    """
+    with walk(path) as entry:
+        _require_trusted(entry, *others)
 
 
 def require_place(path: str) -> None:
@@ -271,21 +312,22 @@ def write_atomic(path: str, data: bytes, mode: int) -> None:
             os.close(folder)
 
 
-def _require_trusted(entry: Entry) -> None:
+def _require_trusted(entry: Entry, *others: User) -> None:
     entry.require_there()
-    entry.require_none_but()
+    entry.require_none_but(*others)
     if not (stat.S_ISREG(entry.status.st_mode) or stat.S_ISDIR(entry.status.st_mode)):
         raise FileError(entry.path, "is neither a regular file nor a directory")
     for user in writers(entry.status):
-        who = describe(user)
-        raise FileError(entry.path, f"{who} can write it; it must be root's alone (chown root, chmod go-w)", who)
+        if user not in others:
+            who, owners = describe(user), " or ".join(["root", *map(describe, others[:1])])
+            raise FileError(entry.path, f"{who} can write it; only {owners} may be able to (chown, chmod go-w)", who)
 
 
-def _open_readable(entry: Entry, named_by: Iterable[int]) -> int:
-    """A descriptor of the regular file, which all who had a part in naming it can read."""
+def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = False) -> int:
+    """A descriptor of the regular file, or the directory, which all who had a part in naming it can read."""
     entry.require_there()
-    if not stat.S_ISREG(entry.status.st_mode):
-        raise FileError(entry.path, "is not a regular file")
+    if not (stat.S_ISDIR if directory else stat.S_ISREG)(entry.status.st_mode):
+        raise FileError(entry.path, f"is not a {'directory' if directory else 'regular file'}")
     for user, behind in _namers(entry, named_by).items():
         _require_readable(entry, user, behind)
     # the descriptor's own file: no name can be changed under it

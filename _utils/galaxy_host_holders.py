@@ -4,18 +4,18 @@ busy.
 """
 
 import contextlib
-import dataclasses
 import os
 import stat
 from collections.abc import Iterable, Iterator
 
 import galaxy_host_sysfs
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 
 _OCTAL = Pattern(r"\\([0-7]{3})")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Holder:
     """
     A process and how it holds the volume: ``use`` is ``cwd``, ``root``, ``exe``, a path that it has open or mapped, or

@@ -2,16 +2,16 @@
 What is mounted, and who uses it.
 """
 
-import dataclasses
 import json
 import os
 
 import galaxy_host_command
 import galaxy_host_files
 from galaxy_errors import FileError, MountPointError
+from galaxy_host_record import record
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Mount:
     """A mounted filesystem, as ``findmnt`` lists it."""
 

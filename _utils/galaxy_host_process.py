@@ -6,6 +6,7 @@ that all that ``/proc/PID`` said meanwhile is of this process. Where the kernel 
 time stand for it.
 """
 
+import contextlib
 import dataclasses
 import errno
 import logging
@@ -15,6 +16,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 
 from galaxy_errors import ProcessError
+from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ _CHUNK = 8 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Invocation:
     """
     How a program was started, or would be: of a live process, or by a process manager's definition.
@@ -299,6 +301,12 @@ def end(processes: Iterable[Process], first: int, patience: float) -> list[dict]
         sent += [{"pid": process.pid, "signal": "SIGKILL"} for process in alive if process.signal(signal.SIGKILL)]
         wait_until(lambda: not any(process.is_alive for process in alive), Deadline(patience))
     return sent
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL for the process group that a child of ours leads, which has not been waited for yet."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def pids() -> list[int]:

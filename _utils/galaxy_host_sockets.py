@@ -359,7 +359,14 @@ def connect(address: Address, deadline: Deadline, named_by: Iterable[int] = ()) 
     if address.is_unix and not address.is_abstract:
         with galaxy_host_files.socket_at(address.path, named_by) as path:
             return _connect([(socket.AF_UNIX, path)], deadline)
-    return _connect([(socket.AF_UNIX, address.peer)] if address.is_unix else _look_up(address.peer, deadline), deadline)
+    if address.is_unix:
+        targets = [(socket.AF_UNIX, address.peer)]
+    elif _is_ipv4(address.peer[0]):
+        # which it mostly is, and getaddrinfo would take as long as all else here
+        targets = [(socket.AF_INET, address.peer)]
+    else:
+        targets = _look_up(address.peer, deadline)
+    return _connect(targets, deadline)
 
 
 def _connect(targets: list[tuple], deadline: Deadline) -> socket.socket:
@@ -375,6 +382,14 @@ def _connect(targets: list[tuple], deadline: Deadline) -> socket.socket:
             if index == len(targets) or deadline.passed:
                 raise
     raise OSError("the name has no address")
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 def holds(pid: int, inodes: set[int]) -> bool:

@@ -69,8 +69,8 @@ class Entry:
         if self.status is None:
             raise FileMissing(self.path, "no such file or directory")
 
-    def require_none_but(self, *allowed: int) -> None:
-        """Raises ``FileError`` where somebody else than the ``allowed`` users controls the path."""
+    def require_none_but(self, *allowed: User) -> None:
+        """Raises ``FileError`` where somebody else than the ``allowed`` users and groups controls the path."""
         for user in self.controllers:
             if user not in allowed:
                 who = describe(user)

@@ -192,7 +192,7 @@ def _commands(text: str, invocation: Invocation) -> Iterator[Invocation]:
             environment.update(word.partition("=")[::2] for word in words[1:] if "=" in word)
         else:
             known = own if own or invocation.environment is not None else None
-            yield dataclasses.replace(invocation, argv=tuple(words), cwd=cwd, environment=known)
+            yield Invocation(tuple(words), invocation.source, cwd, known, invocation.user)
 
 
 def _simple_commands(text: str) -> list[list[str]]:

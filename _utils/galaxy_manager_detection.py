@@ -25,6 +25,8 @@ from galaxy_manager_unit import Own, Unit
 log = logging.getLogger(__name__)
 
 MANAGERS = ("supervisord", "systemd", "upstart", "sysvinit")
+# a script that starts a Galaxy, or is called so, has one of these in it
+_MENTIONS = ("galaxy", "uwsgi", "gunicorn")
 
 
 def detect(
@@ -140,7 +142,7 @@ class _Search:
                 if unit.is_known:
                     yield unit
         elif self._has_init(manager):
-            for name, _ in galaxy_manager_initscript.definitions(manager):
+            for name, _ in galaxy_manager_initscript.definitions(manager, [service.lower()]):
                 if name == service:
                     yield InitScript(manager, name, self.functions, self.own)
 
@@ -152,7 +154,7 @@ class _Search:
             if galaxy_manager_systemd.runs():
                 yield from self._defined_units()
         elif self._has_init(manager):
-            for name, commands in galaxy_manager_initscript.definitions(manager):
+            for name, commands in galaxy_manager_initscript.definitions(manager, _MENTIONS):
                 rank = galaxy_manager_unit.rank((name,), commands, self.config, self.own)
                 if rank is not None:
                     yield rank, InitScript(manager, name, self.functions, self.own)

@@ -6,7 +6,7 @@ import glob
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import galaxy_host_files
 import galaxy_host_wrappers
@@ -67,7 +67,7 @@ class InitScript(Unit):
         self._tell("stop")
 
     def invocation(self) -> Invocation | None:
-        commands = dict(definitions(self.manager)).get(self.service, [])
+        commands = dict(definitions(self.manager, [self.service.lower()])).get(self.service, [])
         return next((command for command in commands if self._own(command)), None)
 
     def _tell(self, verb: str) -> None:
@@ -82,19 +82,29 @@ def is_there(manager: str) -> bool:
     return manager != "upstart" or shutil.which("initctl") is not None
 
 
-def definitions(manager: str) -> list[tuple[str, list[Invocation]]]:
-    """Name and commands of each job or script, once each whatever its links, backup copies apart."""
+def definitions(manager: str, mentions: Iterable[str] = ("",)) -> list[tuple[str, list[Invocation]]]:
+    """
+    Name and commands of each job or script, once each whatever its links, backup copies apart.
+
+    mentions
+        only those with one of these words, in lower case, in their name or text: to tell the commands of a script takes
+        milliseconds
+    """
     pattern, suffix = (_JOBS, ".conf") if manager == "upstart" else (_SCRIPTS, "")
-    services: dict[str, tuple[str, list[Invocation]]] = {}
+    services: list[tuple[str, list[Invocation]]] = []
+    seen = set()
     # the file before the links to it
     for path in sorted(glob.glob(pattern), key=lambda path: (os.path.islink(path), path)):
         name, real = os.path.basename(path).removesuffix(suffix), os.path.realpath(path)
         # Debian's upstart-job is a job's script, and an init script that may not be executed is none
         is_script = suffix or (os.access(path, os.X_OK) and os.path.basename(real) != "upstart-job")
-        if is_script and real not in services and not BACKUP.fullmatch(os.path.basename(path)):
+        if is_script and real not in seen and not BACKUP.fullmatch(os.path.basename(path)):
+            seen.add(real)
             text = _read(path)
-            services[real] = (name, _commands(_job(text) if suffix else text, path))
-    return list(services.values())
+            said = f"{name}\n{text}".lower()
+            if any(word in said for word in mentions):
+                services.append((name, _commands(_job(text) if suffix else text, path)))
+    return services
 
 
 def commands_of(path: str) -> list[Invocation]:

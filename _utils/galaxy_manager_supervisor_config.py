@@ -6,7 +6,6 @@ ourselves: whoever writes its configuration decides what it runs.
 """
 
 import configparser
-import dataclasses
 import functools
 import glob
 import itertools
@@ -15,13 +14,14 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import galaxy_host_files
 import galaxy_host_process
 from galaxy_errors import FileError, FileMissing, ManagerError
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
+from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class NotTrusted(ManagerError):
     """Somebody else than root and ourselves can write a configuration file."""
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Program:
     """
     One process that supervisord is to run, of a ``[program:x]`` or ``[fcgi-program:x]`` section.
@@ -49,6 +49,8 @@ class Program:
         unless ``process_name`` gives another)
     stop_seconds
         how long its stop may take before supervisord kills it
+    file
+        that has the section
     """
 
     name: str
@@ -56,17 +58,33 @@ class Program:
     process: str
     invocation: Invocation
     stop_seconds: float
+    file: str = ""
+
+    @property
+    def title(self) -> str:
+        """Group and process, as supervisorctl writes them."""
+        return self.process if self.process == self.group else f"{self.group}:{self.process}"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Endpoint:
-    """Where supervisord answers: the path of a unix socket, or host and port; and the login, if it wants one."""
+    """
+    Where supervisord answers.
+
+    path, host, port
+        of a unix socket, or host and port
+    user, password
+        the login, if it wants one
+    owner
+        numeric id of the user who alone may answer there; ``None``: root, or ourselves
+    """
 
     path: str = ""
     host: str = ""
     port: int = 0
     user: str = ""
     password: Secret | None = None
+    owner: int | None = None
 
 
 class SupervisorConfig:
@@ -75,21 +93,33 @@ class SupervisorConfig:
 
     process
         the supervisord that runs with it, where one is known: its environment fills in ``%(ENV_X)s``
+    owner
+        numeric id of the user whose supervisord it is, and whose word the files are; ``None``: root's, or ours
+    included
+        the files that it includes, where they are known without it: it may be missing then
 
-    Raises ``ManagerError`` naming the file that cannot be read, or that others can write.
+    Raises ``ManagerError`` naming the file that cannot be read, or that others than the owner can write.
     """
 
-    def __init__(self, path: str, process: Process | None = None):
+    def __init__(
+        self,
+        path: str,
+        process: Process | None = None,
+        owner: int | None = None,
+        included: Iterable[str] | None = None,
+    ):
         self.path = os.path.abspath(path)
         self.process = process
+        self.owner = owner
         self._here = os.path.dirname(self.path)
         self._sections: dict[str, dict[str, str]] = {}
         self._files: dict[str, str] = {}
         self._environment: Mapping[str, str] | None = None
-        self._read(self.path, self._here)
-        patterns = self._get("include", "files").split()
-        matches = (path for pattern in patterns for path in sorted(glob.glob(os.path.join(self._here, pattern))))
-        included = list(itertools.islice(matches, _MAX_FILES + 1))
+        self._read(self.path, self._here, required=included is None)
+        if included is None:
+            patterns = self._get("include", "files").split()
+            included = (path for pattern in patterns for path in sorted(glob.glob(os.path.join(self._here, pattern))))
+        included = list(itertools.islice(included, _MAX_FILES + 1))
         if len(included) > _MAX_FILES:
             raise ManagerError(f"{self.path}: includes more than {_MAX_FILES} files")
         for file in included:
@@ -143,11 +173,15 @@ class SupervisorConfig:
             )
         return value.replace("%%", "%")
 
-    def _read(self, path: str, here: str) -> None:
+    def _read(self, path: str, here: str, required: bool = True) -> None:
         parser = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(";", "#"))
         try:
-            parser.read_string(galaxy_host_files.read(path, trusted=True).decode(), path)
+            named_by = () if self.owner is None else (self.owner,)
+            data = galaxy_host_files.read(path, named_by=named_by, trusted=self.owner is None)
+            parser.read_string(data.decode(), path)
         except FileMissing:
+            if not required:
+                return
             raise ManagerError(f"{path}: no such supervisord configuration file") from None
         except FileError as exc:
             raise NotTrusted(f"supervisord's configuration is not used: {exc}") from None
@@ -221,7 +255,7 @@ class SupervisorConfig:
                 environment,
             )
             stop_seconds = float(self._number(section, "stopwaitsecs", int(_DEFAULT_STOP_SECONDS)))
-            programs.append(Program(name, group, process, invocation, stop_seconds))
+            programs.append(Program(name, group, process, invocation, stop_seconds, self._files[section]))
         return programs
 
     def _number(self, section: str, key: str, default: int) -> int:
@@ -250,9 +284,9 @@ def _pairs(text: str) -> dict[str, str]:
     return {triple[0]: triple[2].strip("'\"") for triple in triples if len(triple) == 3 and triple[1] == "="}
 
 
-def is_trusted(process: Process) -> bool:
-    """Whether it runs as root or as ourselves, by both its user IDs."""
-    return set(process.uids or (None,)) <= {0, os.geteuid()}
+def is_trusted(process: Process, owner: int | None = None) -> bool:
+    """Whether it runs as root, as ourselves or as ``owner``, by both its user IDs."""
+    return set(process.uids or (None,)) <= {0, os.geteuid(), owner}
 
 
 def config_files() -> list[tuple[str, Process | None]]:
@@ -269,16 +303,16 @@ def config_files() -> list[tuple[str, Process | None]]:
     return list(files.values())
 
 
-def config_files_of(process: Process) -> list[str]:
+def config_files_of(process: Process, owner: int | None = None) -> list[str]:
     """
-    Configuration files that the process can have if it is a supervisord that counts: one if it was told (``-c``), else
-    those that are in the places where it looks.
+    Configuration files that the process can have if it is a supervisord that counts, also one of user ``owner``: one if
+    it was told (``-c``), else those that are in the places where it looks.
     """
     argv = process.argv
     script = next((index for index, word in enumerate(argv[:4]) if _is_supervisord(argv, index)), None)
     if script is None:
         return []
-    if not is_trusted(process) or not process.has_our_root:
+    if not is_trusted(process, owner) or not process.has_our_root:
         log.info("PID %d is called supervisord, but user %s runs it: it is not asked", process.pid, process.uids)
         return []
     cwd = process.cwd

@@ -2,12 +2,12 @@
 Talk to supervisord by XML-RPC, its documented interface: a look takes milliseconds instead of a Python start, a start
 need not block for ``startsecs``, and answers are typed.
 
-Nothing is sent, no password either, before the kernel says that root or ourselves listen there.
+Nothing is sent, no password either, before the kernel says that root or ourselves listen there, or the user whose
+supervisord it is.
 """
 
 import base64
 import contextlib
-import dataclasses
 import logging
 import os
 import socket
@@ -17,6 +17,7 @@ import galaxy_host_files
 import galaxy_host_sockets
 from galaxy_errors import FileError, ManagerError
 from galaxy_host_address import Address
+from galaxy_host_record import record
 from galaxy_host_wait import Deadline
 from galaxy_manager_supervisor_config import Endpoint
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 _TIMEOUT = 10
 # a thousand processes, with long paths
 _MAX_ANSWER = 2 << 20
+_CHUNK = 64 << 10
 # xmlrpc.Faults of supervisor
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SUCCESS = 10, 60, 70, 80
 
@@ -41,9 +43,12 @@ class NotRunning(ManagerError):
     """Nothing answers at supervisord's address."""
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class ProcessInfo:
-    """One process as supervisord knows it; ``state`` by its own names (``RUNNING``, ``FATAL``, …)."""
+    """
+    One process as supervisord knows it: ``state`` by its own names (``RUNNING``, ``FATAL``, …), ``age`` in seconds
+    since its last start.
+    """
 
     name: str
     group: str
@@ -51,6 +56,7 @@ class ProcessInfo:
     pid: int
     description: str
     logs: tuple[str, ...]
+    age: float | None = None
 
     @property
     def title(self) -> str:
@@ -63,7 +69,6 @@ class Client:
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
-        self._proxy = None
 
     def call(self, method: str, *arguments):
         """
@@ -73,25 +78,20 @@ class Client:
         also where another user listens at its address.
         """
         # not at the top: a minion that has no supervisord need not load them
-        import http.client
         import xmlrpc.client
         from xml.parsers import expat
 
         log.debug("supervisord is asked: %s%r", method, arguments)
-        if self._proxy is None:
-            self._proxy = _proxy(self._endpoint)
+        request = xmlrpc.client.dumps(arguments, f"supervisor.{method}").encode()
         try:
-            return getattr(self._proxy.supervisor, method)(*arguments)
+            values = _loads(_body(_ask(self._endpoint, request)))
         except xmlrpc.client.Fault as exc:
             raise Fault(exc.faultCode, exc.faultString) from None
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning("supervisord does not run") from None
-        except xmlrpc.client.ProtocolError as exc:
-            # never the request, which may carry a password
-            hint = "; check username and password in [supervisorctl]" if exc.errcode == 401 else ""
-            raise ManagerError(f"supervisord does not answer: HTTP {exc.errcode} {exc.errmsg}{hint}") from None
-        except (OSError, ValueError, http.client.HTTPException, xmlrpc.client.Error, expat.ExpatError) as exc:
+        except (OSError, ValueError, xmlrpc.client.Error, expat.ExpatError) as exc:
             raise ManagerError(f"supervisord does not answer: {str(exc) or type(exc).__name__}") from None
+        return values[0] if len(values) == 1 else values
 
     def processes(self) -> list[ProcessInfo] | None:
         """
@@ -118,97 +118,98 @@ class Client:
 def _process_info(info: dict) -> ProcessInfo:
     texts = [info[key] for key in ("name", "group", "statename", "spawnerr", "description")]
     logs = tuple(filter(None, (info["stderr_logfile"], info["stdout_logfile"])))
-    if not all(isinstance(text, str) for text in (*texts, *logs)) or type(info["pid"]) is not int:
+    numbers = [info[key] for key in ("pid", "start", "now")]
+    if not all(isinstance(text, str) for text in (*texts, *logs)) or any(type(one) is not int for one in numbers):
         raise TypeError
     name, group, state, error, description = texts
-    return ProcessInfo(name, group, state, info["pid"], error or description, logs)
+    pid, start, now = numbers
+    age = float(max(0, now - start)) if pid and start else None
+    return ProcessInfo(name, group, state, pid, error or description, logs, age)
+
+
+def _ask(endpoint: Endpoint, request: bytes) -> bytes:
+    """The whole answer, HTTP's headers too; of HTTP 1.0, so that supervisord closes the connection behind it."""
+    headers = ["POST /RPC2 HTTP/1.0", "Content-Type: text/xml", f"Content-Length: {len(request)}"]
+    if endpoint.user:
+        login = endpoint.user.encode() + b":" + (endpoint.password.reveal() if endpoint.password else b"")
+        headers.append(f"Authorization: Basic {base64.b64encode(login).decode()}")
+    chunks, received, deadline = [], 0, Deadline(_TIMEOUT)
+    with _open_unix(endpoint) if endpoint.path else _open_tcp(endpoint) as connection:
+        connection.sendall("\r\n".join([*headers, "", ""]).encode() + request)
+        while chunk := connection.recv(_CHUNK):
+            if deadline.passed:
+                raise TimeoutError(f"its answer is not complete after {_TIMEOUT:g} s")
+            connection.settimeout(max(deadline.left, 0.001))
+            chunks.append(chunk)
+            received += len(chunk)
+            if received > _MAX_ANSWER:
+                raise ValueError(f"its answer is larger than {_MAX_ANSWER} bytes")
+    return b"".join(chunks)
+
+
+def _body(answer: bytes) -> bytes:
+    """Without HTTP's headers. Raises ``ValueError`` where they do not say that all is well."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    version, _, status = head.partition(b"\r\n")[0].decode(errors="replace").partition(" ")
+    if not version.startswith("HTTP/"):
+        raise ValueError(f"no HTTP comes from there ({len(answer)} bytes)")
+    if not status.startswith("200"):
+        # never the request, which may carry a password
+        hint = "; check username and password in [supervisorctl]" if status.startswith("401") else ""
+        raise ValueError(f"HTTP {status[:60]}{hint}")
+    return body
+
+
+def _loads(text: bytes) -> tuple:
+    """The values of an answer. Raises ``xmlrpc.client.Fault``, and errors of its own and of the parser's."""
+    import xmlrpc.client
+    from xml.parsers import expat
+
+    unmarshaller, parser = xmlrpc.client.Unmarshaller(), expat.ParserCreate()
+    unmarshaller.xml(None, None)
+    parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
+    parser.CharacterDataHandler = unmarshaller.data
+    # a few bytes of it can stand for gigabytes, and supervisord sends none
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.Parse(text, True)
+    return unmarshaller.close()
 
 
 def _refuse_doctype(*_):
     raise ValueError("its answer has a document type, which supervisord's has not")
 
 
-def _proxy(endpoint: Endpoint):
-    import http.client
-    import xmlrpc.client
-    from xml.parsers import expat
-
-    class Connection(http.client.HTTPConnection):
-        def connect(self):
-            sock = _open_unix(endpoint.path) if endpoint.path else _open_tcp(endpoint.host, endpoint.port)
-            self.sock = _Patient(fileno=sock.detach())
-
-    class Transport(xmlrpc.client.Transport):
-        accept_gzip_encoding = False
-
-        def make_connection(self, host):
-            return Connection("localhost", timeout=_TIMEOUT)
-
-        def parse_response(self, response):
-            data = response.read(_MAX_ANSWER + 1)
-            if len(data) > _MAX_ANSWER:
-                raise ValueError(f"its answer is larger than {_MAX_ANSWER} bytes")
-            unmarshaller, parser = xmlrpc.client.Unmarshaller(), expat.ParserCreate()
-            unmarshaller.xml(None, None)
-            parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
-            parser.CharacterDataHandler = unmarshaller.data
-            # a few bytes of it can stand for gigabytes, and supervisord sends none
-            parser.StartDoctypeDeclHandler = _refuse_doctype
-            parser.Parse(data, True)
-            return unmarshaller.close()
-
-    headers = []
-    if endpoint.user:
-        login = endpoint.user.encode() + b":" + (endpoint.password.reveal() if endpoint.password else b"")
-        headers = [("Authorization", f"Basic {base64.b64encode(login).decode()}")]
-    return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=Transport(headers=headers))
-
-
-class _Patient(socket.socket):
-    """One on which an answer is complete in time, however slowly bytes come."""
-
-    _deadline = Deadline(0)
-
-    def sendall(self, *given):
-        # the next request
-        self._deadline = Deadline(_TIMEOUT)
-        self.settimeout(_TIMEOUT)
-        super().sendall(*given)
-
-    def recv_into(self, *given):
-        if self._deadline.passed:
-            raise TimeoutError("timed out")
-        self.settimeout(self._deadline.left)
-        return super().recv_into(*given)
-
-
-def _open_unix(path: str) -> socket.socket:
+def _open_unix(endpoint: Endpoint) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         connection.settimeout(_TIMEOUT)
         try:
-            with galaxy_host_files.socket_at(path, trusted=True) as target:
-                connection.connect(target)
+            # nothing of root's own is told what was meant for supervisord, because of a link that somebody put there
+            with galaxy_host_files.socket_at(endpoint.path, trusted=endpoint.owner is None) as path:
+                connection.connect(path)
         except FileError as exc:
             raise ManagerError(f"supervisord is not asked: {exc}") from None
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        _require_trusted({uid}, path)
+        _require_trusted({uid}, endpoint.owner, endpoint.path)
         stack.pop_all()
     return connection
 
 
-def _open_tcp(host: str, port: int) -> socket.socket:
+def _open_tcp(endpoint: Endpoint) -> socket.socket:
+    host, port = endpoint.host, endpoint.port
     owners = galaxy_host_sockets.owners(Address(host=host, port=port))
     if not owners:
         raise ConnectionRefusedError
-    _require_trusted(owners, f"{host}:{port}")
+    _require_trusted(owners, endpoint.owner, f"{host}:{port}")
     return socket.create_connection((host, port), _TIMEOUT)
 
 
-def _require_trusted(uids: set[int], where: str) -> None:
-    strangers = sorted(uids - {0, os.geteuid()})
+def _require_trusted(uids: set[int], owner: int | None, where: str) -> None:
+    strangers = sorted(uids - ({0, os.geteuid()} if owner is None else {owner}))
     if strangers:
+        wanted = "root" if owner is None else f"user {owner}"
         raise ManagerError(
-            f"{where}: user {strangers[0]} listens there, not root: it is not taken for supervisord and told nothing"
+            f"{where}: user {strangers[0]} listens there, not {wanted}: it is not taken for supervisord and told "
+            "nothing"
         )

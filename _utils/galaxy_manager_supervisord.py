@@ -83,7 +83,10 @@ class Supervisord(Unit):
         return self.service in (plain(service), resolve(service, self._programs))
 
     def status(self) -> UnitStatus:
-        mine = self._processes()
+        return self._status_of(self._processes())
+
+    def _status_of(self, mine: list[ProcessInfo] | None) -> UnitStatus:
+        """What the answer says, of the processes of the service."""
         if mine is None:
             return UnitStatus(State.STOPPED, "supervisord is not running")
         if not mine:
@@ -96,6 +99,8 @@ class Supervisord(Unit):
             main.description if state not in (State.RUNNING, State.STOPPED) else "",
             any(process.state not in _INACTIVE for process in mine),
             tuple(process.pid for process in mine if process.pid),
+            main_pid=main.pid or None,
+            age=main.age,
             problems=tuple(
                 f"supervisord says {process.state} of {process.title}."
                 for process in mine
@@ -174,7 +179,8 @@ class Supervisord(Unit):
             mine = self._processes()
         except ManagerError:
             return []
-        return galaxy_host_files.tails(self._main(mine).logs, lines) if mine else []
+        named_by = () if self._config.owner is None else (self._config.owner,)
+        return galaxy_host_files.tails(self._main(mine).logs, lines, named_by) if mine else []
 
     def invocation(self) -> Invocation | None:
         return galaxy_manager_unit.serving([program.invocation for program in self._defined()], self._own)
@@ -199,8 +205,10 @@ class Supervisord(Unit):
     def _processes(self) -> list[ProcessInfo] | None:
         """What supervisord says of the processes of the service; ``None`` where it does not run."""
         infos, self._answer = self._answer, None
-        if infos is None:
-            infos = self._client.processes()
+        return self._mine(self._client.processes() if infos is None else infos)
+
+    def _mine(self, infos: list[ProcessInfo] | None) -> list[ProcessInfo] | None:
+        """Of the processes of a supervisord those of the service."""
         if infos is None:
             return None
         names = self._names() if self._name else ()

@@ -9,6 +9,7 @@ import logging
 import os
 import pwd
 import re
+import time
 from collections.abc import Iterable
 
 import galaxy_host_command
@@ -25,7 +26,7 @@ RUNS = "/run/systemd/system"
 _WANTS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _STATUS = (
     *("Id", "Names", "LoadState", "ActiveState", "SubState", "Result", "ExecMainStatus", "MainPID", "NRestarts"),
-    "ControlGroup",
+    *("ControlGroup", "ExecMainStartTimestampMonotonic", "CanReload", "NeedDaemonReload"),
 )
 _FILES = ("Id", "Names", "LoadState", "FragmentPath", "DropInPaths", "SourcePath")
 _TIMEOUT, _STOP_TIMEOUT = 20, 900
@@ -35,6 +36,7 @@ _STATES = {
     **{"active": State.RUNNING, "reloading": State.RUNNING, "activating": State.STARTING},
     **{"deactivating": State.STOPPING, "inactive": State.STOPPED, "failed": State.FAILED},
 }
+_YES_NO = {"yes": True, "no": False}
 
 
 class Systemd(Unit):
@@ -45,13 +47,21 @@ class Systemd(Unit):
         the user whose manager has it; ``None`` for the system's
     own
         which of its commands starts the server
+    namespace
+        of the journal, where it logs to one of its own (``LogNamespace=``)
     """
 
     manager = "systemd"
 
-    def __init__(self, service: str, user: str | None = None, own: Own = lambda invocation: None):
+    def __init__(
+        self,
+        service: str,
+        user: str | None = None,
+        own: Own = lambda invocation: None,
+        namespace: str | None = None,
+    ):
         super().__init__(service.removesuffix(".service"))
-        self.user = user
+        self.user, self.namespace = user, namespace
         self._own = own
 
     def commands(self) -> dict[str, list[str]]:
@@ -76,7 +86,9 @@ class Systemd(Unit):
         return f"{service.removesuffix('.service')}.service" in self.show().get("Names", "").split()
 
     def status(self) -> UnitStatus:
-        shown = self.show()
+        return self._status_of(self.show())
+
+    def _status_of(self, shown: dict[str, str]) -> UnitStatus:
         loaded, active, sub = (shown.get(key, "") for key in ("LoadState", "ActiveState", "SubState"))
         is_active = active not in ("inactive", "failed")
         if loaded not in ("loaded", "masked") and not is_active:
@@ -85,6 +97,10 @@ class Systemd(Unit):
         state = State.RETRYING if sub.startswith("auto-restart") else _STATES.get(active, State.UNKNOWN)
         failed = state in (State.FAILED, State.RETRYING)
         detail = f"result {shown.get('Result')}, exit status {shown.get('ExecMainStatus')}" if failed else ""
+        main, started = (_number(shown.get(key, "")) for key in ("MainPID", "ExecMainStartTimestampMonotonic"))
+        problems = ()
+        if shown.get("NeedDaemonReload") == "yes":
+            problems = (f"The files of {self.service} have changed since systemd read them; systemctl daemon-reload.",)
         return UnitStatus(
             state,
             f"{active} ({sub})",
@@ -92,6 +108,10 @@ class Systemd(Unit):
             is_active,
             _members(shown.get("ControlGroup", "")),
             _number(shown.get("NRestarts", "")),
+            main or None,
+            max(0.0, time.monotonic() - started / 1e6) if main and started else None,
+            _YES_NO.get(shown.get("CanReload", "")),
+            problems,
         )
 
     def owns(self, process: Process) -> bool | None:
@@ -107,9 +127,14 @@ class Systemd(Unit):
         return bool(main) and main in process.lineage
 
     def start(self) -> None:
-        if self.status().state is State.FAILED:
-            # or it would read as failed while its start waits for others, and its start limit would hold
-            self._tell("reset-failed")
+        if self.status().state not in (State.RUNNING, State.STARTING):
+            # or it would read as failed while its start waits for others, and one start too many within its limit
+            # would leave it failed
+            try:
+                self._tell("reset-failed")
+            except ManagerError as exc:
+                # one that is not loaded has nothing to reset
+                log.debug("%s", exc)
         self._tell("start", "--no-block")
 
     def stop(self) -> None:
@@ -120,6 +145,7 @@ class Systemd(Unit):
             fits = [f"_SYSTEMD_USER_UNIT={self.service}.service", f"_UID={_uid(self.user)}"]
         else:
             fits = ["-u", f"{self.service}.service"]
+        fits += [f"--namespace={self.namespace}"] if self.namespace else []
         argv = ["journalctl", *fits, "-n", str(lines), "-o", "cat", "--no-pager", "-q"]
         try:
             return galaxy_host_command.run(argv, timeout=10).splitlines()
@@ -163,6 +189,25 @@ def show(names: Iterable[str], properties: Iterable[str], user: str | None = Non
         ]
         shown += [_properties(block) for block in _ask(argv, user).split("\n\n") if block.strip()]
     return shown
+
+
+def statuses(units: Iterable[Systemd]) -> list[UnitStatus]:
+    """
+    What systemd says of several units of one manager, in their order, asked once.
+
+    Raises ``ManagerError`` where systemd does not answer.
+    """
+    units = list(units)
+    shown = show([unit.service for unit in units], _STATUS, units[0].user) if units else []
+    if len(shown) != len(units):
+        raise ManagerError(f"systemd says nothing of some of {', '.join(unit.service for unit in units)}")
+    return [unit._status_of(one) for unit, one in zip(units, shown, strict=True)]
+
+
+def loaded(patterns: Iterable[str], user: str | None = None) -> list[str]:
+    """Names of the units that systemd has in memory and that fit a pattern. Raises ``ManagerError``."""
+    argv = [*_systemctl(user), "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--full", "--", *patterns]
+    return [line.split()[0] for line in _ask(argv, user).splitlines() if line.strip()]
 
 
 def candidates() -> list[tuple[Definition, dict[str, str]]]:

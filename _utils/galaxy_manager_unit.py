@@ -6,7 +6,6 @@ Each manager has a file of its own, ``galaxy_manager_<name>.py``; which one keep
 command starts his.
 """
 
-import dataclasses
 import enum
 import logging
 import os
@@ -19,6 +18,7 @@ import galaxy_host_wrappers
 from galaxy_errors import ManagerError
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
+from galaxy_host_record import record
 from galaxy_host_wait import Deadline
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class State(str, enum.Enum):
     UNKNOWN = "unknown"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class UnitStatus:
     """
     What a manager says of the service at one moment.
@@ -58,7 +58,15 @@ class UnitStatus:
     pids
         of the service's processes, as far as the manager tells
     restarts
-        how often the manager started it again by itself; ``None`` where it does not count
+        how often the manager started it again by itself since it was last told to, as far as it tells; ``None`` where
+        that is not known
+    main_pid
+        of the process that the manager started last, and that runs: its word, a program of its own perhaps that has yet
+        to execute the server
+    age
+        seconds since it was started
+    can_reload
+        whether the manager itself can reload it; ``None`` where it does not tell
     problems
         what is wrong with further processes of it, such as job handlers: sentences
     """
@@ -69,6 +77,9 @@ class UnitStatus:
     active: bool | None = False
     pids: tuple[int, ...] = ()
     restarts: int | None = None
+    main_pid: int | None = None
+    age: float | None = None
+    can_reload: bool | None = None
     problems: tuple[str, ...] = ()
 
     @property

@@ -4,8 +4,9 @@ Every setting below ``galaxy:`` in pillar, declared once: name, type, default, u
 The check of a pillar, the effective settings, ``pillar.example`` and ``docs/pillar.schema.json`` all come from here.
 """
 
-import dataclasses
 import enum
+
+from galaxy_host_record import record
 
 
 class Kind(str, enum.Enum):
@@ -24,7 +25,7 @@ class Kind(str, enum.Enum):
     NAMED = "a mapping of names to mappings"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class Key:
     """
     One setting.
@@ -78,12 +79,28 @@ _MANAGER = (
     ),
     Key("service", Kind.TEXT, "The name of its program, group, unit or job; null finds it out."),
     Key("conf_file", Kind.PATH, "supervisord's configuration file; null finds it out."),
+    Key("instance", Kind.TEXT, "instance_name in Gravity's configuration, where that has several instances."),
 )
 _LIMITS = (
     Key("timeout", Kind.SECONDS, "How long to wait until Galaxy is ready, for each try.", 300, "seconds"),
     Key("retries", Kind.COUNT, "How often to stop and start a Galaxy that does not come up.", 5),
     Key("min_workers", Kind.COUNT, "How many workers must accept requests with their application.", 1),
     Key("force", Kind.BOOL, "Let a stop end a master that outlives its manager's stop, by signal.", False),
+    Key(
+        "companions",
+        Kind.TEXT,
+        "Whether a start fails where Celery, a job handler or another service beside the web server does.",
+        "require",
+        choices=("require", "ignore"),
+    ),
+    Key(
+        "settle",
+        Kind.DURATION,
+        "How long all gunicorns must stay ready before a rolling restart touches the next one: longer than the proxy's "
+        "fail_timeout.",
+        11,
+        "seconds",
+    ),
 )
 _DEFINITION = (
     Key(

@@ -5,7 +5,6 @@ as a text that harms no terminal and a value that harms no program.
 A minion may answer anything: who has root there is not who has the master.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from salt.exceptions import SaltInvocationError
 
 import galaxy_host_turn
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 
 # of one answer: characters of a text, values in all, characters in all, values within values
 TEXT, VALUES, CHARACTERS, DEPTH = 16_384, 20_000, 1_048_576, 32
@@ -30,7 +30,7 @@ _UNSAFE = Pattern(
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Once:
     """
     A function that a minion is at once at a time.

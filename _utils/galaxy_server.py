@@ -2,16 +2,22 @@
 One Galaxy: its services, and one look at all of them.
 """
 
-import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import galaxy_gravity_config
+import galaxy_gravity_services
+import galaxy_host_lock
 import galaxy_host_redaction
 import galaxy_manager_detection
 import galaxy_uwsgi_process
-from galaxy_errors import GalaxyError, MasterGone, ProcessError
+from galaxy_errors import ConfigError, GalaxyError, IsGravitys, ProcessError
+from galaxy_gravity_instance import Instance
 from galaxy_host_process import Process
-from galaxy_manager_unit import State, Unit, UnitStatus
+from galaxy_host_wait import Deadline
+from galaxy_look import Look, Service, ServiceLook
+from galaxy_manager_unit import Unit
 from galaxy_service import Role
 from galaxy_spec import Spec
 from galaxy_uwsgi_config import Config
@@ -22,88 +28,9 @@ from galaxy_webserver import Snapshot
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
-class Service:
-    """
-    One service of a Galaxy.
-
-    unit
-        what the process manager calls it; ``None`` where nothing manages it
-    web
-        its web server
-    """
-
-    name: str
-    role: Role
-    unit: Unit | None
-    web: UwsgiServer
-
-
-@dataclasses.dataclass
-class Look:
-    """
-    All facts of one service at one moment; what could not be learnt is ``None``, with the reason in ``errors``.
-
-    status
-        what its process manager says
-    snapshot
-        what its web server tells
-    master
-        its web server's master
-    survivors
-        PIDs of its processes whose master is gone
-    unclear
-        why it cannot be told what manages it
-    """
-
-    service: Service
-    status: UnitStatus | None = None
-    snapshot: Snapshot | None = None
-    master: Process | None = None
-    survivors: tuple[int, ...] = ()
-    silent: bool | None = None
-    unclear: str = ""
-    errors: list[str] = dataclasses.field(default_factory=list)
-
-    @property
-    def running(self) -> bool | None:
-        """Whether its web server runs; ``False`` only on proof."""
-        if self.master or self.snapshot or self.survivors:
-            return True
-        if self.silent:
-            return False
-        if self.status and self.status.state in (State.STOPPED, State.FAILED):
-            return False
-        return None
-
-    @property
-    def ready_workers(self) -> int | None:
-        """How many workers take requests with their application loaded."""
-        if self.snapshot:
-            return self.snapshot.ready
-        return 0 if self.running is False else None
-
-    def is_ready(self, wanted: int) -> bool | None:
-        """Whether ``wanted`` workers are ready: the one place that decides it."""
-        ready = self.ready_workers
-        if ready is None:
-            return None
-        return self.snapshot is not None and ready >= wanted
-
-    @property
-    def is_kept_up(self) -> bool:
-        """Whether its process manager has it running."""
-        return self.status is not None and self.status.state in (State.RUNNING, State.STARTING)
-
-    @property
-    def is_active(self) -> bool | None:
-        """Whether its process manager has something of it running, or will start it again by itself."""
-        return self.status.active if self.status else None
-
-
 class Galaxy:
     """
-    A Galaxy server.
+    A Galaxy server, which uWSGI serves, or gunicorn under Gravity.
 
     spec
         which one
@@ -115,11 +42,97 @@ class Galaxy:
 
     def __init__(self, spec: Spec, functions: Mapping[str, Callable]):
         self.spec = spec
-        self.web = UwsgiServer(spec.config, spec.stats, spec.socket)
+        self._uwsgi = UwsgiServer(spec.config, spec.stats, spec.socket)
         self._functions = functions
+        self._believed: int | None = None
 
-    def find_unit(self, master: Process | None) -> Unit | None:
-        """What manages it. Raises ``ManagerError`` where several may."""
+    @functools.cached_property
+    def instance(self) -> Instance | None:
+        """
+        What Gravity is asked to run; ``None`` where uWSGI serves.
+
+        A ``gravity:`` section wins over a ``uwsgi:`` one, but a uWSGI that runs with the file is what serves. Raises
+        ``ConfigError``.
+        """
+        try:
+            _ = self._uwsgi.options
+        except IsGravitys:
+            if self._uwsgi.is_given:
+                return None
+            return galaxy_gravity_config.read(self.spec.config, self.spec.instance)
+        except GalaxyError as exc:
+            log.debug("galaxy: not Gravity's: %s", exc)
+        return None
+
+    @functools.cached_property
+    def gravity(self) -> galaxy_gravity_services.Services | None:
+        """The services that Gravity set up; ``None`` where uWSGI serves. Raises ``ConfigError``."""
+        instance = self.instance
+        if instance is None or galaxy_uwsgi_process.masters(self.spec.config):
+            return None
+        services = galaxy_gravity_services.Services(instance, self._functions)
+        if self._believed:
+            services.believe(self._believed)
+        return services
+
+    @property
+    def web_server(self) -> str:
+        """What serves it: ``uwsgi`` or ``gunicorn``."""
+        try:
+            return "gunicorn" if self.gravity else self._uwsgi.kind
+        except GalaxyError:
+            return "gunicorn"
+
+    @property
+    def uwsgi(self) -> UwsgiServer:
+        """Its uWSGI. Raises ``ConfigError`` where gunicorn serves it, or where it cannot be told what does."""
+        if self.gravity:
+            raise ConfigError(f"{self.spec.config}: gunicorn serves this Galaxy, which has no stats server of uWSGI's")
+        return self._uwsgi
+
+    def alone(self, action: str, deadline: Deadline):
+        """A context in which nobody else starts or stops this Galaxy. Raises ``LockError``."""
+        return galaxy_host_lock.hold(action, self.spec.identity, deadline)
+
+    def believe(self, pid: int) -> None:
+        """Take the master with this PID for this Galaxy's where its addresses lead to it, whoever runs it."""
+        self._believed = pid
+        self._uwsgi.believe(pid)
+
+    def require_telling(self) -> None:
+        """Raises ``ConfigError`` where nothing could tell when Galaxy is ready."""
+        if not self.gravity:
+            _ = self._uwsgi.stats_address
+
+    @property
+    def stats_address(self) -> str | None:
+        """Of uWSGI's stats server; ``None`` where there is none, or it is not known."""
+        try:
+            return str(self.uwsgi.stats_address)
+        except GalaxyError:
+            return None
+
+    @property
+    def unusable(self) -> list[str]:
+        """What uWSGI cannot use of its options: sentences."""
+        try:
+            return [] if self._uwsgi.is_given else [str(one.value) for one in self.uwsgi.options.unusable]
+        except GalaxyError:
+            # among a look's errors already
+            return []
+
+    def version_on_disk(self) -> str | None:
+        """Galaxy's version as its source tree or package says; ``None`` where Gravity does not tell where that is."""
+        try:
+            gravity = self.gravity
+        except GalaxyError:
+            return None
+        return gravity.version_on_disk() if gravity else None
+
+    def find_unit(self, service: Service, master: Process | None) -> Unit | None:
+        """What manages a service of its, with this master. Raises ``ManagerError`` where several may."""
+        if self.gravity:
+            return self.gravity.units.units.get(service.name)
         spec = self.spec
         return galaxy_manager_detection.detect(
             config=spec.config,
@@ -132,117 +145,136 @@ class Galaxy:
         )
 
     def read_stats(self, timeout: float) -> Stats:
-        """What its stats server says now. Raises ``StatsError`` or ``ConfigError``."""
+        """What uWSGI's stats server says now. Raises ``StatsError`` or ``ConfigError``."""
         try:
-            return self.web.read_stats(timeout)
+            return self._uwsgi.read_stats(timeout)
         except GalaxyError:
+            if self.gravity:
+                raise ConfigError(
+                    f"{self.spec.config}: gunicorn serves this Galaxy, and has no stats server; galaxy.busy_workers "
+                    "tells what its workers do"
+                ) from None
             # a command line may name another address than the file
             if not self._learn():
                 raise
-            return self.web.read_stats(timeout)
+            return self._uwsgi.read_stats(timeout)
 
-    def snapshot(self, timeout: float) -> Snapshot:
-        """What its web server tells now. Raises a ``GalaxyError`` with the reason where it tells nothing."""
-        return self.read_stats(timeout)
-
-    def find_master(self, timeout: float) -> Process | None:
-        """Its web server's master; ``None`` where none runs. Raises ``ProcessError`` as ``UwsgiServer.find_master``."""
-        try:
-            snapshot = self.web.snapshot(timeout)
-        except GalaxyError:
-            snapshot = None
-        return self.web.find_master(snapshot)
+    def snapshots(self, timeout: float) -> list[Snapshot]:
+        """What its web servers tell now. Raises a ``GalaxyError`` with the reason where one tells nothing."""
+        if not self.gravity:
+            return [self.read_stats(timeout)]
+        look = self.look(timeout)
+        if len(look.snapshots) < len(look.webs):
+            raise ProcessError(" ".join(look.errors) or "Galaxy's web server tells nothing of its workers")
+        return look.snapshots
 
     def require_master(self, timeout: float) -> Process | None:
         """
-        As ``find_master``, but ``None`` only on proof that none runs.
+        Its web server's master; ``None`` only on proof that none runs.
 
-        Raises ``ProcessError`` with the reason where that cannot be told.
+        Raises ``ProcessError`` with the reason where that cannot be told, and where several run.
         """
-        master = self.find_master(timeout)
-        if master:
-            return master
+        if not self.gravity:
+            master = self._find_master(timeout)
+            if master:
+                return master
         look = self.look(timeout)
-        if look.master or look.running is False:
-            return look.master
+        if len(look.masters) > 1:
+            named = ", ".join(f"{one.service.name} PID {one.master.pid}" for one in look.webs if one.master)
+            raise ProcessError(f"Galaxy has several web servers, each with its master: {named}")
+        if look.masters or look.running is False:
+            return next(iter(look.masters), None)
         reason = " ".join(look.errors) or "neither its addresses nor its process manager are known"
         if look.running:
             raise ProcessError(f"Galaxy runs, but which process is its master cannot be told: {reason}")
         raise ProcessError(f"It cannot be told whether Galaxy runs: {reason}")
 
     def options(self) -> Config:
-        """The options in effect. Raises ``ConfigError``."""
+        """uWSGI's options in effect. Raises ``ConfigError``."""
+        uwsgi = self.uwsgi
         self._learn()
-        return self.web.options
+        return uwsgi.options
+
+    def _find_master(self, timeout: float) -> Process | None:
+        try:
+            snapshot = self._uwsgi.snapshot(timeout)
+        except GalaxyError:
+            snapshot = None
+        return self._uwsgi.find_master(snapshot)
 
     def _learn(self) -> bool:
         """Take up what the live master, or else the definition, was started with; whether that says more."""
         try:
-            master = self.web.find_master(None)
+            master = self._uwsgi.find_master(None)
             if master:
-                return self.web.learn(master.invocation())
-            unit = self.find_unit(None)
-            return bool(unit) and self.web.learn(unit.invocation())
+                return self._uwsgi.learn(master.invocation())
+            unit = self.find_unit(Service("uwsgi", Role.WEB), None)
+            return bool(unit) and self._uwsgi.learn(unit.invocation())
         except GalaxyError as exc:
             log.debug("No command line is known: %s", exc)
             return False
 
-    def look(self, timeout: float, unit: Unit | None = None, managed: bool = True) -> Look:
+    def look(self, timeout: float, managed: bool = True, probe: bool = True) -> Look:
         """
         All facts, each asked once.
 
         timeout
             seconds for its web server's answer
-        unit
-            its service under the process manager, where it is known already
         managed
             ``False`` where the process manager is not to be asked
+        probe
+            ``False`` where no HTTP request is to be sent
         """
-        look = Look(Service("uwsgi", Role.WEB, unit, self.web))
+        try:
+            gravity = self.gravity
+        except GalaxyError as exc:
+            # Gravity's, but what it would run cannot be told
+            return Look([ServiceLook(Service("gunicorn", Role.WEB), errors=[str(exc)])])
+        if gravity:
+            return gravity.look(timeout, managed, probe)
+        return Look([self._look_at_uwsgi(timeout, managed)])
+
+    def _look_at_uwsgi(self, timeout: float, managed: bool) -> ServiceLook:
+        web, look = self._uwsgi, ServiceLook(Service("uwsgi", Role.WEB, web=self._uwsgi))
         self._look_at_server(look, timeout)
-        if look.master and self.web.learn(look.master.invocation()):
+        if look.master and web.learn(look.master.invocation()):
             self._look_at_server(look, timeout)
-        if managed and unit is None:
+        if managed:
             self._look_for_unit(look)
         unit = look.service.unit
-        if unit and not look.master and self.web.learn(_attempt(look, unit.invocation)):
+        if unit and not look.master and web.learn(look.attempt(unit.invocation)):
             self._look_at_server(look, timeout)
-            if look.master and self.web.learn(look.master.invocation()):
+            if look.master and web.learn(look.master.invocation()):
                 self._look_at_server(look, timeout)
-        if managed and unit:
-            look.status = _attempt(look, unit.status)
+        if unit:
+            look.status = look.attempt(unit.status)
         if look.running is None or not look.master:
-            look.silent = _attempt(look, self.web.is_silent)
+            look.silent = look.attempt(web.is_silent)
         return look
 
-    def _look_for_unit(self, look: Look) -> None:
+    def _look_for_unit(self, look: ServiceLook) -> None:
         try:
-            look.service.unit = self.find_unit(look.master)
+            look.service.unit = self.find_unit(look.service, look.master)
         except GalaxyError as exc:
             log.debug("galaxy: %s", exc)
             look.unclear = str(exc)
             look.errors.append(look.unclear)
 
-    def _look_at_server(self, look: Look, timeout: float) -> None:
+    def _look_at_server(self, look: ServiceLook, timeout: float) -> None:
         """Anew: what was found out with less knowledge does not count."""
         look.errors.clear()
-        look.snapshot = _attempt(look, self.web.snapshot, timeout)
-        look.master = _attempt(look, self.web.find_master, look.snapshot)
+        look.snapshot = look.attempt(self._uwsgi.snapshot, timeout)
+        look.master = look.attempt(self._uwsgi.find_master, look.snapshot)
 
-    def log(self, unit: Unit | None, lines: int = 10) -> list[str]:
-        """The last lines of its log: its own file's, or else what the manager keeps; secrets blanked out."""
-        text = self.web.log(lines) or (unit.log(lines) if unit else [])
-        return [galaxy_host_redaction.blank(line) for line in text[-lines:]]
-
-
-def _attempt(look: Look, ask: Callable, *arguments):
-    """What ``ask`` gives; ``None`` where it fails, with the reason among the look's errors."""
-    try:
-        return ask(*arguments)
-    except GalaxyError as exc:
-        if isinstance(exc, MasterGone):
-            look.survivors = tuple(exc.pids)
-        if str(exc) not in look.errors:
-            log.debug("galaxy: %s", exc)
-            look.errors.append(str(exc))
-        return None
+    def log(self, services: Iterable[Service], lines: int = 10) -> list[str]:
+        """
+        The last lines of the services' logs, a name before each where there are several: its own file's, or else what
+        the manager keeps; secrets blanked out.
+        """
+        services = list(services)
+        found = []
+        for service in services:
+            text = (service.web.log(lines) if service.web else []) or (service.unit.log(lines) if service.unit else [])
+            name = f"{service.name}: " if len(services) > 1 else ""
+            found += [name + galaxy_host_redaction.blank(line) for line in text[-lines:]]
+        return found

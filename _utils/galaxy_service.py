@@ -6,12 +6,12 @@ import enum
 
 
 class Role(str, enum.Enum):
-    """What a service does for Galaxy."""
+    """What a service does for Galaxy; services are started in this order, and stopped the other way round."""
 
-    WEB = "web"
-    REPORTS = "reports"
+    HANDLER = "handler"
     CELERY = "celery"
     CELERY_BEAT = "celery-beat"
-    HANDLER = "handler"
     TUSD = "tusd"
     GX_IT_PROXY = "gx-it-proxy"
+    REPORTS = "reports"
+    WEB = "web"

@@ -12,6 +12,7 @@ from salt.exceptions import SaltInvocationError
 
 import galaxy_host_address
 import galaxy_host_arguments as arguments
+from galaxy_host_record import record
 from galaxy_settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ _ALIASES = {"workers": "min_workers"}
 ALL = "*"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Spec:
     """
     Which Galaxy.
@@ -35,6 +36,8 @@ class Spec:
         addresses that win over the configuration
     manager, service, conf_file
         its process manager and service there, and supervisord's configuration file; they win over detection
+    instance
+        ``instance_name`` in Gravity's configuration, where that has several
     """
 
     server: str | None = None
@@ -44,6 +47,7 @@ class Spec:
     manager: str | None = None
     service: str | None = None
     conf_file: str | None = None
+    instance: str | None = None
 
     def __str__(self) -> str:
         return next(filter(None, (self.server, self.config, self.stats, self.socket)), "no server")
@@ -52,12 +56,12 @@ class Spec:
     def identity(self) -> str:
         """The same text for the same server, however it is named: its lock's name."""
         if self.config:
-            return os.path.realpath(self.config)
+            return os.path.realpath(self.config) + (f"#{self.instance}" if self.instance else "")
         address = self.stats or self.socket
         return str(galaxy_host_address.parse(address)) if address else str(self)
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Limits:
     """
     How patient to be.
@@ -70,14 +74,21 @@ class Limits:
         how many workers must be ready
     force
         a stop may end a master that outlives its manager's stop, by signal
+    companions
+        whether a start fails where a service beside the web server does: ``require`` or ``ignore``
+    settle
+        seconds that all gunicorns must stay ready before a rolling restart touches the next one
     """
 
     timeout: float = 300
     retries: int = 5
     min_workers: int = 1
     force: bool = False
+    companions: str = "require"
+    settle: float = 11
 
 
+COMPANIONS = ("require", "ignore")
 _SPEC = tuple(field.name for field in dataclasses.fields(Spec))
 _LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 KEYWORDS = (*_SPEC, *_LIMITS, *_ALIASES)
@@ -125,7 +136,7 @@ def _base(keywords: Mapping[str, object], settings: Settings) -> dict:
     """What pillar adds to the keywords: all of the server that they mean, or nothing."""
     name = keywords.get("server")
     if name is None and any(keywords.get(key) for key in _NAMING):
-        name = _same_server(keywords.get("config"), settings)
+        name = _same_server(keywords.get("config"), keywords.get("instance"), settings)
         if name is None:
             return {}
     settings.require_sound()
@@ -137,17 +148,21 @@ def _base(keywords: Mapping[str, object], settings: Settings) -> dict:
     return {**settings.servers[name], "server": name}
 
 
-def _same_server(config: object, settings: Settings) -> str | None:
+def _same_server(config: object, instance: object, settings: Settings) -> str | None:
     """The server of pillar that has this very configuration."""
     if not config:
         return None
     if not any(values["config"] for values in settings.servers.values()):
         return None
     path = os.path.realpath(config)
-    for name, values in settings.servers.items():
-        if values["config"] and os.path.realpath(values["config"]) == path:
-            return name
-    return None
+    same = [
+        name
+        for name, values in settings.servers.items()
+        if values["config"] and os.path.realpath(values["config"]) == path and instance in (None, values["instance"])
+    ]
+    if len(same) > 1:
+        raise SaltInvocationError(f"Several Galaxy servers have {config}: {', '.join(same)}; say which with server=")
+    return same[0] if same else None
 
 
 def _only(settings: Settings) -> str:
@@ -187,6 +202,16 @@ def _address(name: str, value: object) -> object:
     return value
 
 
+def _companions(name: str, value: object) -> object:
+    if value not in COMPANIONS:
+        raise SaltInvocationError(f"{name} is {value!r}; give {' or '.join(COMPANIONS)}")
+    return value
+
+
+def _settle(name: str, value: object) -> float:
+    return arguments.seconds(name, value, allow_zero=True)
+
+
 _READERS = {
     "stats": _address,
     "socket": _address,
@@ -194,4 +219,6 @@ _READERS = {
     "retries": arguments.count,
     "min_workers": arguments.count,
     "force": arguments.flag,
+    "companions": _companions,
+    "settle": _settle,
 }

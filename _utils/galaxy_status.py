@@ -4,9 +4,9 @@ How a Galaxy is, as plain data: what ``galaxy.status`` returns, made of one look
 
 import time
 
-from galaxy_errors import GalaxyError
+from galaxy_look import Look, ServiceLook
 from galaxy_manager_unit import State
-from galaxy_server import Galaxy, Look
+from galaxy_server import Galaxy
 from galaxy_spec import Limits
 from galaxy_webserver import WorkerState
 
@@ -23,34 +23,33 @@ def read(galaxy: Galaxy, limits: Limits, timeout: float, verbose: bool = False) 
 
 def record(galaxy: Galaxy, look: Look, limits: Limits, verbose: bool = False) -> dict:
     """The plain data of a look."""
-    snapshot, master, unit, status = look.snapshot, look.master, look.service.unit, look.status
-    workers = snapshot.workers if snapshot else []
+    snapshots, masters = look.snapshots, look.masters
+    workers = [worker for snapshot in snapshots for worker in snapshot.workers]
     result = {
         "server": galaxy.spec.server,
+        "web_server": galaxy.web_server,
         "running": look.running,
-        "accepting": snapshot.accepting > 0 if snapshot else look.is_ready(1),
+        "accepting": any(snapshot.accepting for snapshot in snapshots) if snapshots else look.is_ready(1),
         "ready": look.is_ready(limits.min_workers),
         "ready_workers": look.ready_workers,
-        "pid": master.pid if master else None,
-        "uptime": max(0, round(time.time() - master.create_time)) if master else None,
-        "version": snapshot.version if snapshot else None,
+        "pid": masters[0].pid if masters else None,
+        "uptime": max(0, round(time.time() - min(master.create_time for master in masters))) if masters else None,
+        "version": snapshots[0].version if snapshots else None,
+        "galaxy_version": {
+            "running": next((one.galaxy_version for one in snapshots if one.galaxy_version), None),
+            "on_disk": galaxy.version_on_disk(),
+        },
         "workers": {
             "total": len(workers),
-            **{state.value: snapshot.count(state) if snapshot else 0 for state in WorkerState},
+            **{state.value: sum(one.count(state) for one in snapshots) for state in WorkerState},
         },
-        "listen_queue": snapshot.listen_queue if snapshot else None,
-        "manager": {
-            "name": unit.manager,
-            "service": unit.service,
-            "state": status.state.value if status else State.UNKNOWN.value,
-            "term": status.raw if status else "",
-            "active": status.active if status else None,
-        }
-        if unit
-        else None,
+        "oldest_request": look.oldest_request,
+        "listen_queue": _queue(look),
+        "manager": _manager(look),
+        "services": {one.service.name: _service(one) for one in look.services},
         "config": galaxy.spec.config,
-        "sockets": [str(address) for address in galaxy.web.listens_on],
-        "stats": _stats_address(galaxy),
+        "sockets": [str(address) for one in look.webs if one.service.web for address in one.service.web.listens_on],
+        "stats": galaxy.stats_address,
         "problems": problems(galaxy, look, limits),
     }
     if verbose:
@@ -60,49 +59,76 @@ def record(galaxy: Galaxy, look: Look, limits: Limits, verbose: bool = False) ->
 
 def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
     """What is wrong, in sentences; empty where all is well."""
-    found = list(look.errors)
-    snapshot = look.snapshot
-    if snapshot and not look.master and not found:
-        found.append(
-            f"The stats server {_stats_address(galaxy)} names PID {snapshot.pid}, which holds none of the server's "
-            "sockets here."
-        )
-    if not galaxy.web.is_given:
-        found += [text for text in _unusable(galaxy) if text not in found]
-    if snapshot:
-        found += snapshot.problems
-        if 0 < snapshot.ready < limits.min_workers:
-            found.append(f"{snapshot.ready} of {limits.min_workers} wanted workers are ready.")
+    found = [*look.problems, *look.errors]
+    for one in look.webs:
+        if one.snapshot and not one.master and not found:
+            found.append(
+                f"The stats server {galaxy.stats_address} names PID {one.snapshot.pid}, which holds none of the "
+                "server's sockets here."
+            )
+    found += [text for text in galaxy.unusable if text not in found]
+    for one in look.webs:
+        if one.snapshot:
+            name = f"{one.service.name}: " if len(look.webs) > 1 else ""
+            found += [name + text for text in one.snapshot.problems]
+    ready = look.ready_workers
+    if ready and ready < limits.min_workers:
+        found.append(f"{ready} of {limits.min_workers} wanted workers are ready.")
     if look.running is None and not found:
         found.append(
             "Nothing says where Galaxy listens, no live uWSGI names its configuration, and no process manager has it."
         )
-    return found + _manager_problems(look)
+    for one in look.services:
+        found += _manager_problems(one)
+    return found
 
 
-def _unusable(galaxy: Galaxy) -> list[str]:
-    try:
-        return [str(setting.value) for setting in galaxy.web.options.unusable]
-    except GalaxyError:
-        # among the look's errors already
-        return []
+def _queue(look: Look) -> dict | None:
+    queues = [snapshot.listen_queue for snapshot in look.snapshots]
+    if len(queues) < 2:
+        return queues[0] if queues else None
+    lengths = [queue["length"] for queue in queues if queue["length"] is not None]
+    limits = [queue["max"] for queue in queues if queue["max"] is not None]
+    return {"length": sum(lengths) if lengths else None, "max": min(limits, default=None), "errors": None}
 
 
-def _stats_address(galaxy: Galaxy) -> str | None:
-    try:
-        return str(galaxy.web.stats_address)
-    except GalaxyError:
+def _manager(look: Look) -> dict | None:
+    """Of the web server; where there are several, of the one that is worst off."""
+    managed = [one for one in look.webs if one.service.unit]
+    if not managed:
         return None
+    worst = next((one for one in managed if not one.is_kept_up), managed[0])
+    unit, status = worst.service.unit, worst.status
+    return {
+        "name": unit.manager,
+        "service": unit.service,
+        "state": status.state.value if status else State.UNKNOWN.value,
+        "term": status.raw if status else "",
+        "active": look.is_active,
+    }
 
 
-def _manager_problems(look: Look) -> list[str]:
-    unit, status = look.service.unit, look.status
+def _service(one: ServiceLook) -> dict:
+    status = one.status
+    main = one.master.pid if one.master else status.main_pid if status else None
+    return {
+        "role": one.service.role.value,
+        "state": status.state.value if status else State.UNKNOWN.value,
+        "pids": [main] if main else list(status.pids) if status else [],
+        "restarts": status.restarts if status else None,
+    }
+
+
+def _manager_problems(one: ServiceLook) -> list[str]:
+    unit, status = one.service.unit, one.status
     if not unit or not status:
         return []
     says = f"{unit.manager} says {status.raw} of {unit.service}{status.why}"
-    if status.state is State.RUNNING:
-        said = [] if look.running else [f"{says}, but Galaxy does not answer."]
-    elif look.running:
+    if not one.service.is_server:
+        said = [] if status.state in (State.RUNNING, State.STARTING) else [f"{says}."]
+    elif status.state is State.RUNNING:
+        said = [] if one.running else [f"{says}, but Galaxy does not answer."]
+    elif one.running:
         said = [f"{says}, but Galaxy runs."] if status.state is not State.STARTING else []
     else:
         said = [f"{says}."]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import galaxy_host_process
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 from galaxy_uwsgi_option import is_private
 from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT
 
@@ -28,7 +29,7 @@ _MAX_WORDS = 10_000
 _MAX_DEPTH = 4
 
 
-@dataclasses.dataclass
+@record
 class Command:
     """
     What a command line says to uWSGI.

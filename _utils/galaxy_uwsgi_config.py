@@ -6,6 +6,7 @@ hides the others.
 """
 
 import dataclasses
+import functools
 import ipaddress
 import os
 import re
@@ -18,6 +19,7 @@ from galaxy_errors import AddressError, ConfigError
 from galaxy_host_address import Address
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
+from galaxy_host_record import record
 from galaxy_uwsgi_file import UNKNOWN
 from galaxy_uwsgi_option import Option, leading_int, shown
 from galaxy_uwsgi_options import Options
@@ -53,7 +55,7 @@ _MAX_UNIX = 102
 _PORT = Pattern(r"[ \t]*([1-9]\d*)")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Setting:
     """
     A value and where it came from: uWSGI's option, and ``file:line`` or what the words of a command line belong to.
@@ -70,12 +72,17 @@ class Setting:
 
 _SWITCHES = ("master", "need-app", "die-on-term", "no-server", "stats-http", "abstract-socket")
 _OFF = {name: Setting(False, name, _DEFAULT) for name in _SWITCHES}
+# of a Config, in the order in which people are shown them
+FIELDS = (
+    *("path", "sockets", "stats", "processes", "threads", "mules", "master", "need_app", "die_on_term", "no_server"),
+    *("pidfile", "master_fifo", "logs", "unusable", "doubts"),
+)
 
 
-@dataclasses.dataclass(frozen=True)
 class Config:
     """
-    What a uWSGI's options say about the server; what they do not say is ``None`` or empty.
+    What a uWSGI's options say about the server, each field worked out when it is first asked for; what they do not say
+    is ``None`` or empty.
 
     path
         of the configuration that was asked for, ``None`` where only a command line was
@@ -98,22 +105,102 @@ class Config:
         numeric ids of the users whose word all of this is
     """
 
-    path: str | None
-    sockets: tuple[Setting, ...]
-    stats: Setting | None
-    processes: Setting
-    threads: Setting
-    mules: Setting
-    master: Setting
-    need_app: Setting
-    die_on_term: Setting
-    no_server: Setting
-    pidfile: Setting | None
-    master_fifo: tuple[Setting, ...]
-    logs: tuple[Setting, ...]
-    unusable: tuple[Setting, ...] = ()
-    doubts: tuple[Setting, ...] = ()
-    owners: frozenset[int] = frozenset()
+    def __init__(self, path: str | None, options: Options):
+        self.path = path
+        self._cwd = options.cwd
+        self._groups: dict[str, list[Option]] = {}
+        self._problems = [self._remark(*remark) for remark in options.problems]
+        # by the option, so that the order in which the fields are asked for does not show
+        self._refused: dict[Option, dict[str, Setting]] = {}
+        self.doubts = tuple(self._remark(*remark) for remark in options.doubts)
+        groups = self._groups
+        for option in options.options:
+            field = _FIELDS.get(option.key)
+            if field is not None:
+                groups.setdefault(field, []).append(option)
+        self._options = options.options
+        self._whole = options
+        # where uWSGI is once it has done its chdir
+        self._after = self._directory()
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in FIELDS)})"
+
+    @staticmethod
+    def _remark(key: str, source: str, sentence: str) -> Setting:
+        # a sentence without an option names the file itself; in a file, an option may be any text
+        name = key if key.isprintable() and len(key) <= 60 else repr(key[:60])
+        return Setting(ConfigError(f"{source}: {name}: {sentence}" if key else sentence), key, source)
+
+    @functools.cached_property
+    def owners(self) -> frozenset[int]:
+        return self._whole.owners
+
+    @functools.cached_property
+    def sockets(self) -> tuple[Setting, ...]:
+        return tuple(self._sockets())
+
+    @functools.cached_property
+    def stats(self) -> Setting | None:
+        option = self._last("stats")
+        return self._stats(option) if option else None
+
+    @functools.cached_property
+    def processes(self) -> Setting:
+        return self._number("processes", 1)
+
+    @functools.cached_property
+    def threads(self) -> Setting:
+        return self._number("threads", 1)
+
+    @functools.cached_property
+    def mules(self) -> Setting:
+        counts = [self._mules(option) for option in self._groups.get("mules", ())]
+        total = None if None in counts else sum(counts)
+        return self._setting(self._last("mules"), total) if counts else Setting(0, "mules", _DEFAULT)
+
+    @functools.cached_property
+    def master(self) -> Setting:
+        setting = self._bool("master")
+        if setting.source != _DEFAULT:
+            return setting
+        for option in self._options:
+            if option.problem is None and option.key in galaxy_uwsgi_table.MASTER:
+                return Setting(True, option.key, option.source)
+        return setting
+
+    @functools.cached_property
+    def need_app(self) -> Setting:
+        return self._bool("need-app")
+
+    @functools.cached_property
+    def die_on_term(self) -> Setting:
+        return self._bool("die-on-term")
+
+    @functools.cached_property
+    def no_server(self) -> Setting:
+        return self._bool("no-server")
+
+    @functools.cached_property
+    def pidfile(self) -> Setting | None:
+        paths = self._paths("pidfile")
+        return paths[-1] if paths else None
+
+    @functools.cached_property
+    def master_fifo(self) -> tuple[Setting, ...]:
+        return self._paths("master-fifo")
+
+    @functools.cached_property
+    def logs(self) -> tuple[Setting, ...]:
+        return self._paths("logs")
+
+    @functools.cached_property
+    def unusable(self) -> tuple[Setting, ...]:
+        for name in FIELDS:
+            if name != "unusable":
+                getattr(self, name)
+        refused = [self._refused.get(option, {}).values() for option in self._options]
+        return (*self._problems, *(setting for settings in refused for setting in settings))
 
     @property
     def stats_off(self) -> str | None:
@@ -127,78 +214,6 @@ class Config:
             "there, or start uWSGI with --master behind the configuration"
         )
 
-
-def read(path: str | None, invocation: Invocation | None = None) -> Config:
-    """
-    The configuration of the uWSGI that ``invocation`` starts, or started, with the configuration file ``path``.
-
-    path
-        read first where no word of ``invocation`` names it; ``None``: the words alone say all
-    invocation
-        its environment resolves ``$(NAME)``, and its directory relative paths; without it, the file alone counts, and
-        neither is known
-
-    Raises ``ConfigError`` (missing, unreadable, without a uWSGI section, include loop, too large), naming the file. A
-    value that cannot be read or used is kept among ``unusable``.
-    """
-    if path is not None:
-        path = os.path.abspath(path)
-    elif invocation is None:
-        raise ConfigError("No Galaxy configuration is known: give config=, or set galaxy:config in pillar")
-    options = galaxy_uwsgi_options.collect(path, invocation)
-    missing = [sentence for key, _, sentence in options.doubts if key == ""]
-    if missing and not any(option.key in _FIELDS for option in options.options):
-        raise ConfigError(missing[0])
-    return _Interpreter(options).config(path)
-
-
-class _Interpreter:
-    """Makes a ``Config`` of options."""
-
-    def __init__(self, options: Options):
-        self._cwd, self._owners = options.cwd, options.owners
-        self._groups: dict[str, list[Option]] = {}
-        self._unusable = [self._remark(*remark) for remark in options.problems]
-        self._doubts = tuple(self._remark(*remark) for remark in options.doubts)
-        groups = self._groups
-        for option in options.options:
-            field = _FIELDS.get(option.key)
-            if field is not None:
-                groups.setdefault(field, []).append(option)
-        self._options = options.options
-        # where uWSGI is once it has done its chdir
-        self._after = self._directory()
-
-    @staticmethod
-    def _remark(key: str, source: str, sentence: str) -> Setting:
-        # a sentence without an option names the file itself; in a file, an option may be any text
-        name = key if key.isprintable() and len(key) <= 60 else repr(key[:60])
-        return Setting(ConfigError(f"{source}: {name}: {sentence}" if key else sentence), key, source)
-
-    def config(self, path: str | None) -> Config:
-        stats = self._last("stats")
-        mules = [self._mules(option) for option in self._groups.get("mules", ())]
-        total = None if None in mules else sum(mules)
-        pidfiles = self._paths("pidfile")
-        return Config(
-            path=path,
-            stats=self._stats(stats) if stats else None,
-            sockets=tuple(self._sockets()),
-            processes=self._number("processes", 1),
-            threads=self._number("threads", 1),
-            mules=self._setting(self._last("mules"), total) if mules else Setting(0, "mules", _DEFAULT),
-            master=self._master(),
-            need_app=self._bool("need-app"),
-            die_on_term=self._bool("die-on-term"),
-            no_server=self._bool("no-server"),
-            pidfile=pidfiles[-1] if pidfiles else None,
-            master_fifo=self._paths("master-fifo"),
-            logs=self._paths("logs"),
-            unusable=tuple(self._unusable),
-            doubts=self._doubts,
-            owners=self._owners,
-        )
-
     def _last(self, field: str) -> Option | None:
         group = self._groups.get(field)
         return group[-1] if group else None
@@ -210,7 +225,8 @@ class _Interpreter:
         self, option: Option, sentence: str, kind: type[ConfigError] | type[AddressError] = ConfigError
     ) -> None:
         error = kind(f"{option.source}: {sentence}")
-        self._unusable.append(Setting(error, option.key, option.source, option.secret))
+        # the same sentence once
+        self._refused.setdefault(option, {})[sentence] = Setting(error, option.key, option.source, option.secret)
 
     def _is_known(self, option: Option, kind: type = ConfigError) -> bool:
         """Whether the option is in effect, and its value is resolved; if not, it is refused."""
@@ -263,15 +279,6 @@ class _Interpreter:
             self._refuse(option, f"{option.key} {option.problem}")
             return self._setting(option, None)
         return self._setting(option, (option.value or "true").lower() not in _FALSE)
-
-    def _master(self) -> Setting:
-        setting = self._bool("master")
-        if setting.source != _DEFAULT:
-            return setting
-        for option in self._options:
-            if option.problem is None and option.key in galaxy_uwsgi_table.MASTER:
-                return Setting(True, option.key, option.source)
-        return setting
 
     # addresses
 
@@ -394,6 +401,30 @@ class _Interpreter:
         if option.problem is not None or option.secret or _UNRESOLVED.search(text):
             return None
         return os.path.normpath(os.path.join(self._cwd, text)) if self._cwd else text if text[:1] == "/" else None
+
+
+def read(path: str | None, invocation: Invocation | None = None) -> Config:
+    """
+    The configuration of the uWSGI that ``invocation`` starts, or started, with the configuration file ``path``.
+
+    path
+        read first where no word of ``invocation`` names it; ``None``: the words alone say all
+    invocation
+        its environment resolves ``$(NAME)``, and its directory relative paths; without it, the file alone counts, and
+        neither is known
+
+    Raises ``ConfigError`` (missing, unreadable, without a uWSGI section, include loop, too large), naming the file. A
+    value that cannot be read or used is kept among ``unusable``.
+    """
+    if path is not None:
+        path = os.path.abspath(path)
+    elif invocation is None:
+        raise ConfigError("No Galaxy configuration is known: give config=, or set galaxy:config in pillar")
+    options = galaxy_uwsgi_options.collect(path, invocation)
+    missing = [sentence for key, _, sentence in options.doubts if key == ""]
+    if missing and not any(option.key in _FIELDS for option in options.options):
+        raise ConfigError(missing[0])
+    return Config(path, options)
 
 
 def _is_literal(host: str) -> bool:

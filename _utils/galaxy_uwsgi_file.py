@@ -22,7 +22,8 @@ _MAGIC = Pattern(r"%(.)", re.DOTALL)
 # its start time, user, group, version, binary, the file's inode and hash
 _UNKNOWN_MAGIC = "tTuUgGVbBiIjJ"
 _IPV6 = Pattern(r"\[[0-9a-fA-F:.]*\]\Z")
-_GRAVITY = Pattern(r"^gravity[ \t]*:", re.MULTILINE)
+# JSON is YAML too
+_GRAVITY = Pattern(r"""^(gravity|'gravity'|[ \t{]*"gravity")[ \t]*:""", re.MULTILINE)
 GRAVITYS = (
     "{}: has a gravity: section, so Gunicorn serves this Galaxy, not uWSGI, and uwsgi: is not looked at; remove the "
     "gravity: section where uWSGI does"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import galaxy_uwsgi_command
 import galaxy_uwsgi_file
-from galaxy_errors import ConfigError
+from galaxy_errors import ConfigError, IsGravitys
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
 from galaxy_uwsgi_file import MAX_TEXT, SECTION, UNKNOWN, Remark
@@ -137,7 +137,7 @@ class Options:
         if not kind:
             kind = galaxy_uwsgi_file.kind_of(path, text)
         if self._is_alone and option is None and kind == "yaml" and galaxy_uwsgi_file.is_gravitys(text):
-            raise ConfigError(galaxy_uwsgi_file.GRAVITYS.format(path))
+            raise IsGravitys(galaxy_uwsgi_file.GRAVITYS.format(path))
         if kind == "ini":
             self._last_ini = path
             lines = galaxy_uwsgi_file.ini_lines(text, section)

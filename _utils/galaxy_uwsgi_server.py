@@ -60,7 +60,6 @@ class UwsgiServer(WebServer):
         return bool(self._stats and self._socket)
 
     def learn(self, invocation: Invocation | None) -> bool:
-        """Take up what it was or would be started with; whether that says more than was known."""
         if invocation is None or invocation == self._invocation:
             return False
         before = self._addresses()

@@ -4,33 +4,41 @@ Watch a Galaxy over time: what has lasted long enough to be told, once, and when
 
 import dataclasses
 
-from galaxy_server import Look
+from galaxy_host_record import record
+from galaxy_look import Look, ServiceLook
+from galaxy_manager_unit import State
+from galaxy_webserver import Worker, WorkerState
 
-CONDITIONS = ("down", "saturated", "stuck")
+CONDITIONS = ("down", "saturated", "stuck", "crashing")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Thresholds:
     """
     Seconds: how long Galaxy must be ``down`` or ``saturated`` (every accepting worker is), how long one request must be
-    in a core to be ``stuck``, and how long nothing of this must have been seen for ``recovered``.
+    under way to be ``stuck``, how long a service must be ``crashing`` (its manager starts it again and again, or has
+    given up), and how long nothing of this must have been seen for ``recovered``.
     """
 
     down: float = 60
     saturated: float = 120
     stuck: float = 600
+    crashing: float = 60
     recovered: float = 60
 
 
-@dataclasses.dataclass
+@record
 class Memory:
     """
-    What one look must know of those before: since when each condition holds, which were told, since when all is well.
+    What one look must know of those before: since when each condition holds, which were told, since when all is well;
+    how often each service had been started again, and when that was last seen to rise.
     """
 
     since: dict[str, float] = dataclasses.field(default_factory=dict)
     told: set[str] = dataclasses.field(default_factory=set)
     well_since: float | None = None
+    restarts: dict[str, int] = dataclasses.field(default_factory=dict)
+    restarted: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> list[dict]:
@@ -38,14 +46,16 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
     The events that are due at ``now`` (seconds of a clock that only goes forward); ``memory`` is brought up to date.
 
     Each event has a ``tag``: ``down`` (with ``reason``), ``saturated`` (with ``workers``, ``listen_queue``), ``stuck``
-    (with ``requests``: PID, core, method, uri, seconds), told once while it lasts, or ``recovered`` (with what is
-    over).
+    (with ``requests``: PID, core, method, uri, seconds), ``crashing`` (with ``services``: the manager's word of each),
+    told once while it lasts, or ``recovered`` (with what is over).
     """
     stuck = _stuck(look, thresholds)
+    crashing = _crashing(look, memory, thresholds, now)
     holds = {
         "down": not look.is_ready(1),
-        "saturated": look.snapshot is not None and look.snapshot.is_saturated,
+        "saturated": bool(look.snapshots) and all(snapshot.is_saturated for snapshot in look.snapshots),
         "stuck": bool(stuck),
+        "crashing": bool(crashing),
     }
     due = []
     for condition in CONDITIONS:
@@ -57,7 +67,7 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
         patience = 0 if condition == "stuck" else getattr(thresholds, condition)
         if condition not in memory.told and now - since >= patience:
             memory.told.add(condition)
-            due.append(_event(condition, look, stuck))
+            due.append(_event(condition, look, stuck, crashing))
     if any(holds.values()):
         memory.well_since = None
     elif memory.well_since is None:
@@ -68,20 +78,58 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
     return due
 
 
-def _event(condition: str, look: Look, stuck: list[dict]) -> dict:
+def _event(condition: str, look: Look, stuck: list[dict], crashing: dict[str, str]) -> dict:
     if condition == "stuck":
         return {"tag": "stuck", "requests": stuck}
-    snapshot = look.snapshot
+    if condition == "crashing":
+        return {"tag": "crashing", "services": crashing}
     if condition == "saturated":
-        return {"tag": "saturated", "workers": snapshot.accepting, "listen_queue": snapshot.listen_queue}
-    reason = "no worker accepts with its application loaded" if snapshot else " ".join(look.errors)
+        queue = look.snapshots[0].listen_queue
+        accepting = sum(snapshot.accepting for snapshot in look.snapshots)
+        return {"tag": "saturated", "workers": accepting, "listen_queue": queue}
+    answers = [snapshot.answer for snapshot in look.snapshots if snapshot.answers is False]
+    reason = " ".join([*look.errors, *answers]) or "no worker accepts with its application loaded"
     return {"tag": "down", "reason": reason}
 
 
 def _stuck(look: Look, thresholds: Thresholds) -> list[dict]:
     return [
-        {"pid": worker.pid, **dataclasses.asdict(request)}
-        for worker in (look.snapshot.workers if look.snapshot else ())
-        for request in worker.in_request
-        if request.seconds is not None and request.seconds >= thresholds.stuck
+        {"pid": worker.pid, **request}
+        for snapshot in look.snapshots
+        for worker in snapshot.workers
+        for request in _requests(worker)
+        if worker.state is WorkerState.STUCK or (request["seconds"] or 0) >= thresholds.stuck
     ]
+
+
+def _requests(worker: Worker) -> list[dict]:
+    """Its requests under way; of a web server that tells their age alone, the oldest one."""
+    known = [dataclasses.asdict(request) for request in worker.in_request]
+    if known or (worker.oldest_request is None and worker.state is not WorkerState.STUCK):
+        return known
+    seconds = None if worker.oldest_request is None else round(worker.oldest_request)
+    return [{"core": None, "method": None, "uri": None, "remote_addr": None, "seconds": seconds}]
+
+
+def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> dict[str, str]:
+    """Of each service that its manager starts again and again, or has given up, what the manager says."""
+    found = {}
+    for one in look.services:
+        status, name = one.status, one.service.name
+        if not status:
+            continue
+        before = memory.restarts.get(name, status.restarts)
+        if status.restarts is not None:
+            memory.restarts[name] = status.restarts
+            if status.restarts > before:
+                memory.restarted[name] = now
+        again = name in memory.restarted and now - memory.restarted[name] < max(thresholds.crashing, 1)
+        if again or status.state in (State.RETRYING, State.FAILED):
+            found[name] = _word(one)
+    return found
+
+
+def _word(one: ServiceLook) -> str:
+    status = one.status
+    times = f", started again {status.restarts} times" if status.restarts else ""
+    return f"{status.raw}{status.why}{times}"

@@ -8,7 +8,8 @@ import signal
 
 from galaxy_errors import ProcessError
 from galaxy_host_address import Address
-from galaxy_host_process import Process
+from galaxy_host_process import Invocation, Process
+from galaxy_host_record import record
 
 
 class WorkerState(str, enum.Enum):
@@ -26,7 +27,7 @@ class WorkerState(str, enum.Enum):
     STUCK = "stuck"
 
 
-@dataclasses.dataclass
+@record
 class Request:
     """
     A request under way: the ``core`` that it is in, ``method``, ``uri`` (path without query), ``remote_addr``,
@@ -40,7 +41,7 @@ class Request:
     seconds: int | None
 
 
-@dataclasses.dataclass
+@record
 class Worker:
     """
     A worker.
@@ -94,8 +95,12 @@ class Snapshot:
         all of them, in its order
     listen_queue
         connections: ``length`` now, ``max`` (``None`` where it is not told), ``errors``
+    galaxy_version
+        of the Galaxy that runs, as it says itself; ``None`` where it was not asked, or does not say
     answers
         it answered an HTTP request; ``None`` where it was not asked
+    answer
+        why it did not; empty where it did, or was not asked
     """
 
     kind: str
@@ -104,7 +109,9 @@ class Snapshot:
     pid: int
     workers: list[Worker]
     listen_queue: dict
+    galaxy_version: str | None = None
     answers: bool | None = None
+    answer: str = ""
 
     def count(self, state: WorkerState) -> int:
         """How many workers are in ``state``."""
@@ -119,6 +126,11 @@ class Snapshot:
     def ready(self) -> int:
         """How many workers take requests with their application loaded."""
         return sum(worker.ready for worker in self.workers)
+
+    @property
+    def size(self) -> int:
+        """How many workers it has, or will have once all of them are there."""
+        return len(self.workers)
 
     @property
     def oldest_request(self) -> float | None:
@@ -192,6 +204,16 @@ class WebServer:
         """
         raise NotImplementedError
 
+    def learn(self, invocation: Invocation | None) -> bool:
+        """Take up what it was or would be started with; whether that says more than was known."""
+        return False
+
+    def told(self, pid: int | None) -> None:
+        """Take a manager's word for the master's PID as a hint, which is confirmed before it is used."""
+
+    def probe(self, snapshot: Snapshot, timeout: float) -> None:
+        """Send one HTTP request and note in the snapshot whether it was answered; nothing where none would be sent."""
+
     def find_master(self, snapshot: Snapshot | None) -> Process | None:
         """Its master; ``None`` where none runs. Raises ``ProcessError`` where processes have no one master."""
         raise NotImplementedError
@@ -199,6 +221,11 @@ class WebServer:
     def family(self, master: Process) -> list[Process]:
         """Its processes that the master started; not the jobs that these started."""
         raise NotImplementedError
+
+    @property
+    def gap_of_reload(self) -> str:
+        """What a reload of it costs, as a sentence without its full stop; empty where it costs nothing."""
+        return ""
 
     def reload(self, master: Process) -> str:
         """
@@ -208,6 +235,18 @@ class WebServer:
         if not master.signal(signal.SIGHUP):
             raise ProcessError(f"The master, PID {master.pid}, ended before it could be reloaded")
         return "SIGHUP"
+
+    def is_another(self, process: Process) -> bool:
+        """Whether the process is a web server of the same kind that serves something else for certain."""
+        return False
+
+    def sharers(self, master: Process | None) -> list[Process]:
+        """Other masters that serve its sockets."""
+        raise NotImplementedError
+
+    def is_silent(self) -> bool | None:
+        """Whether nobody listens where it would; ``None`` where it is not known where that is."""
+        raise NotImplementedError
 
     @property
     def listens_on(self) -> tuple[Address, ...]:

@@ -50,6 +50,12 @@ def make(
     volume's backups the ``keep`` newest are kept; ``None`` keeps all. Raises ``HeaderError`` otherwise.
     """
     header = luks_header.require(device)
+    if header.reencrypting:
+        raise HeaderError(
+            device,
+            "no header backup made: its volume key is being changed, and this header opens garbage later. "
+            "`luks.reencrypt` backs it up at its end",
+        )
     path = current(header, directory)
     if not path:
         with luks_device.errors_of(directory, "no header backup made", HeaderError):

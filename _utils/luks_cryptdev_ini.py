@@ -3,11 +3,11 @@
 """
 
 import configparser
-import dataclasses
 
 import galaxy_host_files
 from galaxy_errors import ConfigError, FileError
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 
 PATH = "/etc/luks/luks-cryptdev.ini"
 _SECTION = "luks"
@@ -15,7 +15,7 @@ _QUOTED = Pattern(r"(?P<quote>[\"'])(?P<value>.*?)(?P=quote)\s*(?:[;#].*)?\Z")
 _BARE = Pattern(r"(?P<value>.*?)(?:(?:^|\s+)[;#].*)?\Z")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class CryptDev:
     """The ``[luks]`` section; ``keysize`` in bits. A UUID, where there is one, finds the volume: device names move."""
 

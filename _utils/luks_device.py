@@ -3,7 +3,6 @@ Block devices: find one, say what it carries and who uses it, claim it.
 """
 
 import contextlib
-import dataclasses
 import errno
 import json
 import logging
@@ -14,6 +13,7 @@ import galaxy_host_command
 import galaxy_host_lock
 import galaxy_host_sysfs
 from galaxy_errors import CommandError, DeviceError, DeviceInUse, DeviceMissing, VolumeError
+from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
 _BY = {f"/dev/disk/by-{tag.lower()}/": tag for tag in _TAGS}
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Device:
     """A block device: the path of its node, and ``number``, the kernel's ``major:minor``."""
 
@@ -51,7 +51,7 @@ class Device:
         return int(sectors) * 512
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Signature:
     """What ``wipefs`` finds at ``offset``: ``type`` is ``ext4``, ``crypto_LUKS``, ``gpt``, ``LVM2_member``, …"""
 

@@ -7,7 +7,6 @@ begins anew; any other is never formatted again. The order of steps and why each
 ``docs/storage.md``.
 """
 
-import dataclasses
 import logging
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ import luks_key
 import luks_mapping
 import luks_trial
 from galaxy_errors import DeviceNotBlank, KeySourceError
+from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ FORMAT, MKFS, BACKUP, OPEN, FSCK, ASIDE, MOUNT, REMOUNT = STEPS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Plan:
     """
     What a volume is to be: ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) open as
@@ -51,7 +51,7 @@ class Plan:
     mkfs_options: tuple[str, ...] = ()
     mount_options: tuple[str, ...] = ()
     luks: luks_header.Options = luks_header.DEFAULTS
-    place: luks_key.Place = luks_key.Place()  # noqa: RUF009
+    place: luks_key.Place = luks_key.Place()
     discard: bool = False
     may_format: bool = False
     may_move: bool = False
@@ -72,7 +72,8 @@ def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> l
     """
     device = luks_device.find(plan.device, plan.device_timeout)
     with luks_mapping.reserved(plan.mapper), luks_device.claimed(device):
-        steps = _steps(plan, device)
+        header = luks_header.read(device)
+        steps = _steps(plan, device, header)
         log.info("%s as %s on %s: %s", device, plan.mapper, plan.mount_point, ", ".join(steps) or "nothing to do")
         secret = key() if {FORMAT, BACKUP, OPEN}.intersection(steps) else None
         if FORMAT in steps:
@@ -86,6 +87,8 @@ def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> l
             _require_possible(plan, device, steps, secret)
         if not test:
             _take(plan, device, steps, secret)
+            if header and header.reencrypting and _back_up_settled(plan, device):
+                steps.append(BACKUP)
     return steps
 
 
@@ -120,10 +123,9 @@ def format_volume(
         return luks_backup.make(device, place.backups, secret, place.keep)
 
 
-def _steps(plan: Plan, device: luks_device.Device) -> list[str]:
+def _steps(plan: Plan, device: luks_device.Device, header: luks_header.Header | None) -> list[str]:
     path = f"/dev/mapper/{plan.mapper}"
     mount = luks_filesystem.require_mountable(path, plan.mount_point, plan.may_move)
-    header = luks_header.read(device)
     if luks_header.is_unfinished(device, header):
         if not plan.may_format:
             luks_header.require_finished(device, header.uuid if header else luks_header.identity(device))
@@ -141,7 +143,8 @@ def _steps(plan: Plan, device: luks_device.Device) -> list[str]:
 
 def _steps_of_finished(plan: Plan, header: luks_header.Header, is_open: bool, mount) -> list[str]:
     path = f"/dev/mapper/{plan.mapper}"
-    steps = [] if luks_backup.current(header, plan.place.backups) else [BACKUP]
+    # while the volume key changes, the header goes with the data: what it says now is wrong later
+    steps = [] if header.reencrypting or luks_backup.current(header, plan.place.backups) else [BACKUP]
     if not is_open:
         steps.append(OPEN)
     if mount:
@@ -170,6 +173,15 @@ def _take(plan: Plan, device: luks_device.Device, steps: list[str], secret: luks
         )
     if REMOUNT in steps:
         luks_filesystem.remount(luks_filesystem.require_mountable(path, plan.mount_point), plan.mount_options)
+
+
+def _back_up_settled(plan: Plan, device: luks_device.Device) -> bool:
+    """The header backup, where opening the volume has ended a change of its volume key that was cut short."""
+    header = luks_header.require(device)
+    if header.reencrypting or luks_backup.current(header, plan.place.backups):
+        return False
+    luks_backup.make(device, plan.place.backups, None, plan.place.keep)
+    return True
 
 
 def mount_opened(mapper, target, options, fstype=None, check=True, may_move=False, close_after=False) -> None:

@@ -14,6 +14,7 @@ import luks_filesystem
 import luks_header
 import luks_mapping
 from galaxy_errors import CommandError, MapperError
+from galaxy_host_record import record
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ _NO_CHANGE = 1
 _ROUNDING = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Sizes:
     """Bytes of the volume's data, and of the filesystem mounted from it (``None``: not mounted)."""
 

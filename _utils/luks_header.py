@@ -17,7 +17,9 @@ import uuid
 
 import galaxy_host_command
 import luks_device
+import luks_rekeyed
 from galaxy_errors import CommandError, HeaderError, KeySlotError, WrongKey
+from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ TIMEOUT = 300
 # permission, such as with a key that opens no key slot
 _NOT_LUKS = _NO_TOKEN = 1
 _NO_KEY = 2
+# of a wrong key, it says this with 1, where the last key slot is one that opens no data ("unbound")
+_NO_SLOT = "No usable keyslot is available."
 # what LUKS needs in front of the data, with room for the smallest data behind
 _SMALLEST = {1: 3 << 20, 2: 17 << 20}
 MOST_SLOTS = {1: 8, 2: 32}
@@ -47,7 +51,7 @@ _SLOT_ENABLED = 0x00AC71F3
 PBKDFS = {1: ("pbkdf2",), 2: ("argon2id", "argon2i", "pbkdf2")}
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Options:
     """
     How ``cryptsetup luksFormat`` makes a volume. ``None`` leaves a choice to cryptsetup; ``iterations`` and ``memory``
@@ -107,7 +111,7 @@ TOKEN = Token()
 Key = Secret | Token
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Slot:
     """A key slot in use; ``identity`` is another once the slot is written anew."""
 
@@ -116,7 +120,7 @@ class Slot:
     identity: str = dataclasses.field(default="", repr=False, compare=False)
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Header:
     """
     What a valid LUKS header says; ``key_size`` in bits. ``metadata`` is all of it as text: two headers are equal only
@@ -268,7 +272,31 @@ def finish(path: luks_device.Device | str) -> str:
 
 
 def opens(path: luks_device.Device | str, key: Key, slot: int | None = None) -> bool:
-    """Whether the key opens a key slot, or that one."""
+    """Whether the key opens a key slot, or that one; where ``complete`` is due, whether it does so after that."""
+    if _opens(path, key, slot):
+        return True
+    if slot is not None:
+        return False
+    with luks_rekeyed.trial(path) as scratch:
+        return scratch is not None and _opens(scratch, key)
+
+
+def complete(path: luks_device.Device | str, key: Key) -> bool:
+    """
+    End a change of the volume key of which no more than the last step is missing (``luks_rekeyed``); ``False``: that is
+    not so, or the key would not open the volume.
+    """
+    with luks_rekeyed.trial(path) as scratch:
+        if scratch is None or not _opens(scratch, key):
+            return False
+    log.info("%s: the change of its volume key is brought to its end", path)
+    luks_rekeyed.complete(path)
+    if require(path).reencrypting:
+        raise HeaderError(path, "its header could not be written; see the kernel's log for errors of the device")
+    return True
+
+
+def _opens(path: luks_device.Device | str, key: Key, slot: int | None = None) -> bool:
     argv = ["cryptsetup", "open", "--type=luks", "--test-passphrase"]
     argv += [] if slot is None else [f"--key-slot={slot}"]
     try:
@@ -315,7 +343,7 @@ def unlock(argv: list[str], key: Key, path: luks_device.Device | str) -> str:
         if is_token and exc.returncode in (_NO_TOKEN, _NO_KEY):
             said = exc.stderr.splitlines()[-1:] or ["no message"]
             raise WrongKey(path, f"no token in its header opens it ({said[0]}); nothing was changed") from None
-        if exc.returncode != _NO_KEY:
+        if exc.returncode != _NO_KEY and _NO_SLOT not in exc.stderr:
             raise
         raise WrongKey(path, "no key slot opens with this key; nothing was changed") from None
 

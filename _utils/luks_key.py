@@ -6,7 +6,6 @@ that another key opens the volume: cryptsetup erases the slot's content before i
 there are slots that open nothing, and their number tells nothing.
 """
 
-import dataclasses
 import logging
 
 import galaxy_host_command
@@ -15,12 +14,13 @@ import luks_device
 import luks_header
 import luks_trial
 from galaxy_errors import KeySlotError, WrongKey
+from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Place:
     """Where header backups go, and how many of a volume are kept (``None``: all)."""
 
@@ -28,12 +28,15 @@ class Place:
     keep: int | None = None
 
 
+_DEFAULT_PLACE = Place()
+
+
 def add(
     device: luks_device.Device | str,
     key: Secret,
     new: Secret,
     options: luks_header.Options = luks_header.DEFAULTS,
-    place: Place = Place(),
+    place: Place = _DEFAULT_PLACE,
     test: bool = False,
 ) -> bool:
     """
@@ -58,7 +61,7 @@ def change(
     key: Secret,
     new: Secret,
     options: luks_header.Options = luks_header.DEFAULTS,
-    place: Place = Place(),
+    place: Place = _DEFAULT_PLACE,
 ) -> bool:
     """
     Replace ``key`` by ``new``. Both open the volume for a moment, never neither: the new key slot is written and tried
@@ -80,7 +83,7 @@ def remove(
     device: luks_device.Device | str,
     key: Secret,
     remaining: Secret | None,
-    place: Place = Place(),
+    place: Place = _DEFAULT_PLACE,
     test: bool = False,
 ) -> bool:
     """
@@ -101,7 +104,7 @@ def remove_slot(
     device: luks_device.Device | str,
     number: int,
     remaining: Secret,
-    place: Place = Place(),
+    place: Place = _DEFAULT_PLACE,
 ) -> bool:
     """
     Destroy one key slot, whatever opens it; ``False`` when it is not in use. ``remaining`` is a key that stays.

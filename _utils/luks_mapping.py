@@ -3,7 +3,6 @@ Opened volumes: the device-mapper mapping through which the plain data of a volu
 """
 
 import contextlib
-import dataclasses
 import logging
 import os
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ import galaxy_host_sysfs
 import luks_device
 import luks_filesystem
 import luks_header
-from galaxy_errors import CommandError, MapperError, VolumeBusy
+from galaxy_errors import CommandError, MapperError, VolumeBusy, WrongKey
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _LOCKS = "/run/luks-mapper-{}.lock"
 _NAME = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Mapping:
     """
     A dm-crypt mapping: ``name`` in ``/dev/mapper``, kernel ``number`` (``major:minor``), ``uuid`` of the LUKS volume
@@ -130,8 +130,13 @@ def open_volume(device: luks_device.Device, name: str, key: luks_header.Key, dis
     """
     argv = ["cryptsetup", "open", "--type=luks"]
     argv += ["--allow-discards"] if discard else []
+    argv += [device.path, name]
     try:
-        luks_header.unlock([*argv, device.path, name], key, device)
+        luks_header.unlock(argv, key, device)
+    except WrongKey:
+        if not luks_header.complete(device, key):
+            raise
+        luks_header.unlock(argv, key, device)
     except CommandError:
         # a header that is damaged has a better message
         luks_header.require(device)

@@ -2,7 +2,6 @@
 Open a volume that exists, and mount it where that is wanted.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import luks_device
@@ -10,9 +9,10 @@ import luks_encrypt
 import luks_filesystem
 import luks_header
 import luks_mapping
+from galaxy_host_record import record
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Wanted:
     """
     The volume on ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) open as ``mapper``;

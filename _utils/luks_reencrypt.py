@@ -56,7 +56,7 @@ def run(
         if header.version != 2:
             raise HeaderError(device, "LUKS1: only LUKS2 can get another volume key in place. Nothing was changed")
         luks_header.require_key(device, key)
-        begun = _is_begun(header)
+        begun = is_begun(header)
         if not begun:
             for other in others:
                 luks_header.require_key(device, other)
@@ -65,7 +65,10 @@ def run(
         if not begun:
             luks_backup.make(device, place.backups, key, place.keep)
             _begin(device)
-        if not begun or header.reencrypting:
+        # cryptsetup itself cannot go on where no more than its last step is missing
+        if header.reencrypting and luks_header.complete(device, key):
+            tell(100)
+        elif not begun or header.reencrypting:
             _encrypt(device, header, key, options, tell)
         for other in others:
             luks_key.add_claimed(device, key, other, options, place)
@@ -73,9 +76,15 @@ def run(
     return True
 
 
-def _is_begun(header: luks_header.Header) -> bool:
-    tokens = json.loads(header.metadata)["tokens"]
-    return header.reencrypting or tokens.get(str(_TOKEN_ID), {}).get("type") == _TOKEN
+def is_begun(header: luks_header.Header) -> bool:
+    """Whether a change of the volume key was begun and has not come to its end, with all keys and backups."""
+    return header.reencrypting or _has_token(header)
+
+
+def _has_token(header: luks_header.Header) -> bool:
+    if header.version != 2:
+        return False
+    return json.loads(header.metadata)["tokens"].get(str(_TOKEN_ID), {}).get("type") == _TOKEN
 
 
 def _begin(device: luks_device.Device) -> None:
@@ -134,6 +143,9 @@ def _percent(device: luks_device.Device) -> int:
 def _end(device: luks_device.Device, key: Secret, place: luks_key.Place) -> None:
     luks_backup.make(device, place.backups, key, place.keep)
     luks_backup.remove_outdated(luks_header.require(device), place.backups)
+    # one that bare cryptsetup began has none
+    if not _has_token(luks_header.require(device)):
+        return
     galaxy_host_command.run(["cryptsetup", "token", "remove", f"--token-id={_TOKEN_ID}", str(device)])
     luks_device.sync(device)
     # without the token the header is another

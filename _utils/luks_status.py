@@ -10,6 +10,7 @@ import luks_device
 import luks_filesystem
 import luks_header
 import luks_mapping
+import luks_reencrypt
 from galaxy_errors import CommandError, VolumeError
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ def _of_device(facts: dict, device, mapping, backups: str) -> None:
     if not header:
         facts["signatures"] = [dataclasses.asdict(each) for each in luks_device.signatures(device)]
         return
-    facts.update({name: getattr(header, name) for name in ("version", "uuid", "cipher", "key_size", "reencrypting")})
+    facts.update({name: getattr(header, name) for name in ("version", "uuid", "cipher", "key_size")})
+    facts["reencrypting"] = luks_reencrypt.is_begun(header)
     facts["slots"] = [{"number": slot.number, "pbkdf": slot.pbkdf} for slot in header.slots]
     if not header.unfinished:
         facts["header_backup"] = luks_backup.current(header, backups)

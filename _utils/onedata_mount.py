@@ -6,7 +6,6 @@ so that it is gone with us, however we end: its environment would show the token
 """
 
 import contextlib
-import dataclasses
 import logging
 import os
 import re
@@ -20,6 +19,7 @@ import galaxy_host_lock
 import galaxy_host_mounts
 from galaxy_errors import CommandError, FileMissing, MountPointError, OnedataError
 from galaxy_host_mounts import Mount
+from galaxy_host_record import record
 from galaxy_host_redaction import printable
 from galaxy_host_secret import MASK, Secret
 from galaxy_host_wait import Deadline, wait_until
@@ -36,7 +36,7 @@ _TOKEN_KEYS = (b"access_token", b"authorization_token", b"token")
 _LOOK = 5
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class State:
     """
     How a mount point is.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import galaxy_host_files
 from galaxy_errors import ConfigError, FileError, FileMissing
+from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ _NO_OWNER = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Space:
     """
     One mount of a user's Onedata spaces.

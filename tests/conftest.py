@@ -10,6 +10,7 @@ import pytest
 _TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(_TESTS.parent / "_utils"), str(_TESTS)]
 
+from support.bed import beds  # noqa: E402
 from support.site import REPO, Site, makers  # noqa: E402
 from support.supervisord import Supervisord  # noqa: E402
 
@@ -18,7 +19,7 @@ from support.supervisord import Supervisord  # noqa: E402
 def tree(tmp_path_factory):
     """The tree as the master serves it: a copy, so that a test may change it."""
     root = tmp_path_factory.mktemp("tree")
-    for name in ("_beacons", "_modules", "_runners", "_states", "_utils", "formulas"):
+    for name in ("_beacons", "_modules", "_output", "_runners", "_states", "_utils", "formulas"):
         shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
@@ -27,6 +28,12 @@ def tree(tmp_path_factory):
 def make_site(tmp_path):
     """A function that lays out a Galaxy with the given uWSGI options; what it starts ends with the test."""
     yield from makers(tmp_path, Site)
+
+
+@pytest.fixture
+def make_bed():
+    """A function that lays out a small Galaxy under the real Gravity; what it starts ends with the test."""
+    yield from beds()
 
 
 @pytest.fixture

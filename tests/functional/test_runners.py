@@ -8,6 +8,7 @@ import salt.loader
 from salt.exceptions import SaltInvocationError
 from support.site import REPO
 
+import galaxy_host_turn
 import galaxy_remote
 
 # what an account of salt-api may name; docs/remote.md
@@ -17,6 +18,10 @@ CALLS = {
     # not these
     "galaxy.boot": ["minion", "stamp", "retries", "pause"],
     "galaxy.restart": ["minion", "stamp"],
+    "galaxy.fleet": ["tgt", "tgt_type", "timeout", "watch"],
+    "galaxy.rolling_restart": [
+        *("tgt", "batch", "max_failures", "tgt_type", "test", "resume", "drain", "undrain", "drain_timeout", "timeout"),
+    ],
     "luks.status": ["minion", "device"],
     "luks.open": ["minion", "device", "mapper", "key", "mount_point"],
 }
@@ -97,4 +102,29 @@ def test_bad_input_is_answered_in_words_and_is_no_success(runners, runner, given
     answer = runners[runner](**given)
     assert answer["success"] is False
     assert said in answer["return"]
-    assert runners.pack["__context__"]["retcode"] == 1
+    # what salt-run exits with, and what Salt goes by
+    assert answer["retcode"] == runners.pack["__context__"]["retcode"] == 1
+
+
+@pytest.mark.parametrize(
+    ("runner", "given", "said"),
+    [
+        ("galaxy.fleet", {"timeout": "soon"}, "timeout is 'soon'; give a number of seconds"),
+        ("galaxy.fleet", {"watch": 0}, "watch is 0; give a number of seconds"),
+        ("galaxy.fleet", {"watch": 3}, "watch needs a terminal"),
+        ("galaxy.rolling_restart", {"tgt": "*", "test": "yes"}, "test is 'yes'; give True or False"),
+        ("galaxy.rolling_restart", {"tgt": "*", "batch": 0}, "batch is 0; give a whole number, 1 or more"),
+        ("galaxy.rolling_restart", {"tgt": "*", "drain": "x"}, "drain is 'x'; give a mapping with the key function"),
+    ],
+)
+def test_a_question_to_many_that_is_wrong_is_3(runners, runner, given, said):
+    answer = runners[runner](**given)
+    assert said in answer["problem"]
+    assert answer["retcode"] == runners.pack["__context__"]["retcode"] == 3
+
+
+def test_two_rolling_restarts_are_not_at_work_at_a_time(runners, tmp_path):
+    with galaxy_host_turn.alone(str(tmp_path / "galaxy"), "galaxy.rolling_restart") as mine:
+        assert mine
+        answer = runners["galaxy.rolling_restart"]("*")
+    assert answer["problem"] == "another rolling restart is under way on this master"

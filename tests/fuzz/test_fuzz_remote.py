@@ -6,8 +6,11 @@ import unicodedata
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.answers import status
 
 import galaxy_boot
+import galaxy_fleet
+import galaxy_fleet_table
 import galaxy_remote
 
 EXAMPLES = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")), deadline=None)
@@ -88,3 +91,18 @@ def test_a_boot_ends_in_words(ret, report):
 @given(VALUES)
 def test_the_time_of_an_event_is_a_time_or_none(stamp):
     assert type(galaxy_boot.seconds_of(stamp)) in (float, type(None))
+
+
+_STATUSES = st.dictionaries(st.sampled_from(sorted({**status(), "services": 0, "galaxy_version": 0})), VALUES).map(
+    lambda given: {**status(), **given}
+)
+
+
+@EXAMPLES
+@given(st.one_of(VALUES, _STATUSES, st.dictionaries(_TEXTS, _STATUSES, max_size=3)))
+def test_any_answer_is_rows(returned):
+    rows = galaxy_fleet.rows("one", returned)
+    _is_harmless(galaxy_fleet.fleet({"one": rows}, []))
+    for said in (galaxy_fleet.check_line(rows), *map(galaxy_fleet_table.line, rows)):
+        _is_harmless(said)
+        assert "\n" not in said

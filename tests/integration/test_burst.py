@@ -1,16 +1,11 @@
 """Machines come back together after a power cut: all get ready, and only so many boot at a time as the master says."""
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
 
-import psutil
 import pytest
 from support.bus import heard
 from support.fleet import laid_out, pillar_of
-from support.site import BIN
+from support.minions import Minions
 
 from galaxy_host_wait import Deadline, wait_until
 
@@ -56,25 +51,9 @@ def events(master):
 @pytest.fixture
 def power(master, galaxies, tree):
     """Starts all minions at once."""
-    directories = {f"{kind}_dirs": [str(tree / f"_{kind}")] for kind in ("states", "utils")}
-    overrides = {**directories, "module_dirs": [str(tree / "_modules")], "acceptance_wait_time": 1}
-    configured = [master.salt_minion_daemon(name, overrides=overrides).config_dir for name in galaxies]
-    started = []
-
-    def on():
-        for directory in configured:
-            argv = [BIN / "salt-minion", "--config-dir", directory, "--disable-keepalive", "--log-level=quiet"]
-            null = subprocess.DEVNULL
-            started.append(subprocess.Popen(argv, stdout=null, stderr=null, start_new_session=True))
-
-    yield on
-    for process in started:
-        family = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGKILL)
-        for child in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        process.wait()
+    minions = Minions(master, tree, galaxies)
+    yield minions.start
+    minions.stop()
 
 
 def test_all_come_back_and_only_so_many_boot_at_a_time(events, power, galaxies):

@@ -92,8 +92,8 @@ def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
             assert not deadline.passed
         for _ in range(3):
             _, again = api.run(token, fun="galaxy.startup", minion=OWN)
-            said = {"success": False, "return": f"Galaxy on {OWN} is being started already, by another call"}
-            assert again["return"] == [said]
+            said = f"Galaxy on {OWN} is being started already, by another call"
+            assert again["return"] == [{"success": False, "return": said, "retcode": 1}]
         _, answer = api.run(token, **STATUS)
         # it loads before its stats server is there to be asked
         assert (answer["return"][0]["return"]["running"], answer["return"][0]["return"]["ready"]) == (True, None)

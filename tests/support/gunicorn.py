@@ -12,7 +12,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 from .site import REPO, Gated, free_port
 
-_APP = """
+APP = """
 import asyncio, json, pathlib, time
 
 GATES = pathlib.Path({gates!r})
@@ -23,6 +23,8 @@ def hold(name):
         time.sleep(0.01)
 
 
+if (GATES / "broken").exists():
+    raise RuntimeError("no database")
 if (GATES / "load-is-slow").exists():
     hold("load")
 
@@ -55,7 +57,7 @@ class Gunicorn(Gated):
 
     def __init__(self, root, venv="bed", bind=None, options=(), workers=2, user=None):
         super().__init__(root)
-        (root / "application.py").write_text(_APP.format(gates=str(self.gates)))
+        (root / "application.py").write_text(APP.format(gates=str(self.gates)))
         self.bind = f"unix:{root}/s" if bind == "unix" else f"127.0.0.1:{free_port()}"
         self.address = galaxy_gunicorn_command.address(self.bind, str(root))
         self.command = [str(REPO / f".venv-{venv}/bin/gunicorn"), "application:app", "-b", self.bind]

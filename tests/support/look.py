@@ -1,8 +1,8 @@
 """Looks at a Galaxy made by hand, for decisions that a real one brings about on rare days only."""
 
 from galaxy_host_address import Address
+from galaxy_look import Look, Service, ServiceLook
 from galaxy_manager_unit import State, UnitStatus
-from galaxy_server import Look, Service
 from galaxy_service import Role
 from galaxy_uwsgi_stats import Stats
 
@@ -31,10 +31,11 @@ class FakeUnit:
 
     manager, service = "systemd", "galaxy"
 
-    def __init__(self, state=State.RUNNING, active=True, owns=True, pids=(), problems=()):
+    def __init__(self, state=State.RUNNING, active=True, owns=True, pids=(), problems=(), **more):
         self.told = []
         self._owns = owns
-        self.now = UnitStatus(state, state.value.upper(), active=active, pids=tuple(pids), problems=tuple(problems))
+        more = {"pids": tuple(pids), "problems": tuple(problems), **more}
+        self.now = UnitStatus(state, state.value.upper(), active=active, **more)
 
     def status(self):
         return self.now
@@ -65,13 +66,18 @@ def snapshot(*workers):
     return Stats(ADDRESS, document(workers))
 
 
-def look(*workers, unit=None, master=None, errors=(), **more):
-    """What was found: workers of a snapshot (none: no snapshot), a unit and its status, a master."""
-    return Look(
-        Service("uwsgi", Role.WEB, unit, None),
+def service_look(*workers, unit=None, master=None, errors=(), name="uwsgi", role=Role.WEB, web=None, **more):
+    """What was found of one service: workers of a snapshot (none: no snapshot), a unit and its status, a master."""
+    return ServiceLook(
+        Service(name, role, unit, web),
         status=unit.status() if unit else None,
         snapshot=snapshot(*workers) if workers else None,
         master=master,
         errors=list(errors),
         **more,
     )
+
+
+def look(*workers, **facts):
+    """What was found of a Galaxy that is one service."""
+    return Look([service_look(*workers, **facts)])

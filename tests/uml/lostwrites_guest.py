@@ -18,26 +18,22 @@ import json
 import os
 import pathlib
 import random
-import struct
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "_utils"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import story
 from story import MIB, sh
+from support import log_writes
+from support.log_writes import SECTOR
 
 DISK, LOG, BASE = "/dev/ubdb", "/dev/ubdc", "/run/share/base"
 VOLUME, BACKUPS = "volume", "backups"
-SECTOR = 512
 VOLUME_SIZE, BACKUPS_SIZE = 40 * MIB, 120 * MIB
 SIZE = VOLUME_SIZE + BACKUPS_SIZE
-# of drivers/md/dm-log-writes.c
-MAGIC = 0x6A736677736872
-FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
 # a header's sectors are written one by one; what filesystems write, they protect by the block
 HEADER, BLOCK = 16 * MIB, 4096
-
-Entry = collections.namedtuple("Entry", "at size flags data")
 
 
 def tables(lower):
@@ -79,7 +75,7 @@ def log_operation(act, volume):
     for name in reversed(names):
         sh("dmsetup", "resume", name)
     act(volume)
-    sh("dmsetup", "message", "logged", "0", "mark", "end")
+    log_writes.mark("logged")
     tear_down(volume)
     sh("dmsetup", "remove", "--retry", "logged")
     pathlib.Path("/dev/mapper/logged").unlink(missing_ok=True)
@@ -99,25 +95,9 @@ def copy(source, target):
         os.fsync(write.fileno())
 
 
-def read_log():
-    """The logged writes up to the mark."""
-    entries = []
-    with open(LOG, "rb") as log:
-        magic, _, count, size = struct.unpack("<QQQI", log.read(28))
-        assert (magic, size) == (MAGIC, SECTOR), "no log of dm-log-writes"
-        log.seek(SECTOR)
-        for _ in range(count):
-            at, sectors, flags, _ = struct.unpack("<QQQQ", log.read(SECTOR)[:32])
-            if flags & MARK:
-                break
-            data = b"" if flags & DISCARD else log.read(sectors * SECTOR)
-            entries.append(Entry(at * SECTOR, sectors * SECTOR, flags, data))
-    return entries
-
-
 def crash(entries, source):
     """The writes that a power cut at a random moment leaves, as (offset, data)."""
-    flushes = [0] + [number for number, entry in enumerate(entries) if entry.flags & FLUSH]
+    flushes = [0] + [number for number, entry in enumerate(entries) if entry.flags & log_writes.FLUSH]
     bounds = [*flushes, len(entries)]
     epoch = source.randrange(len(bounds) - 1)
     # a write that was logged is complete when its flush comes: what is before the last flush is on the medium
@@ -125,7 +105,7 @@ def crash(entries, source):
     cut = source.randint(bounds[epoch], bounds[epoch + 1])
     chance = source.choice((0, 0.1, 0.5, 0.9, 1))
     for entry in entries[bounds[epoch] : cut]:
-        if entry.flags & FUA:
+        if entry.flags & log_writes.FUA:
             kept.append((entry.at, entry.data or bytes(entry.size)))
         elif source.random() < chance:
             kept += torn(entry, source) if source.random() < 0.3 else [(entry.at, entry.data or bytes(entry.size))]
@@ -165,7 +145,7 @@ def main():
     log_operation(act, volume)
     if job["without"]:
         setattr(importlib.import_module(module), function, kept)
-    entries = read_log()
+    entries = log_writes.read(LOG)
     assert entries, "nothing was written"
     boots = collections.Counter()
     for number in range(job["images"]):

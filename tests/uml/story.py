@@ -170,13 +170,12 @@ class Volume:
         argv = ["cryptsetup", "open", "--test-passphrase", f"--key-file={KEYS}/{name}", f"--key-slot={number}"]
         return subprocess.run([*argv, self.device], capture_output=True, check=False).returncode == 0
 
-    def boot(self, holds):
+    def boot(self, operation, holds):
         """What the boot does: ``luks.mounted`` with ``encrypt: True``. A volume with data is never formatted."""
         try:
             steps = self.call("encrypt", **self.wanted)
         except Exception as exc:
-            # without its header, or within its restore: a person has to do it, and nothing is lost
-            assert holds, f"not completed: {exc}"
+            assert operation in FOR_A_PERSON, f"not completed: {exc}"
             assert "Traceback" not in str(exc)
             return [type(exc).__name__]
         assert not holds or "format" not in steps, steps
@@ -190,7 +189,7 @@ class Volume:
         self.reset_keys()
         self.look(holds)
         # what it makes has no filesystem of its own, and no boot makes one later
-        steps = [] if operation == "formatted" else self.boot(holds)
+        steps = [] if operation == "formatted" else self.boot(operation, holds)
         if begin not in ("mounted", "shrunk"):
             self.close()
         act(self)
@@ -265,6 +264,8 @@ def _reencrypted(volume):
         volume.call("reencrypt", volume.device, key=f"{KEYS}/a", backups=BACKUPS, **volume.cheap)
 
 
+# cut within these, the volume may have no header, or another key than the boot's; nothing is lost
+FOR_A_PERSON = ("header_restore", "change_key")
 # by name: how the volume is before, what is done, whether it holds the known files, the keys that must open it
 # afterwards, and those that must not
 OPERATIONS = {

@@ -5,6 +5,9 @@ from support.document import worker
 from support.look import FakeProcess, FakeUnit, look
 
 import galaxy_control
+import galaxy_host_lock
+import galaxy_reload
+import galaxy_wait
 from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
 from galaxy_host_address import Address
 from galaxy_manager_unit import State
@@ -15,6 +18,7 @@ class _Web:
     """A web server with two workers of its master."""
 
     stop_signal = 2
+    gap_of_reload = ""
     stats_address = Address("127.0.0.1", 9191)
 
     def __init__(self, processes=(), another=()):
@@ -33,15 +37,26 @@ class _Web:
 class _Galaxy:
     """Gives the looks that it was made with, the last one for ever."""
 
+    gravity = None
+
     def __init__(self, *looks, web=None):
         self.spec = Spec(config="/srv/galaxy.yml")
         self.web = web or _Web()
         self._looks = list(looks)
 
-    def look(self, *_):
-        return self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+    def look(self, *_, **__):
+        found = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        for one in found.webs:
+            one.service.web = self.web
+        return found
 
-    def find_unit(self, _):
+    def require_telling(self):
+        _ = self.web.stats_address
+
+    def alone(self, action, deadline):
+        return galaxy_host_lock.hold(action, self.spec.identity, deadline)
+
+    def find_unit(self, *_):
         return None
 
     def log(self, *_):
@@ -50,7 +65,7 @@ class _Galaxy:
 
 @pytest.fixture(autouse=True)
 def _lock(monkeypatch, tmp_path):
-    monkeypatch.setattr(galaxy_control.galaxy_host_lock, "DIRECTORY", str(tmp_path / "locks"))
+    monkeypatch.setattr(galaxy_host_lock, "DIRECTORY", str(tmp_path / "locks"))
 
 
 def test_what_is_ready_under_its_manager_is_left_alone():
@@ -92,7 +107,7 @@ def test_where_nothing_could_tell_readiness_nothing_is_started(test):
 def test_a_master_that_lives_and_cannot_be_asked_is_never_stopped(monkeypatch):
     unit = FakeUnit()
     found = look(unit=unit, master=FakeProcess(7), errors=["connection refused"])
-    monkeypatch.setattr(galaxy_control, "_wait", _never_ready)
+    monkeypatch.setattr(galaxy_wait, "until_ready", _never_ready)
     with pytest.raises(NotReady, match=r"(?s)PID 7, lives, so it is not stopped.*connection refused"):
         galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3))
     assert "stop" not in unit.told
@@ -106,7 +121,7 @@ def test_in_a_crash_loop_it_is_tried_again_though_a_master_lives_for_a_moment(mo
     def crash(*_):
         raise NotReady("supervisord says BACKOFF", ended=True)
 
-    monkeypatch.setattr(galaxy_control, "_wait", crash)
+    monkeypatch.setattr(galaxy_wait, "until_ready", crash)
     found = look(unit=unit, master=FakeProcess(7), errors=["connection refused"])
     with pytest.raises(NotReady, match="Gave up after 2 tries"):
         galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=1))
@@ -119,7 +134,7 @@ def _never_ready(*_):
 
 def test_a_galaxy_that_does_not_come_up_is_tried_again(monkeypatch):
     unit = FakeUnit(State.STOPPED, active=True)
-    monkeypatch.setattr(galaxy_control, "_wait", _never_ready)
+    monkeypatch.setattr(galaxy_wait, "until_ready", _never_ready)
     with pytest.raises(NotReady, match="Gave up after 3 tries"):
         galaxy_control.startup(_Galaxy(look(unit=unit, silent=True)), Limits(timeout=1, retries=2))
     assert unit.told == ["start", "stop", "start", "stop", "start"]
@@ -127,7 +142,7 @@ def test_a_galaxy_that_does_not_come_up_is_tried_again(monkeypatch):
 
 def test_fewer_workers_than_wanted_serve_and_are_left_alone(monkeypatch):
     unit = FakeUnit()
-    monkeypatch.setattr(galaxy_control, "_wait", _never_ready)
+    monkeypatch.setattr(galaxy_wait, "until_ready", _never_ready)
     with pytest.raises(NotReady):
         galaxy_control.startup(_Galaxy(look(worker(), unit=unit, master=FakeProcess(7))), Limits(min_workers=2))
     assert "stop" not in unit.told
@@ -168,9 +183,9 @@ def test_a_reload_needs_a_master_and_an_answer():
     silent = look(master=FakeProcess(7), errors=["timed out"])
     for test in (True, False):
         with pytest.raises(ProcessError, match="does not run"):
-            galaxy_control.reload(_Galaxy(look(silent=True)), Limits(timeout=1), test=test)
+            galaxy_reload.reload(_Galaxy(look(silent=True)), Limits(timeout=1), test=test)
         with pytest.raises(ProcessError, match="timed out"):
-            galaxy_control.reload(_Galaxy(silent), Limits(timeout=1), test=test)
+            galaxy_reload.reload(_Galaxy(silent), Limits(timeout=1), test=test)
 
 
 def test_a_master_that_died_since_the_look_is_nobody_elses():

@@ -1,5 +1,7 @@
 """Gravity's YAML files, by whomever they are written."""
 
+import importlib
+
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -12,9 +14,15 @@ BOMB = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 20)}
 DEEP = f"a: &a {'[' * 30}{']' * 30}\nb: {'[' * 30}*a{']' * 30}\n"
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "galaxy.yml"
+@pytest.fixture(params=[True, False], ids=["libyaml", "Python"])
+def path(request, tmp_path, monkeypatch):
+    if request.param and not yaml.__with_libyaml__:
+        pytest.skip("PyYAML was built without libyaml")
+    with monkeypatch.context() as patch:
+        patch.setattr(yaml, "__with_libyaml__", request.param)
+        importlib.reload(galaxy_gravity_file)
+        yield tmp_path / "galaxy.yml"
+    importlib.reload(galaxy_gravity_file)
 
 
 def test_a_file_is_a_mapping(path):
@@ -44,6 +52,8 @@ def test_anchors_and_merges_are_followed_as_gravity_follows_them(path):
         ("a: " + "[" * 60 + "]" * 60, "more than 50 levels"),
         ("a: [" + "1," * 60_000 + "]", "more than 50 levels or 50000 values"),
         ("- a\n", "is not a mapping"),
+        # which libyaml takes, and Gravity's reader does not
+        ("? a\t", ":1: found character"),
         ("", "is not a mapping"),
         ("a: !!python/object/apply:os.getpid []\n", ":1: could not determine a constructor"),
         ("a: 2026-99-99\n", "is not YAML that can be read"),

@@ -42,6 +42,7 @@ def test_defaults_and_the_environment():
     [
         ("host", Address("host", 8000)),
         ("HOST:80", Address("host", 80)),
+        (":80", Address("", 80)),
         ("[::1]:80", Address("::1", 80)),
         ("[::1]", Address("::1", 8000)),
         ("tcp://127.0.0.1:80", Address("127.0.0.1", 80)),

@@ -525,3 +525,37 @@ class TestWriteAtomic:
         with pytest.raises(FileError, match="cannot be used: Is a directory"):
             files.write_atomic(str(place / "directory"), b"x", 0o644)
         assert os.listdir(place) == ["directory"]
+
+
+def test_names_in_a_directory(tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / name).touch()
+    assert files.names(str(tmp_path)) == ["a", "b"]
+    assert files.names(f"{tmp_path}/none") == []
+    with pytest.raises(FileError, match="more than 1 names"):
+        files.names(str(tmp_path), limit=1)
+    with pytest.raises(FileError, match="is not a directory"):
+        files.names(f"{tmp_path}/a")
+
+
+def test_names_that_who_named_the_directory_may_not_list():
+    with public_directory() as path:
+        inner = make(f"{path}/inner", 0, 0o711)
+        assert files.names(inner) == []
+        with pytest.raises(FileError, match="may not read it"):
+            files.names(inner, named_by=[GALAXY])
+
+
+def test_whose_a_directory_is():
+    with public_directory() as path:
+        home = make(f"{path}/galaxy", GALAXY)
+        own, roots = make(f"{home}/own", GALAXY), make(f"{home}/roots", 0)
+        assert (files.owner(path), files.owner(own)) == (0, GALAXY)
+        # galaxy can put another in the place of root's
+        with pytest.raises(FileError, match="can put something else there"):
+            files.owner(roots)
+        with pytest.raises(FileMissing):
+            files.owner(f"{path}/none")
+        os.chmod(home, 0o757)
+        with pytest.raises(FileError, match="everybody can put something else there"):
+            files.owner(own)

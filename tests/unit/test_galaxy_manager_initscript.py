@@ -3,6 +3,7 @@
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import galaxy_manager_initscript
 from galaxy_errors import ManagerError
 from galaxy_manager_initscript import InitScript
 from galaxy_manager_unit import State
@@ -29,3 +30,16 @@ def test_commands_and_status():
 def test_without_salts_functions(functions):
     with pytest.raises(ManagerError, match=r"service.status"):
         InitScript("sysvinit", "galaxy", functions).status()
+
+
+def test_only_scripts_that_mention_it_are_read_for_commands(tmp_path, monkeypatch):
+    monkeypatch.setattr(galaxy_manager_initscript, "_SCRIPTS", str(tmp_path / "*"))
+    scripts = {"a-galaxy": "run", "b": "exec UWSGI --ini x", "c": "sshd"}
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    # a link has no name of its own
+    (tmp_path / "z-galaxy").symlink_to("c")
+    found = galaxy_manager_initscript.definitions("sysvinit", ("galaxy", "uwsgi"))
+    assert [(name, commands[0].argv[0]) for name, commands in found] == [("a-galaxy", "run"), ("b", "UWSGI")]
+    assert [name for name, _ in galaxy_manager_initscript.definitions("sysvinit")] == ["a-galaxy", "b", "c"]

@@ -3,7 +3,6 @@
 import contextlib
 import http.server
 import os
-import socket
 import socketserver
 import threading
 import xmlrpc.client
@@ -61,7 +60,7 @@ def answer(tmp_path):
 def _info(**changes):
     info = {
         **{"name": "web", "group": "gx", "statename": "RUNNING", "pid": 12, "spawnerr": "", "description": "pid 12"},
-        **{"stderr_logfile": "", "stdout_logfile": "/x.log"},
+        **{"stderr_logfile": "", "stdout_logfile": "/x.log", "start": 100, "now": 107},
     }
     return {**info, **changes}
 
@@ -72,7 +71,7 @@ def _document(value):
 
 def test_a_process(answer):
     (info,) = answer(_document([_info()])).processes()
-    assert info == ProcessInfo("web", "gx", "RUNNING", 12, "pid 12", ("/x.log",))
+    assert info == ProcessInfo("web", "gx", "RUNNING", 12, "pid 12", ("/x.log",), 7.0)
     assert info.title == "gx:web"
 
 
@@ -110,29 +109,28 @@ def test_a_document_type_is_refused_before_it_stands_for_gigabytes(answer, docty
             answer(text.encode(encoding)).processes()
 
 
-def test_an_answer_that_comes_byte_by_byte(monkeypatch):
-    """Each of them in time, all of them in years."""
+def test_an_answer_that_never_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(galaxy_manager_supervisor_rpc, "_TIMEOUT", 0.5)
-    for head in (b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"):
-        ours, theirs = socket.socketpair()
-        ended = threading.Event()
+    ended = threading.Event()
 
-        def drip(theirs=theirs, head=head, ended=ended):
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
             with contextlib.suppress(OSError):
-                theirs.sendall(head)
-                while not ended.wait(0.05):
-                    theirs.sendall(b"x")
+                # each byte comes in time
+                while not ended.wait(0.02):
+                    self.wfile.write(b" ")
 
-        thread = threading.Thread(target=drip)
-        thread.start()
-        monkeypatch.setattr(galaxy_manager_supervisor_rpc, "_open_unix", lambda path, ours=ours: ours)
+    path = f"/tmp/rpc-slow-{os.getpid()}.sock"
+    with _Server(path, Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            with pytest.raises(ManagerError, match="does not answer: timed out"):
-                Client(Endpoint("/run/x")).processes()
+            with pytest.raises(ManagerError, match=r"not complete after 0\.5 s|timed out"):
+                Client(Endpoint(path=path)).processes()
         finally:
             ended.set()
-            thread.join()
-            theirs.close()
+            server.shutdown()
+            os.unlink(path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -1,63 +1,51 @@
-"""What one look proves."""
+"""What a Galaxy is asked before anything of it is known, and what serves it."""
 
 import pytest
-from support.document import worker
-from support.look import FakeProcess, FakeUnit, look
 
-from galaxy_manager_unit import State
+from galaxy_errors import ConfigError
 from galaxy_server import Galaxy
 from galaxy_spec import Spec
 
 
-def _unit(state, active):
-    return FakeUnit(state, active)
-
-
-@pytest.mark.parametrize(
-    ("facts", "running"),
-    [
-        ({"master": FakeProcess(7)}, True),
-        ({"survivors": (7,)}, True),
-        ({"silent": True}, False),
-        ({"silent": False}, None),
-        ({}, None),
-        # its manager's word is a proof where nothing else is known, and no proof of a Galaxy that serves
-        ({"unit": _unit(State.STOPPED, False)}, False),
-        ({"unit": _unit(State.FAILED, False)}, False),
-        ({"unit": _unit(State.RUNNING, True)}, None),
-        ({"unit": _unit(State.UNKNOWN, None)}, None),
-        ({"unit": _unit(State.STOPPED, False), "master": FakeProcess(7)}, True),
-    ],
-)
-def test_running_is_said_on_proof(facts, running):
-    assert look(**facts).running is running
-
-
-@pytest.mark.parametrize(
-    ("workers", "facts", "count", "one", "two"),
-    [
-        ([worker(), worker()], {}, 2, True, True),
-        ([worker(), worker(apps=[])], {}, 1, True, False),
-        ([worker(accepting=0)], {}, 0, False, False),
-        ([], {"silent": True}, 0, False, False),
-        # a master that lives and cannot be asked
-        ([], {"master": FakeProcess(7)}, None, None, None),
-        ([], {}, None, None, None),
-    ],
-)
-def test_ready_is_a_number_of_workers(workers, facts, count, one, two):
-    found = look(*workers, **facts)
-    assert (found.ready_workers, found.is_ready(1), found.is_ready(2)) == (count, one, two)
-
-
-def test_no_worker_wanted_needs_an_answer_all_the_same():
-    assert look(worker(accepting=0)).is_ready(0) is True
-    assert look(silent=True).is_ready(0) is False
-
-
 def test_nothing_is_read_before_it_is_asked_for(tmp_path):
     galaxy = Galaxy(Spec(config=str(tmp_path / "not-mounted" / "galaxy.yml")), {})
-    assert galaxy.web.listens_on == ()
     found = galaxy.look(1)
-    assert (found.running, found.snapshot, found.master) == (None, None, None)
+    assert (found.running, found.snapshots, found.masters) == (None, [], [])
     assert "no such configuration file" in found.errors[0]
+
+
+_BOTH = "uwsgi:\n  stats: 127.0.0.1:1\n  http: 127.0.0.1:2\ngravity:\n  gunicorn:\n    bind: 127.0.0.1:3\ngalaxy: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "server"),
+    [
+        ("uwsgi:\n  stats: 127.0.0.1:1\n  http: 127.0.0.1:2\n", {}, "uwsgi"),
+        # Gravity does not look at uwsgi:
+        (_BOTH, {}, "gunicorn"),
+        ("gravity: {}\ngalaxy: {}\n", {}, "gunicorn"),
+        # a server that was named by its addresses is asked there
+        (_BOTH, {"stats": "127.0.0.1:1", "socket": "127.0.0.1:2"}, "uwsgi"),
+    ],
+)
+def test_what_serves(tmp_path, text, given, server):
+    path = tmp_path / "galaxy.yml"
+    path.write_text(text)
+    galaxy = Galaxy(Spec(config=str(path), **given), {})
+    assert galaxy.web_server == server
+    if server == "gunicorn":
+        with pytest.raises(ConfigError, match="gunicorn serves this Galaxy"):
+            _ = galaxy.uwsgi
+        with pytest.raises(ConfigError, match="has no stats server"):
+            galaxy.read_stats(1)
+
+
+def test_a_gravity_section_that_cannot_be_read_is_a_reason_and_no_answer(tmp_path):
+    path = tmp_path / "galaxy.yml"
+    path.write_text("gravity: [1]\n")
+    galaxy = Galaxy(Spec(config=str(path)), {})
+    found = galaxy.look(1)
+    assert (found.running, found.is_ready(1), found.is_active, galaxy.web_server) == (None, None, None, "gunicorn")
+    assert str(path) in found.errors[0]
+    with pytest.raises(ConfigError, match="gravity"):
+        galaxy.require_telling()

@@ -7,20 +7,18 @@ from support.document import core, worker
 from support.look import ADDRESS, FakeProcess, FakeUnit, look
 
 import galaxy_status
-from galaxy_errors import ConfigError
 from galaxy_manager_unit import State
 from galaxy_spec import Limits, Spec
 
 
-class _Web:
-    is_given = True
-    listens_on = (ADDRESS,)
-    stats_address = ADDRESS
-
-
 class _Galaxy:
     spec = Spec("main", "/srv/galaxy.yml")
-    web = _Web()
+    web_server = "uwsgi"
+    stats_address = str(ADDRESS)
+    unusable = ()
+
+    def version_on_disk(self):
+        return None
 
 
 def _record(*workers, limits=None, **facts):
@@ -76,14 +74,8 @@ def test_the_manager_and_galaxy_may_disagree(unit, runs, problem):
 
 
 def test_settings_that_cannot_be_used_are_problems_once():
-    class Web(_Web):
-        is_given = False
-
-        class options:  # noqa: N801
-            unusable = (type("Setting", (), {"value": ConfigError("galaxy.yml:3: stats is no address")}),)
-
     class Galaxy(_Galaxy):
-        web = Web()
+        unusable = ("galaxy.yml:3: stats is no address",)
 
     for errors in ([], ["galaxy.yml:3: stats is no address"]):
         found = galaxy_status.record(Galaxy(), look(silent=True, errors=errors), Limits())

@@ -314,7 +314,7 @@ class TestBounds:
             "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
             "resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)\n"
             "for path in sys.argv[1:]:\n"
-            "    try:\n        galaxy_uwsgi_config.read(path)\n"
+            "    try:\n        repr(galaxy_uwsgi_config.read(path))\n"
             "    except GalaxyError as exc:\n        assert path in str(exc) and len(str(exc)) < 1000\n"
             "print('read')\n"
         )

@@ -3,8 +3,11 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 from support.document import core, worker
-from support.look import look
+from support.look import FakeUnit, look, service_look
 
+from galaxy_look import Look
+from galaxy_manager_unit import State
+from galaxy_service import Role
 from galaxy_watch import Memory, Thresholds, observe
 
 LIMITS = Thresholds(down=60, saturated=120, stuck=600, recovered=60)
@@ -79,3 +82,28 @@ def test_each_event_is_told_once_between_two_recoveries(steps):
             else:
                 assert event["tag"] not in told
                 told.add(event["tag"])
+
+
+def _beside(state=State.RUNNING, restarts=0):
+    celery = service_look(name="celery", role=Role.CELERY, unit=FakeUnit(state, restarts=restarts))
+    return Look([celery, service_look(worker())])
+
+
+def test_a_service_that_its_manager_gave_up_is_crashing():
+    assert _run((0, _beside(State.FAILED)), (59, _beside(State.RETRYING)), (60, _beside(State.FAILED))) == [
+        *([], [], ["crashing"]),
+    ]
+
+
+def test_a_service_that_comes_back_again_and_again_is_crashing_though_it_runs():
+    memory = Memory()
+    for now in range(0, 60, 20):
+        assert observe(_beside(restarts=now // 20 + 5), memory, LIMITS, now) == []
+    due = [
+        event for now in range(60, 120, 20) for event in observe(_beside(restarts=now // 20 + 5), memory, LIMITS, now)
+    ]
+    assert due == [{"tag": "crashing", "services": {"celery": "RUNNING, started again 9 times"}}]
+
+
+def test_restarts_of_long_ago_are_none():
+    assert _run(*[(now, _beside(restarts=7)) for now in range(0, 600, 60)]) == [[]] * 10

@@ -135,7 +135,7 @@ def test_startup_succeeds_on_a_later_try(modules, make_site, supervisord, tmp_pa
         f"#!/bin/sh\nif mkdir {tmp_path}/tried 2>/dev/null; then exit 1; fi\nexec {' '.join(site.command)}\n"
     )
     script.chmod(0o755)
-    supervisord.program("galaxy", [script], startretries=0, stdout_logfile=site.log)
+    supervisord.program("galaxy", [script], startretries=0, autorestart="false", stdout_logfile=site.log)
     supervisord.start()
     done = modules["galaxy.startup"](**site.keywords, timeout=30, retries=3)
     assert (done["ready"], done["tries"]) == (True, 2)

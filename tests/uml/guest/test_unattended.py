@@ -4,16 +4,20 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import threading
 
 import pytest
-from conftest import BACKUPS, CHEAP, sh
+from conftest import BACKUPS, CHEAP, content, sh
+from support import log_writes
 
 from galaxy_errors import HeaderError, KeySlotError, KeySourceError, WrongKey
 from galaxy_host_wait import Deadline, wait_until
 
+# what a boot does with a volume whose header it does not have to back up
+BOOT = ["open", "fsck", "mount"]
 TANG = "/usr/libexec/tangd"
 
 
@@ -134,6 +138,99 @@ def test_another_volume_key_while_it_is_mounted(call, volume, wrong_key):
     assert kept.isdisjoint(old)
     assert call("luks.encrypt", **volume) == []
     call("luks.close", "galaxy")
+    call("luks.encrypt", **volume)
+    assert pathlib.Path(volume["mount_point"], "file").read_text() == "data"
+
+
+@contextlib.contextmanager
+def logged(device, log):
+    """``/dev/mapper/logged``, on ``device``: each write to it is logged to the device ``log``."""
+    sectors = sh("blockdev", "--getsz", device)
+    sh("dmsetup", "create", "logged", input=f"0 {sectors} log-writes {device} {log}")
+    sh("dmsetup", "mknodes")
+    yield "/dev/mapper/logged"
+    log_writes.mark("logged")
+    sh("dmsetup", "remove", "--retry", "logged")
+    pathlib.Path("/dev/mapper/logged").unlink(missing_ok=True)
+
+
+def header_in(entry):
+    """The metadata of the LUKS2 header that this write, or its beginning, is of; ``None`` where it is of none."""
+    with contextlib.suppress(ValueError):
+        return json.loads(entry.data.split(b"\0", 1)[0])
+    return None
+
+
+def slots_of_old_key(header):
+    """How many key slots the old volume key has left; ``None`` where the header has it no more."""
+    segments = header["segments"].items()
+    old = {number for number, each in segments if "backup-previous" in each.get("flags", [])}
+    left = [digest["keyslots"] for digest in header["digests"].values() if old & {*digest["segments"]}]
+    return sum(map(len, left)) if left else None
+
+
+@pytest.fixture
+def cut_short(new_device, volume, wrong_key):
+    """
+    The volume as a power cut leaves it within ``cryptsetup reencrypt``, when so many of the two key slots of the old
+    volume key are left; returned is the header that cryptsetup was about to write.
+    """
+    device, key, cheap = volume["device"], volume["key"], ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"]
+    sh("cryptsetup", "luksAddKey", *cheap, f"--key-file={key}", device, wrong_key)
+    before, log = pathlib.Path(device).read_bytes(), new_device("512M")
+    with logged(device, log) as path:
+        sh("cryptsetup", "reencrypt", "-q", "--key-slot=0", *cheap, f"--key-file={key}", path)
+    entries = log_writes.read(log)
+    headers = [(number, header) for number, header in enumerate(map(header_in, entries)) if header]
+
+    def cut(slots):
+        shutil.rmtree(BACKUPS)
+        # the block after the metadata makes that copy of the header valid
+        last = next(number for number, header in headers if slots_of_old_key(header) == slots) + 1
+        with open(device, "r+b") as file:
+            file.write(before)
+            for entry in entries[: last + 1]:
+                file.seek(entry.at)
+                file.write(entry.data or bytes(entry.size))
+            os.fsync(file.fileno())
+        return headers[-1][1]
+
+    return cut
+
+
+def test_a_change_of_the_volume_key_that_cryptsetup_cannot_end(call, state, volume, wrong_key, tmp_path, cut_short):
+    """The old volume key's slots are destroyed, wholly or in part, and the header still asks for it."""
+    device, key = volume["device"], volume["key"]
+    neither = tmp_path / "neither"
+    neither.write_text("opens nothing")
+    neither.chmod(0o600)
+    for slots in (1, 0):
+        final = cut_short(slots)
+        bare = ["cryptsetup", "open", "--test-passphrase", f"--key-file={key}", device]
+        assert subprocess.run(bare, capture_output=True, check=False).returncode in (1, 2)
+        torn = content(device)
+        with pytest.raises(WrongKey, match="nothing was changed"):
+            call("luks.open", device, "galaxy", key=str(neither))
+        with pytest.raises(WrongKey, match="nothing was changed"):
+            call("luks.reencrypt", device, key=wrong_key, backups=BACKUPS)
+        with pytest.raises(HeaderError, match="volume key is being changed"):
+            call("luks.header_backup", device, backups=BACKUPS)
+        wanted = {name: value for name, value in volume.items() if name != "mount_point"}
+        assert call("luks.test_key", device, key=key) is True
+        assert list(state("luks.mounted", volume["mount_point"], test=True, **wanted)["changes"]) == BOOT
+        assert content(device) == torn
+        # by a boot
+        made = state("luks.mounted", volume["mount_point"], **wanted)
+        assert (made["result"], list(made["changes"])) == (True, [*BOOT, "header_backup"]), made
+        assert pathlib.Path(volume["mount_point"], "file").read_text() == "data"
+        assert json.loads(sh("cryptsetup", "luksDump", "--dump-json-metadata", device)) == final
+        call("luks.close", "galaxy")
+    # by the same call again
+    cut_short(0)
+    arguments = {"key": key, "other_keys": [wrong_key], "backups": BACKUPS, **CHEAP}
+    assert call("luks.reencrypt", device, test=True, **arguments) is True
+    assert call("luks.reencrypt", device, **arguments) is True
+    assert all(call("luks.test_key", device, key=each) for each in (key, wrong_key))
     call("luks.encrypt", **volume)
     assert pathlib.Path(volume["mount_point"], "file").read_text() == "data"
 

@@ -1,0 +1,73 @@
+"""
+How the Galaxies of many minions are, within a time: asked once, and whoever has not answered by then is silent.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from salt.exceptions import SaltInvocationError
+
+import galaxy_fleet
+from galaxy_host_wait import Deadline
+
+# of the time: what a minion may spend on the answer of each of its web servers, and seconds at most
+_SHARE, _LONGEST = 0.25, 5.0
+# what Salt makes of Ctrl-C while it waits for an event
+_INTERRUPT = "salt/event/exit"
+
+
+def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict:
+    """
+    Ask all minions of a target at once.
+
+    client
+        Salt's ``LocalClient``
+    timeout
+        seconds, until when an answer counts
+
+    Returns as ``galaxy_fleet.fleet``. Raises ``SaltInvocationError`` where the target matches no minion; what Salt
+    raises where the master cannot be asked passes.
+    """
+    deadline = Deadline(timeout)
+    job, expected = _publish(client, target, target_type, deadline)
+    answers = {}
+    while len(answers) < len(expected):
+        # a wait of 0 would be without end
+        event = client.event.get_event(wait=max(deadline.left, 0.01), tag=f"salt/job/{job}/ret/", full=True)
+        if event and event["tag"] == _INTERRUPT:
+            raise KeyboardInterrupt
+        if event:
+            _take(answers, event.get("data"), expected)
+        elif deadline.passed:
+            break
+    return galaxy_fleet.fleet(answers, expected - set(answers))
+
+
+def _publish(client: Any, target: Any, target_type: str, deadline: Deadline) -> tuple[str, set[str]]:
+    """The job's ID, and the minions that the master expects to answer."""
+    keywords = {"server": "*", "timeout": min(_LONGEST, deadline.seconds * _SHARE)}
+    said = io.StringIO()
+    # Salt prints that no minion matches
+    with contextlib.redirect_stdout(said):
+        published = client.run_job(
+            target,
+            "galaxy.status",
+            tgt_type=target_type,
+            kwarg=keywords,
+            timeout=math.ceil(deadline.seconds),
+            listen=True,
+        )
+    if not published:
+        raise SaltInvocationError(" ".join(said.getvalue().split()) or f"no minion is matched by {target!r}")
+    return published["jid"], set(published["minions"])
+
+
+def _take(answers: dict, data: Any, expected: set[str]) -> None:
+    if isinstance(data, Mapping) and "return" in data:
+        minion = data.get("id")
+        # the first answer counts, as for Salt
+        if isinstance(minion, str) and minion in expected and minion not in answers:
+            answers[minion] = galaxy_fleet.rows(minion, data["return"])

@@ -1,0 +1,266 @@
+"""
+Galaxies of many machines restarted one after the other, so that the others serve meanwhile.
+"""
+
+import concurrent.futures
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
+
+import galaxy_fleet
+import galaxy_remote
+from galaxy_fleet import State
+from galaxy_host_wait import Deadline, wait_until
+
+# seconds: for a look, and between two looks at a machine that is being drained
+LOOK, PAUSE = 15, 1.0
+_SERVING = (State.READY.value, State.DEGRADED.value)
+# what takes the minion's ID, in the texts of a hook
+_MINION = "{minion}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook:
+    """
+    A function of the admin's own that is called before or after a machine's restart.
+
+    function, arguments, keywords
+        as Salt takes them; ``{minion}`` in a text becomes the ID of the machine that is restarted
+    target, target_type
+        the minions that it runs on; ``{minion}`` is that machine itself
+    """
+
+    function: str
+    arguments: tuple = ()
+    keywords: Mapping = dataclasses.field(default_factory=dict)
+    target: str = _MINION
+    target_type: str = "glob"
+
+    def call(self, client: Any, minion: str) -> str:
+        """Why it failed; empty where it went well on each of its minions."""
+        answers = client.cmd(
+            _filled(self.target, minion),
+            self.function,
+            _filled(list(self.arguments), minion),
+            tgt_type="list" if self.target == _MINION else self.target_type,
+            kwarg=_filled(dict(self.keywords), minion),
+            full_return=True,
+        )
+        if not isinstance(answers, Mapping) or not answers:
+            return f"{self.function}: no minion is matched by {self.target!r}"
+        for name in answers:
+            answer = galaxy_remote.answer_of(answers, name)
+            if answer is None:
+                return f"{self.function}: {galaxy_remote.text(name)} does not answer"
+            if answer.get("retcode") != 0 or answer.get("ret") is False:
+                return f"{self.function} on {galaxy_remote.text(name)}: {galaxy_remote.text(answer.get('ret'))[:500]}"
+        return ""
+
+
+def hook(name: str, given: Any) -> Hook | None:
+    """
+    A hook as the runner takes it: ``{"function": …, "arg": […], "kwarg": {…}, "tgt": …, "tgt_type": …}``, the function
+    at least.
+
+    Raises ``SaltInvocationError``, naming the key.
+    """
+    if given is None:
+        return None
+    shapes = {"function": str, "arg": list, "kwarg": Mapping, "tgt": str, "tgt_type": str}
+    if not isinstance(given, Mapping) or not isinstance(given.get("function"), str) or "." not in given["function"]:
+        raise SaltInvocationError(f"{name} is {given!r}; give a mapping with the key function, such as module.function")
+    for key, value in given.items():
+        if key not in shapes:
+            raise SaltInvocationError(f"{name} has no key {key!r}; known: {', '.join(shapes)}")
+        if not isinstance(value, shapes[key]):
+            raise SaltInvocationError(f"{name}:{key} is {value!r}; it is of the wrong type")
+    return Hook(
+        given["function"],
+        tuple(given.get("arg", ())),
+        given.get("kwarg", {}),
+        given.get("tgt", _MINION),
+        given.get("tgt_type", "glob"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """
+    What a rolling restart does.
+
+    job
+        epoch seconds of its beginning; a server that was started later is done already
+    batch
+        how many machines at a time
+    max_failures
+        how many machines may fail before it stops
+    drain, undrain
+        hooks
+    drain_timeout
+        seconds that requests under way have to end after ``drain``
+    """
+
+    job: int
+    batch: int = 1
+    max_failures: int = 0
+    drain: Hook | None = None
+    undrain: Hook | None = None
+    drain_timeout: float = 60
+
+
+def look(found: Mapping, plan: Plan, asked: float) -> tuple[dict[str, list[str | None]], list[str]]:
+    """
+    What there is to do, after all have been asked.
+
+    found
+        as ``galaxy_fleet.fleet`` returns it
+    asked
+        epoch seconds of the question, by the clock that ``plan.job`` has
+
+    Returns the servers to restart by machine, those that do not serve first, and the machines whose servers were all
+    started since the job began. Raises ``CommandExecutionError`` where more than ``max_failures`` machines do not
+    serve, or a batch is all that there is.
+    """
+    machines: dict[str, list[Mapping]] = {}
+    for row in found["rows"]:
+        machines.setdefault(row["minion"], []).append(row)
+    lame = {minion: rows for minion, rows in machines.items() if not _serves(rows)}
+    if len(lame) > plan.max_failures:
+        reasons = "; ".join(_reason(minion, rows) for minion, rows in list(lame.items())[:10])
+        raise CommandExecutionError(
+            f"Nothing is restarted: {len(lame)} of {len(machines)} machines do not serve, and max_failures is "
+            f"{plan.max_failures}: {reasons}"
+        )
+    done, work = [], {}
+    for minion in sorted(machines, key=lambda one: (one not in lame, one)):
+        old = [row for row in machines[minion] if not _is_new(row, plan.job, asked)]
+        if old:
+            work[minion] = [row["server"] for row in old]
+        else:
+            done.append(minion)
+    # a single machine may be restarted; of several, some shall serve meanwhile
+    if len(machines) > 1 and plan.batch >= len(machines) - len(lame):
+        raise CommandExecutionError(
+            f"Nothing is restarted: {len(machines) - len(lame)} of {len(machines)} machines serve, and a batch of "
+            f"{plan.batch} would leave none; give a smaller batch"
+        )
+    return work, done
+
+
+def roll(
+    work: Mapping[str, list],
+    plan: Plan,
+    clients: Callable[[], Any],
+    tell: Callable[[str, str, dict], object],
+) -> dict:
+    """
+    Restart machine after machine, a batch at a time; one that failed ends it, where more than ``max_failures`` have.
+
+    work
+        servers by machine, as :py:func:`look` returns them
+    clients
+        makes a ``LocalClient``, as a context manager; each machine has its own, since a batch is worked on at a time
+    tell
+        called with each step: the minion, ``restarting``, ``restarted`` or ``failed``, and data
+
+    Returns ``restarted`` (minions), ``failed`` (reasons by minion) and ``untouched`` (minions).
+    """
+    minions, restarted, failed = list(work), [], {}
+    while minions and len(failed) <= plan.max_failures:
+        batch, minions = minions[: plan.batch], minions[plan.batch :]
+        with concurrent.futures.ThreadPoolExecutor(len(batch)) as pool:
+            reasons = list(pool.map(lambda minion: _machine(minion, work[minion], plan, clients, tell), batch))
+        for minion, reason in zip(batch, reasons, strict=True):
+            if reason:
+                failed[minion] = reason
+            else:
+                restarted.append(minion)
+    return {"restarted": restarted, "failed": failed, "untouched": minions}
+
+
+def _machine(minion: str, servers: list, plan: Plan, clients: Callable, tell: Callable) -> str:
+    """Why it failed; empty where all its servers are ready."""
+    tell(minion, "restarting", {"servers": servers})
+    began = time.monotonic()
+    try:
+        with clients() as client:
+            reason = _restart(client, minion, servers, plan)
+    except (SaltClientError, SaltInvocationError) as exc:
+        reason = galaxy_remote.text(str(exc))
+    took = {"seconds": round(time.monotonic() - began, 1)}
+    tell(minion, "failed" if reason else "restarted", {**took, "reason": reason} if reason else took)
+    return reason
+
+
+def _restart(client: Any, minion: str, servers: list, plan: Plan) -> str:
+    if plan.drain:
+        reason = plan.drain.call(client, minion) or _drained(client, minion, servers, plan.drain_timeout)
+        if reason:
+            # it serves as before, and shall have requests again
+            return _joined(reason, plan.undrain.call(client, minion) if plan.undrain else "")
+    for server in servers:
+        keywords = {"server": server} if server else {}
+        answer = galaxy_remote.call(client, minion, "galaxy.restart", **keywords)
+        if not answer["success"]:
+            # it stays drained: nobody knows whether it serves
+            return galaxy_remote.text(answer["return"])
+    lame = [row for row in _rows(client, minion, servers) if row["state"] not in _SERVING]
+    if lame:
+        return _reason(minion, lame)
+    return plan.undrain.call(client, minion) if plan.undrain else ""
+
+
+def _drained(client: Any, minion: str, servers: list, seconds: float) -> str:
+    """Wait until no worker is in a request; why that was not so in time."""
+    rows: list[dict] = []
+
+    def is_quiet():
+        rows[:] = _rows(client, minion, servers)
+        return all(row["busy"] == 0 and not row["queue"] for row in rows)
+
+    if wait_until(is_quiet, Deadline(seconds), interval=PAUSE):
+        return ""
+    return f"{minion} is drained, but has requests after {seconds:g} seconds: {rows[0]['busy']} workers are busy"
+
+
+def _rows(client: Any, minion: str, servers: list) -> list[dict]:
+    """How these servers are, asked one after the other."""
+    found = []
+    for server in servers:
+        keywords = {"server": server} if server else {}
+        answer = galaxy_remote.call(client, minion, "galaxy.status", **keywords)
+        found += galaxy_fleet.rows(minion, answer["return"])
+    return found
+
+
+def _serves(rows: list[Mapping]) -> bool:
+    return all(row["state"] in _SERVING for row in rows)
+
+
+def _is_new(row: Mapping, job: int, asked: float) -> bool:
+    """Whether the server was started after the job began; the minion's clock has no part in it."""
+    # an uptime is rounded
+    return row["state"] in _SERVING and row["uptime"] is not None and asked - row["uptime"] - 1 > job
+
+
+def _reason(minion: str, rows: list[Mapping]) -> str:
+    row = next((one for one in rows if one["state"] not in _SERVING), rows[0])
+    name = f"{minion} {row['server']}" if len(rows) > 1 else minion
+    return f"{name} is {row['state']}" + (f" ({row['problems'][0]})" if row["problems"] else "")
+
+
+def _joined(*reasons: str) -> str:
+    return "; ".join(reason for reason in reasons if reason)
+
+
+def _filled(value: Any, minion: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(_MINION, minion)
+    if isinstance(value, Mapping):
+        return {key: _filled(inner, minion) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner, minion) for inner in value]
+    return value

@@ -1,0 +1,183 @@
+"""
+Gravity's galaxyctl and Galaxy's own Python, found and run as Galaxy's user.
+
+Both are programs of Galaxy's user, and so is what they import: root runs neither. They run as a user only where that
+user or root alone decides which program it is and what the configuration says, so that nobody gains another's rights.
+"""
+
+import logging
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+
+import galaxy_gravity_installed
+import galaxy_host_command
+import galaxy_host_files
+import galaxy_host_redaction
+from galaxy_errors import CommandError, ConfigError, FileError, FileMissing
+from galaxy_gravity_instance import Instance
+from galaxy_host_command import Account
+from galaxy_host_walk import Group, walk
+from galaxy_service import Role
+
+log = logging.getLogger(__name__)
+
+_LIMIT = 1 << 20
+# of what galaxyctl says of a failure
+_LINES = 12
+_KEYS = ("ExecStart", "command")
+_PLACES = ("WorkingDirectory", "directory")
+
+
+class Commands:
+    """
+    The programs of one instance.
+
+    texts
+        of the units and programs that Gravity wrote for it: they name the galaxyctl and the working directory
+
+    Raises ``ConfigError`` where Galaxy's user cannot be told, or is root, and ``FileError`` where somebody else than
+    root and that user decides what the configuration says.
+    """
+
+    def __init__(self, instance: Instance, texts: Iterable[str] = ()):
+        self.instance = instance
+        self._texts = tuple(texts)
+        self.account = account(instance)
+        for path in {instance.path, instance.galaxy_config}:
+            self._require_own(path)
+
+    def galaxyctl(self, *words: str, environment: Mapping[str, str] | None = None, timeout: float = 60) -> str:
+        """
+        Run it with the instance's configuration; what it says.
+
+        Raises ``ConfigError`` where there is none, ``FileError`` where it is not Galaxy's user's or root's alone, and
+        ``CommandError`` where it fails.
+        """
+        argv = [self._find("galaxyctl"), "--config-file", self.instance.path, *words]
+        try:
+            return self._run(argv, None, {**self._environment(), **(environment or {})}, timeout)
+        except CommandError as exc:
+            if exc.returncode is None:
+                raise
+            # it quotes the configuration
+            lines = [galaxy_host_redaction.blank(line) for line in exc.stderr.splitlines()[:_LINES]]
+            raise CommandError(argv, f"exit status {exc.returncode}: {'; '.join(lines)}", exc.returncode) from None
+
+    def python(self, script: str, *words: str, role: Role = Role.WEB, timeout: float = 60) -> str:
+        """
+        Run a script with Galaxy's own Python, with the variables that Gravity gives to the service of that role, or to
+        any; its output, whatever its exit status is.
+
+        Raises as ``galaxyctl``; ``CommandError`` only where it does not run, or not in time.
+        """
+        argv = [self._find("python"), "-", *words]
+        programs = sorted(self.instance.programs, key=lambda program: program.role is not role)
+        variables = {**self._environment(), **(programs[0].environment if programs else {})}
+        return self._run(argv, script.encode(), variables, timeout, check=False)
+
+    @property
+    def directory(self) -> str:
+        """The working directory of its services."""
+        if self.instance.galaxy_root:
+            return self.instance.galaxy_root
+        named = (galaxy_gravity_installed.value(text, key) for text in self._texts for key in _PLACES)
+        return next(filter(None, named), self.instance.data_dir or "/")
+
+    def _run(
+        self, argv: list[str], data: bytes | None, variables: Mapping[str, str], timeout: float, check: bool = True
+    ) -> str:
+        return galaxy_host_command.run(
+            argv,
+            stdin=data,
+            timeout=timeout,
+            check=check,
+            account=self.account,
+            cwd=self.directory,
+            environment=variables,
+            limit=_LIMIT,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        # what the C locale has no letters for would be an error to a Python before 3.7
+        variables = {"LC_ALL": "C.UTF-8"}
+        if self.instance.virtualenv:
+            variables["VIRTUAL_ENV"] = self.instance.virtualenv
+        return variables
+
+    def _find(self, program: str) -> str:
+        """The program, which is there and is Galaxy's user's or root's alone."""
+        directories = [os.path.dirname(path) for path in self._named()]
+        if self.instance.virtualenv:
+            # the units' own galaxyctl may be another Python's, but Galaxy's Python is the virtualenv's
+            own = os.path.join(self.instance.virtualenv, "bin")
+            directories = [*directories, own] if program == "galaxyctl" else [own, *directories]
+        for directory in dict.fromkeys(directories):
+            path = os.path.join(directory, program)
+            try:
+                self._require_own(path)
+            except FileMissing:
+                continue
+            return path
+        places = ", ".join(dict.fromkeys(directories)) or "no virtualenv, and nothing that Gravity wrote"
+        raise ConfigError(
+            f"{self.instance.path}: no {program} of this Galaxy (looked in: {places}); set virtualenv in its gravity: "
+            "section"
+        )
+
+    def _named(self) -> list[str]:
+        """Paths of the galaxyctl that units and programs run."""
+        found = []
+        for text in self._texts:
+            for key in _KEYS:
+                try:
+                    words = shlex.split(galaxy_gravity_installed.value(text, key) or "")
+                except ValueError:
+                    continue
+                if words and os.path.isabs(words[0]) and os.path.basename(words[0]) == "galaxyctl":
+                    found.append(words[0])
+        return list(dict.fromkeys(found))
+
+    def _require_own(self, path: str) -> None:
+        # the group of its own is how an administrator lets others work on Galaxy
+        galaxy_host_files.require_trusted(path, self.account.uid, Group(self.account.gid))
+
+
+def account(instance: Instance) -> Account:
+    """
+    Galaxy's user: the one that the configuration names for systemd's units, else the owner of the state directory.
+
+    Raises ``ConfigError`` where that cannot be told, or is root.
+    """
+    if instance.manager == "systemd" and instance.user:
+        found = Account.of(instance.user, instance.group)
+        if not found:
+            group = f" or group {instance.group}" if instance.group else ""
+            raise ConfigError(f"{instance.path}: there is no user {instance.user}{group} here (galaxy_user)")
+    else:
+        path, uid = _owner(instance)
+        found = Account.of(uid)
+        if not found:
+            raise ConfigError(f"{path}: belongs to user {uid}, who has no name here")
+    if found.uid == 0:
+        raise ConfigError(
+            f"{instance.path}: this Galaxy runs as root, and root runs no program of Galaxy's for us: have it run as a "
+            "user of its own"
+        )
+    return found
+
+
+def _owner(instance: Instance) -> tuple[str, int]:
+    """The directory that tells Galaxy's user, and the number of its owner."""
+    directories = list(filter(None, (instance.state_dir, instance.data_dir)))
+    for path in directories:
+        try:
+            with walk(path) as entry:
+                if entry.status is not None:
+                    return path, entry.status.st_uid
+        except FileError as exc:
+            raise ConfigError(f"{instance.path}: Galaxy's user cannot be told: {exc}") from None
+    raise ConfigError(
+        f"{instance.path}: Galaxy's user cannot be told: there is no {' or '.join(directories) or 'data_dir'}; make "
+        "Galaxy's data_dir, and give it to that user"
+    )

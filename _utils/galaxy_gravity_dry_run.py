@@ -1,0 +1,137 @@
+"""
+What ``galaxyctl update`` would write: the real Gravity, run as Galaxy's user, in a place of its own.
+"""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+
+import galaxy_gravity_installed
+import galaxy_host_files
+from galaxy_gravity_command import Commands
+from galaxy_gravity_instance import Instance
+
+# systemctl for Gravity: nothing is enabled, stopped or reloaded; the PATH of systemd's services is asked for
+_SYSTEMCTL = """#!/bin/sh
+case " $* " in
+*" show-environment "*) {real} show-environment 2>/dev/null || echo PATH={path} ;;
+esac
+exit 0
+"""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Gravity's name of that directory
+_SHARED = "galaxy-gravity"
+_MAX_FILE = 64 << 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """
+    The files that Gravity wrote, for all instances of the configuration file.
+
+    units
+        text by name
+    programs
+        text by path below ``supervisord.conf.d``
+    """
+
+    units: Mapping[str, str]
+    programs: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A directory of Galaxy's user, in which ``units`` and ``state`` stand for the real ones."""
+
+    root: str
+    units: str
+    state: str
+    environment: Mapping[str, str]
+
+
+def run(commands: Commands, is_system: bool, timeout: float = 60) -> Written:
+    """
+    Let Gravity write into an empty place, and read that.
+
+    is_system
+        units for the system's manager rather than a user's
+
+    Raises ``CommandError`` where Gravity refuses the configuration, and as ``Commands.galaxyctl``.
+    """
+    instance, uid = commands.instance, commands.account.uid
+    shares = has_shared_state(instance)
+    with place(commands) as here:
+        # where several instances share a directory, each has its logs in its own: only the shared one is put elsewhere
+        where = {"XDG_CONFIG_HOME": here.root} if shares else {"GRAVITY_STATE_DIR": here.state}
+        state = os.path.join(here.root, _SHARED) if shares else here.state
+        variables = {**here.environment, **where}
+        commands.galaxyctl(*options(is_system), "update", environment=variables, timeout=timeout)
+        units = {
+            name: galaxy_host_files.read(os.path.join(here.units, name), _MAX_FILE, [uid])
+            for name in galaxy_host_files.names(here.units, named_by=[uid])
+        }
+        there = dataclasses.replace(instance, state_dir=state)
+        programs = galaxy_gravity_installed.programs(there, [uid])
+
+    def real(text: str) -> str:
+        return text.replace(state, instance.state_dir or state)
+
+    return Written(
+        {name: real(data.decode(errors="replace")) for name, data in units.items()},
+        {name: real(text) for name, text in programs.items()},
+    )
+
+
+@contextlib.contextmanager
+def place(commands: Commands) -> Iterator[Place]:
+    """A place for Gravity to write to, gone afterwards."""
+    base = tempfile.mkdtemp(prefix="galaxy-update-", dir=_base())
+    try:
+        root, tools = os.path.join(base, "files"), os.path.join(base, "bin")
+        units, state = os.path.join(root, "units"), os.path.join(root, "state")
+        os.mkdir(tools)
+        program = os.path.join(tools, "systemctl")
+        _write_systemctl(program)
+        for path in (base, tools, program):
+            # root's, and for Galaxy's user to run
+            os.chmod(path, 0o755)  # noqa: S103
+        for directory in (root, units, state):
+            os.mkdir(directory, 0o700)
+        if os.geteuid() == 0:
+            for directory in (units, state, root):
+                os.chown(directory, commands.account.uid, commands.account.gid)
+        environment = {"PATH": f"{tools}:{_PATH}", "GRAVITY_SYSTEMD_UNIT_PATH": units}
+        yield Place(root, units, state, environment)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def options(is_system: bool) -> list[str]:
+    """Of galaxyctl, so that it makes the same units whoever runs it."""
+    return ["--no-user"] if is_system else ["--user"]
+
+
+def has_shared_state(instance: Instance) -> bool:
+    """
+    Whether Gravity keeps the state of several instances of the file in one directory of the user's, because it was told
+    of no other.
+    """
+    return instance.is_one_of_several and os.path.basename(instance.state_dir or _SHARED) == _SHARED
+
+
+def _base() -> str | None:
+    """A directory on a filesystem from which programs run."""
+    for directory in (tempfile.gettempdir(), "/var/tmp", "/var/lib"):  # noqa: S108
+        with contextlib.suppress(OSError):
+            if not os.statvfs(directory).f_flag & os.ST_NOEXEC and os.access(directory, os.W_OK):
+                return directory
+    return None
+
+
+def _write_systemctl(path: str) -> None:
+    real = shutil.which("systemctl", path=_PATH) or "false"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(_SYSTEMCTL.format(real=real, path=_PATH))

@@ -1,0 +1,149 @@
+"""
+What Gravity wrote for its process managers: systemd's units and supervisord's programs, and whose each of them is.
+"""
+
+import dataclasses
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Mapping
+
+import galaxy_host_files
+from galaxy_errors import FileError, FileMissing
+from galaxy_gravity_instance import Instance
+from galaxy_host_pattern import Pattern
+
+log = logging.getLogger(__name__)
+
+UNITS = "/etc/systemd/system"
+# Gravity's own pattern
+_HASH = Pattern(r";\s*GRAVITY=([0-9a-f]+)")
+_KEY = Pattern(r"([A-Za-z_]+)\s*=\s*(.*?)\s*")
+_CONFIG = Pattern(r"--config-file[ =]('[^']*'|\S+)")
+_MAX_FILES, _MAX_FILE = 5000, 64 << 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """
+    Units of systemd that Gravity wrote, by file name.
+
+    own
+        text of each that belongs to this configuration file: its target says so, or the target that the unit is part of
+    taken
+        text of each other unit that ``own`` could not be written beside, because it has the name, or that Gravity's
+        ``update`` of this instance would delete: another Galaxy's
+    """
+
+    own: Mapping[str, str]
+    taken: Mapping[str, str]
+
+
+def prefix(instance: Instance) -> str:
+    """What the names of the instance's units begin with: ``galaxy`` or ``galaxy-main``."""
+    return f"galaxy-{instance.name}" if instance.is_named else "galaxy"
+
+
+def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = ()) -> Units:
+    """
+    The units in a directory of systemd's.
+
+    named_by
+        numeric ids of the users whose directory it is, as for ``galaxy_host_files.read``
+
+    Raises ``FileError`` where the directory cannot be read.
+    """
+    named_by = tuple(named_by)
+    names = [name for name in _names(directory, named_by) if name.startswith("galaxy")]
+    names = [name for name in names if name.endswith((".target", ".service"))]
+    texts = {}
+    for name in names:
+        try:
+            texts.update(_read(directory, [name], named_by))
+        except FileError as exc:
+            # a masked unit is a link to a device: nobody's of ours, but there
+            log.info("%s", exc)
+            texts[name] = ""
+    hashes = {hashlib.sha1(os.fsencode(path), usedforsecurity=False).hexdigest() for path in _paths(instance)}
+    targets = {name for name, text in texts.items() if name.endswith(".target") and owner(text) in hashes}
+    own = {name: text for name, text in texts.items() if name in targets or value(text, "PartOf") in targets}
+    taken = {name: text for name, text in texts.items() if name not in own and name.startswith(f"{prefix(instance)}-")}
+    return Units(own, taken)
+
+
+def programs(instance: Instance, named_by: Iterable[int] = ()) -> dict[str, str]:
+    """
+    The files of supervisord's programs and groups below the instance's state directory: text by path below
+    ``supervisord.conf.d``.
+
+    Raises ``FileError`` where they cannot be read.
+    """
+    if instance.state_dir is None:
+        return {}
+    named_by = tuple(named_by)
+    base = programs_directory(instance.state_dir)
+    found = {}
+    for name in _names(base, named_by):
+        if name.endswith(".d"):
+            inner = _names(os.path.join(base, name), named_by)
+            found.update(_read(base, [f"{name}/{one}" for one in inner], named_by))
+        elif name.endswith(".conf"):
+            found.update(_read(base, [name], named_by))
+    return found
+
+
+def programs_directory(state: str) -> str:
+    """Where the files of the programs are, for a state directory."""
+    return os.path.join(state, "supervisor", "supervisord.conf.d")
+
+
+def owner(target: str) -> str | None:
+    """The hash of the configuration file's path, which the text of Gravity's target has."""
+    found = next(filter(None, map(_HASH.match, target.splitlines())), None)
+    return found and found[1]
+
+
+def value(text: str, key: str) -> str | None:
+    """The last value of a key in the text of a unit or program."""
+    found = None
+    for line in text.splitlines():
+        match = _KEY.fullmatch(line)
+        if match and match[1] == key:
+            found = match[2]
+    return found
+
+
+def configuration(text: str) -> str | None:
+    """The configuration file that a unit or program names; ``None`` where it has the command of the service itself."""
+    match = _CONFIG.search(text)
+    return match and match[1].strip("'")
+
+
+def is_own_configuration(instance: Instance, path: str) -> bool:
+    """Whether a path that a unit or program names is the instance's configuration file."""
+    return path in _paths(instance)
+
+
+def _paths(instance: Instance) -> set[str]:
+    # Gravity resolves what it is told on its command line, and nothing else
+    return {instance.path, os.path.realpath(instance.path)}
+
+
+def _names(directory: str, named_by: Iterable[int]) -> list[str]:
+    """Of what is in a directory; none where there is no directory."""
+    try:
+        return galaxy_host_files.names(directory, _MAX_FILES, named_by)
+    except FileMissing:
+        return []
+
+
+def _read(directory: str, names: Iterable[str], named_by: Iterable[int]) -> dict[str, str]:
+    texts, named_by = {}, tuple(named_by)
+    for name in names:
+        try:
+            data = galaxy_host_files.read(os.path.join(directory, name), _MAX_FILE, named_by)
+        except FileMissing:
+            log.debug("%s is gone, or a link to nothing", name)
+            continue
+        texts[name] = data.decode(errors="replace")
+    return texts

@@ -1,0 +1,117 @@
+"""
+The services of a Galaxy that Gravity set up, and one look at all of them.
+"""
+
+import contextlib
+import logging
+import os
+import pwd
+from collections.abc import Callable, Mapping
+
+import galaxy_gravity_units
+import galaxy_version
+from galaxy_errors import GalaxyError
+from galaxy_gravity_instance import Instance, Program
+from galaxy_gravity_units import Units
+from galaxy_gunicorn_server import GunicornServer
+from galaxy_host_wait import Deadline
+from galaxy_look import Look, Service, ServiceLook
+from galaxy_service import Role
+
+log = logging.getLogger(__name__)
+
+_ORDER = list(Role)
+
+
+class Services:
+    """
+    The services of an instance; their units are found out once.
+
+    functions
+        Salt's execution modules (``__salt__``)
+    """
+
+    def __init__(self, instance: Instance, functions: Mapping[str, Callable]):
+        self.instance = instance
+        self._uid = _uid(instance)
+        self._functions = functions
+        self._units: Units | None = None
+        self._webs = {program.name: self._web(program) for program in instance.programs if program.web}
+
+    @property
+    def units(self) -> Units:
+        """What the process manager has of it. Raises ``ManagerError``."""
+        if self._units is None:
+            self._units = galaxy_gravity_units.find(self.instance)
+        return self._units
+
+    def believe(self, pid: int) -> None:
+        """Take the master with this PID for one of Galaxy's gunicorns' where its addresses lead to it."""
+        for web in self._webs.values():
+            web.believe(pid)
+
+    def version_on_disk(self) -> str | None:
+        """Galaxy's version; ``None`` where it cannot be read."""
+        named_by = [] if self._uid is None else [self._uid]
+        return galaxy_version.on_disk(self.instance.galaxy_root, self.instance.virtualenv, named_by)
+
+    def look(self, timeout: float, managed: bool = True, probe: bool = True) -> Look:
+        """All facts, each asked once: as ``Galaxy.look``."""
+        deadline = Deadline(timeout)
+        problems = list(self.instance.problems)
+        units, statuses = {}, {}
+        if managed:
+            try:
+                units = self.units.units
+                statuses = galaxy_gravity_units.statuses(units)
+                problems += self.units.problems
+            except GalaxyError as exc:
+                problems.append(str(exc))
+        look = Look([], problems)
+        for program in sorted(self.instance.programs, key=lambda one: _ORDER.index(one.role)):
+            one = ServiceLook(
+                Service(program.name, program.role, units.get(program.name), self._webs.get(program.name))
+            )
+            self._look_at(one, statuses.get(program.name), deadline, probe)
+            look.services.append(one)
+        return look
+
+    def _look_at(self, one: ServiceLook, status: object, deadline: Deadline, probe: bool) -> None:
+        if isinstance(status, GalaxyError):
+            one.errors.append(str(status))
+        else:
+            one.status = status
+        web = one.service.web
+        if not web:
+            return
+        if one.status:
+            web.told(one.status.main_pid)
+        one.master = one.attempt(web.find_master)
+        if one.master:
+            one.snapshot = one.attempt(web.snapshot, deadline.left, probe and one.service.role is Role.WEB, one.master)
+        else:
+            one.silent = one.attempt(web.is_silent)
+
+    def _web(self, program: Program) -> GunicornServer:
+        asked = program.web
+        return GunicornServer(
+            asked.binds,
+            self.instance.prefix,
+            self._uid,
+            asked.timeout,
+            asked.workers,
+            asked.preload,
+        )
+
+
+def _uid(instance: Instance) -> int | None:
+    """The user that Galaxy runs as: as configured, or else who owns Gravity's own files, or the configuration."""
+    if instance.user:
+        try:
+            return pwd.getpwnam(instance.user).pw_uid
+        except KeyError:
+            return None
+    for path in filter(None, (instance.state_dir, instance.path)):
+        with contextlib.suppress(OSError):
+            return os.stat(path).st_uid
+    return None

@@ -1,0 +1,370 @@
+"""
+The supervisord that Gravity keeps for a Galaxy, below Gravity's state directory, and the programs that it wrote there.
+
+All of it is the word of the user who owns that directory: files are read, the supervisord is spoken to and brought up
+with what that user may do himself.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+
+import galaxy_gravity_file
+import galaxy_host_command
+import galaxy_host_files
+import galaxy_host_process
+from galaxy_errors import CommandError, ConfigError, FileError, ManagerError
+from galaxy_gravity_instance import DEFAULT_NAME, Instance
+from galaxy_gravity_instance import Program as Configured
+from galaxy_host_command import Account
+from galaxy_host_pattern import Pattern
+from galaxy_host_process import Invocation, Process
+from galaxy_host_wait import Deadline, wait_until
+from galaxy_manager_supervisor_config import Endpoint, SupervisorConfig, config_files_of
+from galaxy_manager_supervisor_rpc import Client, ProcessInfo
+from galaxy_manager_supervisord import Supervisord
+from galaxy_manager_unit import State, UnitStatus
+
+log = logging.getLogger(__name__)
+
+_START = 60
+# of supervisord's log: what becomes of a process, and of all
+_EVENT = Pattern(r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)|supervisord started with pid ", re.ASCII)
+# what Gravity writes there itself when it starts a supervisord
+_CONFIGURATION = """;
+; This file is maintained by Galaxy - CHANGES WILL BE OVERWRITTEN
+;
+
+[unix_http_server]
+file = %(here)s/supervisor.sock
+
+[supervisord]
+logfile = %(here)s/supervisord.log
+pidfile = %(here)s/supervisord.pid
+loglevel = info
+nodaemon = false
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisorctl]
+serverurl = unix://%(here)s/supervisor.sock
+
+[include]
+files = supervisord.conf.d/*.d/*.conf supervisord.conf.d/*.conf
+"""
+
+
+class Supervisor(SupervisorConfig):
+    """
+    The supervisord of an instance's state directory; ``programs`` are the instance's alone.
+
+    Raises ``FileMissing`` where there is no state directory, ``FileError`` where it is not Galaxy's, and
+    ``ManagerError`` for a file of a program that cannot be read.
+    """
+
+    def __init__(self, instance: Instance):
+        self.instance = instance
+        owner = _owner(instance)
+        self.home = os.path.join(instance.state_dir, "supervisor")
+        self._folder = os.path.join(self.home, "supervisord.conf.d")
+        # of instances, perhaps of this one by another name
+        self._present = galaxy_host_files.names(self._folder, named_by=(owner,))
+        included = self._files_of(instance.name, owner)
+        super().__init__(os.path.join(self.home, "supervisord.conf"), owner=owner, included=included)
+        self.client = Client(self.endpoint())
+
+    def endpoint(self) -> Endpoint:
+        """Where it answers, and by whom."""
+        path = self._get("unix_http_server", "file") or os.path.join(self.home, "supervisor.sock")
+        return Endpoint(os.path.join(self.home, path), owner=self.owner)
+
+    def old_names(self) -> list[str]:
+        """What this configuration had installed under another instance's name, which it no longer has, by title."""
+        others = {name.removesuffix(".d") for name in self._present if name.endswith(".d")} - {self.instance.name}
+        try:
+            # the file is not read again for nothing
+            old = others - instance_names(self.instance.path) if others else set()
+        except ConfigError:
+            return []
+        titles: list[str] = []
+        for name in sorted(old):
+            config = SupervisorConfig(self.path, owner=self.owner, included=self._files_of(name, self.owner))
+            titles += [program.title for program in config.programs if self._is_ours(program.invocation)]
+        return titles
+
+    def _is_ours(self, invocation: Invocation) -> bool:
+        """Whether Gravity wrote the command for this configuration."""
+        told = (*invocation.argv, (invocation.environment or {}).get("GALAXY_CONFIG_FILE"))
+        return not {self.instance.path, os.path.realpath(self.instance.path), self.instance.galaxy_config}.isdisjoint(
+            told
+        )
+
+    def _files_of(self, name: str, owner: int) -> list[str]:
+        """The files of an instance."""
+        path = os.path.join(self._folder, f"{name}.d")
+        files = [
+            os.path.join(path, one) for one in galaxy_host_files.names(path, named_by=(owner,)) if one.endswith(".conf")
+        ]
+        group = f"group_{name}.conf"
+        return [*files, os.path.join(self._folder, group)] if group in self._present else files
+
+    def running(self) -> Process | None:
+        """A supervisord of the owner's, or root's, that runs with this configuration, whether it answers or not."""
+        wanted = os.path.realpath(self.path)
+        for pid in galaxy_host_process.pids():
+            if b"supervisord" in galaxy_host_process.command_line(pid):
+                process = Process.of(pid)
+                paths = config_files_of(process, self.owner) if process else []
+                if any(os.path.realpath(path) == wanted for path in paths):
+                    return process
+        return None
+
+    def survivors(self) -> dict[str, list[int]]:
+        """
+        PIDs of what a supervisord at this address had started and that still run, by the title of the program: the
+        processes that it started, and those that outlived them. Their environment says it.
+        """
+        url, found = f"unix://{self.endpoint().path}", {}
+        for pid in galaxy_host_process.pids():
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{pid}").st_uid != self.owner:
+                    continue
+                process = Process.of(pid)
+                environment = (process and process.environment) or {}
+                if environment.get("SUPERVISOR_SERVER_URL") == url:
+                    group, name = (environment.get(f"SUPERVISOR_{key}_NAME", "") for key in ("GROUP", "PROCESS"))
+                    found.setdefault(name if name == group else f"{group}:{name}", []).append(pid)
+        return found
+
+    def restarts(self) -> dict[str, int]:
+        """
+        How often it started each process again by itself since it was told to start it, by the process's name, as far
+        back as the end of its log goes.
+        """
+        path = os.path.join(self.home, self._get("supervisord", "logfile") or "supervisord.log")
+        counts: dict[str, int] = {}
+        exited: set[str] = set()
+        for line in galaxy_host_files.tails([path], 1000, (self.owner,)):
+            match = _EVENT.search(line)
+            if not match:
+                continue
+            event, name = match[1], match[2]
+            if event is None:
+                counts, exited = {}, set()
+            elif event.startswith("spawned"):
+                # one that was spawned before the log begins counts from its first exit on
+                counts[name] = counts.get(name, 0) + (name in exited)
+                exited.discard(name)
+            elif event.startswith("exited"):
+                exited.add(name)
+            else:
+                counts.pop(name, None)
+                exited.discard(name)
+        return counts
+
+    def bring_up(self, deadline: Deadline) -> bool:
+        """
+        Start it as its owner, as Gravity does; whether that was needed. It starts all of its programs by itself.
+
+        Raises ``ManagerError``: also where it would run as root, on the word of files that are no administrator's.
+        """
+        if self.client.processes() is not None:
+            return False
+        stray = self.running()
+        if stray:
+            raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
+        account = Account.of(self.owner)
+        if account is None or self.owner == 0:
+            who = "root" if self.owner == 0 else f"user {self.owner}, who has no name here"
+            raise ManagerError(f"supervisord is not brought up as {who}, whose {self.home} is; start it by galaxyctl")
+        argv, environment = [self._program(), "-c", self.path], self._variables(account)
+        directory = self.instance.galaxy_root or "/"
+        log.info("supervisord is brought up as user %s: %s", account.name, " ".join(argv))
+        try:
+            if not os.path.lexists(self.path):
+                # Gravity writes it at its first start; its owner writes it, and so where he may
+                galaxy_host_command.run(["tee", "--", self.path], _CONFIGURATION.encode(), account=account)
+            galaxy_host_command.run(
+                argv, timeout=max(deadline.left, 1), account=account, cwd=directory, environment=environment
+            )
+        except CommandError as exc:
+            raise ManagerError(f"supervisord is not brought up: {exc}") from None
+        if not wait_until(lambda: self.client.processes() is not None, deadline):
+            raise ManagerError(f"supervisord ({self.path}) does not answer after it was started")
+        return True
+
+    def _program(self) -> str:
+        """The supervisord beside the ``galaxyctl`` of the programs, or in the virtualenv."""
+        words = [word for program in self.programs for word in program.invocation.argv[:1]]
+        places = [os.path.dirname(word) for word in words if os.path.basename(word) == "galaxyctl"]
+        places += [os.path.join(self.instance.virtualenv, "bin")] if self.instance.virtualenv else []
+        for place in places:
+            path = os.path.join(place, "supervisord")
+            if os.path.isabs(path) and os.path.isfile(path):
+                return path
+        raise ManagerError(
+            f"{self.path}: no supervisord beside galaxyctl or in the virtualenv of {self.instance.path}; install "
+            "Gravity there"
+        )
+
+    def _variables(self, account: Account) -> dict[str, str]:
+        venv = self.instance.virtualenv
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        if venv:
+            environment["VIRTUAL_ENV"] = venv
+        # what Gravity is told by it cannot be told by its file
+        usual = (os.path.join(self.instance.data_dir, "gravity"), os.path.join(account.home, ".config/galaxy-gravity"))
+        if self.instance.state_dir not in usual:
+            environment["GRAVITY_STATE_DIR"] = self.instance.state_dir
+        return environment
+
+
+class GravityProgram(Supervisord):
+    """
+    A program of Gravity's supervisord.
+
+    title
+        as supervisorctl names it
+    supervisor
+        which supervisord
+    """
+
+    def __init__(self, title: str, supervisor: Supervisor):
+        super().__init__(title, supervisor)
+        self.supervisor = supervisor
+        self._client = supervisor.client
+
+    def commands(self) -> dict[str, list[str]]:
+        owner = self.supervisor.owner
+        account = Account.of(owner)
+        become = [] if owner == os.geteuid() else ["runuser", "-u", account.name if account else str(owner), "--"]
+        place = os.path.join(self.supervisor.instance.virtualenv or "", "bin")
+        commands = super().commands()
+        return {
+            verb: [*become, os.path.join(place, os.path.basename(argv[0])), *argv[1:]]
+            for verb, argv in commands.items()
+        }
+
+    def status(self) -> UnitStatus:
+        return statuses([self])[0]
+
+    def require_up(self) -> None:
+        """``start`` brings Gravity's supervisord up itself: it is Galaxy's, and ends when all of Galaxy is stopped."""
+
+    def bring_up(self, deadline: Deadline) -> bool:
+        return self.supervisor.bring_up(deadline)
+
+    def start(self) -> None:
+        self.bring_up(Deadline(_START))
+        super().start()
+
+    def stop(self) -> None:
+        super().stop()
+        status = self.status()
+        if status.active is None or status.pids:
+            raise ManagerError(" ".join((*status.problems, f"{status.raw}{status.why}")))
+
+    def _mine(self, infos: list[ProcessInfo] | None) -> list[ProcessInfo] | None:
+        mine = super()._mine(infos)
+        return None if mine is None else [self._proven(info) for info in mine]
+
+    def _status_of(self, mine: list[ProcessInfo] | None) -> UnitStatus:
+        status = super()._status_of(mine)
+        if status.raw == "EXITED":
+            # Gravity's programs are started again whatever their exit status, at supervisord's next tick
+            return dataclasses.replace(status, state=State.RETRYING, active=True)
+        return status
+
+    def _proven(self, info: ProcessInfo) -> ProcessInfo:
+        """Without a PID that is no process of the user whose word it is."""
+        process = Process.of(info.pid) if info.pid else None
+        owner = self.supervisor.owner
+        if process and process.uids == (owner, owner):
+            return info
+        return dataclasses.replace(info, pid=0, age=None)
+
+
+def statuses(units: list[GravityProgram]) -> list[UnitStatus]:
+    """
+    What their supervisord, the same one for all, says of them, asked once.
+
+    Raises ``ManagerError`` where it does not answer as it should.
+    """
+    supervisor = units[0].supervisor
+    infos = supervisor.client.processes()
+    if infos is None:
+        return _without(supervisor, units)
+    counts = supervisor.restarts()
+    names = [info.name for info in infos]
+    found = []
+    for unit in units:
+        mine = unit._mine(infos)
+        status = unit._status_of(mine)
+        # the log names processes without their group
+        name = mine[0].name if len(mine) == 1 and names.count(mine[0].name) == 1 else ""
+        found.append(dataclasses.replace(status, restarts=counts.get(name)))
+    return found
+
+
+def _without(supervisor: Supervisor, units: list[GravityProgram]) -> list[UnitStatus]:
+    """Where nothing answers: stopped only if no such supervisord runs, nor anything that one had started."""
+    process = supervisor.running()
+    if process:
+        detail = f"PID {process.pid} is the supervisord of {supervisor.path}, but nothing listens at its socket"
+        return [UnitStatus(State.UNKNOWN, "supervisord does not answer", detail, None)] * len(units)
+    survivors, found = supervisor.survivors(), []
+    for unit in units:
+        pids = tuple(survivors.get(unit.service, ()))
+        problems = ()
+        if pids:
+            which = ", ".join(map(str, pids))
+            problems = (
+                f"supervisord is gone, but what it had started for {unit.service} still runs: PID {which}; end it by "
+                "hand.",
+            )
+        found.append(UnitStatus(State.STOPPED, "supervisord is not running", pids=pids, problems=problems))
+    return found
+
+
+def titles(instance: Instance) -> dict[str, str]:
+    """What supervisorctl calls each program of an instance, by the program's name."""
+    found = {}
+    for program in instance.programs:
+        number = "" if siblings(instance, program) == 1 else str(program.number)
+        if instance.is_named:
+            found[program.name] = f"{instance.name}:{program.service}{number}"
+        elif number:
+            found[program.name] = f"{program.service}:{program.service}_{number}"
+        else:
+            found[program.name] = program.service
+    return found
+
+
+def siblings(instance: Instance, program: Configured) -> int:
+    """How many processes the service of a program has."""
+    return sum(one.service == program.service and one.type == program.type for one in instance.programs)
+
+
+def instance_names(path: str) -> set[str]:
+    """The instances that Gravity's configuration file has now. Raises ``ConfigError``."""
+    gravity = galaxy_gravity_file.read_mapping(path).get("gravity")
+    sections = gravity if isinstance(gravity, list) else [gravity]
+    return {
+        str(section.get("instance_name") or DEFAULT_NAME) if isinstance(section, dict) else DEFAULT_NAME
+        for section in sections
+    }
+
+
+def _owner(instance: Instance) -> int:
+    """Whose the state directory is. Raises ``FileError`` unless it is Galaxy's user's, where one is configured."""
+    owner = galaxy_host_files.owner(instance.state_dir)
+    account = Account.of(instance.user) if instance.user else None
+    if account and account.uid != owner:
+        raise FileError(
+            instance.state_dir, f"belongs to user {owner}, not to {account.name}; give it to the user that runs Galaxy"
+        )
+    return owner

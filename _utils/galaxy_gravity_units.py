@@ -1,0 +1,130 @@
+"""
+Which services of the process manager Gravity made for a Galaxy: proven by what it wrote, and held to its configuration.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping
+
+import galaxy_gravity_supervisor
+import galaxy_gravity_systemd
+import galaxy_manager_systemd
+from galaxy_errors import FileMissing, GalaxyError
+from galaxy_gravity_instance import Instance
+from galaxy_gravity_supervisor import GravityProgram, Supervisor
+from galaxy_manager_systemd import Systemd
+from galaxy_manager_unit import Unit, UnitStatus
+
+log = logging.getLogger(__name__)
+
+# a crash loop's rounds are shorter: a Galaxy that cannot start says so within minutes
+_RECENT = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """
+    What is installed of an instance.
+
+    units
+        by the name of the program
+    missing
+        names of programs that are configured but not installed
+    stale
+        what was installed by this configuration and is no longer configured, by the manager's names
+    problems
+        what to do about it, and what cannot be told: sentences
+    """
+
+    units: Mapping[str, Unit]
+    missing: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def find(instance: Instance) -> Units:
+    """
+    The units of an instance's programs, by what Gravity wrote; the manager need not run.
+
+    Raises ``GalaxyError`` where that cannot be told: a file cannot be read, or others than Galaxy's user can write it.
+    """
+    problems: list[str] = []
+    helps_update = True
+    units: dict[str, Unit] = {}
+    stale: list[str] = []
+    if instance.manager == "supervisor":
+        try:
+            supervisor = Supervisor(instance)
+        except FileMissing:
+            supervisor = None
+        if supervisor:
+            units, stale = _of_supervisor(instance, supervisor)
+    elif instance.manager == "systemd":
+        found = galaxy_gravity_systemd.find(instance)
+        units, stale, problems = dict(found.units), found.stale, found.problems
+        helps_update = not found.is_foreign
+        if not galaxy_manager_systemd.runs():
+            problems.append(f"{instance.path} wants systemd, which does not run here; set process_manager.")
+    else:
+        helps_update = False
+        problems.append(
+            f"{instance.path} wants process_manager {instance.manager}, under which nothing can be asked, started or "
+            "stopped; set it to supervisor or systemd."
+        )
+    missing = [program.name for program in instance.programs if program.name not in units]
+    if missing and helps_update:
+        problems.append(f"Configured but not installed: {', '.join(missing)}; run galaxyctl update.")
+    if stale:
+        problems.append(
+            f"Installed but no longer configured: {', '.join(stale)}; run galaxyctl update, and stop what it leaves."
+        )
+    return Units(units, tuple(missing), tuple(stale), tuple(problems))
+
+
+def _of_supervisor(instance: Instance, supervisor: Supervisor) -> tuple[dict[str, Unit], list[str]]:
+    wanted = galaxy_gravity_supervisor.titles(instance)
+    present = [program.title for program in supervisor.programs]
+    units = {name: GravityProgram(title, supervisor) for name, title in wanted.items() if title in present}
+    stale = [title for title in present if title not in wanted.values()]
+    return units, [*stale, *supervisor.old_names()]
+
+
+def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
+    """
+    What the manager says of each unit now, or why it says nothing; each manager is asked once for all of its units.
+
+    One that came back by itself a short while ago has that among its problems: in a crash loop a manager says that all
+    is well nearly all of the time.
+    """
+    groups: dict[object, list[str]] = {}
+    for name, unit in units.items():
+        key = unit.user if isinstance(unit, Systemd) else getattr(unit, "supervisor", None)
+        groups.setdefault((type(unit), key), []).append(name)
+    found: dict[str, UnitStatus | GalaxyError] = {}
+    for names in groups.values():
+        found.update(_ask({name: units[name] for name in names}))
+    return {name: found[name] for name in units}
+
+
+def _ask(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
+    """Of units that one manager has."""
+    several = list(units.values())
+    try:
+        if isinstance(several[0], Systemd):
+            told: Iterable[UnitStatus] = galaxy_manager_systemd.statuses(several)
+        elif isinstance(several[0], GravityProgram):
+            told = galaxy_gravity_supervisor.statuses(several)
+        else:
+            told = [unit.status() for unit in several]
+    except GalaxyError as exc:
+        return dict.fromkeys(units, exc)
+    return {name: _noted(unit, status) for (name, unit), status in zip(units.items(), told, strict=True)}
+
+
+def _noted(unit: Unit, status: UnitStatus) -> UnitStatus:
+    if not status.restarts or status.age is None or status.age > _RECENT:
+        return status
+    times = "once" if status.restarts == 1 else f"{status.restarts} times"
+    sentence = f"{unit.manager} started {unit.service} again {times} by itself, {status.age:.0f} s ago"
+    sentence += " for the last time: it may crash again and again." if status.restarts > 1 else "."
+    return dataclasses.replace(status, problems=(*status.problems, sentence))

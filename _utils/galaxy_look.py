@@ -1,0 +1,193 @@
+"""
+What one look at a Galaxy finds: the facts of each of its services at one moment.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable
+
+from galaxy_errors import GalaxyError, MasterGone
+from galaxy_host_process import Process
+from galaxy_host_record import record
+from galaxy_manager_unit import State, Unit, UnitStatus
+from galaxy_service import Role
+from galaxy_webserver import Snapshot, WebServer
+
+log = logging.getLogger(__name__)
+
+
+@record
+class Service:
+    """
+    One service of a Galaxy.
+
+    unit
+        what the process manager calls it; ``None`` where nothing manages it, or that is not known yet
+    web
+        its web server; ``None`` where it is none
+    """
+
+    name: str
+    role: Role
+    unit: Unit | None = None
+    web: WebServer | None = None
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is a web server, which tells more than its process manager does."""
+        return self.role in (Role.WEB, Role.REPORTS)
+
+
+@record
+class ServiceLook:
+    """
+    All facts of one service; what could not be learnt is ``None``, with the reason in ``errors``.
+
+    status
+        what its process manager says
+    snapshot
+        what its web server tells
+    master
+        its web server's master
+    survivors
+        PIDs of its processes whose master is gone
+    silent
+        whether nobody listens where its web server would
+    unclear
+        why it cannot be told what manages it
+    """
+
+    service: Service
+    status: UnitStatus | None = None
+    snapshot: Snapshot | None = None
+    master: Process | None = None
+    survivors: tuple[int, ...] = ()
+    silent: bool | None = None
+    unclear: str = ""
+    errors: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def running(self) -> bool | None:
+        """Whether it runs; ``False`` only on proof."""
+        if self.master or self.snapshot or self.survivors:
+            return True
+        if self.silent:
+            return False
+        if self.status and self.status.state in (State.STOPPED, State.FAILED):
+            return False
+        if not self.service.is_server and self.status and self.status.state in (State.RUNNING, State.STARTING):
+            return True
+        return None
+
+    @property
+    def is_kept_up(self) -> bool:
+        """Whether its process manager has it running."""
+        return self.status is not None and self.status.state in (State.RUNNING, State.STARTING)
+
+    @property
+    def is_active(self) -> bool | None:
+        """Whether its process manager has something of it running, or will start it again by itself."""
+        return self.status.active if self.status else None
+
+    def attempt(self, ask: Callable, *arguments):
+        """What ``ask`` gives; ``None`` where it fails, with the reason among the errors."""
+        try:
+            return ask(*arguments)
+        except GalaxyError as exc:
+            if isinstance(exc, MasterGone):
+                self.survivors = tuple(exc.pids)
+            if str(exc) not in self.errors:
+                log.debug("galaxy: %s", exc)
+                self.errors.append(str(exc))
+            return None
+
+
+@record
+class Look:
+    """
+    All facts of a Galaxy.
+
+    services
+        in the order in which they are started
+    problems
+        what is wrong with the installation of its services: sentences
+    """
+
+    services: list[ServiceLook]
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def webs(self) -> list[ServiceLook]:
+        """The services that serve Galaxy itself."""
+        return [one for one in self.services if one.service.role is Role.WEB]
+
+    @property
+    def companions(self) -> list[ServiceLook]:
+        """The services beside these."""
+        return [one for one in self.services if one.service.role is not Role.WEB]
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """Of the web servers that tell something."""
+        return [one.snapshot for one in self.webs if one.snapshot]
+
+    @property
+    def masters(self) -> list[Process]:
+        """Of the web servers that run."""
+        return [one.master for one in self.webs if one.master]
+
+    @property
+    def errors(self) -> list[str]:
+        """Why something of it could not be learnt: sentences."""
+        return [text for one in self.services for text in one.errors]
+
+    @property
+    def running(self) -> bool | None:
+        """Whether one of its web servers runs; ``False`` only on proof."""
+        verdicts = {one.running for one in self.webs}
+        if True in verdicts:
+            return True
+        return None if None in verdicts or not verdicts else False
+
+    @property
+    def ready_workers(self) -> int | None:
+        """How many workers take requests with their application loaded; ``None`` where a web server tells nothing."""
+        known = [one.snapshot.ready if one.snapshot else 0 for one in self.webs if one.snapshot or one.running is False]
+        return sum(known) if len(known) == len(self.webs) and known else None
+
+    @property
+    def oldest_request(self) -> float | None:
+        """Seconds that the oldest request under way has taken; ``None`` where none is known."""
+        ages = [snapshot.oldest_request for snapshot in self.snapshots]
+        return max((age for age in ages if age is not None), default=None)
+
+    def is_ready(self, wanted: int) -> bool | None:
+        """Whether each web server serves, with ``wanted`` ready workers in all."""
+        if self.ready_workers is None:
+            return None
+        return len(self.snapshots) == len(self.webs) and are_ready(self.snapshots, wanted)
+
+    @property
+    def is_kept_up(self) -> bool:
+        """Whether the process manager has all of it running."""
+        return all(one.is_kept_up for one in self.services)
+
+    @property
+    def is_active(self) -> bool | None:
+        """Whether the process manager has something of it running, or will start it again by itself."""
+        verdicts = {one.is_active for one in self.services}
+        if True in verdicts:
+            return True
+        return None if None in verdicts else False
+
+
+def are_ready(snapshots: Iterable[Snapshot], wanted: int) -> bool:
+    """
+    Whether web servers are ready: the one place that decides it. Each has a worker that takes requests with its
+    application loaded (but where none is wanted), they have ``wanted`` of them together, and each one that was asked
+    answered.
+    """
+    found = list(snapshots)
+    return sum(one.ready for one in found) >= wanted and all(
+        (one.ready > 0 or not wanted) and one.answers is not False for one in found
+    )

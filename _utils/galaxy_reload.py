@@ -1,0 +1,177 @@
+"""
+Reload a Galaxy: let new workers take over, without a gap where its web server can do that.
+"""
+
+import logging
+
+import galaxy_control
+import galaxy_wait
+from galaxy_errors import NotReady, ProcessError
+from galaxy_host_wait import Deadline, wait_until
+from galaxy_look import Look, ServiceLook, are_ready
+from galaxy_server import Galaxy
+from galaxy_service import Role
+from galaxy_spec import Limits
+from galaxy_webserver import Snapshot
+
+log = logging.getLogger(__name__)
+
+# its uploads would end
+_LEFT_ALONE = (Role.WEB, Role.TUSD)
+
+
+def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+    """
+    Reload gracefully and wait for new workers.
+
+    test
+        only find out what would stand in the way, which is raised
+
+    Returns ``{"changed": True, "method": "master-fifo"|"SIGHUP"|"rolling"|"restart", "pid": …, "accepting": …,
+    "seconds": …}``; ``{}`` with ``test``. Raises ``ProcessError`` where Galaxy does not run, or has one gunicorn, which
+    cannot be reloaded without a gap, and ``force`` is not given; ``NotReady`` where the new workers do not become
+    ready.
+    """
+    deadline = Deadline(limits.timeout)
+    if test:
+        _require_reloadable(galaxy.look(galaxy_wait.LOOK), limits)
+        return {}
+    with galaxy.alone("galaxy.reload", deadline):
+        look = galaxy.look(min(limits.timeout, galaxy_wait.LOOK))
+        _require_reloadable(look, limits)
+        if len(look.webs) > 1:
+            return _roll(galaxy, look, limits, deadline)
+        one = look.webs[0]
+        if galaxy.gravity and one.service.web.options.preload:
+            _restart(galaxy, one, limits, deadline)
+            done = {"method": "restart", **galaxy_wait.until_ready(galaxy, look, deadline, max(1, limits.min_workers))}
+        else:
+            done = _signal(galaxy, look, limits, deadline)
+        _restart_companions(galaxy, look, limits, deadline)
+        return {"changed": True, **done}
+
+
+def roll(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+    """
+    Restart the gunicorns of a Galaxy one at a time, and then the services beside them but tusd.
+
+    All are looked at first; each must be ready, and stay ready for ``settle`` seconds, before the next is touched.
+
+    test
+        only find out what would stand in the way, which is raised
+
+    Returns and raises as ``reload``.
+    """
+    deadline = Deadline(limits.timeout)
+    if test:
+        _require_rollable(galaxy.look(galaxy_wait.LOOK))
+        return {}
+    with galaxy.alone("galaxy.restart", deadline):
+        look = galaxy.look(min(limits.timeout, galaxy_wait.LOOK))
+        _require_rollable(look)
+        return _roll(galaxy, look, limits, deadline)
+
+
+def _require_reloadable(look: Look, limits: Limits) -> None:
+    if len(look.webs) > 1:
+        _require_rollable(look)
+        return
+    one = look.webs[0]
+    if not one.master:
+        reason = f": {' '.join(one.errors)}" if one.errors else ""
+        raise ProcessError(f"Galaxy does not run on this machine, so it cannot be reloaded; start it instead{reason}")
+    if not one.snapshot:
+        raise ProcessError(" ".join(one.errors) or "Galaxy's web server tells nothing of its workers")
+    gap = one.service.web.gap_of_reload
+    if gap and not limits.force:
+        raise ProcessError(
+            f"{gap}. With a list of two gunicorns in gravity: it is reloaded without a gap; force=True reloads it as "
+            "it is"
+        )
+
+
+def _require_rollable(look: Look) -> None:
+    """Raises ``ProcessError`` unless there are several web servers, and each has a unit."""
+    if len(look.webs) < 2:
+        raise ProcessError(
+            "Galaxy has one web server, which cannot be restarted without a gap: give gravity: a list of two "
+            "gunicorns, or restart without rolling"
+        )
+    for one in look.webs:
+        if not one.service.unit:
+            raise ProcessError(f"No process manager has {one.service.name}; run galaxy.update first")
+        if one.running is not False and not _is_ready(one):
+            raise ProcessError(f"Nothing was touched: {one.service.name} is not ready. {_reason(one)}".strip())
+
+
+def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict:
+    one = look.webs[0]
+    # or nobody could tell the new workers from the old
+    old = {worker.pid for worker in one.snapshot.workers}
+    method = one.service.web.reload(one.master)
+    log.info("PID %d reloads, told by %s", one.master.pid, method)
+
+    def is_new(now: Snapshot) -> bool:
+        return old.isdisjoint(worker.pid for worker in now.workers if worker.pid)
+
+    wanted = max(1, limits.min_workers)
+    return {"method": method, **galaxy_wait.until_ready(galaxy, look, deadline, wanted, is_new)}
+
+
+def _roll(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict:
+    for one in look.webs:
+        if not _is_ready(one):
+            log.info("galaxy: %s is down, and is started first", one.service.name)
+            galaxy_control.tell_start(one, limits)
+            galaxy_wait.until_ready(galaxy, Look([one]), deadline, 1)
+            _settle(galaxy, limits.settle)
+    for number, one in enumerate(look.webs):
+        if number:
+            _settle(galaxy, limits.settle)
+        log.info("galaxy: %s is restarted, %d of %d", one.service.name, number + 1, len(look.webs))
+        _restart(galaxy, one, limits, deadline)
+    _restart_companions(galaxy, look, limits, deadline)
+    done = galaxy_wait.until_ready(galaxy, look, deadline, max(1, limits.min_workers))
+    return {"changed": True, "method": "rolling", **done}
+
+
+def _restart(galaxy: Galaxy, one: ServiceLook, limits: Limits, deadline: Deadline) -> None:
+    size = one.snapshot.size if one.snapshot else 1
+    now = galaxy_control.look_at(galaxy, one.service.name)
+    galaxy_control.stop_service(now, galaxy_control.GRACE, limits.force)
+    galaxy_control.tell_start(now, limits)
+    galaxy_wait.until_ready(galaxy, Look([one]), deadline, size)
+
+
+def _restart_companions(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> None:
+    for one in look.companions:
+        if one.service.role not in _LEFT_ALONE and one.service.unit:
+            now = galaxy_control.look_at(galaxy, one.service.name)
+            galaxy_control.stop_service(now, galaxy_control.GRACE, limits.force)
+            galaxy_control.tell_start(now, limits)
+    galaxy_control.require_companions(galaxy, limits, deadline)
+
+
+def _settle(galaxy: Galaxy, seconds: float) -> None:
+    """Raises ``NotReady`` unless all web servers stay ready for so long: a proxy tries one that failed again later."""
+    log.info("galaxy: all gunicorns must stay ready for %g s", seconds)
+
+    def failing() -> list[ServiceLook]:
+        return [one for one in galaxy.look(galaxy_wait.LOOK).webs if not _is_ready(one)]
+
+    found = wait_until(failing, Deadline(seconds), _PAUSE)
+    if found:
+        raise NotReady(
+            f"Nothing more was touched: {found[0].service.name} did not stay ready. {_reason(found[0])}".strip()
+        )
+
+
+_PAUSE = 0.5
+
+
+def _is_ready(one: ServiceLook) -> bool:
+    return one.snapshot is not None and are_ready([one.snapshot], 1)
+
+
+def _reason(one: ServiceLook) -> str:
+    return " ".join([*one.errors, *(one.snapshot.problems if one.snapshot else ())])

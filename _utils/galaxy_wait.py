@@ -1,0 +1,222 @@
+"""
+Wait until a Galaxy is ready, and see early that it will not be.
+"""
+
+import logging
+from collections.abc import Callable
+
+import galaxy_webserver
+from galaxy_errors import ConfigError, GalaxyError, NotReady
+from galaxy_host_process import Process
+from galaxy_host_wait import Deadline, Throttled, wait_until
+from galaxy_look import Look, Service, are_ready
+from galaxy_manager_unit import State, Unit
+from galaxy_server import Galaxy
+from galaxy_spec import Limits
+from galaxy_webserver import Snapshot
+
+log = logging.getLogger(__name__)
+
+# a stats server that accepts and then says nothing must not hide that the master died
+LOOK = 2
+# in a crash loop, what the last start printed must not hide why the one before failed: uWSGI greets with 22 lines
+_LOG_LINES = 30
+
+
+def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+    """
+    Wait until as many workers as wanted are ready.
+
+    test
+        do not wait; what waiting would not change is raised
+
+    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises ``NotReady`` with the reason and the
+    log's last lines: at the timeout, and at once when the master dies or the manager says that the service failed.
+    """
+    # its process manager is asked once it is clear that there is something to wait for
+    look = galaxy.look(min(limits.timeout, LOOK), managed=False)
+    if look.is_ready(limits.min_workers):
+        return ready(look.snapshots, 0.0)
+    if test:
+        galaxy.require_telling()
+        require_enough(look, limits.min_workers)
+        for one in look.webs:
+            if one.snapshot:
+                _Watch(galaxy, one.service, limits.min_workers).judge(one.snapshot)
+        return not_ready()
+    # raises where it cannot be told what would serve
+    _ = galaxy.gravity
+    return until_ready(galaxy, look, Deadline(limits.timeout), limits.min_workers)
+
+
+def ready(snapshots: list[Snapshot], seconds: float) -> dict:
+    """What is returned of a Galaxy that is ready."""
+    accepting = sum(snapshot.accepting for snapshot in snapshots)
+    return {"ready": True, "pid": snapshots[0].pid, "accepting": accepting, "seconds": round(seconds, 2)}
+
+
+def not_ready() -> dict:
+    """What is returned in test mode, where it is not."""
+    return {"ready": False, "pid": None, "accepting": 0, "seconds": 0.0}
+
+
+def until_ready(
+    galaxy: Galaxy,
+    look: Look,
+    deadline: Deadline,
+    wanted: int,
+    also: Callable[[Snapshot], bool] = lambda _: True,
+) -> dict:
+    """
+    Wait until the web servers of a look are ready, with ``wanted`` workers; of each, ``also`` must hold too.
+
+    Returns and raises as ``wait``.
+    """
+    # of several, each must serve
+    each = wanted if len(look.webs) == 1 else min(wanted, 1)
+    watches = [_Watch(galaxy, one.service, each, also, deadline) for one in look.webs]
+    log.info("Waiting up to %g s for %s", deadline.left, galaxy_webserver.workers(wanted))
+
+    def all_ready() -> list[Snapshot] | None:
+        snapshots = [watch.look() for watch in watches]
+        if None in snapshots:
+            return None
+        if not are_ready(snapshots, wanted):
+            _require_enough(snapshots, wanted)
+            return None
+        for watch, snapshot in zip(watches, snapshots, strict=True):
+            watch.probe(snapshot)
+        return snapshots if are_ready(snapshots, wanted) else None
+
+    snapshots = wait_until(all_ready, deadline)
+    if snapshots is None:
+        reasons = "; ".join(dict.fromkeys(watch.last for watch in watches))
+        text = f"Galaxy is not ready after {deadline.seconds:g} s: {reasons}"
+        raise NotReady(_with_log(galaxy, [watch.service for watch in watches], text))
+    return ready(snapshots, deadline.seconds - deadline.left)
+
+
+def require_enough(look: Look, wanted: int) -> None:
+    """Raises ``NotReady`` where the web servers can never have as many workers as wanted."""
+    if len(look.snapshots) == len(look.webs):
+        _require_enough(look.snapshots, wanted)
+
+
+def _require_enough(snapshots: list[Snapshot], wanted: int) -> None:
+    size = sum(snapshot.size for snapshot in snapshots)
+    if size < wanted:
+        verb = "is" if wanted == 1 else "are"
+        raise NotReady(f"{galaxy_webserver.workers(wanted)} {verb} wanted, but {snapshots[0].title} has {size}")
+
+
+def _with_log(galaxy: Galaxy, services: list[Service], text: str) -> str:
+    lines = galaxy.log(services, _LOG_LINES)
+    return "\n".join([text, "Last lines of the log:", *lines]) if lines else text
+
+
+class _Watch:
+    """
+    What one wait has seen so far of one web server; ``look`` costs little enough to be called a dozen times a second.
+    """
+
+    def __init__(
+        self,
+        galaxy: Galaxy,
+        service: Service,
+        wanted: int,
+        also: Callable[[Snapshot], bool] = lambda _: True,
+        deadline: Deadline | None = None,
+    ):
+        self.last = "no look yet"
+        self.service = service
+        self._galaxy, self._deadline = galaxy, deadline
+        self._wanted, self._also = wanted, also
+        self._master: Process | None = None
+        self._is_managed: bool | None = None
+        self._came_up = False
+        self._ask_manager = Throttled(self._look_at_manager)
+        self._find_master = Throttled(self._look_for_master)
+
+    def look(self) -> Snapshot | None:
+        """What it tells, where it may well be ready."""
+        snapshot = None
+        try:
+            snapshot = self.service.web.snapshot(self._patience, False)
+        except ConfigError:
+            # no look will change that
+            raise
+        except GalaxyError as exc:
+            self.last = str(exc)
+        if snapshot:
+            if snapshot.ready >= self._wanted and self._also(snapshot):
+                return snapshot
+            self.judge(snapshot)
+        if self._master and not self._master.is_alive:
+            self._fail(f"Galaxy's master, PID {self._master.pid}, died: {self._reason()}", ended=True)
+        if not self._master:
+            self._master = self._find_master(snapshot)
+        self._ask_manager()
+        return None
+
+    def probe(self, snapshot: Snapshot) -> None:
+        """Let an HTTP request tell whether it answers."""
+        self.service.web.probe(snapshot, self._patience)
+        if snapshot.answers is False:
+            self.last = " ".join(snapshot.problems)
+
+    def judge(self, snapshot: Snapshot) -> None:
+        """Raises ``NotReady`` where no waiting will help."""
+        total = len(snapshot.workers)
+        try:
+            _require_enough([snapshot], self._wanted)
+        except NotReady as exc:
+            self._fail(str(exc))
+        workers = galaxy_webserver.workers(total)
+        self.last = f"{snapshot.ready} of {workers} accept, {self._wanted} wanted"
+        if total and snapshot.accepting == total and not snapshot.ready and self._also(snapshot):
+            self._fail(f"All {workers} accept, but none has an application: its import failed")
+
+    @property
+    def _patience(self) -> float:
+        return max(0.05, min(self._deadline.left, LOOK)) if self._deadline else LOOK
+
+    def _look_for_master(self, snapshot: Snapshot | None) -> Process | None:
+        try:
+            master = self.service.web.find_master(snapshot)
+        except GalaxyError:
+            # not its own sockets yet, or still those of the server before: the next look tells
+            return None
+        if master:
+            # its stats server may be elsewhere than the file says
+            self.service.web.learn(master.invocation())
+        return master
+
+    def _look_at_manager(self) -> None:
+        unit = self._unit()
+        if not unit:
+            return
+        status = unit.status()
+        self.service.web.told(status.main_pid)
+        if status.state in (State.RUNNING, State.STARTING):
+            self._came_up = True
+        if status.state in (State.FAILED, State.RETRYING) or (self._came_up and status.state is State.STOPPED):
+            self._fail(f"{unit.manager} says {status.raw} of {unit.service}{status.why}", ended=True)
+
+    def _unit(self) -> Unit | None:
+        if not self.service.unit and self._is_managed is None:
+            try:
+                self.service.unit = self._galaxy.find_unit(self.service, self._master)
+            except GalaxyError as exc:
+                log.info("galaxy: %s", exc)
+            self._is_managed = self.service.unit is not None
+        return self.service.unit
+
+    def _reason(self) -> str:
+        unit = self._unit()
+        if not unit:
+            return "nothing manages it"
+        status = unit.status()
+        return f"{unit.manager} says {status.raw}{status.why}"
+
+    def _fail(self, text: str, ended: bool = False) -> None:
+        raise NotReady(_with_log(self._galaxy, [self.service], text), ended)

@@ -1,0 +1,207 @@
+"""The verbs and states on a Galaxy that the real Gravity set up under its supervisord: gunicorn, Celery, handlers."""
+
+import http.client
+import json
+import os
+import signal
+import threading
+
+import psutil
+import pytest
+import salt.loader
+from salt.exceptions import CommandExecutionError
+from support.bed import beds
+
+from galaxy_host_wait import Deadline, wait_until
+
+
+@pytest.fixture
+def bed():
+    """A function that makes a small Galaxy, set up by Gravity and not started."""
+    makers = beds()
+    make = next(makers)
+
+    def made(**options):
+        one = make(**options)
+        one.update()
+        return one
+
+    yield made
+    next(makers, None)
+
+
+def _get(bed, path="/api/version", index=0):
+    host, _, port = bed.binds[index].rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    connection.request("GET", path)
+    return connection.getresponse().status
+
+
+def _is_up(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def _status(modules, bed, **more):
+    return modules["galaxy.status"](config=str(bed.config), **more)
+
+
+def test_all_services_start_are_told_and_stop(modules, bed):
+    one = bed(celery=True, handlers=2)
+    config = str(one.config)
+    down = _status(modules, one)
+    assert (down["web_server"], down["running"], down["ready"], down["ready_workers"]) == ("gunicorn", False, False, 0)
+    assert modules["galaxy.startup"](config=config, timeout=60, test=True)["changed"]
+    first = modules["galaxy.startup"](config=config, timeout=60, min_workers=2)
+    assert (first["changed"], first["ready"], first["accepting"], first["manager"]) == (True, True, 2, "supervisord")
+    assert _get(one) == 200
+    found = wait_until(lambda: (now := _status(modules, one)) and not now["problems"] and now, Deadline(60))
+    assert found, _status(modules, one)["problems"]
+    assert json.loads(json.dumps(found)) == found
+    assert len(json.dumps(found)) <= 1536
+    assert (found["running"], found["accepting"], found["ready"], found["pid"]) == (True, True, True, first["pid"])
+    assert found["galaxy_version"] == {"running": "26.1.1", "on_disk": "26.1.1"}
+    assert {name: service["role"] for name, service in found["services"].items()} == {
+        **{"gunicorn": "web", "celery": "celery", "celery-beat": "celery-beat"},
+        **{"handler_0": "handler", "handler_1": "handler"},
+    }
+    assert {service["state"] for service in found["services"].values()} == {"running"}
+    again = modules["galaxy.startup"](config=config, timeout=60)
+    assert (again["changed"], again["pid"]) == (False, first["pid"])
+    stopped = modules["galaxy.stop"](config=config, timeout=30)
+    pids = {pid for service in found["services"].values() for pid in service["pids"]}
+    assert pids <= set(stopped["stopped"])
+    assert stopped["signals"] == []
+    after = _status(modules, one)
+    assert (after["running"], {service["state"] for service in after["services"].values()}) == (False, {"stopped"})
+    assert not modules["galaxy.stop"](config=config)["changed"]
+
+
+@pytest.mark.parametrize("options", [{}, {"bind": "unix"}, {"name": "main"}, {"preload": False}], ids=str)
+def test_each_way_to_set_it_up(modules, bed, options):
+    one = bed(**options)
+    config = str(one.config)
+    done = modules["galaxy.startup"](config=config, timeout=60)
+    assert (done["ready"], modules["galaxy.master_pid"](config=config)) == (True, done["pid"])
+    found = _status(modules, one)
+    assert (found["ready"], found["galaxy_version"]["running"]) == (True, "26.1.1")
+    restarted = modules["galaxy.restart"](config=config, timeout=60)
+    assert restarted["start"]["pid"] not in (None, done["pid"])
+    modules["galaxy.stop"](config=config)
+    assert _status(modules, one)["running"] is False
+
+
+def test_a_request_under_way_is_seen_with_its_age(modules, bed):
+    one = bed()
+    modules["galaxy.startup"](config=str(one.config), timeout=60)
+    client = threading.Thread(target=_get, args=(one, "/await"))
+    client.start()
+
+    def busy():
+        return modules["galaxy.busy_workers"](config=str(one.config), state="busy")
+
+    (worker,) = wait_until(busy, Deadline(30))
+    assert (worker["in_flight"], worker["state"]) == (1, "busy")
+    assert worker["oldest_request"] >= 0
+    assert worker["pss"] > 0
+    one.open("go")
+    client.join()
+    assert wait_until(lambda: not busy(), Deadline(30))
+
+
+def test_broken_code_ends_the_wait_with_the_log(modules, bed):
+    one = bed(preload=False)
+    one.open("broken")
+    with pytest.raises(CommandExecutionError, match=r"(?s)Last lines of the log"):
+        modules["galaxy.startup"](config=str(one.config), timeout=120, retries=0)
+    assert _status(modules, one)["ready"] is not True
+
+
+def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
+    one = bed()
+    modules["galaxy.startup"](config=str(one.config), timeout=60)
+    found = _status(modules, one, verbose=True)
+    workers = [worker["pid"] for worker in found["worker_records"]]
+    os.kill(found["pid"], signal.SIGKILL)
+    told = wait_until(
+        lambda: (now := _status(modules, one)) and any("outlived" in text for text in now["problems"]) and now,
+        Deadline(30),
+    )
+    assert told["running"] is True
+    done = modules["galaxy.stop"](config=str(one.config))
+    assert set(workers) <= set(done["stopped"])
+    assert not any(_is_up(pid) for pid in workers)
+
+
+def test_a_service_that_fails_beside_it_fails_the_start_unless_it_is_ignored(modules, bed):
+    one = bed(handlers=1)
+    for gate in ("handler_0.dies", "load-is-slow"):
+        one.open(gate)
+    config = str(one.config)
+
+    def load_once_the_handler_is_back():
+        wait_until(lambda: _status(modules, one)["services"]["handler"]["restarts"], Deadline(60))
+        one.open("load")
+
+    thread = threading.Thread(target=load_once_the_handler_is_back)
+    thread.start()
+    with pytest.raises(CommandExecutionError, match=r"not all of its services run: handler \(supervisord says"):
+        modules["galaxy.startup"](config=config, timeout=60, retries=0)
+    thread.join()
+    assert any("handler" in text for text in _status(modules, one)["problems"])
+    assert modules["galaxy.startup"](config=config, timeout=60, companions="ignore")["ready"]
+
+
+def test_rolling_never_leaves_it_without_a_gunicorn(modules, bed):
+    one = bed(gunicorns=2)
+    config = str(one.config)
+    modules["galaxy.startup"](config=config, timeout=60)
+    before = {service["pids"][0] for service in _status(modules, one)["services"].values()}
+    failures, ended = [], threading.Event()
+
+    def load():
+        while not ended.is_set():
+            answered = 0
+            for index in (0, 1):
+                try:
+                    answered += _get(one, index=index) == 200
+                except OSError:
+                    continue
+            if not answered:
+                failures.append(1)
+
+    client = threading.Thread(target=load)
+    client.start()
+    try:
+        done = modules["galaxy.reload"](config=config, timeout=120, settle=0.5)
+    finally:
+        ended.set()
+        client.join()
+    assert (done["method"], done["ready"], failures) == ("rolling", True, [])
+    after = {service["pids"][0] for service in _status(modules, one)["services"].values()}
+    assert len(after) == 2
+    assert before.isdisjoint(after)
+    assert set(_status(modules, one)["services"]) == {"gunicorn_0", "gunicorn_1"}
+
+
+def test_one_gunicorn_is_reloaded_with_force_only(modules, bed):
+    one = bed()
+    config = str(one.config)
+    first = modules["galaxy.startup"](config=config, timeout=60)
+    with pytest.raises(CommandExecutionError, match="preload on"):
+        modules["galaxy.reload"](config=config)
+    assert _status(modules, one)["pid"] == first["pid"]
+    done = modules["galaxy.reload"](config=config, force=True, timeout=60)
+    assert (done["method"], done["pid"] != first["pid"]) == ("restart", True)
+
+
+def test_the_states(opts, modules, bed):
+    one = bed(celery=True)
+    states = salt.loader.states(dict(opts, test=False), modules, {}, {}, context={})
+    config = str(one.config)
+    started = states["galaxy.running"]("galaxy", config=config, timeout=60)
+    assert (started["result"], started["changes"]["galaxy"]["new"]) == (True, {"ready": True}), started["comment"]
+    assert states["galaxy.running"]("galaxy", config=config)["changes"] == {}
+    assert states["galaxy.ready"]("galaxy", config=config)["result"] is True
+    dead = states["galaxy.dead"]("galaxy", config=config, timeout=30)
+    assert (dead["result"], bool(dead["changes"])) == (True, True), dead["comment"]
+    assert states["galaxy.dead"]("galaxy", config=config)["changes"] == {}

@@ -1,0 +1,23 @@
+"""What ``galaxy.status`` answers, for tests of what becomes of it."""
+
+WORKERS = ("not_accepting", "idle", "busy", "saturated", "cheap", "paused", "stuck")
+
+
+def status(**facts):
+    """Of a Galaxy with two workers that is ready, but for what is given."""
+    common = {
+        **{"server": "galaxy", "running": True, "accepting": True, "ready": True, "ready_workers": 2, "pid": 7},
+        **{"uptime": 7300, "version": "2.0.30", "workers": workers(idle=2), "manager": None, "config": "/srv/g.yml"},
+        **{"listen_queue": {"length": 0, "max": 100, "errors": 0}, "sockets": [], "stats": None, "problems": []},
+    }
+    return {**common, **facts}
+
+
+def down(**facts):
+    nothing = {"pid": None, "uptime": None, "version": None, "listen_queue": None, "problems": ["connection refused"]}
+    states = {"running": False, "accepting": False, "ready": False, "ready_workers": 0}
+    return status(**{**nothing, **states, "workers": workers(), **facts})
+
+
+def workers(**counts):
+    return {"total": sum(counts.values()), **dict.fromkeys(WORKERS, 0), **counts}

@@ -1,0 +1,45 @@
+"""Minions that run the tree from where it lies, all started at once."""
+
+import contextlib
+import os
+import signal
+import subprocess
+
+import psutil
+
+from .site import BIN
+
+
+class Minions:
+    """Minions of a master, by their IDs; ``overrides`` go into the configuration of each."""
+
+    def __init__(self, master, tree, names, overrides=None):
+        directories = {f"{kind}_dirs": [str(tree / f"_{kind}")] for kind in ("states", "utils")}
+        common = {**directories, "module_dirs": [str(tree / "_modules")], "acceptance_wait_time": 1}
+        self._directories = {
+            name: master.salt_minion_daemon(name, overrides={**common, **(overrides or {})}).config_dir
+            for name in names
+        }
+        self._processes = {}
+
+    def start(self, *names):
+        """All, or those named."""
+        for name in names or self._directories:
+            argv = [BIN / "salt-minion", "--config-dir", self._directories[name], "--disable-keepalive"]
+            null = subprocess.DEVNULL
+            process = subprocess.Popen([*argv, "--log-level=quiet"], stdout=null, stderr=null, start_new_session=True)
+            self._processes[name] = process
+
+    def signal(self, name, number):
+        """To the minion and all that it started."""
+        os.killpg(self._processes[name].pid, number)
+
+    def stop(self, *names):
+        for name in names or list(self._processes):
+            process = self._processes.pop(name)
+            family = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, signal.SIGKILL)
+            for child in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            process.wait()

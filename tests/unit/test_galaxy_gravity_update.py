@@ -1,0 +1,221 @@
+"""Gravity's files brought up to date, with the real Gravity and supervisord, and unit files in a directory of ours."""
+
+import os
+import time
+
+import pytest
+
+import galaxy_gravity_config
+import galaxy_gravity_update
+from galaxy_errors import DefinitionError, ManagerError
+from galaxy_gravity_update import Update
+from galaxy_host_process import Process
+from galaxy_host_wait import Deadline, wait_until
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root's units")
+_TWO = [{"bind": "unix:/one"}, {"bind": "unix:/two"}]
+
+
+def read(bed):
+    return galaxy_gravity_config.read(str(bed.config))
+
+
+def update(bed, units=None, force=False):
+    """Plan and carry out; the plan."""
+    found = Update(read(bed), units and str(units))
+    plan = found.plan()
+    found.apply(plan, force)
+    return plan
+
+
+def names(paths):
+    return {os.path.basename(path) for path in paths}
+
+
+@pytest.fixture
+def units(tmp_path):
+    directory = tmp_path / "units"
+    directory.mkdir()
+    return directory
+
+
+def test_programs_of_supervisord(make_bed):
+    bed = make_bed(handlers=2)
+    plan = update(bed)
+    assert names(plan.added) == {"gunicorn_gunicorn.conf", "standalone_handler.conf"}
+    assert f"+stdout_logfile  = {bed.state}/log/gunicorn.log" in plan.diff
+    assert plan.record()["changed"] is True
+    # Gravity itself sees nothing to do
+    assert bed.update().stdout == ""
+    assert update(bed).record() == {
+        **{"changed": False, "added": [], "rewritten": [], "removed": [], "stopped": []},
+        **{"diff": "", "refused": [], "problems": []},
+    }
+    bed.write(handlers={}, gunicorn=_TWO)
+    plan = update(bed)
+    assert (names(plan.rewritten), names(plan.removed)) == ({"gunicorn_gunicorn.conf"}, {"standalone_handler.conf"})
+    # supervisord does not run
+    assert (plan.stops, plan.reasons) == ((), ())
+    assert not any((bed.state / "supervisor").rglob("standalone*"))
+
+
+def test_values_of_the_environment_are_not_shown(make_bed):
+    secret = {"enable": True, "enable_beat": False, "environment": {"BROKER": "amqp://u:TOPSECRET@h"}}
+    bed = make_bed(settings={"service_command_style": "direct", "celery": secret})
+    plan = update(bed)
+    assert "TOPSECRET" in str(plan.added)
+    assert "TOPSECRET" not in str(plan.record())
+
+
+def test_what_runs_is_not_stopped_unless_forced(make_bed):
+    bed = make_bed(handlers=1)
+    bed.start()
+    master = _supervised(bed, "handler")
+    bed.write(handlers={})
+    with pytest.raises(ManagerError, match="it would stop or restart handler; force=True insists"):
+        update(bed)
+    assert Process.of(master)
+    # a new program stops nothing
+    bed.write(handlers={"handler": {"processes": 1, "pools": ["job-handlers"], "start_timeout": 1}})
+    bed.write(tusd={"enable": True, "upload_dir": "/tmp", "tusd_path": "/bin/true"}, gunicorn=None)
+    bed.galaxy["galaxy_infrastructure_url"] = "http://localhost"
+    bed.write()
+    assert names(Update(read(bed)).plan().added) == {"tusd_tusd.conf"}
+    bed.write(tusd=None, handlers={})
+    plan = update(bed, force=True)
+    assert "handler" in plan.stops
+    assert wait_until(lambda: Process.of(master) is None, Deadline(20))
+
+
+def _supervised(bed, name):
+    def find():
+        words = bed.galaxyctl("status", check=False).stdout.split()
+        # before that it is a galaxyctl, which reads the configuration
+        has_begun = f"handler {name}_0" in bed.log()
+        return int(words[words.index(name) + 3].strip(",")) if has_begun and name in words else None
+
+    found = wait_until(find, Deadline(60), interval=0.5)
+    assert found, bed.log()
+    return found
+
+
+def test_a_second_file_with_the_same_data(make_bed):
+    bed = make_bed()
+    update(bed)
+    other = bed.config.with_name("other.yml")
+    other.write_text(bed.config.read_text())
+    bed.config, first = other, bed.config
+    with pytest.raises(ManagerError, match=f"{first} has the same data_dir and instance name"):
+        update(bed)
+    # one that was renamed is no second one
+    first.unlink()
+    assert names(update(bed).rewritten) == {"gunicorn_gunicorn.conf"}
+
+
+def test_an_older_name_is_found(make_bed):
+    bed = make_bed()
+    update(bed)
+    bed.name = "main"
+    bed.write()
+    problems = update(bed).problems
+    assert len(problems) == 1
+    assert f"{bed.state}/supervisor/supervisord.conf.d/_default_.d is left of an older instance_name" in problems[0]
+
+
+@as_root
+def test_units_of_systemd(make_bed, units):
+    bed = make_bed(handlers=2, manager="systemd")
+    plan = update(bed, units)
+    assert names(plan.added) == {"galaxy.target", "galaxy-gunicorn.service", "galaxy-handler@.service"}
+    assert names(units.iterdir()) == names(plan.added)
+    for path in units.iterdir():
+        assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (0, 0o644)
+    assert not update(bed, units).changes
+    bed.write(handlers={}, gunicorn=_TWO)
+    plan = update(bed, units)
+    assert names(plan.added) == {"galaxy-gunicorn@.service"}
+    assert names(plan.rewritten) == {"galaxy.target"}
+    assert names(plan.removed) == {"galaxy-gunicorn.service", "galaxy-handler@.service"}
+    assert names(units.iterdir()) == {"galaxy.target", "galaxy-gunicorn@.service"}
+
+
+@as_root
+def test_units_of_an_older_name_go(make_bed, units):
+    bed = make_bed(manager="systemd")
+    update(bed, units)
+    bed.name = "main"
+    bed.write()
+    plan = update(bed, units)
+    assert names(plan.removed) == {"galaxy.target", "galaxy-gunicorn.service"}
+    assert names(units.iterdir()) == {"galaxy-main.target", "galaxy-main-gunicorn.service"}
+
+
+@as_root
+def test_another_galaxys_units_are_never_touched(make_bed, units):
+    other, bed = make_bed(manager="systemd", name="other"), make_bed(manager="systemd")
+    update(other, units)
+    before = {path: path.read_text() for path in units.iterdir()}
+    update(bed, units)
+    bed.write(gunicorn=_TWO)
+    plan = update(bed, units, force=True)
+    assert {path: path.read_text() for path in before} == before
+    assert len(plan.problems) == 1
+    assert "would delete galaxy-other-gunicorn.service" in plan.problems[0]
+    # nor is a unit of the same name taken over
+    third = make_bed(manager="systemd")
+    with pytest.raises(ManagerError, match=rf"{units}/galaxy\.target is another Galaxy's"):
+        update(third, units, force=True)
+    # or one that is not Gravity's
+    (units / "galaxy-boot.service").write_text("[Unit]\n")
+    bed.write(handlers={"boot": {"processes": 1, "name_template": "boot"}}, use_service_instances=False, gunicorn={})
+    with pytest.raises(ManagerError, match=r"galaxy-boot\.service is another Galaxy's, or not Gravity's"):
+        update(bed, units, force=True)
+
+
+@as_root
+def test_a_galaxyctl_that_lies_gives_root_nothing(make_bed, units):
+    bed = make_bed(manager="systemd")
+    galaxyctl = bed.root / "bin" / "galaxyctl"
+    galaxyctl.parent.mkdir()
+    lie = "sed -i 's/^User=.*/User=root/' $GRAVITY_SYSTEMD_UNIT_PATH/*.service"
+    galaxyctl.write_text(f'#!/bin/sh\n{bed.venv}/bin/galaxyctl "$@" && {lie}\n')
+    galaxyctl.chmod(0o755)
+    bed.write(virtualenv=str(bed.root))
+    with pytest.raises(DefinitionError, match="has a User that root does not install"):
+        update(bed, units)
+    assert not any(units.iterdir())
+    # nor does root read for it what it may not
+    galaxyctl.write_text("#!/bin/sh\nln -s /etc/shadow $GRAVITY_SYSTEMD_UNIT_PATH/galaxy.target\n")
+    with pytest.raises(Exception, match="has a part in naming it, and may not read it"):
+        update(bed, units)
+
+
+@as_root
+def test_another_process_manager(make_bed, units):
+    bed = make_bed(handlers=1)
+    bed.start()
+    _supervised(bed, "handler")
+    bed.manager = "systemd"
+    bed.write()
+    with pytest.raises(ManagerError, match="it would stop or restart gunicorn, handler"):
+        update(bed, units)
+    assert not any(units.iterdir())
+    plan = update(bed, units, force=True)
+    assert names(plan.removed) == {"gunicorn_gunicorn.conf", "standalone_handler.conf"}
+    assert names(units.iterdir()) == {"galaxy.target", "galaxy-gunicorn.service", "galaxy-handler.service"}
+    bed.manager = "supervisor"
+    bed.write(galaxy_user=None)
+    plan = update(bed, units, force=True)
+    assert names(plan.removed) == {"galaxy.target", "galaxy-gunicorn.service", "galaxy-handler.service"}
+    assert not any(units.iterdir())
+
+
+def test_newer_than_the_master(make_bed):
+    bed = make_bed()
+    instance = read(bed)
+    changed = bed.config.stat().st_mtime
+    assert galaxy_gravity_update.is_newer(instance, changed - 1) is True
+    assert galaxy_gravity_update.is_newer(instance, changed) is False
+    assert galaxy_gravity_update.is_newer(instance, time.time() + 10) is False
+    bed.config.unlink()
+    assert galaxy_gravity_update.is_newer(instance, changed) is None
