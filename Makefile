@@ -53,7 +53,7 @@ killtest: venv-newest
 	nice .venv-newest/bin/python tests/uml/killtest.py --kills $(or $(KILLS),200)
 	nice .venv-newest/bin/python tests/uml/lostwrites.py --images $(or $(IMAGES),200)
 
-# each parser of what others write: 10,000 inputs a test, 310,000 in all; an hour and more
+# each parser of what others write: 10,000 inputs a test, 410,000 in all; an hour and a half
 fuzz: venv-newest
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),10000) $(call ISOLATED,newest) tests/fuzz
 

@@ -157,9 +157,12 @@ def require_place(path: str) -> None:
 
 
 @contextlib.contextmanager
-def socket_at(path: str, named_by: Iterable[int] = ()) -> Iterator[str]:
+def socket_at(path: str, named_by: Iterable[int] = (), trusted: bool = False) -> Iterator[str]:
     """
     A path of the very unix socket that lies at ``path``, to connect to.
+
+    trusted
+        refuse also what somebody else can have put there
 
     Raises ``FileNotFoundError``, and ``FileError`` where a user of ``named_by``, or who controls the path, may not
     connect to it himself.
@@ -167,6 +170,8 @@ def socket_at(path: str, named_by: Iterable[int] = ()) -> Iterator[str]:
     try:
         with walk(path) as entry:
             entry.require_there()
+            if trusted:
+                entry.require_none_but()
             for user, behind in _namers(entry, named_by).items():
                 _require_may(entry, user, behind, 2, "connect to it, so root does not for them")
             descriptor = os.dup(entry.descriptor)

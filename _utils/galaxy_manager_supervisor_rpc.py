@@ -13,8 +13,9 @@ import os
 import socket
 import struct
 
+import galaxy_host_files
 import galaxy_host_sockets
-from galaxy_errors import ManagerError
+from galaxy_errors import FileError, ManagerError
 from galaxy_host_address import Address
 from galaxy_host_record import record
 from galaxy_host_wait import Deadline
@@ -183,7 +184,12 @@ def _open_unix(endpoint: Endpoint) -> socket.socket:
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         connection.settimeout(_TIMEOUT)
-        connection.connect(endpoint.path)
+        try:
+            # nothing of root's own is told what was meant for supervisord, because of a link that somebody put there
+            with galaxy_host_files.socket_at(endpoint.path, trusted=endpoint.owner is None) as path:
+                connection.connect(path)
+        except FileError as exc:
+            raise ManagerError(f"supervisord is not asked: {exc}") from None
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         _require_trusted({uid}, endpoint.owner, endpoint.path)
         stack.pop_all()

@@ -104,7 +104,9 @@ class Definition:
                     environment[name] = value
         for line in self._list("EnvironmentFile") if secrets else ():
             pattern = self._specified(line.strip("\"' ")).removeprefix("-")
-            for path in itertools.islice(sorted(glob.glob(pattern)), _MAX_FILES):
+            # a search through all of /proc has no end, and a user writes his own units
+            paths = [pattern] if self._user else itertools.islice(sorted(glob.glob(pattern)), _MAX_FILES)
+            for path in paths:
                 environment.update(_assignments(_read(path, self._user)))
         for line in self._list("UnsetEnvironment"):
             for word in _words(line):

@@ -10,9 +10,11 @@ import xmlrpc.client
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.attacker import MALLORY, make, public_directory, run_as
 
 import galaxy_manager_supervisor_rpc
 from galaxy_errors import GalaxyError, ManagerError
+from galaxy_host_secret import Secret
 from galaxy_manager_supervisor_config import Endpoint
 from galaxy_manager_supervisor_rpc import Client, NotRunning, ProcessInfo
 
@@ -129,6 +131,19 @@ def test_an_answer_that_never_ends(tmp_path, monkeypatch):
             ended.set()
             server.shutdown()
             os.unlink(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_link_to_another_service_of_roots():
+    """supervisord's own sample has its socket in /tmp, where anybody can put a link before supervisord is up."""
+    with public_directory() as place, socketserver.UnixStreamServer(f"{place}/docker.sock", None) as other:
+        make(f"{place}/tmp", 0, 0o1777)
+        run_as(MALLORY, os.symlink, f"{place}/docker.sock", f"{place}/tmp/supervisor.sock")
+        other.socket.settimeout(0)
+        with pytest.raises(ManagerError, match=r"supervisor\.sock: user 4002 can put something else there"):
+            Client(Endpoint(f"{place}/tmp/supervisor.sock", user="x", password=Secret("y"))).processes()
+        with pytest.raises(BlockingIOError):
+            other.socket.accept()
 
 
 def test_nothing_that_answers():

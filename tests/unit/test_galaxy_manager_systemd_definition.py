@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import galaxy_manager_systemd_definition
 from galaxy_errors import ManagerError
 from galaxy_manager_systemd_definition import Definition, require_instance, unescape
 
@@ -107,6 +108,14 @@ def test_environment_files(define, tmp_path):
     assert define(text).commands()[0].environment == {"A": "unit"}
     environment = define(text).commands(secrets=True)[0].environment
     assert environment == {"A": "later", "B": "quo ted", "export": "x", "C": "1"}
+
+
+def test_a_user_makes_nobody_search_the_machine(define, tmp_path, monkeypatch):
+    (tmp_path / "a.env").write_text("A=1\n")
+    text = f"[Service]\nExecStart=/bin/x\nEnvironmentFile=-{tmp_path}/*.env\nEnvironmentFile=-/proc/*/task/*/fd/*\n"
+    text += f"EnvironmentFile={tmp_path}/a.env\n"
+    monkeypatch.delattr(galaxy_manager_systemd_definition.glob, "glob")
+    assert define(text, user="root").commands(secrets=True)[0].environment == {"A": "1"}
 
 
 def test_specifiers_of_the_machine(define):

@@ -305,13 +305,14 @@ def test_a_stranger_at_supervisords_address_gets_no_password(supervisord, kind):
     assert unit.status().raw == "supervisord is not running"
     stranger = _listen_as_stranger(script, where)
     for ask in (unit.status, unit.start, unit.stop):
-        with pytest.raises(ManagerError, match=f"user {NOBODY} listens there, not root"):
+        why = "user nobody can put something else there" if kind == "unix" else f"user {NOBODY} listens there, not root"
+        with pytest.raises(ManagerError, match=why):
             ask()
     assert unit.owns(Process.of(os.getpid())) is None
-    heard = [stranger.stdout.readline() for _ in range(4)] if kind == "unix" else []
-    assert set(heard) <= {b"b''\n"}
     stranger.kill()
-    stranger.communicate()
+    heard, _ = stranger.communicate()
+    # not so much as a connection
+    assert heard == b""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(supervisord.socket)
 
