@@ -1,6 +1,7 @@
 """Gravity's files brought up to date, with the real Gravity and supervisord, and unit files in a directory of ours."""
 
 import os
+import re
 import time
 
 import pytest
@@ -89,10 +90,10 @@ def test_what_runs_is_not_stopped_unless_forced(make_bed):
 
 def _supervised(bed, name):
     def find():
-        words = bed.galaxyctl("status", check=False).stdout.split()
+        told = re.search(rf"^{name} +RUNNING +pid (\d+),", bed.galaxyctl("status", check=False).stdout, re.MULTILINE)
         # before that it is a galaxyctl, which reads the configuration
         has_begun = f"handler {name}_0" in bed.log()
-        return int(words[words.index(name) + 3].strip(",")) if has_begun and name in words else None
+        return int(told[1]) if has_begun and told else None
 
     found = wait_until(find, Deadline(60), interval=0.5)
     assert found, bed.log()
