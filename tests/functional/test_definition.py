@@ -5,14 +5,12 @@ import os
 import pathlib
 import random
 import re
-import shutil
 import subprocess
-import tempfile
 
 import pytest
 import salt.loader
 from support.attacker import GALAXY, make, public_directory
-from support.nspawn import Machine
+from support.nspawn import machines, shares
 from support.site import BIN
 
 import galaxy_definition
@@ -93,21 +91,12 @@ def test_supervisord():
 
 @pytest.fixture(scope="module")
 def share():
-    path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    yield from shares()
 
 
 @pytest.fixture(scope="module")
 def machine(share):
-    root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
-    found = Machine("galaxy-definition", root / "machine", share)
-    try:
-        yield found.start()
-    finally:
-        found.stop()
-        shutil.rmtree(root, ignore_errors=True)
+    yield from machines("galaxy-definition", share)
 
 
 def _install(machine, share, settings):

@@ -2,16 +2,13 @@
 
 import json
 import os
-import pathlib
 import pickle
-import shutil
 import signal
-import tempfile
 import textwrap
 
 import pytest
 from support.bed import beds, virtualenv
-from support.nspawn import Machine
+from support.nspawn import machines, shares
 from support.site import BIN, REPO
 
 import galaxy_gravity_units
@@ -185,23 +182,14 @@ def show(**facts):
 
 @pytest.fixture(scope="module")
 def share():
-    path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    yield from shares()
 
 
 @pytest.fixture(scope="module")
 def machine(share):
     # the container sees what is there before it is
     virtualenv("bed")
-    root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
-    machine = Machine("galaxy-gravity", root / "machine", share)
-    try:
-        yield machine.start()
-    finally:
-        machine.stop()
-        shutil.rmtree(root, ignore_errors=True)
+    yield from machines("galaxy-gravity", share)
 
 
 @pytest.fixture

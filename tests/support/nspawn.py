@@ -5,6 +5,7 @@ import pathlib
 import secrets
 import shutil
 import subprocess
+import tempfile
 
 import psutil
 
@@ -103,6 +104,26 @@ class Machine:
         if not self._leader:
             return False
         return self.run("systemctl", "is-active", "test.target", check=False).stdout.strip() == "active"
+
+
+def shares():
+    """For a fixture: a directory that this machine and a container both see, and each user in them."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def machines(name, share):
+    """For a fixture: a machine that runs."""
+    # not below /tmp of the overlay's own lower side
+    root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
+    machine = Machine(name, root / "machine", share)
+    try:
+        yield machine.start()
+    finally:
+        machine.stop()
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def _link_to_null(path):

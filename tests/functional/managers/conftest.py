@@ -5,27 +5,18 @@ import shutil
 import tempfile
 
 import pytest
-from support.nspawn import Machine
+from support.nspawn import machines, shares
 from support.site import Site
 
 
 @pytest.fixture(scope="session")
 def share():
-    path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
-    yield path
-    shutil.rmtree(path)
+    yield from shares()
 
 
 @pytest.fixture(scope="session")
 def machine(share):
-    # not below /tmp of the overlay's own lower side
-    root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
-    machine = Machine("galaxy-managers", root / "machine", share)
-    try:
-        yield machine.start()
-    finally:
-        machine.stop()
-        shutil.rmtree(root, ignore_errors=True)
+    yield from machines("galaxy-managers", share)
 
 
 @pytest.fixture

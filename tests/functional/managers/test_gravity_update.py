@@ -1,7 +1,6 @@
 """``galaxy.update`` where systemd is PID 1: what runs, what is stopped, what is enabled."""
 
 import json
-import os
 import sys
 
 import pytest
@@ -31,7 +30,6 @@ except GalaxyError as exc:
 
 @pytest.fixture
 def bed(share, machine):
-    os.chmod(share, 0o755)
     made = beds(share=share, machine=machine, manager="systemd")
     yield next(made)(handlers=2)
     made.close()

@@ -1,12 +1,9 @@
 """Under a real systemd: detection, start, stop, failure, the formula's unit."""
 
 import json
-import pathlib
-import shutil
-import tempfile
 
 import pytest
-from support.nspawn import Machine
+from support.nspawn import machines, shares
 from support.site import BIN, Site
 
 from galaxy_host_wait import Deadline, wait_until
@@ -15,21 +12,12 @@ from galaxy_host_wait import Deadline, wait_until
 @pytest.fixture(scope="module")
 def share():
     """The directory that this machine and the container both see."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
-    yield path
-    shutil.rmtree(path)
+    yield from shares()
 
 
 @pytest.fixture(scope="module")
 def machine(share, tree):
-    # not below /tmp of the overlay's own lower side
-    root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
-    found = Machine("galaxy-test", root / "machine", share)
-    try:
-        yield found.start()
-    finally:
-        found.stop()
-        shutil.rmtree(root, ignore_errors=True)
+    yield from machines("galaxy-test", share)
 
 
 @pytest.fixture(scope="module")
