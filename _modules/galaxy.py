@@ -718,71 +718,6 @@ def metrics(config=None, server=None, timeout=_LOOK, path=None, **keywords):
     return path
 
 
-def _statuses(config, server, timeout, keywords):
-    """What :py:func:`status` tells of the server that is named, or of all, by name; a text where one cannot tell."""
-    seconds = arguments.seconds("timeout", timeout)
-    is_named = config or server or any(keywords.get(name) for name in ("stats", "socket"))
-
-    def answer(galaxy, limits):
-        return galaxy_status.read(galaxy, limits, seconds)
-
-    server = server if is_named else galaxy_spec.ALL
-    found = _each(answer, tolerant=True, config=config, server=server, **keywords)
-    return found if server == galaxy_spec.ALL else {found["server"] or "galaxy": found}
-
-
-def _mount_points(found):
-    """Of all volumes and Onedata spaces of the machine."""
-    storages = [storage for values in found.servers.values() for storage in values["storages"]]
-    spaces = onedata_declared.Declared(__salt__["config.get"])
-    return [*map(galaxy_definition.mount_point, storages), *spaces.mount_points()]
-
-
-def _settings():
-    return galaxy_settings.of(__opts__, __grains__, __pillar__)
-
-
-def _galaxy(**given):
-    """The Galaxy that the keywords mean, and the limits."""
-    spec, limits = galaxy_spec.resolve(given, _settings())
-    return Galaxy(spec, __salt__), limits
-
-
-def _each(answer, tolerant=False, **given):
-    """``answer(galaxy, limits)`` of the server that is meant, or, for ``*``, of all, by name."""
-    if given.get("server") != galaxy_spec.ALL:
-        return answer(*_galaxy(**given))
-    answers, failures = {}, []
-    for name, (spec, limits) in galaxy_spec.resolve_all({**given, "server": None}, _settings()).items():
-        try:
-            answers[name] = answer(Galaxy(spec, __salt__), limits)
-        except CommandExecutionError as exc:
-            # one that cannot answer hides no other
-            answers[name] = str(exc)
-            failures.append(f"{name}: {exc}")
-    if failures and not tolerant:
-        raise CommandExecutionError("\n".join(failures), info=answers)
-    return answers
-
-
-def _states(state):
-    if state is None:
-        # all that is not free to take a request
-        return [one for one in WorkerState if one not in (WorkerState.IDLE, WorkerState.CHEAP)]
-    names = state if isinstance(state, (list, tuple)) else str(state).split(",")
-    try:
-        return tuple(WorkerState(str(name).strip()) for name in names)
-    except ValueError:
-        known = ", ".join(one.value for one in WorkerState)
-        raise SaltInvocationError(f"Unknown worker state {state!r}; expected one of {known}") from None
-
-
-def _setting(name, setting):
-    plain = isinstance(setting.value, (bool, int, str, type(None)))
-    value = setting.value if plain else str(setting.value)
-    return {name: value, "option": setting.option, "source": setting.source}
-
-
 def update(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Bring the files that Gravity wrote for its process manager up to date with its configuration, as ``galaxyctl
@@ -877,6 +812,71 @@ def health(config=None, server=None, timeout=_HEALTH, **keywords):
         return galaxy_health.read(commands, seconds)
 
     return _each(answer, config=config, server=server, **keywords)
+
+
+def _statuses(config, server, timeout, keywords):
+    """What :py:func:`status` tells of the server that is named, or of all, by name; a text where one cannot tell."""
+    seconds = arguments.seconds("timeout", timeout)
+    is_named = config or server or any(keywords.get(name) for name in ("stats", "socket"))
+
+    def answer(galaxy, limits):
+        return galaxy_status.read(galaxy, limits, seconds)
+
+    server = server if is_named else galaxy_spec.ALL
+    found = _each(answer, tolerant=True, config=config, server=server, **keywords)
+    return found if server == galaxy_spec.ALL else {found["server"] or "galaxy": found}
+
+
+def _mount_points(found):
+    """Of all volumes and Onedata spaces of the machine."""
+    storages = [storage for values in found.servers.values() for storage in values["storages"]]
+    spaces = onedata_declared.Declared(__salt__["config.get"])
+    return [*map(galaxy_definition.mount_point, storages), *spaces.mount_points()]
+
+
+def _settings():
+    return galaxy_settings.of(__opts__, __grains__, __pillar__)
+
+
+def _galaxy(**given):
+    """The Galaxy that the keywords mean, and the limits."""
+    spec, limits = galaxy_spec.resolve(given, _settings())
+    return Galaxy(spec, __salt__), limits
+
+
+def _each(answer, tolerant=False, **given):
+    """``answer(galaxy, limits)`` of the server that is meant, or, for ``*``, of all, by name."""
+    if given.get("server") != galaxy_spec.ALL:
+        return answer(*_galaxy(**given))
+    answers, failures = {}, []
+    for name, (spec, limits) in galaxy_spec.resolve_all({**given, "server": None}, _settings()).items():
+        try:
+            answers[name] = answer(Galaxy(spec, __salt__), limits)
+        except CommandExecutionError as exc:
+            # one that cannot answer hides no other
+            answers[name] = str(exc)
+            failures.append(f"{name}: {exc}")
+    if failures and not tolerant:
+        raise CommandExecutionError("\n".join(failures), info=answers)
+    return answers
+
+
+def _states(state):
+    if state is None:
+        # all that is not free to take a request
+        return [one for one in WorkerState if one not in (WorkerState.IDLE, WorkerState.CHEAP)]
+    names = state if isinstance(state, (list, tuple)) else str(state).split(",")
+    try:
+        return tuple(WorkerState(str(name).strip()) for name in names)
+    except ValueError:
+        known = ", ".join(one.value for one in WorkerState)
+        raise SaltInvocationError(f"Unknown worker state {state!r}; expected one of {known}") from None
+
+
+def _setting(name, setting):
+    plain = isinstance(setting.value, (bool, int, str, type(None)))
+    value = setting.value if plain else str(setting.value)
+    return {name: value, "option": setting.option, "source": setting.source}
 
 
 def _gravity_instance(galaxy):

@@ -190,8 +190,8 @@ def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dic
 
 def _is_well(look: Look, limits: Limits) -> bool:
     """Whether a start has nothing to do."""
-    counted = look.webs if limits.companions == IGNORE else look.services
-    return bool(look.is_ready(limits.min_workers)) and all(one.is_kept_up for one in counted)
+    counted = Look(look.webs) if limits.companions == IGNORE else look
+    return bool(look.is_ready(limits.min_workers)) and counted.is_kept_up
 
 
 def _start(galaxy: Galaxy, deadline: Deadline, limits: Limits) -> dict:
@@ -246,7 +246,7 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
 def _came_back(one: ServiceLook, deadline: Deadline) -> bool:
     """Whether it ended since the deadline was set, and its manager has started it again by itself."""
     status = one.status
-    return bool(status.restarts) and status.age is not None and status.age < deadline.seconds - deadline.left
+    return bool(status.restarts) and status.age is not None and status.age < deadline.spent
 
 
 def _named(services: Iterable[ServiceLook]) -> str:

@@ -199,7 +199,7 @@ def _read(minion: str, name: str | None, status: Mapping) -> dict:
 
 
 def _state(status: Mapping, facts: Mapping, problems: list[str]) -> State:
-    running, ready = _flag("running", status.get("running")), _flag("ready", status.get("ready"))
+    running, ready = (_typed(key, status.get(key), bool) for key in ("running", "ready"))
     if ready:
         return State.DEGRADED if problems or facts["stuck"] else State.READY
     if running is False:
@@ -246,15 +246,11 @@ def _problems(given: Any) -> list[str]:
 
 
 def _mapping(what: str, value: Any) -> Mapping:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise _Malformed(f"{what} is a {type(value).__name__}")
-    return value
+    return {} if value is None else _typed(what, value, Mapping)
 
 
-def _flag(what: str, value: Any) -> bool | None:
-    if value is not None and not isinstance(value, bool):
+def _typed(what: str, value: Any, kind: type) -> Any:
+    if value is not None and not isinstance(value, kind):
         raise _Malformed(f"{what} is a {type(value).__name__}")
     return value
 
@@ -275,9 +271,7 @@ def _seconds(what: str, value: Any) -> float | None:
 
 
 def _optional(what: str, value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise _Malformed(f"{what} is a {type(value).__name__}")
-    return value if value is None else text(value, NAME)
+    return None if value is None else text(_typed(what, value, str), NAME)
 
 
 def _said(row: Mapping, named: bool) -> str:

@@ -13,6 +13,7 @@ from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocati
 import galaxy_fleet
 import galaxy_remote
 from galaxy_fleet import State
+from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
 # seconds: for a look, and between two looks at a machine that is being drained
@@ -22,7 +23,7 @@ _SERVING = (State.READY.value, State.DEGRADED.value)
 _MINION = "{minion}"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Hook:
     """
     A function of the admin's own that is called before or after a machine's restart.
@@ -86,7 +87,7 @@ def hook(name: str, given: Any) -> Hook | None:
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Plan:
     """
     What a rolling restart does.
@@ -202,8 +203,7 @@ def _restart(client: Any, minion: str, servers: list, plan: Plan) -> str:
             # it serves as before, and shall have requests again
             return _joined(reason, plan.undrain.call(client, minion) if plan.undrain else "")
     for server in servers:
-        keywords = {"server": server} if server else {}
-        answer = galaxy_remote.call(client, minion, "galaxy.restart", **keywords)
+        answer = _call(client, minion, "galaxy.restart", server)
         if not answer["success"]:
             # it stays drained: nobody knows whether it serves
             return galaxy_remote.text(answer["return"])
@@ -230,10 +230,14 @@ def _rows(client: Any, minion: str, servers: list) -> list[dict]:
     """How these servers are, asked one after the other."""
     found = []
     for server in servers:
-        keywords = {"server": server} if server else {}
-        answer = galaxy_remote.call(client, minion, "galaxy.status", **keywords)
+        answer = _call(client, minion, "galaxy.status", server)
         found += galaxy_fleet.rows(minion, answer["return"])
     return found
+
+
+def _call(client: Any, minion: str, function: str, server: str | None) -> dict:
+    keywords = {"server": server} if server else {}
+    return galaxy_remote.call(client, minion, function, **keywords)
 
 
 def _serves(rows: list[Mapping]) -> bool:

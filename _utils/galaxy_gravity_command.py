@@ -5,7 +5,6 @@ Both are programs of Galaxy's user, and so is what they import: root runs neithe
 user or root alone decides which program it is and what the configuration says, so that nobody gains another's rights.
 """
 
-import logging
 import os
 import shlex
 from collections.abc import Iterable, Mapping
@@ -19,8 +18,6 @@ from galaxy_gravity_instance import Instance
 from galaxy_host_command import Account
 from galaxy_host_walk import Group, walk
 from galaxy_service import Role
-
-log = logging.getLogger(__name__)
 
 _LIMIT = 1 << 20
 # of what galaxyctl says of a failure

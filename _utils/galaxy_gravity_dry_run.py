@@ -13,6 +13,8 @@ import galaxy_gravity_installed
 import galaxy_host_files
 from galaxy_gravity_command import Commands
 from galaxy_gravity_instance import Instance
+from galaxy_host_command import SYSTEM_PATH
+from galaxy_host_record import record
 
 # systemctl for Gravity: nothing is enabled, stopped or reloaded; the PATH of systemd's services is asked for
 _SYSTEMCTL = """#!/bin/sh
@@ -21,13 +23,12 @@ case " $* " in
 esac
 exit 0
 """
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Gravity's name of that directory
 _SHARED = "galaxy-gravity"
 _MAX_FILE = 64 << 10
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Written:
     """
     The files that Gravity wrote, for all instances of the configuration file.
@@ -42,7 +43,7 @@ class Written:
     programs: Mapping[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Place:
     """A directory of Galaxy's user, in which ``units`` and ``state`` stand for the real ones."""
 
@@ -103,7 +104,7 @@ def place(commands: Commands) -> Iterator[Place]:
         if os.geteuid() == 0:
             for directory in (units, state, root):
                 os.chown(directory, commands.account.uid, commands.account.gid)
-        environment = {"PATH": f"{tools}:{_PATH}", "GRAVITY_SYSTEMD_UNIT_PATH": units}
+        environment = {"PATH": f"{tools}:{SYSTEM_PATH}", "GRAVITY_SYSTEMD_UNIT_PATH": units}
         yield Place(root, units, state, environment)
     finally:
         shutil.rmtree(base, ignore_errors=True)
@@ -132,6 +133,6 @@ def _base() -> str | None:
 
 
 def _write_systemctl(path: str) -> None:
-    real = shutil.which("systemctl", path=_PATH) or "false"
+    real = shutil.which("systemctl", path=SYSTEM_PATH) or "false"
     with open(path, "w", encoding="utf-8") as file:
-        file.write(_SYSTEMCTL.format(real=real, path=_PATH))
+        file.write(_SYSTEMCTL.format(real=real, path=SYSTEM_PATH))

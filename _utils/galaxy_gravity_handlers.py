@@ -3,7 +3,6 @@ Galaxy's job handlers, as Gravity finds them: dynamic ones below ``gravity:``, s
 configuration.
 """
 
-import dataclasses
 import os
 import string
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ import galaxy_gravity_settings
 import galaxy_host_files
 from galaxy_errors import ConfigError, FileError, FileMissing
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 
 # of one instance: each is a process
 MAX_PROCESSES = 1000
@@ -25,7 +25,7 @@ _MAX_TEMPLATE = 200
 _MAX_DEPTH = 50
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Handlers:
     """
     One service of handlers.

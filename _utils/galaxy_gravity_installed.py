@@ -2,7 +2,6 @@
 What Gravity wrote for its process managers: systemd's units and supervisord's programs, and whose each of them is.
 """
 
-import dataclasses
 import hashlib
 import logging
 import os
@@ -12,6 +11,7 @@ import galaxy_host_files
 from galaxy_errors import FileError, FileMissing
 from galaxy_gravity_instance import Instance
 from galaxy_host_pattern import Pattern
+from galaxy_host_record import record
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _CONFIG = Pattern(r"--config-file[ =]('[^']*'|\S+)")
 _MAX_FILES, _MAX_FILE = 5000, 64 << 10
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Units:
     """
     Units of systemd that Gravity wrote, by file name.
@@ -44,6 +44,11 @@ def prefix(instance: Instance) -> str:
     return f"galaxy-{instance.name}" if instance.is_named else "galaxy"
 
 
+def marks(instance: Instance) -> set[str]:
+    """What Gravity notes in a target of this configuration file, either way that it may have been given the path."""
+    return {hashlib.sha1(os.fsencode(path), usedforsecurity=False).hexdigest() for path in _paths(instance)}
+
+
 def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = ()) -> Units:
     """
     The units in a directory of systemd's.
@@ -54,7 +59,7 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
     Raises ``FileError`` where the directory cannot be read.
     """
     named_by = tuple(named_by)
-    names = [name for name in _names(directory, named_by) if name.startswith("galaxy")]
+    names = [name for name in galaxy_host_files.names(directory, _MAX_FILES, named_by) if name.startswith("galaxy")]
     names = [name for name in names if name.endswith((".target", ".service"))]
     texts = {}
     for name in names:
@@ -64,7 +69,7 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
             # a masked unit is a link to a device: nobody's of ours, but there
             log.info("%s", exc)
             texts[name] = ""
-    hashes = {hashlib.sha1(os.fsencode(path), usedforsecurity=False).hexdigest() for path in _paths(instance)}
+    hashes = marks(instance)
     targets = {name for name, text in texts.items() if name.endswith(".target") and owner(text) in hashes}
     own = {name: text for name, text in texts.items() if name in targets or value(text, "PartOf") in targets}
     taken = {name: text for name, text in texts.items() if name not in own and name.startswith(f"{prefix(instance)}-")}
@@ -83,9 +88,9 @@ def programs(instance: Instance, named_by: Iterable[int] = ()) -> dict[str, str]
     named_by = tuple(named_by)
     base = programs_directory(instance.state_dir)
     found = {}
-    for name in _names(base, named_by):
+    for name in galaxy_host_files.names(base, _MAX_FILES, named_by):
         if name.endswith(".d"):
-            inner = _names(os.path.join(base, name), named_by)
+            inner = galaxy_host_files.names(os.path.join(base, name), _MAX_FILES, named_by)
             found.update(_read(base, [f"{name}/{one}" for one in inner], named_by))
         elif name.endswith(".conf"):
             found.update(_read(base, [name], named_by))
@@ -127,14 +132,6 @@ def is_own_configuration(instance: Instance, path: str) -> bool:
 def _paths(instance: Instance) -> set[str]:
     # Gravity resolves what it is told on its command line, and nothing else
     return {instance.path, os.path.realpath(instance.path)}
-
-
-def _names(directory: str, named_by: Iterable[int]) -> list[str]:
-    """Of what is in a directory; none where there is no directory."""
-    try:
-        return galaxy_host_files.names(directory, _MAX_FILES, named_by)
-    except FileMissing:
-        return []
 
 
 def _read(directory: str, names: Iterable[str], named_by: Iterable[int]) -> dict[str, str]:

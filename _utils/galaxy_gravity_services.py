@@ -3,10 +3,8 @@ The services of a Galaxy that Gravity set up, and one look at all of them.
 """
 
 import contextlib
-import logging
 import os
 import pwd
-from collections.abc import Callable, Mapping
 
 import galaxy_gravity_units
 import galaxy_version
@@ -18,23 +16,15 @@ from galaxy_host_wait import Deadline
 from galaxy_look import Look, Service, ServiceLook
 from galaxy_service import Role
 
-log = logging.getLogger(__name__)
-
 _ORDER = list(Role)
 
 
 class Services:
-    """
-    The services of an instance; their units are found out once.
+    """The services of an instance; their units are found out once."""
 
-    functions
-        Salt's execution modules (``__salt__``)
-    """
-
-    def __init__(self, instance: Instance, functions: Mapping[str, Callable]):
+    def __init__(self, instance: Instance):
         self.instance = instance
         self._uid = _uid(instance)
-        self._functions = functions
         self._units: Units | None = None
         self._webs = {program.name: self._web(program) for program in instance.programs if program.web}
 

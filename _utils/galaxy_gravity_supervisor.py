@@ -12,6 +12,7 @@ import os
 import re
 
 import galaxy_gravity_file
+import galaxy_gravity_installed
 import galaxy_host_command
 import galaxy_host_files
 import galaxy_host_process
@@ -69,7 +70,7 @@ class Supervisor(SupervisorConfig):
         self.instance = instance
         owner = _owner(instance)
         self.home = os.path.join(instance.state_dir, "supervisor")
-        self._folder = os.path.join(self.home, "supervisord.conf.d")
+        self._folder = galaxy_gravity_installed.programs_directory(instance.state_dir)
         # of instances, perhaps of this one by another name
         self._present = galaxy_host_files.names(self._folder, named_by=(owner,))
         included = self._files_of(instance.name, owner)
@@ -212,7 +213,7 @@ class Supervisor(SupervisorConfig):
 
     def _variables(self, account: Account) -> dict[str, str]:
         venv = self.instance.virtualenv
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        path = galaxy_host_command.SYSTEM_PATH
         environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         if venv:
             environment["VIRTUAL_ENV"] = venv

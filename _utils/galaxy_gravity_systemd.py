@@ -2,11 +2,11 @@
 The units of systemd that Gravity wrote for a Galaxy, proven by what it notes in their target.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable
 
+import galaxy_gravity_installed
 import galaxy_gravity_supervisor
 import galaxy_host_files
 import galaxy_manager_systemd
@@ -122,9 +122,9 @@ def find(instance: Instance) -> Found:
 
     Raises ``FileError`` where a unit file of root's can be written by others.
     """
-    hashes = {hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest() for path in _paths(instance)}
+    hashes = galaxy_gravity_installed.marks(instance)
     found = Found()
-    target = f"{_prefix(instance)}.target"
+    target = f"{galaxy_gravity_installed.prefix(instance)}.target"
     for folder in _folders(instance):
         names = folder.names()
         targets = {name: folder.read(name) or "" for name in names if name.endswith(".target")}
@@ -147,7 +147,8 @@ def find(instance: Instance) -> Found:
 
 def names(instance: Instance) -> dict[str, str]:
     """What Gravity calls the unit of each program of an instance, by the program's name."""
-    return {program.name: f"{_prefix(instance)}-{_suffix(instance, program)}.service" for program in instance.programs}
+    prefix = galaxy_gravity_installed.prefix(instance)
+    return {program.name: f"{prefix}-{_suffix(instance, program)}.service" for program in instance.programs}
 
 
 def file_of(unit: str) -> str:
@@ -156,18 +157,9 @@ def file_of(unit: str) -> str:
     return f"{name}{at}.service"
 
 
-def _prefix(instance: Instance) -> str:
-    return f"galaxy-{instance.name}" if instance.is_named else "galaxy"
-
-
 def _suffix(instance: Instance, program: Program) -> str:
     is_alone = galaxy_gravity_supervisor.siblings(instance, program) == 1
     return program.service if is_alone else f"{program.service}@{program.number}"
-
-
-def _paths(instance: Instance) -> set[str]:
-    """Gravity notes the path as it was given, with its links resolved where that was an option's."""
-    return {instance.path, os.path.realpath(instance.path)}
 
 
 def _folders(instance: Instance) -> Iterable[Folder]:

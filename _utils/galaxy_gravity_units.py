@@ -3,7 +3,6 @@ Which services of the process manager Gravity made for a Galaxy: proven by what 
 """
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Mapping
 
 import galaxy_gravity_supervisor
@@ -12,16 +11,15 @@ import galaxy_manager_systemd
 from galaxy_errors import FileMissing, GalaxyError
 from galaxy_gravity_instance import Instance
 from galaxy_gravity_supervisor import GravityProgram, Supervisor
+from galaxy_host_record import record
 from galaxy_manager_systemd import Systemd
 from galaxy_manager_unit import Unit, UnitStatus
-
-log = logging.getLogger(__name__)
 
 # a crash loop's rounds are shorter: a Galaxy that cannot start says so within minutes
 _RECENT = 600
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Units:
     """
     What is installed of an instance.

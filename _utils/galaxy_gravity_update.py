@@ -6,7 +6,6 @@ itself brings them in; units of the system's systemd are root's, and are held to
 written by us. Another Galaxy's units are never touched.
 """
 
-import dataclasses
 import difflib
 import logging
 import os
@@ -23,6 +22,7 @@ from galaxy_gravity_command import Commands, account
 from galaxy_gravity_instance import Instance
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Process
+from galaxy_host_record import record
 from galaxy_host_secret import MASK
 from galaxy_host_walk import walk
 
@@ -36,7 +36,7 @@ _SECRETS = Pattern(r"(?im)^(environment[ \t]*=)[ \t]*\S.*$")
 _PROGRAM = Pattern(r"(?m)^\[(?:program|group):([^\]]+)\]$")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Plan:
     """
     What an update does.

@@ -3,7 +3,6 @@ What gunicorn's command line asks for; its configuration file, a Python program,
 """
 
 import argparse
-import dataclasses
 import functools
 import os
 import shlex
@@ -14,12 +13,13 @@ from galaxy_errors import ConfigError
 from galaxy_host_address import Address
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
+from galaxy_host_record import record
 
 _PROGRAM = Pattern(r"gunicorn[\d.]*")
 _DEFAULT_PORT = 8000
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Options:
     """
     gunicorn's options, defaults filled in: ``binds`` (without ``fd://``), ``timeout`` (seconds, 0: no limit),

@@ -6,7 +6,6 @@ database's password passes through us. What it answers is Galaxy's word, and is 
 """
 
 import json
-import logging
 import time
 from collections.abc import Mapping
 
@@ -16,8 +15,6 @@ from galaxy_host_pattern import Pattern
 from galaxy_host_process import Process
 from galaxy_host_redaction import printable
 from galaxy_service import Role
-
-log = logging.getLogger(__name__)
 
 # a process beats each 60 s, and later where it is busy
 SILENT = 180

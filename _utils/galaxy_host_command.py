@@ -3,7 +3,6 @@ The one runner of external commands.
 """
 
 import contextlib
-import dataclasses
 import grp
 import logging
 import os
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 
 import galaxy_host_process
 from galaxy_errors import CommandError
+from galaxy_host_record import record
 from galaxy_host_secret import Secret, forbid_core_dump
 from galaxy_host_wait import Deadline
 
@@ -26,9 +26,11 @@ LIMIT = 32 << 20
 _CHUNK = 1 << 16
 _C_LOCALE = {"LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 _PATH = "/usr/local/bin:/usr/bin:/bin"
+# of a login of root's, and of systemd's services
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Account:
     """Whom a command runs as; ``groups`` are all that the user is in, ``home`` is the user's directory."""
 

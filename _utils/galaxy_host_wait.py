@@ -26,6 +26,11 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     @property
+    def spent(self) -> float:
+        """Seconds since it was set, never more than its own."""
+        return self.seconds - self.left
+
+    @property
     def passed(self) -> bool:
         return self.left == 0.0
 

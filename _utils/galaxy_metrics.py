@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from galaxy_host_record import record
 from galaxy_webserver import WorkerState
 
 
-@dataclasses.dataclass
+@record
 class _Family:
     """One metric: what its name, type, unit and help say, and its samples."""
 
@@ -103,10 +104,10 @@ def _services(statuses: Mapping[str, Mapping]) -> list[_Family]:
     running = _Family("galaxy_service_running", "Whether the process manager has the service running: 1 or 0.")
     restarts = _Family("galaxy_service_restarts", "How often the process manager restarted it.", type="counter")
     for name, status in statuses.items():
-        for service, record in (status.get("services") or {}).items():
-            labels = {"server": name, "service": service, "role": record.get("role") or ""}
-            running.add(record.get("state") == "running", **labels)
-            restarts.add(record.get("restarts"), **labels)
+        for service, told in (status.get("services") or {}).items():
+            labels = {"server": name, "service": service, "role": told.get("role") or ""}
+            running.add(told.get("state") == "running", **labels)
+            restarts.add(told.get("restarts"), **labels)
     return [running, restarts]
 
 

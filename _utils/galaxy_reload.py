@@ -16,8 +16,8 @@ from galaxy_webserver import Snapshot
 
 log = logging.getLogger(__name__)
 
-# its uploads would end
-_LEFT_ALONE = (Role.WEB, Role.TUSD)
+# seconds between two looks at gunicorns that settle
+_PAUSE = 0.5
 
 
 def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
@@ -137,19 +137,22 @@ def _roll(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dic
 
 def _restart(galaxy: Galaxy, one: ServiceLook, limits: Limits, deadline: Deadline) -> None:
     size = one.snapshot.size if one.snapshot else 1
-    now = galaxy_control.look_at(galaxy, one.service.name)
-    galaxy_control.stop_service(now, galaxy_control.GRACE, limits.force)
-    galaxy_control.tell_start(now, limits)
+    _stop_and_tell_start(galaxy, one, limits)
     galaxy_wait.until_ready(galaxy, Look([one]), deadline, size)
 
 
 def _restart_companions(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> None:
     for one in look.companions:
-        if one.service.role not in _LEFT_ALONE and one.service.unit:
-            now = galaxy_control.look_at(galaxy, one.service.name)
-            galaxy_control.stop_service(now, galaxy_control.GRACE, limits.force)
-            galaxy_control.tell_start(now, limits)
+        # tusd's uploads would end
+        if one.service.role is not Role.TUSD and one.service.unit:
+            _stop_and_tell_start(galaxy, one, limits)
     galaxy_control.require_companions(galaxy, limits, deadline)
+
+
+def _stop_and_tell_start(galaxy: Galaxy, one: ServiceLook, limits: Limits) -> None:
+    now = galaxy_control.look_at(galaxy, one.service.name)
+    galaxy_control.stop_service(now, galaxy_control.GRACE, limits.force)
+    galaxy_control.tell_start(now, limits)
 
 
 def _settle(galaxy: Galaxy, seconds: float) -> None:
@@ -164,9 +167,6 @@ def _settle(galaxy: Galaxy, seconds: float) -> None:
         raise NotReady(
             f"Nothing more was touched: {found[0].service.name} did not stay ready. {_reason(found[0])}".strip()
         )
-
-
-_PAUSE = 0.5
 
 
 def _is_ready(one: ServiceLook) -> bool:

@@ -70,7 +70,7 @@ class Galaxy:
         instance = self.instance
         if instance is None or galaxy_uwsgi_process.masters(self.spec.config):
             return None
-        services = galaxy_gravity_services.Services(instance, self._functions)
+        services = galaxy_gravity_services.Services(instance)
         if self._believed:
             services.believe(self._believed)
         return services

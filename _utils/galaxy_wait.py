@@ -42,7 +42,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         require_enough(look, limits.min_workers)
         for one in look.webs:
             if one.snapshot:
-                _Watch(galaxy, one.service, limits.min_workers).judge(one.snapshot)
+                _Watch(galaxy, one.service, limits.min_workers, Deadline(limits.timeout)).judge(one.snapshot)
         return not_ready()
     # raises where it cannot be told what would serve
     _ = galaxy.gravity
@@ -74,7 +74,7 @@ def until_ready(
     """
     # of several, each must serve
     each = wanted if len(look.webs) == 1 else min(wanted, 1)
-    watches = [_Watch(galaxy, one.service, each, also, deadline) for one in look.webs]
+    watches = [_Watch(galaxy, one.service, each, deadline, also) for one in look.webs]
     log.info("Waiting up to %g s for %s", deadline.left, galaxy_webserver.workers(wanted))
 
     def all_ready() -> list[Snapshot] | None:
@@ -93,7 +93,7 @@ def until_ready(
         reasons = "; ".join(dict.fromkeys(watch.last for watch in watches))
         text = f"Galaxy is not ready after {deadline.seconds:g} s: {reasons}"
         raise NotReady(_with_log(galaxy, [watch.service for watch in watches], text))
-    return ready(snapshots, deadline.seconds - deadline.left)
+    return ready(snapshots, deadline.spent)
 
 
 def require_enough(look: Look, wanted: int) -> None:
@@ -103,10 +103,18 @@ def require_enough(look: Look, wanted: int) -> None:
 
 
 def _require_enough(snapshots: list[Snapshot], wanted: int) -> None:
+    lack = _lack(snapshots, wanted)
+    if lack:
+        raise NotReady(lack)
+
+
+def _lack(snapshots: list[Snapshot], wanted: int) -> str:
+    """That there will never be as many workers as wanted, as a sentence; empty where there may be."""
     size = sum(snapshot.size for snapshot in snapshots)
-    if size < wanted:
-        verb = "is" if wanted == 1 else "are"
-        raise NotReady(f"{galaxy_webserver.workers(wanted)} {verb} wanted, but {snapshots[0].title} has {size}")
+    if size >= wanted:
+        return ""
+    verb = "is" if wanted == 1 else "are"
+    return f"{galaxy_webserver.workers(wanted)} {verb} wanted, but {snapshots[0].title} has {size}"
 
 
 def _with_log(galaxy: Galaxy, services: list[Service], text: str) -> str:
@@ -124,15 +132,15 @@ class _Watch:
         galaxy: Galaxy,
         service: Service,
         wanted: int,
+        deadline: Deadline,
         also: Callable[[Snapshot], bool] = lambda _: True,
-        deadline: Deadline | None = None,
     ):
         self.last = "no look yet"
         self.service = service
         self._galaxy, self._deadline = galaxy, deadline
         self._wanted, self._also = wanted, also
         self._master: Process | None = None
-        self._is_managed: bool | None = None
+        self._searched = False
         self._came_up = False
         self._ask_manager = Throttled(self._look_at_manager)
         self._find_master = Throttled(self._look_for_master)
@@ -166,11 +174,9 @@ class _Watch:
 
     def judge(self, snapshot: Snapshot) -> None:
         """Raises ``NotReady`` where no waiting will help."""
-        total = len(snapshot.workers)
-        try:
-            _require_enough([snapshot], self._wanted)
-        except NotReady as exc:
-            self._fail(str(exc))
+        total, lack = len(snapshot.workers), _lack([snapshot], self._wanted)
+        if lack:
+            self._fail(lack)
         workers = galaxy_webserver.workers(total)
         self.last = f"{snapshot.ready} of {workers} accept, {self._wanted} wanted"
         if total and snapshot.accepting == total and not snapshot.ready and self._also(snapshot):
@@ -178,7 +184,7 @@ class _Watch:
 
     @property
     def _patience(self) -> float:
-        return max(0.05, min(self._deadline.left, LOOK)) if self._deadline else LOOK
+        return max(0.05, min(self._deadline.left, LOOK))
 
     def _look_for_master(self, snapshot: Snapshot | None) -> Process | None:
         try:
@@ -203,12 +209,12 @@ class _Watch:
             self._fail(f"{unit.manager} says {status.raw} of {unit.service}{status.why}", ended=True)
 
     def _unit(self) -> Unit | None:
-        if not self.service.unit and self._is_managed is None:
+        if not self.service.unit and not self._searched:
+            self._searched = True
             try:
                 self.service.unit = self._galaxy.find_unit(self.service, self._master)
             except GalaxyError as exc:
                 log.info("galaxy: %s", exc)
-            self._is_managed = self.service.unit is not None
         return self.service.unit
 
     def _reason(self) -> str:

@@ -66,7 +66,7 @@ def units(monkeypatch):
 def test_services_come_in_the_order_of_their_start(instance, units):
     units["units"] = {"celery": FakeUnit(), "gunicorn_0": FakeUnit()}
     units["statuses"] = {"celery": FakeUnit(State.FAILED).now, "gunicorn_0": ManagerError("no answer")}
-    services = Services(instance, {})
+    services = Services(instance)
     look = services.look(1)
     assert [one.service.name for one in look.services] == ["handler_0", "celery", "gunicorn_0", "gunicorn_1"]
     handler, celery, first, second = look.services
@@ -81,14 +81,14 @@ def test_services_come_in_the_order_of_their_start(instance, units):
 
 def test_without_the_manager_the_kernel_still_tells(instance, units):
     units["units"] = ManagerError("systemd cannot be asked")
-    look = Services(instance, {}).look(1)
+    look = Services(instance).look(1)
     assert "systemd cannot be asked" in look.problems
     assert (look.running, look.is_ready(1), look.is_active) == (False, False, None)
-    assert Services(instance, {}).look(1, managed=False).problems == ["gravity: tusd has no path"]
+    assert Services(instance).look(1, managed=False).problems == ["gravity: tusd has no path"]
 
 
 def test_the_version_on_disk(instance):
-    assert Services(instance, {}).version_on_disk() == "26.1.1"
+    assert Services(instance).version_on_disk() == "26.1.1"
 
 
 def test_its_user_is_the_one_that_is_configured_or_owns_its_state(instance, tmp_path):
