@@ -21,7 +21,7 @@ test-one: venv-$(SALT)
 	$(call ISOLATED,$(SALT)) $(T)
 
 # two at a time on two cores; a suite's output comes when it ends
-test: venv-newest venv-oldest venv-bed venv-bed-old
+test:
 	$(MAKE) --no-print-directory --output-sync=target -j2 test-newest test-oldest $(UML)
 
 test-newest: venv-newest venv-bed venv-bed-old
@@ -32,9 +32,10 @@ test-oldest: venv-oldest venv-bed venv-bed-old
 	$(call ISOLATED,oldest) -m 'not slow' tests/unit/test_tree.py tests/functional $(UTILS:%=--ignore=tests/functional/%.py)
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
-uml: venv-newest
+uml:
 	$(MAKE) --no-print-directory --output-sync=target -j2 $(UML)
 
+$(UML): venv-newest
 uml-data:
 	$(call PYTEST,newest) tests/uml/test_guest.py -k 'crash or volume or migration'
 uml-faults:
