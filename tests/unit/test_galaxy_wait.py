@@ -112,7 +112,9 @@ def test_it_ends_at_once_when_the_manager_gives_up():
         _until_ready(found, seconds=600)
 
 
-@pytest.mark.parametrize(("main", "said"), [(7, "says RUNNING$"), (9, "says RUNNING, a new start, PID 9$"), (None, "says RUNNING$")])
+@pytest.mark.parametrize(
+    ("main", "said"), [(7, "says RUNNING$"), (9, "says RUNNING, a new start, PID 9$"), (None, "says RUNNING$")]
+)
 def test_a_master_that_died_and_is_already_started_again(main, said, monkeypatch):
     dead = _Process(7)
     dead.is_alive = False
