@@ -29,8 +29,11 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"
 add_module_names = False
 
-# pages that are files at the top of the repository
-_TOP = {"index": "README", "contributing": "CONTRIBUTING", "changelog": "CHANGELOG", "report": "SECURITY", "tests": "tests/README"}
+# pages that are files elsewhere in the repository
+_TOP = {
+    **{"index": "README", "contributing": "CONTRIBUTING", "changelog": "CHANGELOG", "report": "SECURITY"},
+    "tests": "tests/README",
+}
 _PAGES = {f"{name}.md": f"{page}.md" for page, name in _TOP.items()}
 
 
@@ -40,7 +43,7 @@ def setup(app):
 
 
 def _read(app, page, content):
-    """A page of the top level has its file's text before its own; links lead to pages of the site."""
+    """Such a page has its file's text before its own; links lead to pages of the site."""
     if page in _TOP:
         content[0] = (REPO / f"{_TOP[page]}.md").read_text() + content[0]
     content[0] = re.sub(r"\]\((?:\.\./)?((?:tests/)?[A-Z]+\.md)\)", lambda link: f"]({_PAGES[link[1]]})", content[0])
