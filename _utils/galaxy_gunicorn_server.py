@@ -5,6 +5,7 @@ A gunicorn that serves Galaxy: its master and workers by the sockets that they h
 import contextlib
 import os
 import signal
+from collections.abc import Iterable
 
 import galaxy_gunicorn_command
 import galaxy_gunicorn_heartbeat
@@ -36,9 +37,17 @@ class GunicornSnapshot(Snapshot):
 
     kind, title, version = "gunicorn", "gunicorn", None
 
-    def __init__(self, master: Process, workers: list[Worker], listen_queue: dict, size: int = 0):
+    def __init__(
+        self, master: Process, workers: list[Worker], listen_queue: dict, size: int = 0, loaders: Iterable[Process] = ()
+    ):
         self.pid, self.owners = master.pid, master.uids or ()
         self.workers, self.listen_queue, self._size = workers, listen_queue, size
+        # the processes that have loaded the application
+        self._loaders = tuple(loaders)
+
+    @property
+    def loaded(self) -> float | None:
+        return min((process.create_time for process in self._loaders), default=None)
 
     @property
     def size(self) -> int:
@@ -141,16 +150,16 @@ class GunicornServer(WebServer):
         open_tcp = galaxy_host_sockets.connections(ports) if ports else []
         requests = None if open_tcp is None else {one.inode: one for one in open_tcp if one.is_in_request}
         accepted = galaxy_host_sockets.accepted(paths) if paths else set()
-        workers = [
-            self._worker(number, child, requests, accepted) for number, child in enumerate(self.family(master), 1)
-        ]
+        family = self.family(master)
+        workers = [self._worker(number, child, requests, accepted) for number, child in enumerate(family, 1)]
         queues = list(galaxy_host_sockets.queues(inodes).values())
         queue = {
             "length": sum(length for length, _ in queues) if queues else None,
             "max": min((limit for _, limit in queues), default=None),
             "errors": None,
         }
-        found = GunicornSnapshot(master, workers, queue, self.options.workers)
+        loaders = [master] if self.options.preload else family
+        found = GunicornSnapshot(master, workers, queue, self.options.workers, loaders)
         if probe:
             self.probe(found, deadline.left)
         return found

@@ -121,6 +121,17 @@ class Galaxy:
             # among a look's errors already
             return []
 
+    @property
+    def configurations(self) -> list[str]:
+        """Paths of the files that its services read when they start."""
+        try:
+            instance = self.instance if self.gravity else None
+        except GalaxyError:
+            return []
+        if instance:
+            return list(dict.fromkeys([instance.path, instance.galaxy_config]))
+        return [self.spec.config] if self.spec.config else []
+
     def version_on_disk(self) -> str | None:
         """Galaxy's version as its source tree or package says; ``None`` where Gravity does not tell where that is."""
         try:

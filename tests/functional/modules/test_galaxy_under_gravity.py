@@ -116,6 +116,21 @@ def test_broken_code_ends_the_wait_with_the_log(modules, bed):
     assert _status(modules, one)["ready"] is not True
 
 
+def test_a_configuration_that_is_newer_than_what_runs_is_told(modules, bed):
+    one = bed(preload=False, handlers=1)
+    config = str(one.config)
+    modules["galaxy.startup"](config=config, timeout=60)
+    assert not any("was changed" in text for text in _status(modules, one)["problems"])
+    workers = _status(modules, one, verbose=True)["worker_records"]
+    newer = min(psutil.Process(worker["pid"]).create_time() for worker in workers) + 2.5
+    os.utime(config, (newer, newer))
+    said = f"{config} was changed after handler, gunicorn were started: a restart or reload takes it up."
+    assert said in _status(modules, one)["problems"]
+    # new workers of the old master have read it
+    modules["galaxy.reload"](config=config, force=True, timeout=60)
+    assert not any("was changed" in text for text in _status(modules, one)["problems"])
+
+
 def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
     one = bed()
     modules["galaxy.startup"](config=str(one.config), timeout=60)
