@@ -21,7 +21,7 @@ conf_file
     supervisord's configuration file
 timeout
     seconds; each function says for what
-retries, min_workers, force, companions, settle
+retries, min_workers, force, companions, settle, check
     as the functions that use them say; ``workers`` is another name of ``min_workers``
 
 What is not given comes from ``galaxy:`` in minion configuration, grains or pillar. A call that names a server by
@@ -530,6 +530,9 @@ def restart(config=None, server=None, timeout=None, rolling=False, test=False, *
         how many workers must be ready
     force : False
         as for :py:func:`stop`
+    check : False
+        of a Galaxy under Gravity, load its application once on trial, as Galaxy's user, and touch nothing where that
+        fails
     test : False
         do nothing; what would stand in the way is raised
 
@@ -589,6 +592,8 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
     force : False
         also a Galaxy with one gunicorn, which has a gap: with preload on it is a restart; with preload off nobody
         accepts until the new workers have loaded, and code that is broken takes Galaxy down
+    check : False
+        as for :py:func:`restart`
 
     Of uWSGI through its master FIFO where an option in effect names one, else by SIGHUP to the master; of several
     gunicorns as :py:func:`restart` with ``rolling``. Returns ``{"changed": True, "method": "master-fifo", "SIGHUP",

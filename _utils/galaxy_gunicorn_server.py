@@ -3,6 +3,7 @@ A gunicorn that serves Galaxy: its master and workers by the sockets that they h
 """
 
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Iterable
@@ -13,12 +14,14 @@ import galaxy_gunicorn_http
 import galaxy_host_files
 import galaxy_host_process
 import galaxy_host_sockets
-from galaxy_errors import GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket
+from galaxy_errors import GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket, TlsRefused
 from galaxy_gunicorn_command import Options
 from galaxy_host_address import Address
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline
 from galaxy_webserver import Snapshot, WebServer, Worker, WorkerState
+
+log = logging.getLogger(__name__)
 
 # seconds that a beat may be late on a busy machine
 _LATE = 2.0
@@ -165,13 +168,18 @@ class GunicornServer(WebServer):
         return found
 
     def probe(self, snapshot: Snapshot, timeout: float) -> None:
-        if not snapshot.ready or not self.listens_on or self.options.tls:
+        if not snapshot.ready or not self.listens_on:
             return
         try:
             # once it lives, the address is its own word
             who = snapshot.owners
-            snapshot.galaxy_version = galaxy_gunicorn_http.version(self.listens_on[0], self._prefix, timeout, who)
+            snapshot.galaxy_version = galaxy_gunicorn_http.version(
+                self.listens_on[0], self._prefix, timeout, who, self.options.tls
+            )
             snapshot.answers, snapshot.answer = True, ""
+        except TlsRefused as exc:
+            # it wants a certificate that we do not have: no word of Galaxy's
+            log.info("Whether Galaxy answers cannot be told: %s", exc)
         except GunicornError as exc:
             snapshot.answers, snapshot.answer = False, f"Galaxy does not answer: {exc}."
 

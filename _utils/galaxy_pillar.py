@@ -107,6 +107,13 @@ _LIMITS = (
         11,
         "seconds",
     ),
+    Key(
+        "check",
+        Kind.BOOL,
+        "Whether a reload or restart of a Galaxy under Gravity first loads its application once on trial, as Galaxy's "
+        "user, and touches nothing where that fails.",
+        False,
+    ),
 )
 _DEFINITION = (
     Key(

@@ -103,6 +103,10 @@ class Galaxy:
         """Raises ``ConfigError`` where nothing could tell when Galaxy is ready."""
         if not self.gravity:
             _ = self._uwsgi.stats_address
+            return
+        instance = self.instance
+        if any(program.web and program.web.is_blind for program in instance.programs):
+            raise ConfigError(" ".join(f"{text}." for text in instance.problems))
 
     @property
     def stats_address(self) -> str | None:
