@@ -1,11 +1,12 @@
 """``state.apply galaxy`` for a Galaxy under Gravity, on a machine with systemd, across a boot without its data."""
 
 import json
+import pathlib
 
 import pytest
 from support.bed import beds, virtualenv
 from support.nspawn import machines, shares
-from support.site import BIN
+from support.site import BIN, free_port
 
 from galaxy_host_wait import Deadline, wait_until
 
@@ -127,8 +128,45 @@ def test_one_life(call, make, machine):
     assert pid != status["pid"]
     assert call(bed, "state.apply", "galaxy.restarted")["galaxy-restarted"]["result"] is True
     assert call(bed, "galaxy.master_pid") != pid
+    # one gunicorn becomes two: the old one is stopped, and both are started
+    bed.binds.append(f"127.0.0.1:{free_port()}")
+    bed.is_list = True
+    bed.write()
+    done = call(bed, "galaxy.update", "force=True")
+    assert (done["stopped"], done["start"]["ready"]) == (["galaxy-gunicorn.service"], True)
+    assert set(call(bed, "galaxy.status")["services"]) == {"gunicorn_0", "gunicorn_1", "handler"}
     assert call(bed, "state.apply", "galaxy.stopped")["galaxy-stopped"]["changes"]
     assert call(bed, "state.apply", "galaxy.stopped")["galaxy-stopped"]["changes"] == {}
+
+
+def test_units_of_a_users_systemd_are_found_or_refused_with_a_sentence(call, make, machine):
+    bed = make(settings={"galaxy_user": None})
+    uid = machine.run("id", "-u", bed.user).stdout.strip()
+    machine.run("usermod", "--home", bed.root, bed.user)
+    machine.run("install", "-d", "-o", bed.user, f"/run/user/{uid}")
+    machine.run("systemctl", "start", f"user@{uid}.service")
+    try:
+        words = {**bed.environment, "XDG_RUNTIME_DIR": f"/run/user/{uid}"}
+        as_user = ("setpriv", f"--reuid={uid}", "--regid=0", "--clear-groups", "env", "-C", bed.root)
+        as_user = (*as_user, *(f"{key}={value}" for key, value in words.items()))
+        machine.run(*as_user, bed.venv / "bin" / "galaxyctl", "--config-file", bed.config, "start")
+        status = call(bed, "galaxy.status")
+        said = " ".join(status["problems"])
+        assert "galaxy.target of user games is wanted by no default.target" in said
+        # without machined, another user's manager cannot be reached
+        is_reached = f"systemd's manager of user {bed.user} cannot be reached" not in said
+        assert status["manager"]["name"] == "systemd"
+        assert status["manager"]["active"] is (True if is_reached else None)
+        bed.handlers = 1
+        bed.write()
+        plan = call(bed, "galaxy.update", "test=True")
+        assert {pathlib.Path(path).parent for path in plan["added"]} == {bed.root / ".config" / "systemd" / "user"}
+        refused = call(bed, "state.single", "galaxy.updated", "x", f"config={bed.config}", check=False)
+        assert "Units of a user's systemd are that user's to update: run, as games" in refused["x"]["comment"]
+        refused = call(bed, "state.single", "galaxy.held", "x", f"config={bed.config}", "mounts=/", check=False)
+        assert "name galaxy_user" in refused["x"]["comment"]
+    finally:
+        machine.run("systemctl", "stop", f"user@{uid}.service", check=False)
 
 
 def test_a_changed_configuration_is_taken_up_one_gunicorn_at_a_time(call, make, share):
