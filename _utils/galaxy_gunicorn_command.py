@@ -62,12 +62,11 @@ def read(invocation: Invocation) -> Options | None:
     environment = invocation.environment or {}
     try:
         extra = shlex.split(environment.get("GUNICORN_CMD_ARGS", ""))
-        parser = _parser()
         # as gunicorn does: each option of the command line replaces the variable's
-        early, late = parser.parse_known_args(extra)[0], parser.parse_known_args(words[1:])[0]
+        early, late = (vars(_parser().parse_known_args(some)[0]) if some else {} for some in (extra, words[1:]))
     except (ValueError, ConfigError) as exc:
         raise ConfigError(f"{invocation.source}: gunicorn's options cannot be read: {exc}") from None
-    given = {**vars(early), **vars(late)}
+    given = {**early, **late}
     directory = os.path.join(invocation.cwd or "/", given.get("chdir", ""))
     port = environment.get("PORT", "")
     binds = given.get("bind") or [f"0.0.0.0:{port}" if port else f"127.0.0.1:{_DEFAULT_PORT}"]
