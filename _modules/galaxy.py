@@ -21,7 +21,7 @@ conf_file
     supervisord's configuration file
 timeout
     seconds; each function says for what
-retries, min_workers, force, companions, settle
+retries, min_workers, force, companions, settle, check
     as the functions that use them say; ``workers`` is another name of ``min_workers``
 
 What is not given comes from ``galaxy:`` in minion configuration, grains or pillar. A call that names a server by
@@ -55,6 +55,7 @@ if sys.platform.startswith("linux"):
     import galaxy_definition
     import galaxy_fleet
     import galaxy_fleet_table
+    import galaxy_gravity_hold
     import galaxy_gravity_update
     import galaxy_health
     import galaxy_host_arguments as arguments
@@ -529,6 +530,9 @@ def restart(config=None, server=None, timeout=None, rolling=False, test=False, *
         how many workers must be ready
     force : False
         as for :py:func:`stop`
+    check : False
+        of a Galaxy under Gravity, load its application once on trial, as Galaxy's user, and touch nothing where that
+        fails
     test : False
         do nothing; what would stand in the way is raised
 
@@ -588,6 +592,8 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
     force : False
         also a Galaxy with one gunicorn, which has a gap: with preload on it is a restart; with preload off nobody
         accepts until the new workers have loaded, and code that is broken takes Galaxy down
+    check : False
+        as for :py:func:`restart`
 
     Of uWSGI through its master FIFO where an option in effect names one, else by SIGHUP to the master; of several
     gunicorns as :py:func:`restart` with ``rolling``. Returns ``{"changed": True, "method": "master-fifo", "SIGHUP",
@@ -618,7 +624,7 @@ def define(server=None, absent=False, test=False):
 
     Returns the files that were (or would be) changed, by path: ``diff`` (for a file that may hold a secret, only that
     it changed) and ``mode``; empty where all are right. Raises ``CommandExecutionError`` where pillar is wrong, the
-    server has no ``manage_service``, or a file cannot be written.
+    server has no ``manage_service``, Gravity runs it, or a file cannot be written.
 
     CLI Example:
 
@@ -633,6 +639,11 @@ def define(server=None, absent=False, test=False):
     onedata = found.machine["onedata"]
     waits = bool(onedata["spaces"] or onedata["ini"])
     values = found.servers[spec.server]
+    if not absent and Galaxy(spec, __salt__).gravity:
+        raise CommandExecutionError(
+            f"{spec.config}: Gravity runs this Galaxy and writes its units, so there is none of ours: take "
+            "manage_service out of pillar, and set gravity_update there, or use the state galaxy.updated"
+        )
     others = _mount_points(found) if values["log"] and not absent else ()
     return galaxy_definition.write(values, waits, absent, test, others)
 
@@ -769,6 +780,43 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
         found.apply(plan, limits.force)
     answer = plan.record(limits.force)
     return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
+
+
+def hold(config=None, server=None, mounts=(), absent=False, test=False, **keywords):
+    """
+    Let nothing of a Galaxy under Gravity start, at boot or by hand, before its data is mounted: by a drop-in
+    ``salt-galaxy.conf`` beside each unit of its own, or, under Gravity's supervisord, beside the units of systemd that
+    start that.
+
+    mounts
+        directories on which a filesystem must be mounted; the Onedata spaces that pillar declares are added
+    absent : False
+        remove the drop-ins instead
+    test : False
+        only say what would be written or removed
+
+    Returns the files that were (or would be) changed, by path: ``diff`` and ``mode``; empty where all are right, and
+    for a Galaxy that Gravity does not run. Raises ``CommandExecutionError`` where they are units of a user's own
+    systemd, or a file cannot be written.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' galaxy.hold mounts=/export test=True
+    """
+    arguments.flag("absent", absent)
+    arguments.flag("test", test)
+    mounts = arguments.paths("mounts", mounts)
+    galaxy, limits = _galaxy(config=config, server=server, **keywords)
+    if not galaxy.gravity:
+        return {}
+    spaces = onedata_declared.Declared(__salt__["config.get"]).mount_points()
+    needed = () if absent else dict.fromkeys([*mounts, *spaces])
+    if test:
+        return galaxy_gravity_hold.hold(galaxy.instance, needed, test=True)
+    with galaxy_host_lock.hold("galaxy.hold", galaxy.spec.identity, Deadline(limits.timeout)):
+        return galaxy_gravity_hold.hold(galaxy.instance, needed)
 
 
 def health(config=None, server=None, timeout=_HEALTH, **keywords):

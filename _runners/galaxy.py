@@ -203,6 +203,7 @@ def rolling_restart(
     undrain=None,
     drain_timeout=60,
     timeout=galaxy_fleet_rolling.LOOK,
+    settle=galaxy_fleet_rolling.SETTLE,
 ):
     """
     Restart the Galaxies of many minions, machine after machine and on each server after server, so that the others
@@ -226,6 +227,9 @@ def rolling_restart(
         seconds that requests under way have to end after ``drain``; a machine that has some after that is not restarted
     timeout : 15
         seconds that all have to answer before anything is done
+    settle : 11
+        seconds that machines must go on serving after they were restarted, before the next are touched: longer than the
+        proxy's ``fail_timeout``, for which it sends nothing to a machine that did not answer
 
     All are looked at first, and nothing is restarted where more than ``max_failures`` machines do not serve. A machine
     that failed is not undrained. One call is at work at a time. Its steps are events ``galaxy/fleet/<job>/…`` and lines
@@ -252,6 +256,7 @@ def rolling_restart(
             galaxy_fleet_rolling.hook("drain", drain),
             galaxy_fleet_rolling.hook("undrain", undrain),
             arguments.seconds("drain_timeout", drain_timeout, allow_zero=True),
+            arguments.seconds("settle", settle, allow_zero=True),
         )
         seconds = arguments.seconds("timeout", timeout)
         with galaxy_host_turn.alone(_locks(), "galaxy.rolling_restart") as mine:

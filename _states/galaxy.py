@@ -260,7 +260,7 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
         return returns.failed(name, exc)
 
 
-def updated(name, config=None, server=None, **keywords):
+def updated(name, config=None, server=None, mounts=(), **keywords):
     """
     The files that Gravity wrote for its process manager are what its configuration asks for: what ``galaxyctl update``
     does, but nothing that runs is stopped, and another Galaxy's units are never touched.
@@ -271,6 +271,8 @@ def updated(name, config=None, server=None, **keywords):
         which Galaxy, as in the execution module
     force : False
         also where something that runs is stopped or restarted for it; what is configured is started afterwards
+    mounts
+        directories on which a filesystem must be mounted, or nothing is done: the configuration or Galaxy is there
 
     ``changes`` has ``added``, ``rewritten`` and ``removed`` (paths), ``stopped`` (units or programs) and ``diff``, as
     far as there are any. Most changes of the configuration alter no file: a restart takes them up.
@@ -284,6 +286,9 @@ def updated(name, config=None, server=None, **keywords):
     """
     meant = _meant(config, server, keywords)
     try:
+        missing = _unmounted(mounts)
+        if missing:
+            return returns.would(name, f"Gravity's files would be looked at once {', '.join(missing)} is mounted.", {})
         plan = __salt__["galaxy.update"](**meant, test=True)
         changes = {key: plan[key] for key in ("added", "rewritten", "removed", "stopped", "diff") if plan[key]}
         if plan["refused"]:
@@ -297,6 +302,36 @@ def updated(name, config=None, server=None, **keywords):
         return returns.changed(name, " ".join(["Gravity's files were updated.", *done["problems"]]), changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
+
+
+def held(name, config=None, server=None, mounts=(), **keywords):
+    """
+    Nothing of a Galaxy under Gravity starts, at boot or by hand, before its data is mounted (``galaxy.hold``).
+
+    name
+        any text
+    config, server
+        which Galaxy, as in the execution module
+    mounts
+        directories on which a filesystem must be mounted; the Onedata spaces that pillar declares are added
+
+    ``changes`` has each file with its ``diff`` and ``mode``; there are none for a Galaxy that Gravity does not run.
+    """
+    return _held(name, _meant(config, server, keywords), mounts)
+
+
+def released(name, config=None, server=None, **keywords):
+    """
+    What ``galaxy.held`` wrote is not there. A running Galaxy is not stopped.
+
+    name
+        any text
+    config, server
+        which Galaxy, as in the execution module
+
+    ``changes`` has each file that was removed.
+    """
+    return _held(name, {**_meant(config, server, keywords), "absent": True})
 
 
 def restarted(name, config=None, server=None, **keywords):
@@ -350,7 +385,8 @@ def mod_watch(name, sfun=None, **keywords):
 
 
 _UNWATCHED = {
-    state.__name__: state for state in (settings, defined, undefined, directory, ready, dead, updated, reported)
+    state.__name__: state
+    for state in (settings, defined, undefined, directory, ready, dead, updated, held, released, reported)
 }
 
 
@@ -372,6 +408,24 @@ def _deed(name, config=None, server=None, reload=False, mounts=(), **keywords):
         return _verify(name, meant, change, f"Galaxy was {deed}ed")
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
+
+
+def _held(name, meant, mounts=()):
+    try:
+        missing = _unmounted(mounts)
+        if missing:
+            return returns.would(name, f"What starts Galaxy is looked for once {', '.join(missing)} is mounted.", {})
+        paths = arguments.paths("mounts", mounts)
+        changes = __salt__["galaxy.hold"](**meant, mounts=paths, test=__opts__["test"])
+        if paths and __opts__["test"] and _is_to_be_defined():
+            return returns.would(name, "What Gravity writes would have drop-ins.", changes)
+    except returns.ERRORS as exc:
+        return returns.failed(name, exc)
+    if not changes:
+        return returns.same(name, "Nothing is to be written or removed.")
+    if __opts__["test"]:
+        return returns.would(name, "Drop-ins of systemd's units would be changed.", changes)
+    return returns.changed(name, "Drop-ins of systemd's units were changed.", changes)
 
 
 def _meant(config, server, keywords):
@@ -447,6 +501,9 @@ def _is_to_be_mounted(path):
 def _is_to_be_defined():
     """Whether a state of this very test run would write a definition for the process manager."""
     return any(
-        low.get("result") is None and low.get("changes") and key.startswith("galaxy_|-") and key.endswith("_|-defined")
+        low.get("result") is None
+        and low.get("changes")
+        and key.startswith("galaxy_|-")
+        and key.endswith(("_|-defined", "_|-updated"))
         for key, low in __running__.items()
     )

@@ -6,9 +6,11 @@ import logging
 import signal
 from collections.abc import Iterable
 
+import galaxy_gravity_trial
 import galaxy_host_process
 import galaxy_wait
-from galaxy_errors import ManagerError, NotReady, ProcessError
+from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
+from galaxy_gravity_update import Update
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_look import Look, ServiceLook
@@ -105,12 +107,23 @@ def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     if test:
         _require_restartable(galaxy, limits)
         _require_stoppable(galaxy, galaxy.look(galaxy_wait.LOOK), limits.force)
+        require_loadable(galaxy, limits)
         return {}
     with galaxy.alone("galaxy.restart", deadline):
         # before anything is stopped
         _require_restartable(galaxy, limits)
+        require_loadable(galaxy, limits)
         stopped = _stop(galaxy, GRACE, limits.force)
         return {"stop": stopped, "start": _start(galaxy, deadline, limits)}
+
+
+def require_loadable(galaxy: Galaxy, limits: Limits) -> None:
+    """Where ``check`` asks for it: raises ``ProcessError`` with the reason unless the application loads on trial."""
+    if not limits.check:
+        return
+    if not galaxy.gravity:
+        raise ConfigError("check=True loads the application of a Galaxy that Gravity runs; uWSGI serves this one")
+    galaxy_gravity_trial.require_loadable(Update(galaxy.instance).commands, limits.timeout)
 
 
 def look_at(galaxy: Galaxy, name: str) -> ServiceLook:

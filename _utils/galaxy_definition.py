@@ -16,7 +16,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import galaxy_host_command
 import galaxy_host_files
@@ -111,11 +111,7 @@ def systemd_unit(settings: Mapping) -> dict[str, File | None]:
     root, argv = _root(settings), _command(settings)
     lines = [f"# {_HEADER}", "[Unit]", "Description=Galaxy"]
     lines.append(f"After=network.target{' remote-fs.target' if mounts else ''}")
-    for mount in mounts:
-        # never without its data, whoever starts it
-        lines.append(f"RequiresMountsFor={_systemd_word(mount)}")
-        lines.append(f"AssertPathIsMountPoint={_systemd_path(mount)}")
-    lines += ["", "[Service]", "Type=simple"]
+    lines += [*mount_lines(mounts), "", "[Service]", "Type=simple"]
     lines += [f"User={_user(settings, 'user')}", f"Group={_user(settings, 'group')}"]
     lines.append(f"WorkingDirectory={_systemd_path(root)}")
     if variables:
@@ -140,6 +136,17 @@ def systemd_unit(settings: Mapping) -> dict[str, File | None]:
         environment: File(0o600, f"# {_HEADER}\n{pairs}", secret=True) if variables else None,
         path: File(0o644, "\n".join(lines)),
     }
+
+
+def mount_lines(mounts: Iterable[str]) -> list[str]:
+    """
+    What ``[Unit]`` needs so that a unit never starts before these mount points have their data, whoever starts it.
+    Raises ``DefinitionError``.
+    """
+    lines = []
+    for mount in _mounts({"mounts": list(mounts)}):
+        lines += [f"RequiresMountsFor={_systemd_word(mount)}", f"AssertPathIsMountPoint={_systemd_path(mount)}"]
+    return lines
 
 
 def supervisord_program(settings: Mapping) -> dict[str, File | None]:

@@ -117,6 +117,10 @@ class GunicornError(GalaxyError):
     """gunicorn serves nothing there, may not be looked at, or does not answer."""
 
 
+class TlsRefused(GunicornError):
+    """gunicorn's TLS lets nobody in who is not known to it."""
+
+
 class CommandError(GalaxyError):
     """
     An external command failed.

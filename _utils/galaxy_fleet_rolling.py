@@ -16,8 +16,8 @@ from galaxy_fleet import State
 from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
-# seconds: for a look, and between two looks at a machine that is being drained
-LOOK, PAUSE = 15, 1.0
+# seconds: for a look, until a proxy tries again a machine that did not answer, and between two looks
+LOOK, SETTLE, PAUSE = 15, 11, 1.0
 _SERVING = (State.READY.value, State.DEGRADED.value)
 # what takes the minion's ID, in the texts of a hook
 _MINION = "{minion}"
@@ -102,6 +102,9 @@ class Plan:
         hooks
     drain_timeout
         seconds that requests under way have to end after ``drain``
+    settle
+        seconds that machines must go on serving after they were restarted, before others are: a proxy tries again only
+        later those that did not answer
     """
 
     job: int
@@ -110,6 +113,7 @@ class Plan:
     drain: Hook | None = None
     undrain: Hook | None = None
     drain_timeout: float = 60
+    settle: float = SETTLE
 
 
 def look(found: Mapping, plan: Plan, asked: float) -> tuple[dict[str, list[str | None]], list[str]]:
@@ -158,7 +162,8 @@ def roll(
     tell: Callable[[str, str, dict], object],
 ) -> dict:
     """
-    Restart machine after machine, a batch at a time; one that failed ends it, where more than ``max_failures`` have.
+    Restart machine after machine, a batch at a time, each after the one before has served for ``settle`` seconds; a
+    machine that failed ends it, where more than ``max_failures`` have.
 
     work
         servers by machine, as :py:func:`look` returns them
@@ -174,12 +179,28 @@ def roll(
         batch, minions = minions[: plan.batch], minions[plan.batch :]
         with concurrent.futures.ThreadPoolExecutor(len(batch)) as pool:
             reasons = list(pool.map(lambda minion: _machine(minion, work[minion], plan, clients, tell), batch))
-        for minion, reason in zip(batch, reasons, strict=True):
-            if reason:
-                failed[minion] = reason
-            else:
-                restarted.append(minion)
+        failed.update({minion: reason for minion, reason in zip(batch, reasons, strict=True) if reason})
+        done = {minion: work[minion] for minion in batch if minion not in failed}
+        if done and minions and len(failed) <= plan.max_failures:
+            failed.update(_settle(done, plan.settle, clients, tell))
+        restarted += [minion for minion in done if minion not in failed]
     return {"restarted": restarted, "failed": failed, "untouched": minions}
+
+
+def _settle(work: Mapping[str, list], seconds: float, clients: Callable, tell: Callable) -> dict[str, str]:
+    """Give a proxy the time to try them again; why some did not go on serving meanwhile, by machine."""
+    wait_until(lambda: False, Deadline(seconds), interval=seconds)
+    failed = {}
+    for minion, servers in work.items():
+        try:
+            with clients() as client:
+                reason = _lameness(client, minion, servers)
+        except (SaltClientError, SaltInvocationError) as exc:
+            reason = galaxy_remote.text(str(exc))
+        if reason:
+            failed[minion] = f"It was restarted, and did not go on serving: {reason}"
+            tell(minion, "failed", {"reason": failed[minion]})
+    return failed
 
 
 def _machine(minion: str, servers: list, plan: Plan, clients: Callable, tell: Callable) -> str:
@@ -207,10 +228,14 @@ def _restart(client: Any, minion: str, servers: list, plan: Plan) -> str:
         if not answer["success"]:
             # it stays drained: nobody knows whether it serves
             return galaxy_remote.text(answer["return"])
+    reason = _lameness(client, minion, servers)
+    return reason or (plan.undrain.call(client, minion) if plan.undrain else "")
+
+
+def _lameness(client: Any, minion: str, servers: list) -> str:
+    """Why they do not all serve; empty where they do."""
     lame = [row for row in _rows(client, minion, servers) if row["state"] not in _SERVING]
-    if lame:
-        return _reason(minion, lame)
-    return plan.undrain.call(client, minion) if plan.undrain else ""
+    return _reason(minion, lame) if lame else ""
 
 
 def _drained(client: Any, minion: str, servers: list, seconds: float) -> str:

@@ -20,12 +20,15 @@ class Web:
         where it listens, ``fd://`` left out
     workers, timeout, preload
         gunicorn's options; ``timeout`` in seconds
+    is_blind
+        it listens on sockets alone that something else opens, of which nobody can tell where they are
     """
 
     binds: tuple[Address, ...]
     workers: int = 1
     timeout: float = 300
     preload: bool = True
+    is_blind: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

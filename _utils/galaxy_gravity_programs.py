@@ -153,7 +153,12 @@ class Maker:
             self.problems.append(
                 f"{place}: bind: is relative to where galaxyctl is called, which is not known; write the whole path"
             )
-        return Web(binds, found.workers, found.timeout, found.preload)
+        if found.inherits and not found.binds:
+            self.problems.append(
+                f"{place}: bind: is a socket that something else opens (fd://), so it cannot be told where Galaxy "
+                "listens, and whether it is ready; write an address or unix:PATH"
+            )
+        return Web(binds, found.workers, found.timeout, found.preload, found.inherits and not found.binds)
 
 
 def _filled(text: str, values: Mapping[str, str | None]) -> str:

@@ -24,7 +24,6 @@ from galaxy_host_pattern import Pattern
 from galaxy_host_process import Process
 from galaxy_host_record import record
 from galaxy_host_secret import MASK
-from galaxy_host_walk import walk
 
 log = logging.getLogger(__name__)
 
@@ -336,23 +335,6 @@ class Update:
             galaxy_host_command.run(["systemctl", "daemon-reload"], timeout=_TIMEOUT)
         if runs and added:
             galaxy_host_command.run(["systemctl", "enable", "--", *added], timeout=_TIMEOUT)
-
-
-def is_newer(instance: Instance, started: float) -> bool | None:
-    """
-    Whether a configuration file of the instance was changed after ``started`` (epoch seconds), when its master was
-    started; ``None`` where that cannot be told. Most changes alter no file of Gravity's.
-    """
-    for path in {instance.path, instance.galaxy_config}:
-        try:
-            with walk(path) as entry:
-                entry.require_there()
-                if entry.status.st_mtime > started:
-                    return True
-        except FileError as exc:
-            log.info("When the configuration was changed cannot be told: %s", exc)
-            return None
-    return False
 
 
 def _remove(path: str) -> None:

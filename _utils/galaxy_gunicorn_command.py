@@ -23,7 +23,7 @@ _DEFAULT_PORT = 8000
 class Options:
     """
     gunicorn's options, defaults filled in: ``binds`` (without ``fd://``), ``timeout`` (seconds, 0: no limit),
-    ``workers``, ``preload``, ``pidfile``, ``daemon``, ``tls``.
+    ``workers``, ``preload``, ``pidfile``, ``daemon``, ``tls``, ``inherits`` (sockets that something else opened).
     """
 
     binds: tuple[Address, ...]
@@ -33,6 +33,7 @@ class Options:
     pidfile: str | None = None
     daemon: bool = False
     tls: bool = False
+    inherits: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,23 +63,24 @@ def read(invocation: Invocation) -> Options | None:
     environment = invocation.environment or {}
     try:
         extra = shlex.split(environment.get("GUNICORN_CMD_ARGS", ""))
-        parser = _parser()
         # as gunicorn does: each option of the command line replaces the variable's
-        early, late = parser.parse_known_args(extra)[0], parser.parse_known_args(words[1:])[0]
+        early, late = (vars(_parser().parse_known_args(some)[0]) if some else {} for some in (extra, words[1:]))
     except (ValueError, ConfigError) as exc:
         raise ConfigError(f"{invocation.source}: gunicorn's options cannot be read: {exc}") from None
-    given = {**vars(early), **vars(late)}
+    given = {**early, **late}
     directory = os.path.join(invocation.cwd or "/", given.get("chdir", ""))
     port = environment.get("PORT", "")
     binds = given.get("bind") or [f"0.0.0.0:{port}" if port else f"127.0.0.1:{_DEFAULT_PORT}"]
+    own = [text for text in binds if not text.strip().startswith("fd://")]
     return Options(
-        binds=tuple(address(text, directory) for text in binds if not text.strip().startswith("fd://")),
+        binds=tuple(address(text, directory) for text in own),
         timeout=given.get("timeout", 30),
         workers=given.get("workers", _number(environment.get("WEB_CONCURRENCY"), 1)),
         preload="preload" in given,
         pidfile=given.get("pid"),
         daemon="daemon" in given,
         tls="certfile" in given,
+        inherits=len(own) < len(binds),
     )
 
 

@@ -2,12 +2,14 @@
 One question to Galaxy itself: which version it is, bounded in time and size.
 """
 
+import contextlib
 import json
 import re
+import ssl
 from collections.abc import Iterable
 
 import galaxy_host_sockets
-from galaxy_errors import FileError, GunicornError
+from galaxy_errors import FileError, GunicornError, TlsRefused
 from galaxy_host_address import Address
 from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline
@@ -17,14 +19,20 @@ _LIMIT = 64 * 1024
 _PATH = Pattern(r"/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*", re.ASCII)
 
 
-def version(address: Address, prefix: str, timeout: float, named_by: Iterable[int] = ()) -> str | None:
+def version(
+    address: Address, prefix: str, timeout: float, named_by: Iterable[int] = (), tls: bool = False
+) -> str | None:
     """
     The version that ``GET PREFIX/api/version`` gives; ``None`` where Galaxy answers, but names none.
 
     named_by
         numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
 
-    Raises ``GunicornError`` where there is no answer within ``timeout`` seconds, or not Galaxy's.
+    tls
+        ask by HTTPS, whatever the certificate says: nothing that is secret is asked or answered
+
+    Raises ``GunicornError`` where there is no answer within ``timeout`` seconds, or not Galaxy's; ``TlsRefused`` where
+    TLS ends the connection, as where the server wants a certificate of its client's.
     """
     path = f"{prefix.rstrip('/')}/api/version"
     if not _PATH.fullmatch(path):
@@ -34,13 +42,17 @@ def version(address: Address, prefix: str, timeout: float, named_by: Iterable[in
     request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
     deadline = Deadline(timeout)
     try:
-        data = _ask(address, request.encode(), deadline, named_by)
+        data = _ask(address, request.encode(), deadline, named_by, tls)
+    except ssl.SSLError as exc:
+        raise TlsRefused(f"{where}: {exc.reason or exc}") from None
     except TimeoutError:
         raise GunicornError(f"{where}: no answer within {timeout:g} s") from None
     except FileError as exc:
         raise GunicornError(f"not asked: {exc}") from None
     except OSError as exc:
         raise GunicornError(f"{where}: {exc.strerror or exc}") from None
+    if tls and not data:
+        raise TlsRefused(f"{where}: the connection ended before an answer")
     head, _, body = data.partition(b"\r\n\r\n")
     words = head.split(b"\r\n")[0].split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/"):
@@ -56,8 +68,14 @@ def version(address: Address, prefix: str, timeout: float, named_by: Iterable[in
     return ".".join(parts) or None
 
 
-def _ask(address: Address, request: bytes, deadline: Deadline, named_by: Iterable[int]) -> bytes:
-    with galaxy_host_sockets.connect(address, deadline, named_by) as sock:
+def _ask(address: Address, request: bytes, deadline: Deadline, named_by: Iterable[int], tls: bool) -> bytes:
+    with contextlib.ExitStack() as closing:
+        sock = closing.enter_context(galaxy_host_sockets.connect(address, deadline, named_by))
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            sock.settimeout(max(deadline.left, 0.001))
+            sock = closing.enter_context(context.wrap_socket(sock))
         sock.sendall(request)
         data = b""
         while len(data) <= _LIMIT:

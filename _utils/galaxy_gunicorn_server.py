@@ -3,8 +3,10 @@ A gunicorn that serves Galaxy: its master and workers by the sockets that they h
 """
 
 import contextlib
+import logging
 import os
 import signal
+from collections.abc import Iterable
 
 import galaxy_gunicorn_command
 import galaxy_gunicorn_heartbeat
@@ -12,12 +14,14 @@ import galaxy_gunicorn_http
 import galaxy_host_files
 import galaxy_host_process
 import galaxy_host_sockets
-from galaxy_errors import GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket
+from galaxy_errors import GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket, TlsRefused
 from galaxy_gunicorn_command import Options
 from galaxy_host_address import Address
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline
 from galaxy_webserver import Snapshot, WebServer, Worker, WorkerState
+
+log = logging.getLogger(__name__)
 
 # seconds that a beat may be late on a busy machine
 _LATE = 2.0
@@ -36,9 +40,17 @@ class GunicornSnapshot(Snapshot):
 
     kind, title, version = "gunicorn", "gunicorn", None
 
-    def __init__(self, master: Process, workers: list[Worker], listen_queue: dict, size: int = 0):
+    def __init__(
+        self, master: Process, workers: list[Worker], listen_queue: dict, size: int = 0, loaders: Iterable[Process] = ()
+    ):
         self.pid, self.owners = master.pid, master.uids or ()
         self.workers, self.listen_queue, self._size = workers, listen_queue, size
+        # the processes that have loaded the application
+        self._loaders = tuple(loaders)
+
+    @property
+    def loaded(self) -> float | None:
+        return min((process.create_time for process in self._loaders), default=None)
 
     @property
     def size(self) -> int:
@@ -141,28 +153,33 @@ class GunicornServer(WebServer):
         open_tcp = galaxy_host_sockets.connections(ports) if ports else []
         requests = None if open_tcp is None else {one.inode: one for one in open_tcp if one.is_in_request}
         accepted = galaxy_host_sockets.accepted(paths) if paths else set()
-        workers = [
-            self._worker(number, child, requests, accepted) for number, child in enumerate(self.family(master), 1)
-        ]
+        family = self.family(master)
+        workers = [self._worker(number, child, requests, accepted) for number, child in enumerate(family, 1)]
         queues = list(galaxy_host_sockets.queues(inodes).values())
         queue = {
             "length": sum(length for length, _ in queues) if queues else None,
             "max": min((limit for _, limit in queues), default=None),
             "errors": None,
         }
-        found = GunicornSnapshot(master, workers, queue, self.options.workers)
+        loaders = [master] if self.options.preload else family
+        found = GunicornSnapshot(master, workers, queue, self.options.workers, loaders)
         if probe:
             self.probe(found, deadline.left)
         return found
 
     def probe(self, snapshot: Snapshot, timeout: float) -> None:
-        if not snapshot.ready or not self.listens_on or self.options.tls:
+        if not snapshot.ready or not self.listens_on:
             return
         try:
             # once it lives, the address is its own word
             who = snapshot.owners
-            snapshot.galaxy_version = galaxy_gunicorn_http.version(self.listens_on[0], self._prefix, timeout, who)
+            snapshot.galaxy_version = galaxy_gunicorn_http.version(
+                self.listens_on[0], self._prefix, timeout, who, self.options.tls
+            )
             snapshot.answers, snapshot.answer = True, ""
+        except TlsRefused as exc:
+            # it wants a certificate that we do not have: no word of Galaxy's
+            log.info("Whether Galaxy answers cannot be told: %s", exc)
         except GunicornError as exc:
             snapshot.answers, snapshot.answer = False, f"Galaxy does not answer: {exc}."
 

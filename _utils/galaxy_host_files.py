@@ -124,6 +124,17 @@ def owner(path: str) -> int:
         return uid
 
 
+def changed(path: str) -> float | None:
+    """When the file was changed, in seconds since the epoch; ``None`` where that cannot be told."""
+    try:
+        with walk(path) as entry:
+            entry.require_there()
+            return entry.status.st_mtime
+    except FileError as exc:
+        log.info("%s", exc)
+        return None
+
+
 def require_trusted(path: str, *others: User) -> None:
     """
     Raises ``FileError`` unless nobody but root, ourselves and the ``others`` (by number, or as ``Group``) can write the

@@ -26,7 +26,7 @@ _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 4, 20, 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _TCP_ESTABLISHED, _TCP_CLOSE_WAIT, _TCP_LISTEN = 1, 8, 10
-_INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_S_GE, _BC_S_LE = 2, 1, 2, 3
+_INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_JMP, _BC_S_GE, _BC_S_LE = 2, 1, 1, 2, 3
 # struct inet_diag_msg and struct unix_diag_msg, each behind its nlmsghdr of 16 bytes
 _INET_MESSAGE, _UNIX_MESSAGE = 88, 32
 # struct tcp_info
@@ -79,23 +79,32 @@ class Connection(NamedTuple):
 
 def connections(ports: Iterable[int]) -> list[Connection] | None:
     """The open TCP connections to ports of this machine; ``None`` where the kernel does not tell."""
-    found = []
+    wanted, found = sorted(set(ports)), []
     states = 1 << _TCP_ESTABLISHED | 1 << _TCP_CLOSE_WAIT
     try:
-        for port in set(ports):
-            for family in (socket.AF_INET, socket.AF_INET6):
-                request = _inet_request(family, states, 1 << _INET_DIAG_INFO - 1) + _port_filter(port)
-                for message in _dump(request):
-                    info = _attribute(message, _INET_MESSAGE, _INET_DIAG_INFO)
-                    if len(info) < _ENOUGH_INFO:
-                        return None
-                    sent, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
-                    (unread,), (inode,) = (struct.unpack_from("=I", message, offset) for offset in (72, 84))
-                    times = [struct.unpack_from("=I", info, where)[0] / 1000 for where in (_LAST_RECEIVED, _LAST_SENT)]
-                    found.append(Connection(inode, unread, received, sent, *times))
+        # for each dump the kernel goes through its table of all connections, which costs more than all else here
+        for family in _families(wanted):
+            request = _inet_request(family, states, 1 << _INET_DIAG_INFO - 1) + _port_filter(wanted)
+            for message in _dump(request):
+                info = _attribute(message, _INET_MESSAGE, _INET_DIAG_INFO)
+                if len(info) < _ENOUGH_INFO:
+                    return None
+                sent, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
+                (unread,), (inode,) = (struct.unpack_from("=I", message, offset) for offset in (72, 84))
+                times = [struct.unpack_from("=I", info, where)[0] / 1000 for where in (_LAST_RECEIVED, _LAST_SENT)]
+                found.append(Connection(inode, unread, received, sent, *times))
     except (OSError, struct.error):
         return None
     return found
+
+
+def _families(ports: list[int]) -> list[socket.AddressFamily]:
+    """Those in which connections to the ports can be: each is of its listener's, which may be gone."""
+    both = [socket.AF_INET, socket.AF_INET6]
+    listening = {family: {listener.port for listener in _tcp_listeners(family)} for family in both}
+    if not set(ports) <= set.union(*listening.values()):
+        return both
+    return [family for family in both if not listening[family].isdisjoint(ports)]
 
 
 def queues(inodes: set[int]) -> dict[int, tuple[int, int]]:
@@ -103,8 +112,11 @@ def queues(inodes: set[int]) -> dict[int, tuple[int, int]]:
     found: dict[int, tuple[int, int]] = {}
     with contextlib.suppress(OSError, struct.error):
         for family in (socket.AF_INET, socket.AF_INET6):
-            for message in _dump(_inet_request(family, 1 << _TCP_LISTEN)):
-                found[struct.unpack_from("=I", message, 84)[0]] = struct.unpack_from("=II", message, 72)
+            if not inodes <= found.keys():
+                for message in _dump(_inet_request(family, 1 << _TCP_LISTEN)):
+                    found[struct.unpack_from("=I", message, 84)[0]] = struct.unpack_from("=II", message, 72)
+    if inodes <= found.keys():
+        return {inode: found[inode] for inode in inodes}
     with contextlib.suppress(OSError, struct.error):
         request = struct.pack("=BBHIII8x", socket.AF_UNIX, 0, 0, 1 << _TCP_LISTEN, 0, _UDIAG_SHOW_RQLEN)
         for message in _dump(request):
@@ -123,10 +135,14 @@ def _inet_request(family: int, states: int, extensions: int = 0) -> bytes:
     return struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, extensions, states)
 
 
-def _port_filter(port: int) -> bytes:
-    """The attribute that asks for sockets of a local port alone: so many of others' need not be read."""
-    # struct inet_diag_bc_op: code, bytes to go on where it holds, and where it does not (behind the end: not this one)
-    code = struct.pack("=BBHBBH", _BC_S_GE, 8, 20, 0, 0, port) + struct.pack("=BBHBBH", _BC_S_LE, 8, 12, 0, 0, port)
+def _port_filter(ports: list[int]) -> bytes:
+    """The attribute that asks for sockets of these local ports alone: so many of others' need not be read."""
+    # struct inet_diag_bc_op: code, bytes to go on where it holds, and where it does not; at the end: yes, behind it: no
+    code = b""
+    for port in reversed(ports):
+        last = struct.pack("=BBH", _BC_JMP, 4, 4 + len(code)) + code if code else b""
+        low = struct.pack("=BBHBBH", _BC_S_GE, 8, 20, 0, 0, port)
+        code = low + struct.pack("=BBHBBH", _BC_S_LE, 8, 12, 0, 0, port) + last
     return struct.pack("=HH", 4 + len(code), _INET_DIAG_REQ_BYTECODE) + code
 
 

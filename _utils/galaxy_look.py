@@ -4,6 +4,7 @@ What one look at a Galaxy finds: the facts of each of its services at one moment
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 from galaxy_errors import GalaxyError, MasterGone
@@ -88,6 +89,13 @@ class ServiceLook:
     def is_active(self) -> bool | None:
         """Whether its process manager has something of it running, or will start it again by itself."""
         return self.status.active if self.status else None
+
+    @property
+    def loaded(self) -> float | None:
+        """Since when it runs what was configured then, in seconds since the epoch; ``None`` where that is not known."""
+        if self.snapshot:
+            return self.snapshot.loaded
+        return time.time() - self.status.age if self.status and self.status.age is not None else None
 
     def attempt(self, ask: Callable, *arguments):
         """What ``ask`` gives; ``None`` where it fails, with the reason among the errors."""

@@ -32,6 +32,8 @@ _NEAR = ("supervisord.conf", "etc/supervisord.conf")
 _BESIDE = ("../etc/supervisord.conf", "../supervisord.conf")
 _MAX_FILES, _MAX_PROCESSES, _MAX_VALUE = 500, 1000, 64 * 1024
 _PLACEHOLDER = Pattern(r"%(?:%|\((\w+)\)(0?\d{0,2})([sd]))")
+# a command without quotes
+_PLAIN = Pattern(r"[\w ./:=@,+()%-]*")
 _DEFAULT_STOP_SECONDS = 10.0
 
 
@@ -264,6 +266,9 @@ class SupervisorConfig:
 
 
 def _words(command: str) -> tuple[str, ...]:
+    if _PLAIN.fullmatch(command):
+        # most are: shlex goes through the text character by character
+        return tuple(command.split())
     try:
         return tuple(shlex.split(command))
     except ValueError:

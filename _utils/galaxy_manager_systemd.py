@@ -27,6 +27,7 @@ _WANTS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system
 _STATUS = (
     *("Id", "Names", "LoadState", "ActiveState", "SubState", "Result", "ExecMainStatus", "MainPID", "NRestarts"),
     *("ControlGroup", "ExecMainStartTimestampMonotonic", "CanReload", "NeedDaemonReload"),
+    *("Job", "AssertResult", "AssertTimestampMonotonic"),
 )
 _FILES = ("Id", "Names", "LoadState", "FragmentPath", "DropInPaths", "SourcePath")
 _TIMEOUT, _STOP_TIMEOUT = 20, 900
@@ -97,6 +98,10 @@ class Systemd(Unit):
         state = State.RETRYING if sub.startswith("auto-restart") else _STATES.get(active, State.UNKNOWN)
         failed = state in (State.FAILED, State.RETRYING)
         detail = f"result {shown.get('Result')}, exit status {shown.get('ExecMainStatus')}" if failed else ""
+        # a start that an assertion forbade leaves no failure, and no process; one that waits for others has a job
+        is_refused = shown.get("AssertResult") == "no" and _number(shown.get("AssertTimestampMonotonic", ""))
+        if state is State.STOPPED and is_refused and not shown.get("Job"):
+            state, detail = State.FAILED, f"what its unit asserts does not hold, see systemctl status {self.service}"
         main, started = (_number(shown.get(key, "")) for key in ("MainPID", "ExecMainStartTimestampMonotonic"))
         problems = ()
         if shown.get("NeedDaemonReload") == "yes":

@@ -85,7 +85,13 @@ _LIMITS = (
     Key("timeout", Kind.SECONDS, "How long to wait until Galaxy is ready, for each try.", 300, "seconds"),
     Key("retries", Kind.COUNT, "How often to stop and start a Galaxy that does not come up.", 5),
     Key("min_workers", Kind.COUNT, "How many workers must accept requests with their application.", 1),
-    Key("force", Kind.BOOL, "Let a stop end a master that outlives its manager's stop, by signal.", False),
+    Key(
+        "force",
+        Kind.BOOL,
+        "Let a stop end a master that outlives its manager's stop, by signal, and an update of Gravity's files stop "
+        "what runs.",
+        False,
+    ),
     Key(
         "companions",
         Kind.TEXT,
@@ -101,8 +107,22 @@ _LIMITS = (
         11,
         "seconds",
     ),
+    Key(
+        "check",
+        Kind.BOOL,
+        "Whether a reload or restart of a Galaxy under Gravity first loads its application once on trial, as Galaxy's "
+        "user, and touches nothing where that fails.",
+        False,
+    ),
 )
 _DEFINITION = (
+    Key(
+        "gravity_update",
+        Kind.BOOL,
+        "Whether the formula brings the files that Gravity wrote for its process manager up to date (galaxy.updated). "
+        "For a Galaxy that Gravity runs, in place of manage_service.",
+        False,
+    ),
     Key(
         "manage_service",
         Kind.BOOL,

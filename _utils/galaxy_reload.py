@@ -35,10 +35,12 @@ def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     deadline = Deadline(limits.timeout)
     if test:
         _require_reloadable(galaxy.look(galaxy_wait.LOOK), limits)
+        galaxy_control.require_loadable(galaxy, limits)
         return {}
     with galaxy.alone("galaxy.reload", deadline):
         look = galaxy.look(min(limits.timeout, galaxy_wait.LOOK))
         _require_reloadable(look, limits)
+        galaxy_control.require_loadable(galaxy, limits)
         if len(look.webs) > 1:
             return _roll(galaxy, look, limits, deadline)
         one = look.webs[0]
@@ -65,10 +67,12 @@ def roll(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     deadline = Deadline(limits.timeout)
     if test:
         _require_rollable(galaxy.look(galaxy_wait.LOOK))
+        galaxy_control.require_loadable(galaxy, limits)
         return {}
     with galaxy.alone("galaxy.restart", deadline):
         look = galaxy.look(min(limits.timeout, galaxy_wait.LOOK))
         _require_rollable(look)
+        galaxy_control.require_loadable(galaxy, limits)
         return _roll(galaxy, look, limits, deadline)
 
 

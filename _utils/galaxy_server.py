@@ -103,6 +103,10 @@ class Galaxy:
         """Raises ``ConfigError`` where nothing could tell when Galaxy is ready."""
         if not self.gravity:
             _ = self._uwsgi.stats_address
+            return
+        instance = self.instance
+        if any(program.web and program.web.is_blind for program in instance.programs):
+            raise ConfigError(" ".join(f"{text}." for text in instance.problems))
 
     @property
     def stats_address(self) -> str | None:
@@ -120,6 +124,17 @@ class Galaxy:
         except GalaxyError:
             # among a look's errors already
             return []
+
+    @property
+    def configurations(self) -> list[str]:
+        """Paths of the files that its services read when they start."""
+        try:
+            instance = self.instance if self.gravity else None
+        except GalaxyError:
+            return []
+        if instance:
+            return list(dict.fromkeys([instance.path, instance.galaxy_config]))
+        return [self.spec.config] if self.spec.config else []
 
     def version_on_disk(self) -> str | None:
         """Galaxy's version as its source tree or package says; ``None`` where Gravity does not tell where that is."""

@@ -318,6 +318,8 @@ def _is_volume(storage: Mapping) -> bool:
 def _server_contradictions(values: dict) -> Iterator[str]:
     if values["conf_file"] and values["manager"] not in (None, "supervisord"):
         yield f"conf_file is supervisord's, but manager is {values['manager']}"
+    if values["manage_service"] and values["gravity_update"]:
+        yield "gravity_update is for a Galaxy that Gravity runs, whose definition manage_service does not write"
     if values["manage_service"]:
         needed = {"manager": values["manager"], "config": values["config"], "uwsgi": values["uwsgi"]}
         missing = [key for key, value in needed.items() if not value]

@@ -78,6 +78,8 @@ class Limits:
         whether a start fails where a service beside the web server does: ``require`` or ``ignore``
     settle
         seconds that all gunicorns must stay ready before a rolling restart touches the next one
+    check
+        a reload or restart loads the application once on trial, and touches nothing where that fails
     """
 
     timeout: float = 300
@@ -86,6 +88,7 @@ class Limits:
     force: bool = False
     companions: str = "require"
     settle: float = 11
+    check: bool = False
 
 
 COMPANIONS = ("require", "ignore")
@@ -221,4 +224,5 @@ _READERS = {
     "force": arguments.flag,
     "companions": _companions,
     "settle": _settle,
+    "check": arguments.flag,
 }

@@ -4,11 +4,16 @@ How a Galaxy is, as plain data: what ``galaxy.status`` returns, made of one look
 
 import time
 
+import galaxy_host_files
 from galaxy_look import Look, ServiceLook
 from galaxy_manager_unit import State
 from galaxy_server import Galaxy
+from galaxy_service import Role
 from galaxy_spec import Limits
 from galaxy_webserver import WorkerState
+
+# seconds that the times of starts are cut to, twice
+_ROUNDED = 2
 
 
 def read(galaxy: Galaxy, limits: Limits, timeout: float, verbose: bool = False) -> dict:
@@ -80,6 +85,20 @@ def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
         )
     for one in look.services:
         found += _manager_problems(one)
+    return [*found, *_outdated(galaxy, look)]
+
+
+def _outdated(galaxy: Galaxy, look: Look) -> list[str]:
+    """Which services were started before a configuration file was changed: sentences."""
+    # no reload restarts tusd, which has all of its options on its command line
+    loaded = {one.service.name: one.loaded for one in look.services if one.service.role is not Role.TUSD}
+    found = []
+    for path in galaxy.configurations if any(loaded.values()) else ():
+        changed = galaxy_host_files.changed(path)
+        old = [name for name, since in loaded.items() if since and changed and since + _ROUNDED < changed]
+        if old:
+            verb = "was" if len(old) == 1 else "were"
+            found.append(f"{path} was changed after {', '.join(old)} {verb} started: a restart or reload takes it up.")
     return found
 
 

@@ -73,6 +73,12 @@ class Stats(Snapshot):
             "errors": self.document.get("listen_queue_errors", 0),
         }
 
+    @property
+    def loaded(self) -> float | None:
+        # a reload starts all of them anew
+        spawned = [worker.details["last_spawn"] for worker in self.workers if worker.pid]
+        return min(filter(None, spawned), default=None)
+
     def redacted(self) -> dict:
         """The whole document, its request variables cut to those without secrets and queries."""
         workers = []

@@ -14,7 +14,8 @@ from galaxy_host_pattern import Pattern
 log = logging.getLogger(__name__)
 
 _LIMIT = 64 << 10
-# lib/galaxy/version.py of Galaxy
+# the second since 26.1
+_FILES = ("version.py", "version/__init__.py")
 _ASSIGNMENT = Pattern(rb"^(VERSION_MAJOR|VERSION_MINOR)\s*=\s*[\"']([\w.]{1,32})[\"']")
 
 
@@ -27,12 +28,10 @@ def on_disk(root: str | None, virtualenv: str | None, named_by: Iterable[int] = 
 
     ``None`` where neither has one that can be read.
     """
-    paths = [os.path.join(root, "lib/galaxy/version.py")] if root else []
+    packages = [os.path.join(root, "lib/galaxy")] if root else []
     if virtualenv:
-        paths += sorted(
-            glob.glob(os.path.join(glob.escape(virtualenv), "lib/python3*/site-packages/galaxy/version.py"))
-        )
-    for path in paths:
+        packages += sorted(glob.glob(os.path.join(glob.escape(virtualenv), "lib/python3*/site-packages/galaxy")))
+    for path in (os.path.join(package, file) for package in packages for file in _FILES):
         try:
             text = galaxy_host_files.read(path, _LIMIT, named_by)
         except FileError as exc:

@@ -133,6 +133,11 @@ class Snapshot:
         return len(self.workers)
 
     @property
+    def loaded(self) -> float | None:
+        """Since when all of it runs what was configured then, in seconds since the epoch; ``None``: not known."""
+        return None
+
+    @property
     def oldest_request(self) -> float | None:
         """Seconds that the oldest request under way has taken; ``None`` where none is known."""
         return max((one.oldest_request for one in self.workers if one.oldest_request is not None), default=None)

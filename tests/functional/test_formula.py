@@ -97,7 +97,8 @@ def test_stopped_restarted_and_clean(apply, modules, pillar, supervisord):
 def test_without_manage_service_it_only_sees_to_a_running_galaxy(apply, modules, pillar, supervisord):
     supervisord.program("web", [UWSGI, "--yaml", pillar["config"]])
     done = apply("galaxy", manage_service=False, manager=None)
-    assert list(done) == ["galaxy-settings", "galaxy-service-running"]
+    assert list(done) == ["galaxy-settings", "galaxy-service-running", "galaxy-service-held"]
+    assert done["galaxy-service-held"]["changes"] == {}
     assert done["galaxy-service-running"]["result"] is True
 
 

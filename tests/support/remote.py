@@ -10,9 +10,7 @@ import ipaddress
 import json
 import re
 import shlex
-import socket
 import ssl
-import subprocess
 import urllib.parse
 
 import yaml
@@ -20,8 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from galaxy_host_wait import Deadline, wait_until
-
+from . import balancer
 from .site import REPO, free_port
 
 # the document's
@@ -78,23 +75,12 @@ def nginx(root, config):
         assert there in block, there
         block = block.replace(there, here)
     (root / "salt-api.conf").write_text(block)
-    temporary = "".join(
-        f"{kind}_temp_path {root}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (root / "nginx.conf").write_text(
-        f"user root; daemon off; pid {root}/pid; error_log {root}/error.log info; events {{}} http {{ {temporary}"
+    http = (
         f"log_format upstream '$status [$upstream_status] $request'; access_log {root}/access.log upstream;"
-        f"include {root}/salt-api.conf; }}"
+        f"include {root}/salt-api.conf;"
     )
-    process = subprocess.Popen(["nginx", "-c", root / "nginx.conf", "-e", root / "error.log"], stderr=subprocess.PIPE)
-    try:
-        assert wait_until(lambda: process.poll() is not None or _listens(port), Deadline(30))
-        assert process.poll() is None, process.stderr.read()
+    with balancer.nginx(root, http, port):
         yield port
-    finally:
-        process.terminate()
-        process.wait()
-        process.stderr.close()
 
 
 class Client:
@@ -128,11 +114,6 @@ class Client:
         """Status and answer of one runner call, and of those in ``more`` in the same request."""
         status, _, answer = self("POST", "/", [{"client": "runner", **chunk}, *more], token)
         return status, answer
-
-
-def _listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _certify(crt, key):

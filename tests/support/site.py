@@ -76,6 +76,12 @@ def free_port(host="127.0.0.1"):
             return port
 
 
+def listens(port):
+    """Whether something listens there on this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Gated:
     """A server whose application waits for gates: files below ``gates`` that a test makes."""
 

@@ -8,19 +8,34 @@ With a disk for what it writes to its root, it is a whole machine, with systemd.
 
 from __future__ import annotations
 
+import atexit
 import collections
+import functools
 import os
 import pathlib
 import select
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 INIT = REPO / "tests/uml/init.sh"
 BOOT_SECONDS = 120
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """What the guest's kernel is started with: on a processor with AMX it needs ``xstate.c``."""
+    if " amx_tile" not in pathlib.Path("/proc/cpuinfo").read_text():
+        return dict(os.environ)
+    directory = tempfile.TemporaryDirectory(prefix="xstate-")
+    atexit.register(directory.cleanup)
+    library = pathlib.Path(directory.name, "xstate.so")
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, REPO / "tests/uml/xstate.c"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(library)}
 
 
 class MachineError(AssertionError):
@@ -83,7 +98,13 @@ class Machine:
         self._seen = b""
         self._log.clear()
         self._process = subprocess.Popen(
-            argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
+            argv,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+            env=environment(),
         )
         self._await(b"ready".__eq__, BOOT_SECONDS)
 

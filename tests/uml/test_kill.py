@@ -5,18 +5,18 @@ import lostwrites
 import pytest
 
 # make runs two guests at a time; so one is enough here
-KILLED = ("mounted_blank", "mounted", "change_key", "header_restore")
+KILLED = ("mounted_blank", "change_key")
 
 
 def test_every_kill_converges_and_loses_nothing(tmp_path):
-    kills = killtest.run(4, tmp_path, lanes=1, operations=KILLED)
+    kills = killtest.run(2, tmp_path, lanes=1, operations=KILLED)
     print(killtest.report(kills))
     assert sorted(kill.operation for kill in kills) == sorted(KILLED)
 
 
 def test_every_image_converges_and_loses_nothing(tmp_path):
-    boots = lostwrites.run(6, tmp_path, lanes=1, operations=("key_absent",))
-    assert sum(boots.values()) == 6
+    boots = lostwrites.run(4, tmp_path, lanes=1, operations=("key_absent",))
+    assert sum(boots.values()) == 4
 
 
 @pytest.mark.slow

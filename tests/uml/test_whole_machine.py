@@ -1,6 +1,6 @@
 """
 A whole machine without a master: systemd is PID 1, Galaxy's data is on a LUKS volume, and after a boot nobody does
-anything: ``galaxy-boot.service`` brings it back.
+anything: ``salt-galaxy-boot.service`` brings it back.
 """
 
 import functools
@@ -112,7 +112,7 @@ def assert_it_serves_the_volume(machine, site):
 
 def test_state_apply_makes_it(machine, made, site):
     assert list(made["galaxy-storage-volume-mounted"]) == ["format", "mkfs", "header_backup", "open", "mount"]
-    assert made["galaxy-boot-unit-enabled"] == {"galaxy-boot": True}
+    assert made["galaxy-boot-unit-enabled"] == {"salt-galaxy-boot": True}
     assert_it_serves_the_volume(machine, site)
 
 
@@ -121,7 +121,7 @@ def test_after_a_reboot_it_is_back_unattended(machine, made, site):
     machine.reboot()
     assert wait_for_boot(machine) == "running"
     assert run(machine, "cat", "/proc/sys/kernel/random/boot_id") != boot
-    assert show(machine, "galaxy-boot", "ActiveState", "Result", "ExecMainStatus") == ["active", "success", "0"]
+    assert show(machine, "salt-galaxy-boot", "ActiveState", "Result", "ExecMainStatus") == ["active", "success", "0"]
     assert_it_serves_the_volume(machine, site)
     # systemd alone would not have started it, and it did not run before its data was there
     assert show(machine, "galaxy", "UnitFileState") == ["disabled"]
@@ -140,9 +140,9 @@ def test_after_a_power_cut_without_the_key_it_stays_down_and_says_why(machine, m
     machine.kill()
     machine.boot()
     wait_for_boot(machine)
-    assert wait_until(lambda: show(machine, "galaxy-boot", "SubState") == ["auto-restart"], Deadline(180), 2)
-    assert show(machine, "galaxy-boot", "ActiveState", "Result") == ["activating", "exit-code"]
-    said = machine.run("systemctl", "status", "--lines=1000", "galaxy-boot")[1]
+    assert wait_until(lambda: show(machine, "salt-galaxy-boot", "SubState") == ["auto-restart"], Deadline(180), 2)
+    assert show(machine, "salt-galaxy-boot", "ActiveState", "Result") == ["activating", "exit-code"]
+    said = machine.run("systemctl", "status", "--lines=1000", "salt-galaxy-boot")[1]
     assert f"{KEY_FILE}: key file cannot be read: No such file or directory" in said
     assert "No master was told: galaxy/whole/failed" in said
     assert show(machine, "galaxy", "ActiveState") == ["inactive"]
@@ -151,11 +151,11 @@ def test_after_a_power_cut_without_the_key_it_stays_down_and_says_why(machine, m
     assert machine.run("systemctl", "start", "galaxy")[0] != 0
     run(machine, "mv", "/root/key", KEY_FILE)
     # nobody does anything: it is tried again
-    assert wait_until(lambda: show(machine, "galaxy-boot", "ActiveState") == ["active"], Deadline(300), 2)
+    assert wait_until(lambda: show(machine, "salt-galaxy-boot", "ActiveState") == ["active"], Deadline(300), 2)
     assert_it_serves_the_volume(machine, site)
 
 
 def test_clean_undoes_the_unit_and_leaves_galaxy(machine, made, site):
     apply(machine, "galaxy.boot.clean")
-    assert show(machine, "galaxy-boot", "LoadState", "ActiveState") == ["not-found", "inactive"]
+    assert show(machine, "salt-galaxy-boot", "LoadState", "ActiveState") == ["not-found", "inactive"]
     assert_it_serves_the_volume(machine, site)

@@ -55,7 +55,7 @@ class Fleet:
 
 def _roll(fleet, work, **plan):
     told = []
-    done = rolling.roll(work, Plan(NOW, **plan), fleet, lambda *step: told.append(step[:2]))
+    done = rolling.roll(work, Plan(NOW, **{"settle": 0, **plan}), fleet, lambda *step: told.append(step[:2]))
     return done, told
 
 
@@ -96,8 +96,7 @@ def test_machine_after_machine_and_server_after_server():
     assert fleet.log == [
         ("a", "galaxy.restart", "server=main"),
         ("a", "galaxy.restart", "server=test"),
-        ("a", "galaxy.status", "server=main"),
-        ("a", "galaxy.status", "server=test"),
+        *[("a", "galaxy.status", "server=main"), ("a", "galaxy.status", "server=test")] * 2,
         ("b", "galaxy.restart"),
         ("b", "galaxy.status"),
     ]
@@ -135,6 +134,15 @@ def test_a_failure_ends_it(returned, reason):
     assert done == {"restarted": ["a"], "failed": {"b": reason}, "untouched": ["c", "d"]}
     assert told[-1] == ("b", "failed")
     assert {minion for minion, *_ in fleet.log} == {"a", "b"}
+
+
+def test_one_that_does_not_go_on_serving_ends_it():
+    fleet = Fleet()
+    fleet.returned["a", "galaxy.status"] = [status(), down()]
+    done, told = _roll(fleet, WORK)
+    reason = "It was restarted, and did not go on serving: a is down (connection refused)"
+    assert done == {"restarted": [], "failed": {"a": reason}, "untouched": ["b", "c", "d"]}
+    assert told == [("a", "restarting"), ("a", "restarted"), ("a", "failed")]
 
 
 def test_so_many_may_fail():

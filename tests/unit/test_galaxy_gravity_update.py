@@ -2,12 +2,10 @@
 
 import os
 import re
-import time
 
 import pytest
 
 import galaxy_gravity_config
-import galaxy_gravity_update
 from galaxy_errors import DefinitionError, ManagerError
 from galaxy_gravity_update import Update
 from galaxy_host_process import Process
@@ -209,14 +207,3 @@ def test_another_process_manager(make_bed, units):
     plan = update(bed, units, force=True)
     assert names(plan.removed) == {"galaxy.target", "galaxy-gunicorn.service", "galaxy-handler.service"}
     assert not any(units.iterdir())
-
-
-def test_newer_than_the_master(make_bed):
-    bed = make_bed()
-    instance = read(bed)
-    changed = bed.config.stat().st_mtime
-    assert galaxy_gravity_update.is_newer(instance, changed - 1) is True
-    assert galaxy_gravity_update.is_newer(instance, changed) is False
-    assert galaxy_gravity_update.is_newer(instance, time.time() + 10) is False
-    bed.config.unlink()
-    assert galaxy_gravity_update.is_newer(instance, changed) is None

@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import os
 import resource
 import socket
@@ -136,6 +138,33 @@ def test_who_waits_for_an_answer_on_a_connection(host):
                 client.sendall(b"GET")
                 assert wait_until(lambda: connection().is_in_request, Deadline(5))
     assert galaxy_host_sockets.connections([free_port()]) == []
+
+
+def test_connections_of_several_ports_and_families_alone():
+    with contextlib.ExitStack() as stack:
+        ports, inodes = [], []
+        for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6), ("127.0.0.1", socket.AF_INET)):
+            listener = stack.enter_context(socket.create_server((host, 0), family=family))
+            ports.append(listener.getsockname()[1])
+            stack.enter_context(socket.create_connection((host, ports[-1])))
+            inodes.append(os.fstat(stack.enter_context(listener.accept()[0]).fileno()).st_ino)
+
+        def found(*wanted):
+            return {one.inode for one in galaxy_host_sockets.connections(wanted)}
+
+        for count in range(4):
+            for chosen in itertools.combinations(range(3), count):
+                assert found(*(ports[one] for one in chosen)) == {inodes[one] for one in chosen}
+
+
+def test_a_connection_whose_listener_is_gone_is_found():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        served, _ = listener.accept()
+    with client, served:
+        (found,) = galaxy_host_sockets.connections([port])
+        assert found.inode == os.fstat(served.fileno()).st_ino
 
 
 def test_listen_queues(tmp_path):

@@ -16,6 +16,7 @@ class _Galaxy:
     web_server = "uwsgi"
     stats_address = str(ADDRESS)
     unusable = ()
+    configurations = ()
 
     def version_on_disk(self):
         return None
@@ -87,3 +88,25 @@ def test_workers_by_state_and_on_demand_each():
     found = galaxy_status.record(_Galaxy(), look(busy, worker(), master=FakeProcess(7)), Limits(), verbose=True)
     assert {key: count for key, count in found["workers"].items() if count} == {"total": 2, "busy": 1, "idle": 1}
     assert [one["state"] for one in found["worker_records"]] == ["busy", "idle"]
+
+
+def test_what_was_started_before_its_configuration_was_changed(tmp_path):
+    path = tmp_path / "galaxy.yml"
+    path.touch()
+    changed = path.stat().st_mtime
+
+    def problems(*spawned, path=path):
+        galaxy = _Galaxy()
+        galaxy.configurations = [str(path)]
+        workers = [worker(last_spawn=int(when)) for when in spawned]
+        found = galaxy_status.record(galaxy, look(*workers, unit=FakeUnit(), master=FakeProcess(7)), Limits())
+        return found["problems"]
+
+    said = f"{path} was changed after uwsgi was started: a restart or reload takes it up."
+    assert problems(changed - 10) == [said]
+    # one that was respawned alone
+    assert problems(changed + 10, changed - 10) == [said]
+    # a time of uWSGI's is cut to the second; a worker that was never needed has none
+    assert problems(changed - 1, changed + 5, 0) == []
+    assert problems(0) == []
+    assert problems(changed - 10, path=tmp_path / "gone") == []

@@ -6,9 +6,12 @@ import pytest
 
 from galaxy_version import on_disk
 
+# the second since 26.1
+FILES = ("version.py", "version/__init__.py")
 
-def _tree(root, text):
-    path = root / "lib" / "galaxy" / "version.py"
+
+def _tree(root, text, file=FILES[0]):
+    path = root / "lib" / "galaxy" / file
     path.parent.mkdir(parents=True)
     path.write_text(text)
     return str(root)
@@ -29,8 +32,14 @@ def test_of_a_source_tree(tmp_path, text, version):
     assert on_disk(_tree(tmp_path, text), None) == version
 
 
-def test_of_a_package(tmp_path):
-    path = tmp_path / "lib" / "python3.11" / "site-packages" / "galaxy" / "version.py"
+@pytest.mark.parametrize("file", FILES)
+def test_of_either_file(tmp_path, file):
+    assert on_disk(_tree(tmp_path, 'VERSION_MAJOR = "26.1"\nVERSION_MINOR = "1"\n', file), None) == "26.1.1"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_of_a_package(tmp_path, file):
+    path = tmp_path / "lib" / "python3.11" / "site-packages" / "galaxy" / file
     path.parent.mkdir(parents=True)
     path.write_text('VERSION_MAJOR = "26.1"\nVERSION_MINOR = "1"\n')
     assert on_disk(str(tmp_path / "nowhere"), str(tmp_path)) == "26.1.1"

@@ -1,11 +1,11 @@
 # Undoes galaxy.boot.unit. What it brought back stays.
 galaxy-boot-clean-stopped:
   service.dead:
-    - name: galaxy-boot
+    - name: salt-galaxy-boot
     - enable: False
 
 galaxy-boot-clean-file:
   file.absent:
-    - name: /etc/systemd/system/galaxy-boot.service
+    - name: /etc/systemd/system/salt-galaxy-boot.service
     - require:
       - service: galaxy-boot-clean-stopped

@@ -8,8 +8,8 @@ galaxy-boot-unit-salt-call:
 
 galaxy-boot-unit-file:
   file.managed:
-    - name: /etc/systemd/system/galaxy-boot.service
-    - source: salt://galaxy/boot/files/galaxy-boot.service.jinja
+    - name: /etc/systemd/system/salt-galaxy-boot.service
+    - source: salt://galaxy/boot/files/salt-galaxy-boot.service.jinja
     - template: jinja
     - mode: '0644'
     - context:
@@ -19,6 +19,15 @@ galaxy-boot-unit-file:
 
 galaxy-boot-unit-enabled:
   service.enabled:
-    - name: galaxy-boot
+    - name: salt-galaxy-boot
     - require:
       - file: galaxy-boot-unit-file
+
+# what it was called before: Gravity's update deletes all that fits galaxy-*.service
+galaxy-boot-unit-renamed:
+  file.absent:
+    - names:
+      - /etc/systemd/system/galaxy-boot.service
+      - /etc/systemd/system/multi-user.target.wants/galaxy-boot.service
+    - require:
+      - service: galaxy-boot-unit-enabled

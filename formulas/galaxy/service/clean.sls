@@ -1,4 +1,4 @@
-# Undoes galaxy.service: each Galaxy is stopped, and the definition that the formula wrote is removed.
+# Undoes galaxy.service: each Galaxy is stopped, and what the formula wrote for its process manager is removed.
 {%- from "galaxy/map.jinja" import servers with context %}
 
 include:
@@ -15,6 +15,14 @@ galaxy-service-clean-boot{{ server.suffix }}:
 
 galaxy-service-clean{{ server.suffix }}:
   galaxy.undefined:
+    - server: {{ name | json }}
+    - require:
+      - galaxy: galaxy-stopped{{ server.suffix }}
+{%- endfor %}
+
+{%- for name, server in servers.items() if not server.manage_service %}
+galaxy-service-clean-released{{ server.suffix }}:
+  galaxy.released:
     - server: {{ name | json }}
     - require:
       - galaxy: galaxy-stopped{{ server.suffix }}

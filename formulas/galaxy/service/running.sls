@@ -11,14 +11,10 @@ include:
   {%- endif %}
 
 {%- for name, server in servers.items() %}
-{%- set mounts = [] %}
-{%- for storage in server.storages %}
-{%- do mounts.append(volumes[storage.suffix].mount_point) %}
-{%- endfor %}
 galaxy-service-running{{ server.suffix }}:
   galaxy.running:
     - server: {{ name | json }}
-    - mounts: {{ mounts | json }}
+    - mounts: {{ server.mounts | json }}
     - require:
       - galaxy: galaxy-settings
       {%- for storage in server.storages %}

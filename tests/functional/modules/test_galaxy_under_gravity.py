@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import subprocess
 import threading
 
 import psutil
@@ -90,6 +91,47 @@ def test_each_way_to_set_it_up(modules, bed, options):
     assert _status(modules, one)["running"] is False
 
 
+def _gunicorn(bed, **options):
+    """Write another gunicorn into the configuration."""
+    gunicorn = {"bind": bed.binds[0], "workers": 2, "timeout": 60, "start_timeout": 1, **options}
+    bed.write(gunicorn=gunicorn)
+    bed.update()
+
+
+def test_a_socket_below_the_root_of_galaxy(modules, bed):
+    one = bed()
+    _gunicorn(one, bind="unix:database/s")
+    assert modules["galaxy.startup"](config=str(one.config), timeout=60)["ready"]
+    found = _status(modules, one)
+    assert (found["ready"], found["sockets"]) == (True, [f"{one.root}/database/s"])
+
+
+@pytest.mark.parametrize("wants_ours", [False, True])
+def test_tls(modules, bed, wants_ours):
+    one = bed()
+    files = [f"{one.root}/{name}" for name in ("key", "certificate")]
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", files[0]]
+    subprocess.run([*argv, "-out", files[1]], check=True, capture_output=True)
+    os.chmod(files[0], 0o644)
+    ours = f"--cert-reqs 2 --ca-certs {files[1]}" if wants_ours else ""
+    _gunicorn(one, extra_args=f"--keyfile {files[0]} --certfile {files[1]} {ours}")
+    assert modules["galaxy.startup"](config=str(one.config), timeout=60)["ready"]
+    found = _status(modules, one)
+    # by a certificate that nobody has signed; where gunicorn wants one of us, its workers' word is all
+    assert (found["ready"], found["galaxy_version"]["running"]) == (True, None if wants_ours else "26.1.1")
+
+
+def test_a_socket_that_something_else_opens_is_refused_with_the_reason(modules, bed):
+    one = bed()
+    _gunicorn(one, bind="fd://3")
+    with pytest.raises(CommandExecutionError, match=r"bind: is a socket that something else opens \(fd://\)"):
+        modules["galaxy.start"](config=str(one.config), timeout=60)
+    one.start()
+    found = _status(modules, one)
+    assert (found["running"], found["ready"], found["ready_workers"]) == (None, None, None)
+    assert "so it cannot be told where Galaxy listens" in found["problems"][0]
+
+
 def test_a_request_under_way_is_seen_with_its_age(modules, bed):
     one = bed()
     modules["galaxy.startup"](config=str(one.config), timeout=60)
@@ -114,6 +156,21 @@ def test_broken_code_ends_the_wait_with_the_log(modules, bed):
     with pytest.raises(CommandExecutionError, match=r"(?s)Last lines of the log"):
         modules["galaxy.startup"](config=str(one.config), timeout=120, retries=0)
     assert _status(modules, one)["ready"] is not True
+
+
+def test_a_configuration_that_is_newer_than_what_runs_is_told(modules, bed):
+    one = bed(preload=False, handlers=1)
+    config = str(one.config)
+    modules["galaxy.startup"](config=config, timeout=60)
+    assert not any("was changed" in text for text in _status(modules, one)["problems"])
+    workers = _status(modules, one, verbose=True)["worker_records"]
+    newer = min(psutil.Process(worker["pid"]).create_time() for worker in workers) + 2.5
+    os.utime(config, (newer, newer))
+    said = f"{config} was changed after handler, gunicorn were started: a restart or reload takes it up."
+    assert said in _status(modules, one)["problems"]
+    # new workers of the old master have read it
+    modules["galaxy.reload"](config=config, force=True, timeout=60)
+    assert not any("was changed" in text for text in _status(modules, one)["problems"])
 
 
 def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
@@ -192,6 +249,21 @@ def test_one_gunicorn_is_reloaded_with_force_only(modules, bed):
     assert _status(modules, one)["pid"] == first["pid"]
     done = modules["galaxy.reload"](config=config, force=True, timeout=60)
     assert (done["method"], done["pid"] != first["pid"]) == ("restart", True)
+
+
+def test_code_that_does_not_load_is_found_before_anything_is_touched(modules, bed):
+    one = bed(gunicorns=2)
+    given = {"config": str(one.config), "timeout": 60, "check": True, "settle": 0.1}
+    modules["galaxy.startup"](**given)
+    before = _status(modules, one)["services"]
+    one.open("broken")
+    for verb, more in (("reload", {}), ("restart", {"rolling": True}), ("restart", {})):
+        for test in (True, False):
+            with pytest.raises(CommandExecutionError, match="does not load: RuntimeError: no database"):
+                modules[f"galaxy.{verb}"](**given, **more, test=test)
+    assert _status(modules, one)["services"] == before
+    one.close("broken")
+    assert modules["galaxy.reload"](**given)["method"] == "rolling"
 
 
 def test_the_states(opts, modules, bed):

@@ -222,13 +222,13 @@ def test_what_the_boot_unit_starts_outlives_its_restart_and_its_end(call, machin
     }
     done = call("state.apply", "galaxy.boot.unit")
     assert all(state["result"] for state in done.values()), done
-    machine.run("systemctl", "start", "galaxy-boot")
-    assert machine.run("systemctl", "is-enabled", "galaxy-boot").stdout.strip() == "enabled"
+    machine.run("systemctl", "start", "salt-galaxy-boot")
+    assert machine.run("systemctl", "is-enabled", "salt-galaxy-boot").stdout.strip() == "enabled"
     pid = booted.read().pid
-    machine.run("systemctl", "restart", "galaxy-boot")
+    machine.run("systemctl", "restart", "salt-galaxy-boot")
     done = call("state.apply", "galaxy.boot.clean")
     assert all(state["result"] for state in done.values()), done
-    assert machine.run("systemctl", "is-active", "galaxy-boot", check=False).stdout.strip() == "inactive"
+    assert machine.run("systemctl", "is-active", "salt-galaxy-boot", check=False).stdout.strip() == "inactive"
     again = call("state.apply", "galaxy.boot.clean")
     assert not any(state["changes"] for state in again.values()), again
     assert booted.read().pid == pid

@@ -2,6 +2,9 @@
 
 import pytest
 from salt.exceptions import CommandExecutionError
+from support.site import free_port
+
+from galaxy_host_wait import Deadline, wait_until
 
 
 def test_updated_is_a_state_like_any_other(make_bed, state, modules):
@@ -35,6 +38,24 @@ def test_what_is_refused_fails_with_its_reason_in_test_mode_too(make_bed, state,
     with pytest.raises(CommandExecutionError, match="force=True insists"):
         modules["galaxy.update"](config=str(second))
     assert state("galaxy.updated", config=str(second), force=True)["result"] is True
+
+
+def test_what_an_update_has_stopped_is_started_again(make_bed, modules):
+    bed = make_bed(handlers=1)
+    config = str(bed.config)
+    modules["galaxy.update"](config=config)
+    modules["galaxy.startup"](config=config, timeout=60)
+    # one gunicorn becomes two
+    bed.binds.append(f"127.0.0.1:{free_port()}")
+    bed.is_list = True
+    bed.write()
+    with pytest.raises(CommandExecutionError, match="it would stop or restart gunicorn; force=True insists"):
+        modules["galaxy.update"](config=config)
+    done = modules["galaxy.update"](config=config, force=True, timeout=60)
+    assert (done["stopped"], done["start"]["ready"]) == (["gunicorn"], True)
+    services = {name: one["state"] for name, one in modules["galaxy.status"](config=config)["services"].items()}
+    assert services == dict.fromkeys(("gunicorn_0", "gunicorn_1", "handler"), "running")
+    assert wait_until(lambda: modules["galaxy.status"](config=config)["ready"], Deadline(30))
 
 
 def test_no_gravity(make_site, modules, state):

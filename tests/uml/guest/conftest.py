@@ -12,6 +12,7 @@ import uuid
 
 import pytest
 import salt.client
+import salt.loader
 from support.keystore import KeyStore
 
 # Salt's log handlers outlive pytest's capture of the streams that they write to
@@ -71,13 +72,25 @@ def call(caller):
     return caller.cmd
 
 
+@pytest.fixture(scope="session")
+def states(caller):
+    """The state functions as the loader has them, by whether they only test."""
+    functions, serializers = caller.sminion.functions, salt.loader.serializers(caller.opts)
+    utils = salt.loader.utils(caller.opts)
+    return {
+        test: salt.loader.states({**caller.opts, "test": test}, functions, utils, serializers) for test in (False, True)
+    }
+
+
 @pytest.fixture
-def state(caller):
-    """Run one state and return its result."""
+def state(states):
+    """
+    Run one state and return its result; ``state.single``, which takes longer in the guest than most states, is in
+    ``story.py``.
+    """
 
     def run(function, name, test=False, **kwargs):
-        (result,) = caller.cmd("state.single", function, name=name, test=test, **kwargs).values()
-        return result
+        return states[test][function](name=name, **kwargs)
 
     return run
 

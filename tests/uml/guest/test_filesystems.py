@@ -56,6 +56,7 @@ def test_grown(call, state, volume, tmp_path):
     assert pathlib.Path(volume["mount_point"], "file").read_text() == "data"
 
 
+@pytest.mark.slow
 def test_without_its_header_it_is_not_blank(call, volume):
     call("luks.close", "galaxy")
     with open(volume["device"], "r+b") as file:

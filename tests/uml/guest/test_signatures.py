@@ -210,14 +210,25 @@ def test_it_is_refused_and_not_one_byte_changes(call, carrying, key, mount_point
     device, before = carrying(kind)
     with pytest.raises(VolumeError, match=device):
         call("luks.encrypt", device, "galaxy", mount_point, key=key, backups=BACKUPS, **CHEAP)
-    if kind not in VOLUMES:
-        with pytest.raises(VolumeError, match=device):
-            call("luks.format", device, key=key, backups=BACKUPS, **CHEAP)
     sh("sync")
     assert digest(kind, device) == before
 
 
-@pytest.mark.parametrize("kind", list(CARRIED)[::12])
+def some(kinds, number):
+    """Each of that number of kinds, and the others where there is time."""
+    return [each if not at % number else pytest.param(each, marks=pytest.mark.slow) for at, each in enumerate(kinds)]
+
+
+@pytest.mark.parametrize("kind", some([kind for kind in CARRIED if kind not in VOLUMES], 8))
+def test_luks_format_refuses_it_too(call, carrying, key, kind):
+    device, before = carrying(kind)
+    with pytest.raises(VolumeError, match=device):
+        call("luks.format", device, key=key, backups=BACKUPS, **CHEAP)
+    sh("sync")
+    assert digest(kind, device) == before
+
+
+@pytest.mark.parametrize("kind", some(list(CARRIED)[::4], 5))
 def test_the_states_refuse_it_before_and_in_the_run(state, carrying, key, mount_point, kind):
     device, before = carrying(kind)
     wanted = {"device": device, "mapper": "galaxy", "key": key, "backups": BACKUPS, **CHEAP}

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BACKUPS, CHEAP, sh
+from conftest import BACKUPS, CHEAP
 
 import luks_device
 
@@ -56,14 +56,6 @@ def test_mounted_with_the_wrong_key(state, call, wanted, encrypted, wrong_key):
         assert "no key slot opens" in result["comment"]
 
 
-def test_mounted_says_why_it_cannot(state, wanted, device):
-    sh("mkfs.ext4", "-q", device)
-    for test in (True, False):
-        result = state("luks.mounted", test=test, **wanted)
-        assert (result["result"], result["changes"]) == (False, {})
-        assert "ext4" in result["comment"]
-
-
 def test_formatted_opened_closed(state, device, key):
     formatted = {"name": device, "key": key, "backups": BACKUPS, "version": 1, "iterations": 1000}
     opened = {"name": "galaxy", "device": device, "key": key}
@@ -77,14 +69,6 @@ def test_formatted_backs_up_the_header_that_has_no_backup(call, state, device, k
     call("luks.format", device, key=key, backups=BACKUPS, version=1, iterations=1000)
     backups = str(tmp_path / "backups")
     settled(state, "luks.formatted", {"header_backup": backups}, name=device, key=key, backups=backups)
-
-
-def test_formatted_refuses(state, device, key):
-    sh("mkfs.ext4", "-q", device)
-    for test in (True, False):
-        result = state("luks.formatted", device, test=test, key=key, backups=BACKUPS, **CHEAP)
-        assert (result["result"], result["changes"]) == (False, {})
-        assert "ext4" in result["comment"]
 
 
 def test_opened_with_the_wrong_key(state, call, device, key, wrong_key):

@@ -253,7 +253,7 @@ def wait_for(path):
     assert wait_until(lambda: os.path.exists(path), Deadline(20)), path
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_grown_partition_is_used(call, state, new_device, key, mount_point, version):
     """growpart, the mapping, and the filesystem; a state, with the same answer before."""
     disk = new_device("128M")

@@ -94,7 +94,7 @@ def test_old_scripts_luks1_volume(call, device, key, mount_point):
     assert call("luks.status", "/dev/mapper/crypt") == status
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_wrong_key_changes_nothing(call, plan, wrong_key, version):
     call("luks.encrypt", **(plan | {"version": version}))
     call("luks.close", "galaxy")
@@ -138,7 +138,7 @@ def test_close_names_the_holder_in_another_mount_namespace(call, encrypted):
         holder.communicate(b"\n")
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_resize_uses_the_grown_device(call, plan, tmp_path, version):
     call("luks.encrypt", **(plan | {"version": version}))
     sh("truncate", "-s", "96M", str(tmp_path / "disk0"))

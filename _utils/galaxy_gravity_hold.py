@@ -1,0 +1,127 @@
+"""
+What starts a Galaxy under Gravity at boot kept from that before Galaxy's data is there: a drop-in of ours beside each
+unit of systemd's.
+
+Gravity writes its units anew and deletes those that fit ``galaxy-*.service``; their drop-ins are not its own.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+
+import galaxy_definition
+import galaxy_gravity_installed
+import galaxy_host_command
+import galaxy_host_files
+import galaxy_manager_systemd
+from galaxy_definition import File
+from galaxy_errors import FileError, ManagerError
+from galaxy_gravity_instance import Instance
+from galaxy_host_process import Invocation
+
+log = logging.getLogger(__name__)
+
+NAME = "salt-galaxy.conf"
+_MANAGED = "# Managed by Salt (formula galaxy) for "
+_MAX_DIRECTORIES = 5000
+
+
+def hold(
+    instance: Instance,
+    mounts: Iterable[str],
+    test: bool = False,
+    directory: str = galaxy_gravity_installed.UNITS,
+) -> dict[str, dict]:
+    """
+    Write the drop-ins, and remove those of ours that are not needed any more.
+
+    mounts
+        directories on which a filesystem must be mounted before anything starts; where there are none, the drop-ins
+        of this Galaxy are removed
+    test
+        change nothing
+    directory
+        of the system's units
+
+    Returns what changed, or would, as ``galaxy_definition.apply``. Raises ``ManagerError`` where the units are not
+    root's, and ``FileError``.
+    """
+    mounts = list(mounts)
+    units = set(_units(instance, directory, mounts)) if mounts else set()
+    text = _text(instance, mounts)
+    files: dict[str, File | None] = {
+        os.path.join(directory, f"{unit}.d", NAME): File(0o644, text) for unit in sorted(units)
+    }
+    files.update(dict.fromkeys(path for path in _present(instance, directory) if path not in files))
+    changes = galaxy_definition.apply(files, test)
+    if changes and not test:
+        for path in changes:
+            if files[path] is None:
+                # another drop-in may be there
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.dirname(path))
+        if galaxy_manager_systemd.runs():
+            galaxy_host_command.run(["systemctl", "daemon-reload"])
+    return changes
+
+
+def _text(instance: Instance, mounts: Iterable[str]) -> str:
+    head = [_mark(instance), "[Unit]", "After=remote-fs.target"]
+    return "\n".join([*head, *galaxy_definition.mount_lines(mounts), ""])
+
+
+def _mark(instance: Instance) -> str:
+    """The first line of the instance's drop-ins."""
+    return f"{_MANAGED}{galaxy_gravity_installed.prefix(instance)}{_of(instance)}"
+
+
+def _of(instance: Instance) -> str:
+    return f" of {os.path.realpath(instance.path)}"
+
+
+def _units(instance: Instance, directory: str, mounts: list[str]) -> Iterator[str]:
+    """The system's units that start this Galaxy, or a part of it."""
+    if instance.manager == "systemd" and instance.user:
+        target = f"{galaxy_gravity_installed.prefix(instance)}.target"
+        for name, text in galaxy_gravity_installed.units(instance, directory).own.items():
+            if galaxy_gravity_installed.value(text, "PartOf") == target:
+                yield name
+    elif instance.manager == "systemd":
+        raise ManagerError(
+            f"{instance.path}: units of a user's systemd are that user's, and root holds none of them back until "
+            f"{', '.join(mounts)} is mounted: name galaxy_user, so that Galaxy has units of the system's"
+        )
+    elif galaxy_manager_systemd.runs():
+        names = {instance.path, os.path.realpath(instance.path), instance.galaxy_config}
+        if instance.state_dir:
+            names.add(os.path.join(instance.state_dir, "supervisor", "supervisord.conf"))
+        for definition, shown in galaxy_manager_systemd.candidates():
+            if any(_starts(invocation, instance, names) for invocation in definition.commands()):
+                yield shown["Id"]
+
+
+def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool:
+    """Whether a command starts the Galaxy's supervisord: by its own name or Gravity's."""
+    programs = {os.path.basename(word) for word in invocation.argv}
+    if programs.isdisjoint(("galaxyctl", "galaxy", "supervisord")):
+        return False
+    environment = invocation.environment or {}
+    told = {word.rpartition("=")[2] for word in invocation.argv}
+    told.update(environment.get(key, "") for key in ("GRAVITY_CONFIG_FILE", "GALAXY_CONFIG_FILE"))
+    return not names.isdisjoint(told) or (instance.galaxy_root is not None and invocation.cwd == instance.galaxy_root)
+
+
+def _present(instance: Instance, directory: str) -> Iterator[str]:
+    """Drop-ins that were written for this Galaxy, or for one of an older name whose unit is gone."""
+    for name in galaxy_host_files.names(directory, _MAX_DIRECTORIES):
+        path = os.path.join(directory, name, NAME)
+        if name.endswith(".service.d"):
+            try:
+                first = galaxy_host_files.read(path).decode(errors="replace").partition("\n")[0]
+            except FileError as exc:
+                log.debug("No drop-in: %s", exc)
+                continue
+            is_old = first.startswith(_MANAGED) and first.endswith(_of(instance))
+            if first == _mark(instance) or (is_old and not os.path.lexists(os.path.join(directory, name[:-2]))):
+                yield path

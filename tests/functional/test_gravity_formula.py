@@ -1,0 +1,237 @@
+"""``state.apply galaxy`` for a Galaxy under Gravity, on a machine with systemd, across a boot without its data."""
+
+import json
+import pathlib
+
+import pytest
+from support.bed import beds, virtualenv
+from support.nspawn import machines, shares
+from support.site import BIN, free_port
+
+from galaxy_host_wait import Deadline, wait_until
+
+_SLS = """
+# as in docs/gravity.md
+{config}:
+  file.managed:
+    - contents_pillar: configuration
+galaxy's units:
+  galaxy.updated:
+    - watch:
+      - file: {config}
+galaxy:
+  galaxy.running:
+    - reload: True
+    - settle: 0.5
+    - watch:
+      - file: {config}
+      - galaxy: galaxy's units
+"""
+_HELD = """
+include:
+  - galaxy.settings
+held:
+  galaxy.held:
+    - mounts: /export
+running:
+  galaxy.running:
+    - mounts: /export
+"""
+
+
+@pytest.fixture(scope="module")
+def share():
+    yield from shares()
+
+
+@pytest.fixture(scope="module")
+def machine(share, tree):
+    # the container sees what is there before it is
+    virtualenv("bed")
+    yield from machines("galaxy-formula", share)
+
+
+@pytest.fixture
+def make(share, machine):
+    yield from beds(share=share, machine=machine, manager="systemd")
+
+
+@pytest.fixture
+def call(machine, share, tree):
+    """``call(bed, function, *arguments, key=value)``: what it returns; further keys go into pillar."""
+    root = share / "minion"
+    for name in ("pillar", "sls"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "pillar" / "top.sls").write_text("base:\n  '*':\n    - galaxy\n")
+    (root / "minion").write_text(
+        f"root_dir: {root}\nfile_client: local\nid: gravity\n"
+        f"file_roots:\n  base:\n    - {tree}\n    - {tree / 'formulas'}\n    - {root / 'sls'}\n"
+        f"pillar_roots:\n  base:\n    - {root / 'pillar'}\n"
+    )
+
+    def run(bed, function, *arguments, check=True, configuration=None, **more):
+        boot = {"salt_call": str(BIN / "salt-call"), "config_dir": str(root)}
+        galaxy = {"config": str(bed.config), "timeout": 60, "retries": 0, "boot": boot, **more}
+        (root / "pillar" / "galaxy.sls").write_text(json.dumps({"galaxy": galaxy, "configuration": configuration}))
+        argv = (BIN / "salt-call", "--local", "-c", root, "--out=json", "--log-level=error", function, *arguments)
+        done = machine.run(*argv, check=check)
+        assert done.stdout.lstrip().startswith("{"), done.stdout + done.stderr
+        found = json.loads(done.stdout)["local"]
+        if not function.startswith("state."):
+            return found
+        assert isinstance(found, dict), found
+        return {state["__id__"]: state for state in found.values()}
+
+    if not (root / "var").exists():
+        machine.run(BIN / "salt-call", "--local", "-c", root, "--out=quiet", "saltutil.sync_all")
+    return run
+
+
+def _write(share, name, text):
+    (share / "minion" / "sls" / f"{name}.sls").write_text(text)
+
+
+def _show(machine, unit, *properties):
+    lines = machine.run("systemctl", "show", f"--property={','.join(properties)}", unit).stdout.splitlines()
+    found = dict(line.split("=", 1) for line in lines)
+    return [found[name] for name in properties]
+
+
+def _changes(done):
+    return {name: state["changes"] for name, state in done.items() if state["changes"]}
+
+
+def test_one_life(call, make, machine):
+    bed = make(handlers=1)
+    refused = call(bed, "state.apply", "galaxy", check=False, manage_service=True, manager="systemd", uwsgi="/u")
+    assert "take manage_service out of pillar, and set gravity_update" in refused["galaxy-service-config"]["comment"]
+    assert refused["galaxy-service-running"]["result"] is False
+    would = call(bed, "state.apply", "galaxy", "test=True", gravity_update=True)
+    assert {name: state["result"] for name, state in would.items()} == {
+        **{"galaxy-settings": True, "galaxy-service-updated": None, "galaxy-service-held": True},
+        "galaxy-service-running": None,
+    }
+    first = call(bed, "state.apply", "galaxy", gravity_update=True)
+    assert all(state["result"] for state in first.values()), first
+    assert set(_changes(first)) == {"galaxy-service-updated", "galaxy-service-running"}
+    status = call(bed, "galaxy.status")
+    assert (status["ready"], status["manager"]["name"], status["web_server"]) == (True, "systemd", "gunicorn")
+    for test in ("test=True", "test=False"):
+        again = call(bed, "state.apply", "galaxy", test, gravity_update=True)
+        assert _changes(again) == {}
+    # a unit that is another now: a restart takes it up
+    bed.write(memory_limit=2)
+    done = call(bed, "state.apply", "galaxy", gravity_update=True)
+    assert "+MemoryMax=2G" in done["galaxy-service-updated"]["changes"]["diff"]
+    assert done["galaxy-service-running"]["changes"] == {"galaxy": "restarted"}
+    pid = call(bed, "galaxy.master_pid")
+    assert pid != status["pid"]
+    assert call(bed, "state.apply", "galaxy.restarted")["galaxy-restarted"]["result"] is True
+    assert call(bed, "galaxy.master_pid") != pid
+    # one gunicorn becomes two: the old one is stopped, and both are started
+    bed.binds.append(f"127.0.0.1:{free_port()}")
+    bed.is_list = True
+    bed.write()
+    done = call(bed, "galaxy.update", "force=True")
+    assert (done["stopped"], done["start"]["ready"]) == (["galaxy-gunicorn.service"], True)
+    assert set(call(bed, "galaxy.status")["services"]) == {"gunicorn_0", "gunicorn_1", "handler"}
+    assert call(bed, "state.apply", "galaxy.stopped")["galaxy-stopped"]["changes"]
+    assert call(bed, "state.apply", "galaxy.stopped")["galaxy-stopped"]["changes"] == {}
+
+
+def test_units_of_a_users_systemd_are_found_or_refused_with_a_sentence(call, make, machine):
+    bed = make(settings={"galaxy_user": None})
+    uid = machine.run("id", "-u", bed.user).stdout.strip()
+    machine.run("usermod", "--home", bed.root, bed.user)
+    machine.run("install", "-d", "-o", bed.user, f"/run/user/{uid}")
+    machine.run("systemctl", "start", f"user@{uid}.service")
+    try:
+        words = {**bed.environment, "XDG_RUNTIME_DIR": f"/run/user/{uid}"}
+        as_user = ("setpriv", f"--reuid={uid}", "--regid=0", "--clear-groups", "env", "-C", bed.root)
+        as_user = (*as_user, *(f"{key}={value}" for key, value in words.items()))
+        machine.run(*as_user, bed.venv / "bin" / "galaxyctl", "--config-file", bed.config, "start")
+        status = call(bed, "galaxy.status")
+        said = " ".join(status["problems"])
+        assert "galaxy.target of user games is wanted by no default.target" in said
+        # without machined, another user's manager cannot be reached
+        is_reached = f"systemd's manager of user {bed.user} cannot be reached" not in said
+        assert status["manager"]["name"] == "systemd"
+        assert status["manager"]["active"] is (True if is_reached else None)
+        bed.handlers = 1
+        bed.write()
+        plan = call(bed, "galaxy.update", "test=True")
+        assert {pathlib.Path(path).parent for path in plan["added"]} == {bed.root / ".config" / "systemd" / "user"}
+        refused = call(bed, "state.single", "galaxy.updated", "x", f"config={bed.config}", check=False)
+        assert "Units of a user's systemd are that user's to update: run, as games" in refused["x"]["comment"]
+        refused = call(bed, "state.single", "galaxy.held", "x", f"config={bed.config}", "mounts=/", check=False)
+        assert "name galaxy_user" in refused["x"]["comment"]
+    finally:
+        machine.run("systemctl", "stop", f"user@{uid}.service", check=False)
+
+
+def test_a_changed_configuration_is_taken_up_one_gunicorn_at_a_time(call, make, share):
+    bed = make(gunicorns=2)
+    _write(share, "watched", _SLS.format(config=bed.config))
+    first = call(bed, "state.apply", "watched", configuration=bed.config.read_text())
+    assert all(state["result"] for state in first.values()), first
+    before = call(bed, "galaxy.status")
+    assert before["ready"]
+    bed.workers = 3
+    bed.write()
+    written = bed.config.read_text()
+    bed.workers = 2
+    bed.write()
+    done = call(bed, "state.apply", "watched", configuration=written)
+    # no unit names the number of workers
+    assert set(_changes(done)) == {str(bed.config), "galaxy"}
+    assert done["galaxy"]["changes"] == {"galaxy": "reloaded"}
+    after = call(bed, "galaxy.status")
+    assert (after["workers"]["total"], after["problems"]) == (6, [])
+    assert _changes(call(bed, "state.apply", "watched", configuration=written)) == {}
+
+
+@pytest.fixture
+def export(machine):
+    """``/export``, a mount point on which a filesystem may be mounted."""
+    machine.run("mkdir", "-p", "/export")
+    yield lambda: machine.run("mount", "-t", "tmpfs", "tmpfs", "/export")
+    machine.run("umount", "/export", check=False)
+
+
+def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, machine, share, export):
+    bed = make(handlers=2)
+    _write(share, "held", _HELD)
+    bed.update()
+    export()
+    done = call(bed, "state.apply", "held")
+    assert all(state["result"] for state in done.values()), done
+    units = ("galaxy-gunicorn", "galaxy-handler@0", "galaxy-handler@1")
+    assert {name for path in done["held"]["changes"] for name in path.split("/") if name.endswith(".d")} == {
+        *("galaxy-gunicorn.service.d", "galaxy-handler@.service.d"),
+    }
+    # it survives Gravity's updates, and is no Galaxy's unit
+    bed.update("--force")
+    assert bed.update().stdout == ""
+    assert call(bed, "galaxy.status")["problems"] == []
+    assert _changes(call(bed, "state.apply", "held")) == {}
+    assert all(state["result"] for state in call(bed, "state.apply", "galaxy.boot.unit").values())
+    assert not any(state["changes"] for state in call(bed, "state.apply", "galaxy.boot.unit").values())
+    machine.cut_the_power()
+    # Gravity's target is wanted at boot, and the boot of ours finds no data
+    machine.run("systemctl", "start", "multi-user.target")
+    for unit in units:
+        assert wait_until(lambda name=unit: _show(machine, name, "AssertResult") == ["no"], Deadline(60))
+        assert _show(machine, unit, "ActiveState", "NRestarts") == ["inactive", "0"]
+    status = call(bed, "galaxy.status")
+    assert (status["running"], status["manager"]["state"]) == (False, "failed")
+    assert "what its unit asserts does not hold, see systemctl status galaxy-gunicorn" in " ".join(status["problems"])
+    # it does not wait for what cannot come
+    assert wait_until(lambda: _show(machine, "salt-galaxy-boot", "SubState") == ["auto-restart"], Deadline(120))
+    machine.run("systemctl", "stop", "salt-galaxy-boot")
+    export()
+    machine.run("systemctl", "start", "salt-galaxy-boot")
+    assert call(bed, "galaxy.status")["ready"] is True
+    done = call(bed, "state.apply", "galaxy.service.clean")
+    assert all(state["result"] for state in done.values()), done
+    assert machine.run("sh", "-c", "ls -d /etc/systemd/system/galaxy*.d", check=False).stdout == ""
+    assert all(state["result"] for state in call(bed, "state.apply", "galaxy.boot.clean").values())
