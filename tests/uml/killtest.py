@@ -33,7 +33,7 @@ BACKUPS_SIZE = 160 << 20
 LONGEST = 120
 OPERATIONS = (
     *("mounted_blank", "formatted", "encrypt", "opened", "mounted", "closed", "written", "key_present"),
-    *("key_absent", "change_key", "header_backup", "header_restore", "resized", "reencrypt"),
+    *("key_absent", "change_key", "header_backup", "header_restore", "header_replaced", "resized", "reencrypt"),
 )
 
 
