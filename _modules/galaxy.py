@@ -1,6 +1,6 @@
 """
 Look after a Galaxy server: uWSGI's, or gunicorn and all beside it under Gravity
-===============================================================================
+================================================================================
 
 Every function takes the same optional keywords:
 

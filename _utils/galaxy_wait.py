@@ -222,6 +222,9 @@ class _Watch:
         if not unit:
             return "nothing manages it"
         status = unit.status()
+        if status.main_pid not in (None, self._master.pid):
+            # what the manager knew of the one that died is gone by now
+            return f"{unit.manager} says {status.raw}, a new start, PID {status.main_pid}"
         return f"{unit.manager} says {status.raw}{status.why}"
 
     def _fail(self, text: str, ended: bool = False) -> None:

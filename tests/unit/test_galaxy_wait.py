@@ -112,6 +112,19 @@ def test_it_ends_at_once_when_the_manager_gives_up():
         _until_ready(found, seconds=600)
 
 
+@pytest.mark.parametrize(
+    ("main", "said"), [(7, "says RUNNING$"), (9, "says RUNNING, a new start, PID 9$"), (None, "says RUNNING$")]
+)
+def test_a_master_that_died_and_is_already_started_again(main, said, monkeypatch):
+    dead = _Process(7)
+    dead.is_alive = False
+    monkeypatch.setattr(_Web, "find_master", lambda self, found=None: dead)
+    web = _Web(snapshot(worker(accepting=0)), GunicornError("nothing listens"))
+    found = Look([service_look(web=web, unit=FakeUnit(main_pid=main))])
+    with pytest.raises(NotReady, match=f"(?m)PID 7, died: systemd {said}"):
+        _until_ready(found)
+
+
 def test_the_managers_word_of_the_main_process_is_passed_on():
     unit = FakeUnit(main_pid=4321)
     web = _Web(GunicornError("nothing listens there"), snapshot(worker()))

@@ -5,6 +5,7 @@ import inspect
 import re
 
 import pytest
+import yaml
 from salt.exceptions import CommandExecutionError
 from support.site import REPO
 
@@ -97,3 +98,8 @@ def test_no_util_has_string_annotations():
     """Salt 3008 executes a util before it is in sys.modules, and dataclasses then fail on them."""
     for path in (REPO / "_utils").glob("*.py"):
         assert "from __future__ import annotations" not in path.read_text(), path
+
+
+def test_the_formula_has_the_trees_version():
+    formula = yaml.safe_load((REPO / "FORMULA").read_text())
+    assert str(formula["version"]) == (REPO / "VERSION").read_text().strip()

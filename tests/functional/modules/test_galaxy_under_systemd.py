@@ -139,7 +139,8 @@ def test_a_unit_that_fails_ends_the_waiting_with_its_log(call, site):
     try:
         text = call("galaxy.start", "timeout=120", check=False)
         assert "systemd says" in text
-        assert "result exit-code" in text
+        # or systemd has already started the next one
+        assert "result exit-code" in text or "a new start" in text
         assert "no app loaded" in text
     finally:
         (site.gates / "broken").unlink()
