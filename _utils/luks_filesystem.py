@@ -219,10 +219,10 @@ def require_type(path: str, fstype: str | None = None) -> str:
 def require_readable(path: str, fstype: str | None = None) -> None:
     """
     Raises ``FilesystemError`` where the device has no such filesystem, or the kernel cannot mount it. Nothing is
-    written: no journal is replayed, and one that has to be is not tried, for only then is the filesystem whole.
+    written: no journal is replayed, and a filesystem that has one to replay is not tried, nor one that is mounted.
     """
     kind = require_type(path, fstype)
-    if is_ext(kind) and _needs_recovery(path):
+    if mounts(path) or (is_ext(kind) and _needs_recovery(path)):
         return
     try:
         with _mounted_readonly(path, kind, _UNREPLAYED[kind]):

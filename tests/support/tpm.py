@@ -3,6 +3,7 @@ A TPM in software, swtpm, as the kernel's own: at ``/dev/tpmrm0`` and below ``/s
 Clevis and systemd look for one. For a machine of one's own (``tests/uml``), since both places are the whole machine's.
 """
 
+import contextlib
 import os
 import pathlib
 import pty
@@ -17,6 +18,9 @@ from galaxy_host_wait import Deadline, wait_until
 _NODE = pathlib.Path("/dev/tpmrm0")
 # of a command and of a response: tag, size of the whole, code
 _HEADER = struct.Struct(">HII")
+_NO_SESSIONS = 0x8001
+# the first handles of loaded and saved sessions, and of transient objects
+_VOLATILE = (0x02000000, 0x03000000, 0x80000000)
 
 
 class Tpm:
@@ -63,17 +67,45 @@ class Tpm:
             self._process = None
 
     def _serve(self, connection):
+        def ask(command):
+            connection.sendall(command)
+            return _message(connection.recv)
+
+        users, terminal = set(), os.ttyname(self._slave)
         try:
             with connection:
                 while True:
-                    connection.sendall(_message(lambda size: os.read(self._master, size)))
-                    os.write(self._master, _message(connection.recv))
+                    command = _message(lambda size: os.read(self._master, size))
+                    if _users(terminal) != users:
+                        # as the kernel does when one that used it is gone: sessions and objects go too
+                        users = _users(terminal)
+                        _flush(ask)
+                    os.write(self._master, ask(command))
         except (OSError, EOFError):
             os.close(self._master)
 
 
 def _run(*argv):
     subprocess.run(argv, check=True)
+
+
+def _users(terminal):
+    """The processes that have the terminal open."""
+    found = set()
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            names = os.listdir(f"/proc/{process}/fd")
+            found |= {process for name in names if os.readlink(f"/proc/{process}/fd/{name}") == terminal}
+    return found
+
+
+def _flush(ask):
+    """TPM2_GetCapability of all handles of a kind, and TPM2_FlushContext of each."""
+    for kind in _VOLATILE:
+        answer = ask(struct.pack(">HIIIII", _NO_SESSIONS, 22, 0x17A, 1, kind, 64))
+        (count,) = struct.unpack_from(">I", answer, 15)
+        for handle in struct.unpack_from(f">{count}I", answer, 19):
+            ask(struct.pack(">HIII", _NO_SESSIONS, 14, 0x165, handle))
 
 
 def _message(read):

@@ -131,6 +131,16 @@ def test_opened_by_other_means_needs_no_key(state, closed, wanted):
     assert state("luks.mounted", **missing)["result"] is True
 
 
+def test_one_that_is_mounted_elsewhere_too(state, closed, wanted, call, tmp_path):
+    call("luks.encrypt", **closed)
+    (tmp_path / "elsewhere").mkdir()
+    sh("mount", "/dev/mapper/galaxy", str(tmp_path / "elsewhere"))
+    sh("umount", closed["mount_point"])
+    announced = state("luks.mounted", test=True, **wanted)
+    made = state("luks.mounted", **wanted)
+    assert announced["changes"] == made["changes"] == {"mount": closed["mount_point"]}, announced["comment"]
+
+
 def test_one_bad_disk_hides_no_other(call, state, closed, new_device, key, tmp_path):
     """Its table is replaced by one that answers nothing, under its mounted volume."""
     call("luks.encrypt", **closed)
@@ -205,7 +215,7 @@ def test_a_test_run_changes_nothing_on_a_volume_whose_journal_is_to_be_replayed(
 
 CALL = """
 import json, sys, salt.client
-print(salt.client.Caller(c_path=sys.argv[1]).cmd(sys.argv[2], **json.loads(sys.argv[3])))
+print(salt.client.Caller(c_path=sys.argv[1]).cmd(sys.argv[2], *sys.argv[4:], **json.loads(sys.argv[3])))
 """
 
 
@@ -231,10 +241,10 @@ def test_two_runs_at_once_both_end_right(caller, call, plan):
 
 @pytest.mark.slow
 def test_two_formats_at_once_both_end_right(caller, device, key):
-    arguments = {"fun": "luks.formatted", "name": device, "key": key, "backups": BACKUPS, **CHEAP}
-    job = [sys.executable, "-c", CALL, caller.opts["conf_file"], "state.single", json.dumps(arguments)]
-    both = [each.stdout for each in at_once(job, job)]
-    assert all("'result': True" in each for each in both), both
+    arguments = json.dumps({"name": device, "key": key, "backups": BACKUPS, **CHEAP})
+    job = [sys.executable, "-c", CALL, caller.opts["conf_file"], "state.single", arguments, "luks.formatted"]
+    both = at_once(job, job)
+    assert all("'result': True" in each.stdout for each in both), [(each.stdout, each.stderr) for each in both]
 
 
 def test_two_devices_for_one_name_leave_no_mark(call, encrypted, new_device, tmp_path):
