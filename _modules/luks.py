@@ -338,7 +338,8 @@ def reencrypt(
     key, passphrase
         what opens it, and will
     other_keys
-        list of the places of the other keys that shall open it afterwards; a key that is not named opens it no longer
+        list of the places of the other keys that shall open it afterwards; a key that is not named opens it no longer.
+        What Clevis or systemd-cryptenroll bound to it stays bound, and must work now
     backups : /var/backups/luks
         directory of the header backup. The older ones open nothing any more, and are removed at the end
     keep

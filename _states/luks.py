@@ -9,10 +9,13 @@ Devices and keys are named as in the execution module ``luks``; a key by its pla
     galaxy data is mounted:
       luks.mounted:
         - name: /export
-        - device: /dev/vdb
+        - device: /dev/disk/by-id/virtio-galaxy-data
         - mapper: galaxy
         - key: pillar://galaxy:storage:passphrase
         - encrypt: True
+
+The device is named by what belongs to the disk: names such as ``/dev/vdb`` move, and with them the permission to
+format.
 """
 
 from __future__ import annotations
@@ -148,7 +151,14 @@ def formatted(name, key, backups=_BACKUPS, keep=None, **options):
         if is_volume:
             __salt__["luks.header_backup"](name, backups=backups, keep=keep)
         else:
-            __salt__["luks.format"](name, key=key, backups=backups, keep=keep, **options)
+            try:
+                __salt__["luks.format"](name, key=key, backups=backups, keep=keep, **options)
+            except returns.ERRORS:
+                # another run may have made it meanwhile
+                found = __salt__["luks.status"](name, backups=backups)
+                if found["unfinished"] is not False or not found["header_backup"]:
+                    raise
+                return returns.same(name, f"It is LUKS{found['version']} volume {found['uuid']}")
         found = __salt__["luks.status"](name, backups=backups)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)

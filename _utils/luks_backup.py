@@ -181,7 +181,6 @@ def record_removal(header: luks_header.Header, numbers: Collection[int], directo
 def _write(device: luks_device.Device | str, header: luks_header.Header, directory: str, key: Secret | None) -> str:
     path = _path_for(header, directory)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    luks_device.sync(os.path.dirname(directory))
     # what a crash left goes first, so that it does not count
     shutil.rmtree(os.path.join(directory, f".new-{header.uuid}"), ignore_errors=True)
     require_room(directory, header.version)

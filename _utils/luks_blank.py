@@ -22,9 +22,10 @@ _MIB = 1 << 20
 # devices up to this size are read wholly
 WHOLE = 512 * _MIB
 # of larger ones: the beginning (tables, superblocks, LUKS headers, LVM, ZFS), the end (copies of GPT, md, ZFS), and
-# STOPS places of STOP bytes in between; a disk of 100 MB/s and 5 ms seeks reads all that within 2 s
+# STOPS places of STOP bytes in between; a disk of 100 MB/s and 5 ms seeks reads all that, and what the probes read,
+# within 2 s
 FIRST, LAST = 32 * _MIB, 4 * _MIB
-STOPS, STOP = 300, 16 << 10
+STOPS, STOP = 256, 16 << 10
 # bytes read at once
 _CHUNK = _MIB
 # what O_DIRECT wants offsets and lengths to be multiples of, on disks with 4 KiB sectors too

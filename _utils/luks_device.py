@@ -202,7 +202,6 @@ def wipe(device: Device) -> None:
     """
     log.info("%s: its signatures are erased", device)
     galaxy_host_command.run(["wipefs", "--all", device.path])
-    sync(device)
 
 
 @contextlib.contextmanager
@@ -228,10 +227,13 @@ def claimed(device: Device | str) -> Iterator[None]:
         os.close(node)
 
 
-def sync(path: Device | str) -> None:
-    """Return once all that was written to this file, directory or block device is on the medium."""
+def sync(path: str) -> None:
+    """
+    Return once all that was written to this file or directory is on the medium. What cryptsetup, mkfs and wipefs write
+    to a device they flush themselves before they end.
+    """
     with errors_of(path, "cannot be flushed to its medium"):
-        node = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
+        node = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(node)
         finally:

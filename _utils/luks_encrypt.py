@@ -7,6 +7,7 @@ begins anew; any other is never formatted again. The order of steps and why each
 ``docs/storage.md``.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -72,6 +73,7 @@ def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> l
     """
     device = luks_device.find(plan.device, plan.device_timeout)
     with luks_mapping.reserved(plan.mapper), luks_device.claimed(device):
+        luks_mapping.close_look(device)
         header = luks_header.read(device)
         steps = _steps(plan, device, header)
         log.info("%s as %s on %s: %s", device, plan.mapper, plan.mount_point, ", ".join(steps) or "nothing to do")
@@ -110,6 +112,9 @@ def format_volume(
         secret = key()
         if force:
             luks_blank.require(device, force, signature)
+            # what is of no known kind may be the data of a volume whose header was erased
+            if signature == luks_blank.DATA:
+                luks_backup.require_no_orphan(device, place.backups)
         else:
             _require_fresh(device, secret, place.backups, test)
         luks_trial.require_formattable(device, options)
@@ -237,11 +242,24 @@ def _require_possible(plan: Plan, device: luks_device.Device, steps: list[str], 
     if BACKUP in steps:
         luks_backup.require_room(plan.place.backups, luks_header.require(device).version)
     if OPEN in steps:
-        luks_header.require_key(device, secret)
+        require_usable(device, secret, plan.fstype)
     elif MOUNT in steps:
-        luks_filesystem.require_type(f"/dev/mapper/{plan.mapper}", plan.fstype)
+        luks_filesystem.require_readable(f"/dev/mapper/{plan.mapper}", plan.fstype)
     if MOUNT in steps or REMOUNT in steps:
         luks_filesystem.require_mount_options(plan.fstype, plan.mount_options)
+
+
+def require_usable(device: luks_device.Device, key: luks_header.Key, fstype: str | None = None) -> None:
+    """
+    Raises ``WrongKey``, or ``FilesystemError`` where the volume, opened for a look and read-only, has no filesystem
+    that can be mounted. While its volume key is being changed only the key is tried.
+    """
+    header = luks_header.require(device)
+    if header.reencrypting:
+        luks_header.require_key(device, key)
+        return
+    with luks_mapping.look(device, header.uuid, key, read_only=True) as path:
+        luks_filesystem.require_readable(path, fstype)
 
 
 def _require_fresh(device: luks_device.Device, key: luks_header.Key, backups: str, test: bool) -> None:
@@ -277,14 +295,10 @@ def _require_empty(device: luks_device.Device, header: luks_header.Header | None
     if header and header.slots:
         # the header says that it is empty; this asks the content itself, should somebody have used it by hand
         path = mapping.path if mapping and test else None
-        name = f"{luks_mapping.LOOK}{header.uuid}"
-        if path is None:
-            luks_mapping.open_volume(device, name, key)
-        try:
-            files = luks_filesystem.files_on(path or f"/dev/mapper/{name}")
-        finally:
-            if path is None:
-                luks_mapping.close_volume(name)
+        # not read-only: a journal that is to be replayed would hide that there is a filesystem
+        shown = contextlib.nullcontext(path) if path else luks_mapping.look(device, header.uuid, key, read_only=False)
+        with shown as look:
+            files = luks_filesystem.files_on(look)
         if files:
             raise DeviceNotBlank(
                 device, f"marked unfinished, yet it holds {', '.join(files[:5])}; it was not touched", ()

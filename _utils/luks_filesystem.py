@@ -3,6 +3,7 @@ Filesystems on an opened volume: make, check, mount, grow, and look what is on o
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -32,9 +33,19 @@ _MAKE = {
 # a large volume on slow storage
 _TIMEOUT = 3600
 _EXT = ("ext2", "ext3", "ext4")
+# mount options with which each is looked at, and nothing is written
+_UNREPLAYED = {
+    **dict.fromkeys(_EXT, "noload"),
+    "xfs": "norecovery,nouuid",
+    "btrfs": "rescue=nologreplay",
+}
+# the ext family: byte of the superblock's incompatible features, and the one of a journal to replay
+_INCOMPATIBLE, _RECOVER = 1024 + 0x60, 4
 # fsck(8): 1, all errors were corrected
 _CORRECTED = 1
 _LOOK = "luks-"
+# files that an error names
+_NAMED = 5
 # mount options that the kernel does not list: they are for mount(8) and systemd, or say what is so anyway
 _UNLISTED = Pattern(r"defaults|_netdev|no?auto|nofail|no?user|users|owner|group|loop|comment=.*|[xX]-.*")
 _OPPOSITES = {
@@ -71,10 +82,12 @@ def require_mountable(path: str, target: str, may_move: bool = False) -> Mount |
     with luks_device.errors_of(target, "cannot be looked at", MountPointError):
         if os.path.lexists(target) and not os.path.isdir(target):
             raise MountPointError(target, "not a directory. Nothing was changed")
-        if not may_move and os.path.isdir(target) and os.listdir(target):
+        hidden = sorted(os.listdir(target)) if not may_move and os.path.isdir(target) else []
+        if hidden:
+            named = ", ".join(hidden[:_NAMED]) + (f", and {len(hidden) - _NAMED} more" if len(hidden) > _NAMED else "")
             raise MountPointError(
                 target,
-                "not empty; mounting would hide what is in it. Move it away first, or let `nonempty: move` do so. "
+                f"not empty; mounting would hide {named}. Move that away first, or let `nonempty: move` do so. "
                 "Nothing was changed",
             )
     return None
@@ -149,7 +162,6 @@ def make(path: str, fstype: str, options: Sequence[str]) -> None:
     """``mkfs`` on a device whose content the caller has proven to be nothing; on the medium when this returns."""
     log.info("%s: mkfs, %s", path, fstype)
     galaxy_host_command.run([*_MAKE[fstype], *options, path], timeout=_TIMEOUT)
-    luks_device.sync(path)
 
 
 def check(path: str, fstype: str) -> bool:
@@ -188,8 +200,7 @@ def mount(path: str, target: str, options: Sequence[str], fstype: str | None = N
     try:
         galaxy_host_command.run(argv, timeout=_TIMEOUT)
     except CommandError as exc:
-        said = "; ".join(line.strip() for line in exc.stderr.splitlines() if line.strip()) or str(exc)
-        raise FilesystemError(path, f"cannot be mounted on {target}: {said}. {_advice(path, kind)}") from None
+        raise FilesystemError(path, f"cannot be mounted on {target}: {_said(exc)}. {_advice(path, kind)}") from None
     if not require_mountable(path, target):
         raise MountPointError(target, f"{path} is not mounted there although `mount` succeeded")
 
@@ -203,6 +214,21 @@ def require_type(path: str, fstype: str | None = None) -> str:
     wanted = fstype or " or ".join(_MAKE)
     advice = "" if kind else f" Where it had one of the ext family, its superblock is damaged: {_advice(path)}"
     raise FilesystemError(path, f"{carries}, not {wanted}; it may hold data, and was not touched.{advice}")
+
+
+def require_readable(path: str, fstype: str | None = None) -> None:
+    """
+    Raises ``FilesystemError`` where the device has no such filesystem, or the kernel cannot mount it. Nothing is
+    written: no journal is replayed, and a filesystem that has one to replay is not tried, nor one that is mounted.
+    """
+    kind = require_type(path, fstype)
+    if mounts(path) or (is_ext(kind) and _needs_recovery(path)):
+        return
+    try:
+        with _mounted_readonly(path, kind, _UNREPLAYED[kind]):
+            pass
+    except CommandError as exc:
+        raise FilesystemError(path, f"cannot be mounted: {_said(exc)}. {_advice(path, kind)}") from None
 
 
 def remount(mount: Mount, options: Sequence[str]) -> None:
@@ -241,7 +267,13 @@ def files_on(path: str) -> list[str]:
         return [f"({fstype})"]
     try:
         with _mounted_readonly(path, fstype) as root:
-            return sorted(set(os.listdir(root)) - {"lost+found"})
+            try:
+                return sorted(set(os.listdir(root)) - {"lost+found"})
+            except OSError as exc:
+                # its root was not written yet; unless the disk fails, and nothing can be told
+                if exc.errno == errno.EIO:
+                    raise FilesystemError(path, f"its files cannot be listed: {exc.strerror}; not touched") from None
+                return []
     except CommandError:
         return []
 
@@ -305,6 +337,17 @@ def _is_in_effect(option: str, effective: set[str]) -> bool:
     return value in ("0", "1") and (name if value == "1" else f"no{name}") in effective
 
 
+def _needs_recovery(path: str) -> bool:
+    """Whether a filesystem of the ext family has a journal to replay: a flag in its superblock."""
+    with luks_device.errors_of(path, "cannot be read", FilesystemError), open(path, "rb") as file:
+        file.seek(_INCOMPATIBLE)
+        return bool(file.read(1)[0] & _RECOVER)
+
+
+def _said(exc: CommandError) -> str:
+    return "; ".join(line.strip() for line in exc.stderr.splitlines() if line.strip()) or str(exc)
+
+
 def _advice(path: str, fstype: str = "ext4") -> str:
     name = os.path.basename(path)
     repair = {"xfs": f"xfs_repair {path}", "btrfs": f"btrfs check {path}"}.get(fstype, f"e2fsck -f {path}")
@@ -313,11 +356,12 @@ def _advice(path: str, fstype: str = "ext4") -> str:
 
 
 @contextlib.contextmanager
-def _mounted_readonly(path: str, fstype: str) -> Iterator[str]:
+def _mounted_readonly(path: str, fstype: str, *options: str) -> Iterator[str]:
     with luks_device.errors_of("/run", "nothing can be mounted there", MountPointError):
         root = tempfile.mkdtemp(prefix=_LOOK, dir="/run")
     try:
-        galaxy_host_command.run(["mount", "-t", fstype, "-o", "ro,nodev,nosuid,noexec", path, root], timeout=_TIMEOUT)
+        chosen = ",".join(["ro,nodev,nosuid,noexec", *options])
+        galaxy_host_command.run(["mount", "-t", fstype, "-o", chosen, path, root], timeout=_TIMEOUT)
         try:
             yield root
         finally:

@@ -38,7 +38,10 @@ _NO_SLOT = "No usable keyslot is available."
 _SMALLEST = {1: 3 << 20, 2: 17 << 20}
 MOST_SLOTS = {1: 8, 2: 32}
 # of tokens that open a volume unattended: their key slots are no passphrase that a person has
-_UNATTENDED = ("clevis", "systemd-", "luks2-keyring")
+CLEVIS = "clevis"
+_UNATTENDED = (CLEVIS, "systemd-", "luks2-keyring")
+# what `systemd-cryptenroll --recovery-key` makes is one
+_RECOVERY = "systemd-recovery"
 # on-disk format of LUKS1, "phdr": magic, version, cipher, mode, hash, payload, key bytes, digest, salt, iterations,
 # UUID, then eight key slots of state, iterations, salt, offset, stripes; cryptsetup has no JSON of it. Magic, version
 # and UUID are at the same place in LUKS2
@@ -208,6 +211,11 @@ def is_unfinished(device: luks_device.Device, header: Header | None) -> bool:
     return bool(found) and all(each.type == _TYPE and each.uuid.startswith(_UNFINISHED) for each in found)
 
 
+def is_unattended(token_type: str) -> bool:
+    """Whether a token of that type opens a volume without a person who knows a passphrase."""
+    return token_type.startswith(_UNATTENDED) and token_type != _RECOVERY
+
+
 def require_slot_options(path: luks_device.Device | str, options: Options, version: int) -> None:
     """Raises ``KeySlotError`` when a volume of that LUKS version has no such key slots."""
     if options.pbkdf and options.pbkdf not in PBKDFS[version]:
@@ -237,7 +245,6 @@ def write(path: luks_device.Device | str, key: Secret, options: Options) -> None
     log.info("%s: luksFormat, LUKS%d, %s", path, options.version, options.cipher)
     argv = ["cryptsetup", "luksFormat", "--batch-mode", f"--uuid={mark}", *options.argv()]
     galaxy_host_command.run([*argv, "--key-file=-", str(path)], stdin=key, timeout=TIMEOUT)
-    luks_device.sync(path)
 
 
 def format_cheaply(path: str, key: Secret, options: Options) -> None:
@@ -263,7 +270,6 @@ def finish(path: luks_device.Device | str) -> str:
     """Give an unfinished, closed volume its final UUID, which is returned once it is on the medium."""
     final = str(uuid.uuid4())
     galaxy_host_command.run(["cryptsetup", "luksUUID", "--batch-mode", f"--uuid={final}", str(path)])
-    luks_device.sync(path)
     # both copies of a LUKS2 header: an older one must never come back and call the volume unfinished
     if any(each.uuid != final for each in luks_device.signatures(path) if each.type == _TYPE):
         raise HeaderError(path, "its final UUID could not be written; see the kernel's log for errors of the device")
@@ -335,10 +341,13 @@ def unlock(argv: list[str], key: Key, path: luks_device.Device | str) -> str:
     opens.
     """
     is_token = isinstance(key, Token)
+    if is_token:
+        argv = [*argv, "--token-only"]
+    else:
+        # `cryptsetup open` tries each token first: with one that works any key would seem to open any key slot
+        argv = [*argv, *(["--token-type=none"] if argv[1] == "open" else []), "--key-file=-"]
     try:
-        return galaxy_host_command.run(
-            [*argv, "--token-only" if is_token else "--key-file=-"], stdin=None if is_token else key, timeout=TIMEOUT
-        )
+        return galaxy_host_command.run(argv, stdin=None if is_token else key, timeout=TIMEOUT)
     except CommandError as exc:
         if is_token and exc.returncode in (_NO_TOKEN, _NO_KEY):
             said = exc.stderr.splitlines()[-1:] or ["no message"]
@@ -374,7 +383,7 @@ def _version2(phdr: bytes, dump: str) -> Header:
     used = tuple(_slot2(number, slot) for number, slot in sorted(slots.items()))
     cipher = next((each["encryption"] for each in metadata["segments"].values() if each["type"] == "crypt"), "")
     key_size = next((slot["key_size"] * 8 for slot in slots.values()), 0)
-    tokens = [each for each in metadata["tokens"].values() if each["type"].startswith(_UNATTENDED)]
+    tokens = [each for each in metadata["tokens"].values() if is_unattended(each["type"])]
     unattended = frozenset(int(number) for token in tokens for number in token["keyslots"])
     requirements = metadata["config"].get("requirements", {}).get("mandatory", [])
     reencrypting = any(each.startswith("online-reencrypt") for each in requirements)

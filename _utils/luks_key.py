@@ -138,7 +138,6 @@ def _add(device, key, new, options, place, test=False) -> bool:
     luks_backup.make(device, place.backups, key, place.keep)
     log.info("%s: a key is added", device)
     _write_slot(device, header.version, key, new, options)
-    luks_device.sync(device)
     if not luks_header.opens(device, new):
         raise KeySlotError(device, "the new key was written but does not open the volume; the old one still does")
     return True
@@ -212,7 +211,6 @@ def _destroy(device, header, numbers, remaining, place) -> None:
         # a proof was made; with --batch-mode cryptsetup asks for none of its own
         argv = ["cryptsetup", "luksKillSlot", "--batch-mode", str(device), str(number)]
         galaxy_host_command.run(argv, timeout=luks_header.TIMEOUT)
-    luks_device.sync(device)
     left = {slot.number for slot in luks_header.require(device).slots}
     if left.intersection(numbers):
         raise KeySlotError(device, "a key slot is still there after it was destroyed")

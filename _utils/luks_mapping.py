@@ -21,7 +21,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
 
-# of the mapping through which an unfinished volume is looked at
+# of the mapping through which a volume is looked into, before anything is decided
 LOOK = "unfinished-"
 _LOCKS = "/run/luks-mapper-{}.lock"
 _NAME = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
@@ -121,7 +121,9 @@ def require_openable(device: luks_device.Device, name: str, uuid: str) -> bool:
     return bool(present)
 
 
-def open_volume(device: luks_device.Device, name: str, key: luks_header.Key, discard: bool = False) -> None:
+def open_volume(
+    device: luks_device.Device, name: str, key: luks_header.Key, discard: bool = False, read_only: bool = False
+) -> None:
     """
     Open the volume on ``device`` as ``/dev/mapper/<name>``; the caller has made sure that it can be
     (``require_openable``).
@@ -130,6 +132,7 @@ def open_volume(device: luks_device.Device, name: str, key: luks_header.Key, dis
     """
     argv = ["cryptsetup", "open", "--type=luks"]
     argv += ["--allow-discards"] if discard else []
+    argv += ["--readonly"] if read_only else []
     argv += [device.path, name]
     try:
         luks_header.unlock(argv, key, device)
@@ -178,8 +181,19 @@ def close_volume(name: str, test: bool = False) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def look(device: luks_device.Device, uuid: str, key: luks_header.Key, read_only: bool) -> Iterator[str]:
+    """The path through which a volume that is not open can be looked into for a moment."""
+    name = f"{LOOK}{uuid}"
+    open_volume(device, name, key, read_only=read_only)
+    try:
+        yield f"/dev/mapper/{name}"
+    finally:
+        close_volume(name)
+
+
 def close_look(device: luks_device.Device) -> None:
-    """Close what a run that was killed left open of an unfinished volume, and unmount its look at the files."""
+    """Close what a run that was killed within its look left open of a volume, and unmount its look at the files."""
     mapping = of(device)
     if mapping and mapping.name.startswith(LOOK):
         log.info("%s: left open by a run that was killed", mapping)

@@ -38,6 +38,7 @@ def run(wanted: Wanted, key: Callable[[], luks_header.Key], test: bool = False) 
     device, name, target = luks_device.find(wanted.device, wanted.device_timeout), wanted.mapper, wanted.mount_point
     path = f"/dev/mapper/{name}"
     with luks_mapping.reserved(name), luks_device.claimed(device):
+        luks_mapping.close_look(device)
         uuid = luks_header.identity(device)
         luks_header.require_finished(device, uuid)
         is_open = luks_mapping.require_openable(device, name, uuid)
@@ -46,10 +47,12 @@ def run(wanted: Wanted, key: Callable[[], luks_header.Key], test: bool = False) 
             return False
         secret = None if is_open else key()
         if test:
-            if not is_open:
+            if is_open:
+                luks_filesystem.require_readable(path)
+            elif is_mounted:
                 luks_header.require_key(device, secret)
-            elif not is_mounted:
-                luks_filesystem.require_type(path)
+            else:
+                luks_encrypt.require_usable(device, secret)
             return True
         if not is_open:
             luks_mapping.open_volume(device, name, secret, wanted.discard)

@@ -12,6 +12,7 @@ import luks_backup
 import luks_device
 import luks_header
 import luks_key
+import luks_token
 from galaxy_errors import HeaderError
 from galaxy_host_secret import Secret
 from galaxy_host_wait import Deadline, wait_until
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 _TIMEOUT = 14 * 24 * 3600
 # between two looks at the progress
 _INTERVAL = 5.0
-# says, in the header, that the keys and backups of before are still to be settled
+# says, in the header, that keys and backups of before are still to be settled, and which tokens get a key slot again
 _TOKEN_ID, _TOKEN = 31, "galaxy-reencrypt"
 
 
@@ -47,9 +48,10 @@ def run(
     tell
         is called with the percentage, as it grows
 
-    Header backups of before would open nothing but garbage: once the new header is backed up, they are removed. Raises
-    ``HeaderError`` where the volume is LUKS1, ``WrongKey`` where ``key``, or one of ``others`` at the beginning, does
-    not open it.
+    Tokens of Clevis and systemd open it afterwards as before: each is tried at the beginning, and gets a key slot again
+    at the end. Header backups of before would open nothing but garbage: once the new header is backed up, they are
+    removed. Raises ``HeaderError`` where the volume is LUKS1, ``WrongKey`` where ``key``, or one of ``others`` at the
+    beginning, does not open it, and ``KeySlotError`` where a token does not.
     """
     with luks_device.claimed(device):
         header = luks_header.require(device)
@@ -60,16 +62,19 @@ def run(
         if not begun:
             for other in others:
                 luks_header.require_key(device, other)
+            tokens = luks_token.require_working(device, header)
         if test:
             return True
         if not begun:
             luks_backup.make(device, place.backups, key, place.keep)
-            _begin(device)
+            _begin(device, [token.number for token in tokens])
         # cryptsetup itself cannot go on where no more than its last step is missing
         if header.reencrypting and luks_header.complete(device, key):
             tell(100)
         elif not begun or header.reencrypting:
             _encrypt(device, header, key, options, tell)
+        for number in _tokens_left(luks_header.require(device)):
+            luks_token.bind(device, number, key, options)
         for other in others:
             luks_key.add_claimed(device, key, other, options, place)
         _end(device, key, place)
@@ -78,20 +83,23 @@ def run(
 
 def is_begun(header: luks_header.Header) -> bool:
     """Whether a change of the volume key was begun and has not come to its end, with all keys and backups."""
-    return header.reencrypting or _has_token(header)
+    return header.reencrypting or _note(header) is not None
 
 
-def _has_token(header: luks_header.Header) -> bool:
-    if header.version != 2:
-        return False
-    return json.loads(header.metadata)["tokens"].get(str(_TOKEN_ID), {}).get("type") == _TOKEN
+def _note(header: luks_header.Header) -> dict | None:
+    """The token that ``_begin`` left."""
+    token = json.loads(header.metadata)["tokens"].get(str(_TOKEN_ID), {}) if header.version == 2 else {}
+    return token if token.get("type") == _TOKEN else None
 
 
-def _begin(device: luks_device.Device) -> None:
-    token = json.dumps({"type": _TOKEN, "keyslots": []}).encode()
+def _tokens_left(header: luks_header.Header) -> list[int]:
+    return (_note(header) or {}).get("tokens", [])
+
+
+def _begin(device: luks_device.Device, tokens: Sequence[int]) -> None:
+    token = json.dumps({"type": _TOKEN, "keyslots": [], "tokens": list(tokens)}).encode()
     argv = ["cryptsetup", "token", "import", f"--token-id={_TOKEN_ID}", "--json-file=-", str(device)]
     galaxy_host_command.run(argv, stdin=token)
-    luks_device.sync(device)
 
 
 def _encrypt(
@@ -121,7 +129,6 @@ def _encrypt(
         work = pool.submit(galaxy_host_command.run, [*argv, "--key-file=-", str(device)], stdin=key, timeout=_TIMEOUT)
         wait_until(look, Deadline(_TIMEOUT), _INTERVAL)
         work.result()
-    luks_device.sync(device)
     if luks_header.require(device).reencrypting:
         raise HeaderError(device, "the change of its volume key did not come to its end; run `luks.reencrypt` again")
     tell(100)
@@ -144,9 +151,8 @@ def _end(device: luks_device.Device, key: Secret, place: luks_key.Place) -> None
     luks_backup.make(device, place.backups, key, place.keep)
     luks_backup.remove_outdated(luks_header.require(device), place.backups)
     # one that bare cryptsetup began has none
-    if not _has_token(luks_header.require(device)):
+    if _note(luks_header.require(device)) is None:
         return
     galaxy_host_command.run(["cryptsetup", "token", "remove", f"--token-id={_TOKEN_ID}", str(device)])
-    luks_device.sync(device)
     # without the token the header is another
     luks_backup.make(device, place.backups, key, place.keep)

@@ -11,14 +11,11 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Iterator
 
 import luks_device
 from galaxy_errors import HeaderError
 
-# a tmpfs
-_SCRATCH = "/run"
 # the LUKS2 on-disk format, "Binary Header": magic, version, size, sequence number; then label, name of the checksum,
 # salt, UUID, subsystem, offset, padding, and the checksum of all of it, itself taken as zeros. JSON fills up the rest
 _BEGINNING = struct.Struct(">6sHQQ")
@@ -82,7 +79,8 @@ def trial(path: luks_device.Device | str) -> Iterator[str | None]:
         if not copies:
             yield None
             return
-        with tempfile.NamedTemporaryFile(prefix="luks-rekeyed-", dir=_SCRATCH) as file:
+        # in memory, and gone with this process
+        with open(os.memfd_create("luks-rekeyed"), "w+b") as file:
             size = _data_offset(copies[0])
             file.write(os.pread(node, size, 0))
             for offset, copy in copies.items():
@@ -90,7 +88,7 @@ def trial(path: luks_device.Device | str) -> Iterator[str | None]:
                 file.write(copy)
             file.truncate(size + _PAYLOAD)
             file.flush()
-            yield file.name
+            yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def complete(path: luks_device.Device | str) -> None:

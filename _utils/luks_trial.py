@@ -5,10 +5,13 @@ Try on scratch files, in memory, what a run would do to a device: so a wrong opt
 import contextlib
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
 import galaxy_host_command
+import galaxy_host_lock
+import galaxy_host_sysfs
 import luks_device
 import luks_header
 from galaxy_errors import CommandError, FilesystemError, HeaderError
@@ -17,7 +20,7 @@ from galaxy_host_secret import Secret
 log = logging.getLogger(__name__)
 
 # a tmpfs: what is tried there is in no backup, and gone with the next boot
-_DIRECTORY = "/run"
+_DIRECTORY, _PREFIX = "/run", "luks-trial-"
 _TIMEOUT = 600
 # how mkfs of each only says what it would do, and the smallest that it makes
 _DRY = {"ext4": ["-n"], "ext3": ["-n"], "ext2": ["-n"], "xfs": ["-N"], "btrfs": []}
@@ -70,21 +73,18 @@ def require_mount(argv: Sequence[str], fstype: str, options: Sequence[str]) -> N
         _sparse(image, _SMALLEST[fstype])
         _make([*argv, image], fstype)
         os.mkdir(target)
+        # in a mount namespace of its own: killed at any moment, it leaves neither a mount nor a loop device
+        argv = ["unshare", "--mount", "mount", "-t", fstype, "-o", ",".join(["loop", *options]), image, target]
         try:
-            loop = galaxy_host_command.run(["losetup", "--find", "--show", image]).strip()
-        except CommandError:
-            log.info("the mount options are not tried: no loop device on this machine")
-            return
-        try:
-            galaxy_host_command.run(["mount", "-t", fstype, "-o", ",".join(options), loop, target], timeout=_TIMEOUT)
-            galaxy_host_command.run(["umount", target], timeout=_TIMEOUT)
+            galaxy_host_command.run(argv, timeout=_TIMEOUT)
         except CommandError as exc:
-            said = exc.stderr.replace(loop, "…").replace("\n", "; ") or str(exc)
+            if "loop device" in exc.stderr:
+                log.info("the mount options are not tried: no loop device on this machine")
+                return
+            said = exc.stderr.replace(image, "…").replace("\n", "; ") or str(exc)
             raise FilesystemError(
                 fstype, f"mount refuses the options {','.join(options)}: {said}. Nothing was changed"
             ) from None
-        finally:
-            galaxy_host_command.run(["losetup", "--detach", loop], check=False)
 
 
 def _make(argv: list[str], fstype: str) -> None:
@@ -103,6 +103,29 @@ def _sparse(path: str, size: int) -> None:
 @contextlib.contextmanager
 def _scratch() -> Iterator[str]:
     with luks_device.errors_of(_DIRECTORY, "nothing can be tried there", HeaderError):
-        scratch = tempfile.TemporaryDirectory(prefix="luks-trial-", dir=_DIRECTORY)
+        for name in galaxy_host_sysfs.names(_DIRECTORY):
+            if name.startswith(_PREFIX):
+                _remove_stale(os.path.join(_DIRECTORY, name))
+        scratch = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_DIRECTORY)
+        node = os.open(scratch.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with scratch as directory:
-        yield directory
+        try:
+            galaxy_host_lock.take(node)
+            yield directory
+        finally:
+            os.close(node)
+
+
+def _remove_stale(directory: str) -> None:
+    """Remove what a run that was killed left: one that lives has its directory locked."""
+    try:
+        node = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        # one that is being made has no lock yet, and nothing in it
+        if galaxy_host_lock.take(node) and os.listdir(node):
+            log.info("%s: left by a run that was killed", directory)
+            shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        os.close(node)

@@ -62,6 +62,11 @@ class Machine:
         assert ready, (self.root / "nspawn.log").read_text(errors="replace")
         return self
 
+    @property
+    def ended(self):
+        """Whether it has shut itself down."""
+        return self._process.poll() is not None
+
     def run(self, *argv, check=True):
         """Run a command in there; its completed process, output as text."""
         nsenter = ["nsenter", "-t", str(self._leader), "--all", "--root", "--wd", "env", "-"]

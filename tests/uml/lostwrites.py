@@ -77,7 +77,7 @@ if __name__ == "__main__":
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--operations", nargs="+", choices=OPERATIONS, default=OPERATIONS)
-    parser.add_argument("--without", default="", help="a function of the product that then does nothing")
+    parser.add_argument("--without", default="", help="a function or flush of the product that then does nothing")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lostwrites-") as scratch:
         where = pathlib.Path(scratch)

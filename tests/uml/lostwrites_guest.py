@@ -4,7 +4,8 @@ The guest's side of the lost writes: ``lostwrites_guest.py JOB``, a JSON object 
 ``operation, version, files, images, seed``
     what is done, on what volume, and how many crash images of it are made
 ``without``
-    a function of the product, as ``module.function``, that does nothing: to see that it is needed
+    a function of the product, as ``module.function``, or a flush (``flushes.py``), that does nothing: to see that it is
+    needed
 
 The volume and an ext4 for its header backups lie side by side on /dev/ubdb. While the operation runs, dm-log-writes
 logs every write to both, with the flushes between them, to /dev/ubdc. Of that log crash images are made: all that was
@@ -13,6 +14,7 @@ flushed before a moment, and of what was written since any part, whole or torn. 
 """
 
 import collections
+import contextlib
 import importlib
 import json
 import os
@@ -23,6 +25,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "_utils"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+import flushes
 import story
 from story import MIB, sh
 from support import log_writes
@@ -95,15 +98,18 @@ def copy(source, target):
         os.fsync(write.fileno())
 
 
-def crash(entries, source):
-    """The writes that a power cut at a random moment leaves, as (offset, data)."""
+def crash(entries, source, done):
+    """
+    The writes that a power cut at a random moment leaves, as (offset, data); one right after the operation, with
+    ``done``, leaves all that was flushed.
+    """
     flushes = [0] + [number for number, entry in enumerate(entries) if entry.flags & log_writes.FLUSH]
     bounds = [*flushes, len(entries)]
-    epoch = source.randrange(len(bounds) - 1)
+    epoch = len(bounds) - 2 if done else source.randrange(len(bounds) - 1)
     # a write that was logged is complete when its flush comes: what is before the last flush is on the medium
     kept = [(entry.at, entry.data or bytes(entry.size)) for entry in entries[: bounds[epoch]]]
-    cut = source.randint(bounds[epoch], bounds[epoch + 1])
-    chance = source.choice((0, 0.1, 0.5, 0.9, 1))
+    cut = bounds[-1] if done else source.randint(bounds[epoch], bounds[epoch + 1])
+    chance = 0 if done else source.choice((0, 0.1, 0.5, 0.9, 1))
     for entry in entries[bounds[epoch] : cut]:
         if entry.flags & log_writes.FUA:
             kept.append((entry.at, entry.data or bytes(entry.size)))
@@ -128,6 +134,20 @@ def make_image(writes):
         os.fsync(disk.fileno())
 
 
+@contextlib.contextmanager
+def without(name):
+    if not name or ":" in name:
+        with flushes.without(name) if name else contextlib.nullcontext():
+            yield
+        return
+    module, function = name.split(".")
+    found = importlib.import_module(module)
+    kept = getattr(found, function)
+    setattr(found, function, lambda *args: None)
+    yield
+    setattr(found, function, kept)
+
+
 def main():
     job = json.loads(sys.argv[1])
     source = random.Random(job["seed"])
@@ -138,24 +158,21 @@ def main():
     prepare, act, *_ = story.OPERATIONS[job["operation"]]
     getattr(volume, prepare)()
     sh("sync")
-    if job["without"]:
-        module, function = job["without"].split(".")
-        kept = getattr(importlib.import_module(module), function)
-        setattr(importlib.import_module(module), function, lambda *args: None)
-    log_operation(act, volume)
-    if job["without"]:
-        setattr(importlib.import_module(module), function, kept)
+    with without(job["without"]):
+        log_operation(act, volume)
     entries = log_writes.read(LOG)
     assert entries, "nothing was written"
     boots = collections.Counter()
     for number in range(job["images"]):
-        make_image(crash(entries, source))
+        # the last of four: it is over, and what it promised must be there
+        done = number % 4 == 3
+        make_image(crash(entries, source, done))
         set_up()
         mount_backups()
         try:
-            boots["+".join(volume.check(job["operation"])) or "(nothing left)"] += 1
+            boots["+".join(volume.check(job["operation"], done)) or "(nothing left)"] += 1
         except BaseException:
-            print(f"image {number} of {job}, {len(entries)} writes", file=sys.stderr)
+            print(f"image {number} of {job}, {len(entries)} writes{', it was over' * done}", file=sys.stderr)
             raise
         tear_down(volume)
     print(json.dumps({"writes": len(entries), "boots": boots}))

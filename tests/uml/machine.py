@@ -16,6 +16,8 @@ import pathlib
 import select
 import shlex
 import signal
+import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -36,6 +38,10 @@ def environment() -> dict[str, str]:
     library = pathlib.Path(directory.name, "xstate.so")
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, REPO / "tests/uml/xstate.c"], check=True)
     return {**os.environ, "LD_PRELOAD": str(library)}
+
+
+# the guest kernel's "mconsole": a magic number, its version, and the length of the order; the answer is alike
+_ORDER = struct.Struct("III512s")
 
 
 class MachineError(AssertionError):
@@ -86,6 +92,9 @@ class Machine:
             argv += [f"ubda={self.system}", "system=/dev/ubda"]
             modules += ("overlay",)
         argv += [f"vec0:transport=tap,ifname={self.tap}"] if self.tap else []
+        # where it takes orders of the host
+        self._console = tempfile.TemporaryDirectory(prefix="uml-")
+        argv += [f"uml_dir={self._console.name}", "umid=guest"]
         argv += [
             f"repo={REPO}",
             f"share={self.share}",
@@ -133,6 +142,19 @@ class Machine:
                 return
             yield word[len(prefix) :].decode()
 
+    def plug(self, letter: str, image: pathlib.Path) -> None:
+        """A disk is attached, as ``/dev/ubd<letter>``."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as orders:
+            orders.bind(f"{self._console.name}/orders")
+            orders.settimeout(60)
+            order = f"config ubd{letter}={image}".encode()
+            orders.sendto(_ORDER.pack(0xCAFEBABE, 2, len(order), order), f"{self._console.name}/guest/mconsole")
+            answer = orders.recv(_ORDER.size).ljust(_ORDER.size, b"\0")
+        pathlib.Path(self._console.name, "orders").unlink()
+        failed, _, size, said = _ORDER.unpack(answer)
+        if failed:
+            raise MachineError(f"no disk was attached: {said[:size].decode(errors='replace')}")
+
     def power_off(self) -> None:
         """End the guest in order."""
         self.start("poweroff", "-f")
@@ -151,6 +173,7 @@ class Machine:
         if self._process:
             self._process.wait()
             self._process.stdout.close()
+            self._console.cleanup()
 
     def _await(self, wanted: Callable[[bytes], bool], timeout: float) -> bytes:
         end = time.monotonic() + timeout

@@ -49,6 +49,10 @@ class Volume:
             path.chmod(0o600)
 
     @property
+    def key_file(self):
+        return pathlib.Path(BACKUPS, f"key-{self.files}")
+
+    @property
     def cheap(self):
         return {"iterations": 1000, **({"pbkdf": "pbkdf2"} if self.version == 2 else {})}
 
@@ -123,6 +127,19 @@ class Volume:
         sh("cryptsetup", "resize", MAPPER, f"--size={sectors - 8 * 2048}", f"--key-file={KEYS}/a")
         self.call("encrypt", **self.wanted)
 
+    def check_promise(self, operation, keys, gone):
+        status = self.call("status", self.device, backups=BACKUPS)
+        assert (status["luks"], status["unfinished"], status["reencrypting"]) == (True, False, False), status
+        assert status["leaked_slots"] == [], status
+        for name in keys:
+            assert self.opens(name), f"key {name} is lost"
+        for name in gone:
+            assert not self.opens(name), f"key {name} still opens it"
+        if operation in BACKED_UP:
+            assert status["header_backup"], status
+        if operation == "written":
+            assert len(self.key_file.read_bytes()) == 128
+
     # files
 
     def known_files(self):
@@ -181,13 +198,16 @@ class Volume:
         assert not holds or "format" not in steps, steps
         return steps
 
-    def check(self, operation):
+    def check(self, operation, done=False):
         """
-        The operation again, and then all must be as if it had never been cut; returns what the boot said or did.
+        The operation again, and then all must be as if it had never been cut; returns what the boot said or did. With
+        ``done`` it was over when the power was cut: what it promised is there before anything is done about it.
         """
         begin, act, holds, keys, gone = OPERATIONS[operation]
         self.reset_keys()
         self.look(holds)
+        if done:
+            self.check_promise(operation, keys, gone)
         # what it makes has no filesystem of its own, and no boot makes one later
         steps = [] if operation == "formatted" else self.boot(operation, holds)
         if begin not in ("mounted", "shrunk"):
@@ -234,8 +254,8 @@ def _formatted(volume):
 
 
 def _restored(volume):
-    backup = sorted(map(str, pathlib.Path(BACKUPS).glob("*.luksheader")))[0]
-    volume.call("header_restore", volume.device, backup, force=True, backups=BACKUPS)
+    oldest = min(pathlib.Path(BACKUPS).glob("*.luksheader"), key=lambda path: path.stat().st_mtime_ns)
+    volume.call("header_restore", volume.device, str(oldest), force=True, backups=BACKUPS)
 
 
 def _changed(volume):
@@ -254,9 +274,9 @@ def _absent(volume):
 
 
 def _written(volume):
-    volume.state("key_file", f"{BACKUPS}/key-{volume.files}")
-    assert len(pathlib.Path(BACKUPS, f"key-{volume.files}").read_bytes()) == 128
     volume.write_files()
+    volume.state("key_file", str(volume.key_file))
+    assert len(volume.key_file.read_bytes()) == 128
 
 
 def _reencrypted(volume):
@@ -265,7 +285,9 @@ def _reencrypted(volume):
 
 
 # cut within these, the volume may have no header, or another key than the boot's; nothing is lost
-FOR_A_PERSON = ("header_restore", "change_key")
+FOR_A_PERSON = ("header_restore", "header_replaced", "change_key")
+# at their end the header has a backup
+BACKED_UP = ("mounted_blank", "formatted", "encrypt", "mounted", "header_backup", "reencrypt")
 # by name: how the volume is before, what is done, whether it holds the known files, the keys that must open it
 # afterwards, and those that must not
 OPERATIONS = {
@@ -293,6 +315,8 @@ OPERATIONS = {
         "",
     ),
     "header_restore": ("without_header", _restored, True, "a", ""),
+    # over a sound header that has one more key
+    "header_replaced": ("with_two_keys", _restored, True, "a", "b"),
     "resized": ("shrunk", lambda volume: volume.state("resized", MAPPER, key=f"{KEYS}/a"), True, "a", ""),
     "reencrypt": ("mounted", _reencrypted, True, "a", ""),
 }

@@ -17,7 +17,7 @@ def run(share, suite, chosen, timeout):
     argv = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:logging"]
     argv += ["-m", chosen, "-W", "ignore::pytest.PytestUnknownMarkWarning"]
     environment = f"PYTHONPATH={REPO}/_utils:{REPO}/tests PYTEST_DISABLE_PLUGIN_AUTOLOAD=1".split()
-    with Machine(share, modules=("loop", "dm-log-writes", "overlay")) as machine:
+    with Machine(share, modules=("loop", "dm-log-writes")) as machine:
         # from its own directory, so the conftest of the host's suites is not loaded
         where = ["env", f"--chdir={GUEST}", *environment]
         status, output = machine.run(*where, *argv, "-c", "/dev/null", "--rootdir=.", suite, timeout=timeout)

@@ -56,7 +56,12 @@ def machine(root, site, tree):
         **{"storage": storage, "boot": {"salt_call": SALT_CALL}},
     }
     minion = {
-        **{"id": "whole", "file_client": "local", "pillar_roots": {"base": ["/etc/salt/pillar"]}},
+        **{
+            "id": "whole",
+            "log_level_logfile": "info",
+            "file_client": "local",
+            "pillar_roots": {"base": ["/etc/salt/pillar"]},
+        },
         "file_roots": {"base": [str(tree), str(tree / "formulas")]},
     }
     top = {"base": {"*": ["galaxy"]}}
@@ -131,6 +136,25 @@ def test_after_a_reboot_it_is_back_unattended(machine, made, site):
     assert apply(machine, "galaxy.boot") == {}
     status = salt_call(machine, "galaxy.status")[1]
     assert (status["ready"], status["problems"]) == (True, [])
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_attached_late_is_waited_for(machine, made, site):
+    """The boot has looked for it already when it comes; nobody does anything else."""
+    disks = machine.disks
+    run(machine, "sync")
+    machine.kill()
+    machine.disks = ()
+    machine.boot()
+    waits = ["grep", "--quiet", "ubdb is not there yet; waiting up to 120 s", "/var/log/salt/minion"]
+    assert wait_until(lambda: machine.run(*waits)[0] == 0, Deadline(300), 2)
+    assert show(machine, "galaxy-boot", "ActiveState") == ["activating"]
+    assert show(machine, "galaxy", "ActiveState") == ["inactive"]
+    machine.plug("b", *disks)
+    machine.disks = disks
+    assert wait_until(lambda: show(machine, "galaxy-boot", "ActiveState") == ["active"], Deadline(300), 2)
+    assert show(machine, "galaxy-boot", "NRestarts") == ["0"]
+    assert_it_serves_the_volume(machine, site)
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 import copy
 import hashlib
+import itertools
 import json
+import os
 import struct
 
 import pytest
@@ -142,3 +144,67 @@ def test_a_damaged_second_copy_is_refused(volume, damage):
     with pytest.raises(HeaderError, match="copies of its header differ"):
         luks_rekeyed.complete(volume)
     assert volume.read_bytes() == before
+
+
+def epochs(volume, monkeypatch):
+    """What ``complete`` writes, as (offset, data), in a list for each flush."""
+    found, write = [[]], os.pwrite
+
+    def pwrite(node, data, offset):
+        found[-1].append((offset, data))
+        return write(node, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        patch.setattr(os, "fsync", lambda _: found.append([]))
+        luks_rekeyed.complete(volume)
+    assert found[-1] == []
+    return found[:-1]
+
+
+def crashed(before, epochs):
+    """What is on the medium after a power cut: all that was flushed, and of the rest any part, each in two pieces."""
+    for number, last in enumerate(epochs):
+        flushed = [each for epoch in epochs[:number] for each in epoch]
+        cuts = [(offset, data, min(4096, len(data) // 2)) for offset, data in last]
+        pieces = [each for offset, data, at in cuts for each in ((offset, data[:at]), (offset + at, data[at:]))]
+        for kept in itertools.product((False, True), repeat=len(pieces)):
+            content = bytearray(before)
+            for offset, data in [*flushed, *itertools.compress(pieces, kept)]:
+                content[offset : offset + len(data)] = data
+            yield bytes(content)
+
+
+def copies(content):
+    """The valid copies of the header, newest first."""
+    found = []
+    for number in (0, 1):
+        copied = content[number * SIZE : (number + 1) * SIZE]
+        if copied[448:480] == hashlib.sha256(copied[:448] + bytes(64) + copied[512:]).digest():
+            found.append(copied)
+    return sorted(found, key=lambda copied: copied[16:24], reverse=True)
+
+
+def survives(volume, content):
+    """Whether the old key slots are gone where the header says so, and the same call ends it, after a repair."""
+    if not copies(content):
+        return False
+    newest = copies(content)[0]
+    metadata = parsed(newest)[2]
+    if metadata == luks_rekeyed.completed(DUE) and b"k" * 512 in content[32768 + 4096 : 32768 + 8192]:
+        return False
+    # as cryptsetup does when it reads a header of which one copy is torn or older
+    repaired = [header(magic, metadata, newest[23]) for magic in (b"LUKS\xba\xbe", b"SKUL\xba\xbe")]
+    volume.write_bytes(b"".join(repaired) + content[2 * SIZE :])
+    luks_rekeyed.complete(volume)
+    return [parsed(copied)[2] for copied in copies(volume.read_bytes())] == [luks_rekeyed.completed(DUE)] * 2
+
+
+def test_a_power_cut_at_any_moment_is_survived_and_each_flush_is_needed(volume, monkeypatch):
+    before = volume.read_bytes()
+    written = epochs(volume, monkeypatch)
+    assert len(written) == 3
+    assert all(survives(volume, content) for content in crashed(before, written))
+    for number in range(len(written) - 1):
+        without = [*written[:number], written[number] + written[number + 1], *written[number + 2 :]]
+        assert not all(survives(volume, content) for content in crashed(before, without)), number

@@ -76,7 +76,7 @@ ELSEWHERE = {
     "galaxy_host_sysfs": "needs block devices: tests/uml/guest",
     **dict.fromkeys(("luks_backup", "luks_header", "luks_key", "luks_status", "luks_trial"), _HEADERS),
     **dict.fromkeys(("luks_device", "luks_encrypt", "luks_grow", "luks_mapping", "luks_open"), _GUEST),
-    **dict.fromkeys(("luks_reencrypt", "luks_unlock"), _GUEST),
+    **dict.fromkeys(("luks_reencrypt", "luks_token", "luks_unlock"), _GUEST),
 }
 
 

@@ -50,6 +50,10 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="session")
 def caller(tmp_path_factory, store):
     config = tmp_path_factory.mktemp("salt") / "minion"
+    pillar = config.with_name("pillar")
+    pillar.mkdir()
+    (pillar / "top.sls").write_text("base: {'*': [keys]}")
+    (pillar / "keys.sls").write_text("empty: ''\nnumber: 7\n")
     config.write_text(
         json.dumps(
             {
@@ -59,6 +63,7 @@ def caller(tmp_path_factory, store):
                 "module_dirs": [str(REPO / "_modules")],
                 "states_dirs": [str(REPO / "_states")],
                 "utils_dirs": [str(REPO / "_utils")],
+                "pillar_roots": {"base": [str(pillar)]},
                 **store.opts,
             }
         )

@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+import re
 
 import pytest
 from conftest import BACKUPS, CHEAP, content, sh
 
 import luks_device
-import luks_encrypt
 import luks_header
+import luks_mapping
 from galaxy_errors import (
     DeviceInUse,
     DeviceNotBlank,
@@ -67,7 +68,7 @@ def test_a_torn_header_of_a_finished_volume_is_never_made_anew(call, plan):
 
 def test_a_half_made_filesystem_is_made_anew(call, plan, unfinished):
     key = Secret(pathlib.Path(plan["key"]).read_bytes())
-    luks_encrypt.luks_mapping.open_volume(unfinished, "galaxy", key)
+    luks_mapping.open_volume(unfinished, "galaxy", key)
     sh("mkfs.ext4", "-q", "/dev/mapper/galaxy")
     with open("/dev/mapper/galaxy", "r+b") as file:
         file.seek(4096)
@@ -77,10 +78,24 @@ def test_a_half_made_filesystem_is_made_anew(call, plan, unfinished):
     assert call("luks.encrypt", **plan) == []
 
 
+def test_a_filesystem_without_its_root_is_made_anew(call, plan, unfinished):
+    """Its superblock and root inode were written, and not yet the root directory."""
+    key = Secret(pathlib.Path(plan["key"]).read_bytes())
+    luks_mapping.open_volume(unfinished, "galaxy", key)
+    sh("mkfs.ext4", "-q", "/dev/mapper/galaxy")
+    (block,) = re.findall(r"^\(0\):(\d+)", sh("debugfs", "-R", "stat <2>", "/dev/mapper/galaxy"), re.MULTILINE)
+    size = int(re.search(r"Block size:\s+(\d+)", sh("dumpe2fs", "-h", "/dev/mapper/galaxy"))[1])
+    with open("/dev/mapper/galaxy", "r+b") as file:
+        file.seek(int(block) * size)
+        file.write(bytes(size))
+    assert "format" in call("luks.encrypt", **plan)
+    assert call("luks.encrypt", **plan) == []
+
+
 def test_files_on_an_unfinished_volume_are_not_lost(call, plan, unfinished, tmp_path):
     """Nobody should have used it; somebody did."""
     key = Secret(pathlib.Path(plan["key"]).read_bytes())
-    luks_encrypt.luks_mapping.open_volume(unfinished, "byhand", key)
+    luks_mapping.open_volume(unfinished, "byhand", key)
     sh("mkfs.ext4", "-q", "/dev/mapper/byhand")
     (tmp_path / "byhand").mkdir()
     sh("mount", "/dev/mapper/byhand", str(tmp_path / "byhand"))

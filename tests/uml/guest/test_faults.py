@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from conftest import BACKUPS, CHEAP, fails, sh
+from conftest import BACKUPS, CHEAP, content, fails, sh
 
 import luks_device
 import luks_filesystem
@@ -54,8 +54,8 @@ def test_one_that_needs_a_person_says_all_and_the_commands(call, state, closed, 
     sh("debugfs", "-w", "-R", "clri <2>", path)
     sh("debugfs", "-w", "-R", "set_super_value state 2", path)
     sh("cryptsetup", "close", "byhand")
+    fails(state, "luks.mounted", "e2fsck -f", **wanted)
     result = state("luks.mounted", **wanted)
-    assert result["result"] is False
     for said in ("UNEXPECTED INCONSISTENCY", "luks.open DEVICE galaxy", "e2fsck -f /dev/mapper/galaxy"):
         assert said in result["comment"]
     assert call("luks.open_volumes") == {}
@@ -70,8 +70,9 @@ def test_a_damaged_superblock_is_told_with_its_repair(call, closed):
         file.seek(1024)
         file.write(os.urandom(1024))
     sh("cryptsetup", "close", "byhand")
-    with pytest.raises(FilesystemError, match=r"it may hold data.*e2fsck -f .*-b 32768"):
-        call("luks.encrypt", **closed)
+    for test in (True, False):
+        with pytest.raises(FilesystemError, match=r"it may hold data.*e2fsck -f .*-b 32768"):
+            call("luks.encrypt", test=test, **closed)
     assert call("luks.open_volumes") == {}
 
 
@@ -112,7 +113,7 @@ def test_another_filesystem_is_not_as_wanted(state, closed, wanted, call):
 def test_what_lies_below_the_mount_point_is_told_or_set_aside(state, closed, wanted, call):
     stray = pathlib.Path(closed["mount_point"], "stray")
     stray.write_text("written while it was not mounted")
-    fails(state, "luks.mounted", "not empty", **wanted)
+    fails(state, "luks.mounted", "not empty; mounting would hide stray", **wanted)
     announced = state("luks.mounted", test=True, nonempty="move", **wanted)
     assert stray.exists()
     made = state("luks.mounted", nonempty="move", **wanted)
@@ -128,6 +129,16 @@ def test_opened_by_other_means_needs_no_key(state, closed, wanted):
     missing = wanted | {"key": "/nonexistent"}
     assert list(state("luks.mounted", test=True, **missing)["changes"]) == ["fsck", "mount"]
     assert state("luks.mounted", **missing)["result"] is True
+
+
+def test_one_that_is_mounted_elsewhere_too(state, closed, wanted, call, tmp_path):
+    call("luks.encrypt", **closed)
+    (tmp_path / "elsewhere").mkdir()
+    sh("mount", "/dev/mapper/galaxy", str(tmp_path / "elsewhere"))
+    sh("umount", closed["mount_point"])
+    announced = state("luks.mounted", test=True, **wanted)
+    made = state("luks.mounted", **wanted)
+    assert announced["changes"] == made["changes"] == {"mount": closed["mount_point"]}, announced["comment"]
 
 
 def test_one_bad_disk_hides_no_other(call, state, closed, new_device, key, tmp_path):
@@ -171,9 +182,40 @@ def test_a_run_that_was_killed_within_its_look_blocks_no_other(call, plan):
     assert call("luks.encrypt", **plan) == []
 
 
+def test_a_test_run_that_was_killed_within_its_look_blocks_no_other(call, closed):
+    name = f"unfinished-{luks_header.read(closed['device']).uuid}"
+    sh("cryptsetup", "open", "--readonly", f"--key-file={closed['key']}", closed["device"], name)
+    os.mkdir("/run/luks-abcd1234")
+    sh("mount", "-o", "ro,noload", f"/dev/mapper/{name}", "/run/luks-abcd1234")
+    # and in the middle of trying mount options
+    os.makedirs("/run/luks-trial-abcd1234/mnt")
+    assert call("luks.encrypt", test=True, mount_options=["noatime"], **closed) == ["open", "fsck", "mount"]
+    assert call("luks.encrypt", mount_options=["noatime"], **closed) == ["open", "fsck", "mount"]
+    assert [name for name in os.listdir("/run") if name.startswith("luks-") and not name.endswith(".lock")] == []
+    assert pathlib.Path("/proc/mounts").read_text().count("/dev/loop") == 0
+
+
+def test_a_test_run_changes_nothing_on_a_volume_whose_journal_is_to_be_replayed(call, closed, new_device):
+    """As after a power cut: the volume as it was while it was mounted."""
+    call("luks.encrypt", **closed)
+    pathlib.Path(closed["mount_point"], "late").write_text("data")
+    sh("sync")
+    copy = new_device()
+    sh("cp", "--sparse=always", closed["device"], copy)
+    call("luks.close", "galaxy")
+    sh("cp", "--sparse=always", copy, closed["device"])
+    # two devices of one UUID are a volume and its copy
+    sh("blkdiscard", copy)
+    before = content(closed["device"])
+    assert call("luks.encrypt", test=True, **closed) == ["open", "fsck", "mount"]
+    assert content(closed["device"]) == before
+    assert call("luks.encrypt", **closed) == ["open", "fsck", "mount"]
+    assert pathlib.Path(closed["mount_point"], "late").read_text() == "data"
+
+
 CALL = """
 import json, sys, salt.client
-print(salt.client.Caller(c_path=sys.argv[1]).cmd(sys.argv[2], **json.loads(sys.argv[3])))
+print(salt.client.Caller(c_path=sys.argv[1]).cmd(sys.argv[2], *sys.argv[4:], **json.loads(sys.argv[3])))
 """
 
 
@@ -195,6 +237,14 @@ def test_two_runs_at_once_both_end_right(caller, call, plan):
     arguments = {"device": plan["device"], "mapper": "galaxy", "key": plan["key"]}
     both = at_once(job("luks.open", **arguments), job("luks.open", **arguments), job("luks.open", **arguments))
     assert sorted(each.stdout.strip() for each in both) == ["False", "False", "True"], [each.stderr for each in both]
+
+
+@pytest.mark.slow
+def test_two_formats_at_once_both_end_right(caller, device, key):
+    arguments = json.dumps({"name": device, "key": key, "backups": BACKUPS, **CHEAP})
+    job = [sys.executable, "-c", CALL, caller.opts["conf_file"], "state.single", arguments, "luks.formatted"]
+    both = at_once(job, job)
+    assert all("'result': True" in each.stdout for each in both), [(each.stdout, each.stderr) for each in both]
 
 
 def test_two_devices_for_one_name_leave_no_mark(call, encrypted, new_device, tmp_path):

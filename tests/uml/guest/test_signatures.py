@@ -289,5 +289,11 @@ def test_a_backup_of_a_volume_that_is_nowhere_refuses(call, new_device, key, mou
     for _ in range(2):
         with pytest.raises(DeviceNotBlank, match=f"{backup} is the header backup.*luks.header_restore {lost} {backup}"):
             call("luks.encrypt", lost, "galaxy", mount_point, key=key, backups=BACKUPS, **CHEAP)
+    # nor what says that its ciphertext is but data
+    write(lost, (20 * MIB, b"ciphertext"))
+    insisting = {"force": True, "signature": "data"}
+    with pytest.raises(DeviceNotBlank, match=f"{backup} is the header backup"):
+        call("luks.format", lost, key=key, backups=BACKUPS, **insisting, **CHEAP)
+    write(lost, (20 * MIB, bytes(10)))
     os.unlink(backup)
     assert call("luks.encrypt", lost, "galaxy", mount_point, key=key, backups=BACKUPS, **CHEAP)[0] == "format"

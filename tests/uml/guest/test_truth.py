@@ -1,7 +1,7 @@
 """``test=True`` refuses what the run refuses, in the same words."""
 
 import pytest
-from conftest import BACKUPS, fails, sh
+from conftest import BACKUPS, CHEAP, fails, sh
 
 import luks_device
 
@@ -11,6 +11,8 @@ def test_a_device_that_is_too_small_stays_blank(state, new_device, key, mount_po
         device = new_device(size)
         arguments = {"device": device, "key": key, "mapper": "galaxy", "backups": BACKUPS, "version": version}
         fails(state, "luks.mounted", "too small", name=mount_point, encrypt=True, **arguments, iterations=1000)
+        alone = {"key": key, "backups": BACKUPS, "version": version, "iterations": 1000}
+        fails(state, "luks.formatted", "too small", name=device, **alone)
         assert luks_device.signatures(device) == ()
 
 
@@ -27,6 +29,9 @@ def test_a_device_that_is_too_small_stays_blank(state, new_device, key, mount_po
         ({"filesystem": "ntfs"}, "not a filesystem that is made here"),
         ({"key": "/nonexistent"}, "cannot be read"),
         ({"key": "pillar://none"}, "holds no passphrase"),
+        ({"key": "pillar://empty"}, "passphrase is empty"),
+        ({"key": "pillar://number"}, "quote it in YAML"),
+        ({"key": "prompt"}, "no terminal"),
         ({"mapper": "control"}, "other than control"),
         ({"backups": "/proc/none"}, "backup"),
         ({"nonempty": "hide"}, "give refuse or move"),
@@ -37,6 +42,55 @@ def test_what_a_run_would_refuse_a_test_run_refuses(state, plan, option, match):
     arguments = {name: value for name, value in (plan | option).items() if name != "mount_point"}
     fails(state, "luks.mounted", match, name=plan["mount_point"], encrypt=True, **arguments)
     assert luks_device.signatures(plan["device"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("option", "match"),
+    [
+        ({"cipher": "aes-nonsense-plain64"}, "cryptsetup cannot make"),
+        ({"key_size": 100}, "cryptsetup cannot make"),
+        ({"pbkdf": "nonsense"}, "`pbkdf` of LUKS2 is one of"),
+        ({"key": "/nonexistent"}, "cannot be read"),
+        ({"key": "pillar://none"}, "holds no passphrase"),
+        ({"key": "pillar://empty"}, "passphrase is empty"),
+        ({"key": "prompt"}, "no terminal"),
+        ({"backups": "/proc/none"}, "backup"),
+    ],
+)
+def test_of_a_format_too(state, device, key, option, match):
+    fails(state, "luks.formatted", match, name=device, **({"key": key, "backups": BACKUPS, **CHEAP} | option))
+    assert luks_device.signatures(device) == ()
+
+
+def test_a_device_in_use_is_not_formatted(state, device, key, tmp_path):
+    wanted = {"name": device, "key": key, "backups": BACKUPS, **CHEAP}
+    sh("dmsetup", "create", "linear", input=f"0 2048 linear {device} 0\n")
+    fails(state, "luks.formatted", "held by the mapper linear", **wanted)
+    sh("dmsetup", "remove", "linear")
+    sh("mkfs.ext4", "-q", device)
+    (tmp_path / "other").mkdir()
+    sh("mount", device, str(tmp_path / "other"))
+    fails(state, "luks.formatted", "in use: mounted", **wanted)
+
+
+def test_a_last_key_stays_in_however_many_slots_it_is(state, closed):
+    argv = ["cryptsetup", "luksAddKey", "-q", f"--key-file={closed['key']}", "--pbkdf-force-iterations=1000"]
+    sh(*argv, closed["device"], closed["key"])
+    fails(state, "luks.key_absent", "this is the last key", name=closed["device"], key=closed["key"], backups=BACKUPS)
+
+
+def test_a_key_slot_that_the_version_does_not_have(state, closed, wrong_key):
+    keys = {"new_key": wrong_key, "key": closed["key"], "backups": BACKUPS, "pbkdf": "argon2id"}
+    fails(state, "luks.key_present", "is LUKS1: `pbkdf` is pbkdf2", name=closed["device"], **keys)
+
+
+@pytest.mark.slow
+def test_full_slots_of_luks2_are_told_before(state, call, device, key, wrong_key):
+    call("luks.format", device, key=key, backups=BACKUPS, **CHEAP)
+    cheap = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"]
+    for number in range(31):
+        sh("cryptsetup", "luksAddKey", "-q", f"--key-file={key}", *cheap, device, "-", input=f"key {number}")
+    fails(state, "luks.key_present", "all key slots", name=device, new_key=wrong_key, key=key, backups=BACKUPS)
 
 
 def test_full_slots_are_told_before(state, call, device, key, wrong_key, tmp_path):

@@ -1,63 +1,21 @@
-"""Keys that no person types: Clevis with a real Tang server, and LUKS2 tokens; and another volume key."""
+"""Another volume key, wherever a power cut strikes; and a grown partition."""
 
 import contextlib
 import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
-import threading
 
 import pytest
 from conftest import BACKUPS, CHEAP, content, sh
 from support import log_writes
 
-from galaxy_errors import HeaderError, KeySlotError, KeySourceError, WrongKey
+from galaxy_errors import HeaderError, WrongKey
 from galaxy_host_wait import Deadline, wait_until
 
 # what a boot does with a volume whose header it does not have to back up
 BOOT = ["open", "fsck", "mount"]
-TANG = "/usr/libexec/tangd"
-
-
-class Tang:
-    """A real tangd for each connection, as its socket unit starts it."""
-
-    def __init__(self, root):
-        self.keys = str(root / "tang")
-        os.mkdir(self.keys)
-        sh("/usr/libexec/tangd-keygen", self.keys)
-        self._listener = None
-        self.port = None
-
-    def start(self):
-        self._listener = socket.create_server(("127.0.0.1", self.port or 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, args=[self._listener], daemon=True).start()
-
-    def stop(self):
-        if self._listener:
-            self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
-
-    def _serve(self, listener):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    subprocess.run([TANG, self.keys], stdin=connection, stdout=connection, check=False)
-
-
-@pytest.fixture
-def tang(tmp_path):
-    # of a machine without a network
-    sh("ip", "link", "set", "lo", "up")
-    server = Tang(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -67,55 +25,6 @@ def volume(call, plan):
     pathlib.Path(plan["mount_point"], "file").write_text("data")
     call("luks.close", "galaxy")
     return plan
-
-
-def test_tang_opens_it(call, state, tang, volume):
-    """One binding for all: Clevis makes its key slot as dear as cryptsetup's default is."""
-    device, bound = volume["device"], volume | {"key": "clevis://"}
-    with pytest.raises(KeySourceError, match="clevis://: gives no passphrase"):
-        call("luks.open", device, "galaxy", key="clevis://")
-    binding = json.dumps({"url": f"http://127.0.0.1:{tang.port}"})
-    sh("clevis", "luks", "bind", "-y", "-k", volume["key"], "-d", device, "tang", binding)
-    arguments = {name: value for name, value in bound.items() if name != "mount_point"}
-    announced = state("luks.mounted", bound["mount_point"], test=True, **arguments)
-    # the server comes later than this machine
-    tang.stop()
-    with pytest.raises(KeySourceError, match="clevis://: gives no passphrase of"):
-        call("luks.open", device, "galaxy", key="clevis://")
-    threading.Timer(4, tang.start).start()
-    made = state("luks.mounted", bound["mount_point"], key_timeout=300, **arguments)
-    assert list(announced["changes"]) == list(made["changes"]) == ["header_backup", "open", "fsck", "mount"]
-    assert pathlib.Path(bound["mount_point"], "file").read_text() == "data"
-    # a passphrase of recovery must stay beside
-    with pytest.raises(KeySlotError, match="Leave a passphrase"):
-        call("luks.remove_key", device, key=volume["key"], remaining="clevis://", backups=BACKUPS)
-    call("luks.close", "galaxy")
-    sh("cryptsetup", "luksKillSlot", "-q", device, "0")
-    with pytest.raises(KeySlotError, match="no passphrase of recovery"):
-        call("luks.open", device, "galaxy", key="clevis://")
-
-
-def test_a_new_volume_needs_a_passphrase(call, plan):
-    for key in ("clevis://", "token://"):
-        with pytest.raises(KeySourceError, match="opens a volume that exists"):
-            call("luks.encrypt", **(plan | {"key": key}))
-
-
-def test_a_token_opens_it(call, volume, wrong_key):
-    """cryptsetup's own token, a key in the kernel's keyring; those of systemd need a TPM or a FIDO2 stick."""
-    with pytest.raises(WrongKey, match="no token in its header opens it"):
-        call("luks.test_key", volume["device"], key="token://") or call(
-            "luks.open", volume["device"], "galaxy", key="token://"
-        )
-    call("luks.add_key", volume["device"], new_key=wrong_key, key=volume["key"], backups=BACKUPS, **CHEAP)
-    sh("cryptsetup", "token", "add", "--key-slot=1", "--key-description=galaxy", volume["device"])
-    sh("keyctl", "padd", "user", "galaxy", "@u", input=pathlib.Path(wrong_key).read_text())
-    sh("keyctl", "link", "@u", "@s")
-    assert call("luks.test_key", volume["device"], key="token://") is True
-    arguments = volume | {"key": "token://"}
-    assert call("luks.encrypt", test=True, **arguments) == ["header_backup", "open", "fsck", "mount"]
-    assert call("luks.encrypt", **arguments) == ["header_backup", "open", "fsck", "mount"]
-    assert pathlib.Path(volume["mount_point"], "file").read_text() == "data"
 
 
 def test_another_volume_key_while_it_is_mounted(call, volume, wrong_key):

@@ -1,0 +1,123 @@
+"""
+A TPM in software, swtpm, as the kernel's own: at ``/dev/tpmrm0`` and below ``/sys/class/tpmrm``, where tpm2-tools,
+Clevis and systemd look for one. For a machine of one's own (``tests/uml``), since both places are the whole machine's.
+"""
+
+import contextlib
+import os
+import pathlib
+import pty
+import socket
+import struct
+import subprocess
+import threading
+import tty
+
+from galaxy_host_wait import Deadline, wait_until
+
+_NODE = pathlib.Path("/dev/tpmrm0")
+# of a command and of a response: tag, size of the whole, code
+_HEADER = struct.Struct(">HII")
+_NO_SESSIONS = 0x8001
+# the first handles of loaded and saved sessions, and of transient objects
+_VOLATILE = (0x02000000, 0x03000000, 0x80000000)
+
+
+class Tpm:
+    """``start`` gives it to the machine, ``stop`` takes it away for good."""
+
+    def __init__(self, root):
+        self._state, self._classes = root / "tpm", root / "classes"
+        self._state.mkdir()
+        self._classes.mkdir()
+        self._process = self._master = self._slave = None
+
+    def start(self):
+        if not os.path.ismount("/dev/pts"):
+            os.makedirs("/dev/pts", exist_ok=True)
+            _run("mount", "-t", "devpts", "-o", "ptmxmode=666", "devpts", "/dev/pts")
+        path = self._state / "socket"
+        argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._state}", "--server", f"type=unixio,path={path}"]
+        self._process = subprocess.Popen([*argv, "--flags", "not-need-init,startup-clear"])
+        assert wait_until(path.exists, Deadline(60))
+        # one command or answer after the other, of any bytes: what a character device gives, a raw terminal does too
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        _NODE.symlink_to(os.ttyname(self._slave))
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(path))
+        threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+        # no directory can be made in sysfs: another one with all of it, and this
+        _run("mount", "--bind", "/sys/class", self._classes)
+        _run("mount", "-t", "tmpfs", "tmpfs", "/sys/class")
+        for found in filter(pathlib.Path.is_dir, self._classes.iterdir()):
+            shown = pathlib.Path("/sys/class", found.name)
+            shown.mkdir()
+            _run("mount", "--bind", found, shown)
+        pathlib.Path("/sys/class/tpmrm/tpmrm0").mkdir(parents=True)
+
+    def stop(self):
+        if self._process:
+            _run("umount", "--recursive", "/sys/class")
+            _run("umount", self._classes)
+            _NODE.unlink()
+            self._process.kill()
+            self._process.wait()
+            os.close(self._slave)
+            self._process = None
+
+    def _serve(self, connection):
+        def ask(command):
+            connection.sendall(command)
+            return _message(connection.recv)
+
+        users, terminal = set(), os.ttyname(self._slave)
+        try:
+            with connection:
+                while True:
+                    command = _message(lambda size: os.read(self._master, size))
+                    if _users(terminal) != users:
+                        # as the kernel does when one that used it is gone: sessions and objects go too
+                        users = _users(terminal)
+                        _flush(ask)
+                    os.write(self._master, ask(command))
+        except (OSError, EOFError):
+            os.close(self._master)
+
+
+def _run(*argv):
+    subprocess.run(argv, check=True)
+
+
+def _users(terminal):
+    """The processes that have the terminal open."""
+    found = set()
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            names = os.listdir(f"/proc/{process}/fd")
+            found |= {process for name in names if os.readlink(f"/proc/{process}/fd/{name}") == terminal}
+    return found
+
+
+def _flush(ask):
+    """TPM2_GetCapability of all handles of a kind, and TPM2_FlushContext of each."""
+    for kind in _VOLATILE:
+        answer = ask(struct.pack(">HIIIII", _NO_SESSIONS, 22, 0x17A, 1, kind, 64))
+        (count,) = struct.unpack_from(">I", answer, 15)
+        for handle in struct.unpack_from(f">{count}I", answer, 19):
+            ask(struct.pack(">HIII", _NO_SESSIONS, 14, 0x165, handle))
+
+
+def _message(read):
+    header = _exactly(read, _HEADER.size)
+    return header + _exactly(read, _HEADER.unpack(header)[1] - _HEADER.size)
+
+
+def _exactly(read, size):
+    found = b""
+    while len(found) < size:
+        piece = read(size - len(found))
+        if not piece:
+            raise EOFError
+        found += piece
+    return found
