@@ -235,3 +235,23 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
     assert all(state["result"] for state in done.values()), done
     assert machine.run("sh", "-c", "ls -d /etc/systemd/system/galaxy*.d", check=False).stdout == ""
     assert all(state["result"] for state in call(bed, "state.apply", "galaxy.boot.clean").values())
+
+
+def test_what_starts_gravitys_supervisord_is_held(call, share, machine, export):
+    makers = beds(share=share)
+    bed = next(makers)()
+    bed.update()
+    command = f"{bed.venv}/bin/galaxyctl --config-file {bed.config} start --foreground"
+    for name, line in (("galaxy-by-gravity", command), ("another", "/bin/sleep 1000")):
+        text = f"# {bed.root}\n[Service]\nUser={bed.user}\nWorkingDirectory=/\nExecStart={line}\n"
+        machine.run("sh", "-c", 'printf "%s" "$0" >"$1"', text, f"/etc/systemd/system/{name}.service")
+    machine.run("systemctl", "daemon-reload")
+    done = call(bed, "galaxy.hold", "mounts=/export")
+    assert list(done) == ["/etc/systemd/system/galaxy-by-gravity.service.d/salt-galaxy.conf"]
+    assert machine.run("systemctl", "start", "galaxy-by-gravity", check=False).returncode != 0
+    export()
+    machine.run("systemctl", "start", "galaxy-by-gravity")
+    assert wait_until(lambda: call(bed, "galaxy.status")["ready"], Deadline(60))
+    machine.run("systemctl", "stop", "galaxy-by-gravity")
+    assert list(call(bed, "galaxy.hold", "absent=True")) == list(done)
+    makers.close()
