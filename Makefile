@@ -11,7 +11,7 @@ UTILS = test_config_against_uwsgi test_gravity_config test_gravity_units test_gu
 
 SALT = newest
 
-.PHONY: help demo docs test test-one test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old clean
+.PHONY: help demo demo-small docs galaxy test test-one test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
 
 # the first target, so that make alone shows it
 help:
@@ -46,7 +46,7 @@ uml-rest:
 uml-machines:
 	$(call PYTEST,newest) -m 'not slow' --ignore=tests/uml/test_guest.py tests/uml
 
-# what boots, beacons and fleets do, at length: a table of eight machines, a beacon, double starts, fifty machines after a power cut, a boot without the key
+# what boots, beacons and fleets do, at length: a table of eight machines, four restarted in turn behind nginx, a beacon, double starts, fifty machines after a power cut, a boot without the key
 slow: venv-newest
 	$(call PYTEST,newest) -m slow tests/integration tests/uml
 
@@ -63,11 +63,23 @@ fuzz: venv-newest
 pillar: venv-newest
 	.venv-newest/bin/python tests/support/pillar_docs.py
 
-demo: venv-newest
-	.venv-newest/bin/python tests/demo.py
+# the real Galaxy: installed, started, a job, health, a rolling restart; a quarter of an hour
+galaxy: venv-newest venv-galaxy
+	$(call ISOLATED,newest) tests/galaxy
+
+demo:
+	@echo 'Installs Galaxy 26.1 in .venv-galaxy (1.6 GB), Salt in .venv-newest (250 MB), and as root on Debian 12 nginx and redis.'
+	@$(MAKE) --no-print-directory venv-newest venv-galaxy
+	tests/isolated .venv-newest/bin/python tests/demo.py
+
+# the same with a stand-in for Galaxy's application
+demo-small:
+	@echo 'Installs Gravity, gunicorn and Celery in .venv-bed (80 MB), Salt in .venv-newest (250 MB), and as root on Debian 12 nginx.'
+	@$(MAKE) --no-print-directory venv-newest venv-bed
+	tests/isolated .venv-newest/bin/python tests/demo.py --small
 
 # BENCH_SHARE=0.1 takes a tenth of the rounds
-bench: venv-newest
+bench: venv-newest venv-bed
 	BENCH_SHARE=$(or $(BENCH_SHARE),1) $(call ISOLATED,newest) tests/bench
 
 lint: venv-lint
@@ -80,8 +92,8 @@ docs: venv-docs
 	.venv-docs/bin/sphinx-build -q -W --keep-going -b html docs artifacts/docs
 	@echo artifacts/docs/index.html
 
-venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old: venv-%:
+venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy: venv-%:
 	tests/provision $*
 
 clean:
-	rm -rf .venv-newest .venv-oldest .venv-lint .venv-docs .venv-bed .venv-bed-old artifacts
+	rm -rf .venv-newest .venv-oldest .venv-lint .venv-docs .venv-bed .venv-bed-old .venv-galaxy artifacts

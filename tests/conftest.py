@@ -2,7 +2,6 @@
 
 import logging
 import pathlib
-import shutil
 import sys
 
 import pytest
@@ -11,17 +10,15 @@ _TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(_TESTS.parent / "_utils"), str(_TESTS)]
 
 from support.bed import beds  # noqa: E402
-from support.site import REPO, Site, makers  # noqa: E402
+from support.masterless import copy_tree  # noqa: E402
+from support.site import Site, makers  # noqa: E402
 from support.supervisord import Supervisord  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     """The tree as the master serves it: a copy, so that a test may change it."""
-    root = tmp_path_factory.mktemp("tree")
-    for name in ("_beacons", "_modules", "_output", "_runners", "_states", "_utils", "formulas"):
-        shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return root
+    return copy_tree(tmp_path_factory.mktemp("tree"))
 
 
 @pytest.fixture

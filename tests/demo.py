@@ -1,67 +1,143 @@
 """
-``make demo``: a Galaxy under supervisord, applied and looked at as a user does it, then taken down again.
+``make demo``: the real Galaxy under Gravity, and a server laid out like an older Galaxy's on uWSGI under supervisord,
+declared, looked at and taken down again as a user does it. ``--small``: a stand-in for Galaxy's application.
 
-Everything lies in a temporary directory; the commands are printed as they are run.
+Everything lies in temporary directories; the commands are printed as they are run.
 """
 
-import json
+import contextlib
+import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 _TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(_TESTS.parent / "_utils"), str(_TESTS)]
 
-from support.site import BIN, REPO, UWSGI, Site  # noqa: E402
+from support.balancer import Load, balancer  # noqa: E402
+from support.bed import beds  # noqa: E402
+from support.masterless import Masterless, copy_tree  # noqa: E402
+from support.real_galaxy import real_galaxy  # noqa: E402
+from support.site import UWSGI, Site  # noqa: E402
 from support.supervisord import Supervisord  # noqa: E402
 
 
-def main():
-    """Exit status 0 when Galaxy came to serve."""
+def main(is_small):
+    """Exit status 0 when each Galaxy came to serve."""
     with tempfile.TemporaryDirectory(prefix="galaxy-demo-") as directory:
         root = pathlib.Path(directory)
-        site = Site(root / "galaxy", processes=4)
-        supervisord = Supervisord(root / "supervisor")
-        supervisord.start()
-        minion = _minion(root, site, supervisord)
-        try:
-            _call(minion, "saltutil.sync_all")
-            _call(minion, "state.apply", "galaxy")
-            site.hold(2)
-            _call(minion, "galaxy.status")
-            _call(minion, "galaxy.busy_workers", "pids_only=True")
-            site.open("go")
-            _call(minion, "state.apply", "galaxy.stopped")
-        finally:
-            supervisord.stop()
-            site.stop()
+        copy_tree(root / "tree")
+        (_small if is_small else _real)(root)
+        _uwsgi(root)
+    _say("Nothing of it runs any more.")
 
 
-def _minion(root, site, supervisord):
+def _real(root):
+    _say("Galaxy 26.1 itself: two gunicorns, Celery and a job handler, with redis and SQLite. Its database is made.")
+    with real_galaxy() as galaxy:
+        minion = _gravity(root, galaxy)
+        _say("A job handler is stopped by a signal. The process manager does not see it:")
+        services = minion.call("galaxy.status")["services"]
+        (pid,) = services["handler"]["pids"]
+        os.kill(pid, signal.SIGSTOP)
+        _call(minion, "galaxy.health", fails=True)
+        os.kill(pid, signal.SIGCONT)
+        _roll(root, galaxy, minion)
+        _call(minion, "state.apply", "galaxy.stopped")
+
+
+def _small(root):
+    _say("A stand-in for Galaxy's application under the real Gravity: two gunicorns, Celery and a job handler.")
+    with contextlib.contextmanager(beds)(gunicorns=2, celery=True, handlers=1) as make:
+        bed = make()
+        minion = _gravity(root, bed)
+        bed.open("go")
+        _roll(root, bed, minion)
+        _call(minion, "state.apply", "galaxy.stopped")
+
+
+def _gravity(root, galaxy):
+    """Declare it, and look at it while requests are under way; its minion."""
+    minion = Masterless(
+        root / "minion", root / "tree", {"config": str(galaxy.config), "timeout": 900, "min_workers": 2, "retries": 0}
+    )
+    _call(minion, "saltutil.sync_all")
+    _call(minion, "galaxy.update")
+    _call(minion, "state.apply", "galaxy")
+    _say("Two requests are under way at each gunicorn:")
+    held = galaxy.hold(2)
+    _call(minion, "galaxy.status")
+    _call(minion, "galaxy.busy_workers")
+    for one in held:
+        one.close()
+    return minion
+
+
+def _roll(root, galaxy, minion):
+    _say("One gunicorn after the other is restarted, under a steady load of requests through nginx:")
+    with balancer(root / "nginx", galaxy.binds) as port, Load(port) as load:
+        _call(minion, "galaxy.restart", "rolling=True")
+    _say(f"{load.count} requests meanwhile, {len(load.failed)} of them failed.")
+
+
+def _uwsgi(root):
+    _say("A server laid out like a Galaxy up to 22.01, on a real uWSGI under a real supervisord.")
+    site = Site(root / "galaxy", processes=4)
+    supervisord = Supervisord(root / "supervisor")
+    supervisord.start()
     pillar = {
         **{"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)},
         **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "log": str(site.log)},
         **{"program_file": str(supervisord.programs / "galaxy.conf")},
     }
-    minion = root / "minion"
-    (minion / "pillar").mkdir(parents=True)
-    (minion / "pillar" / "top.sls").write_text("base:\n  '*':\n    - galaxy\n")
-    (minion / "pillar" / "galaxy.sls").write_text(json.dumps({"galaxy": pillar}))
-    (minion / "minion").write_text(
-        f"root_dir: {minion}\nid: demo\nfile_client: local\n"
-        f"file_roots:\n  base:\n    - {REPO}\n    - {REPO / 'formulas'}\n"
-        f"pillar_roots:\n  base:\n    - {minion / 'pillar'}\n"
-    )
-    return minion
+    minion = Masterless(root / "uwsgi-minion", root / "tree", pillar)
+    try:
+        _call(minion, "saltutil.sync_all")
+        _call(minion, "state.apply", "galaxy")
+        site.hold(2)
+        _call(minion, "galaxy.status")
+        _call(minion, "galaxy.busy_workers", "pids_only=True")
+        site.open("go")
+        _call(minion, "state.apply", "galaxy.stopped")
+    finally:
+        supervisord.stop()
+        site.stop()
 
 
-def _call(minion, *words):
+def _say(text):
+    print(f"\n{text}", flush=True)
+
+
+@contextlib.contextmanager
+def _progress():
+    """Says every ten seconds that it goes on."""
+    ended = threading.Event()
+
+    def run():
+        began = time.monotonic()
+        while not ended.wait(10):
+            print(f"… {time.monotonic() - began:.0f} s", flush=True)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _call(minion, *words, fails=False):
     print(f"\n$ salt-call --local {shlex.join(words)}", flush=True)
-    argv = [BIN / "salt-call", "--local", "-c", minion, "--log-level=error", "--retcode-passthrough", *words]
-    subprocess.run(argv, check=True)
+    with _progress():
+        done = subprocess.run(minion.argv(*words), check=False)
+    assert fails or done.returncode == 0, f"{words} failed"
 
 
 if __name__ == "__main__":
-    main()
+    main("--small" in sys.argv)

@@ -11,6 +11,7 @@ import threading
 import time
 
 import salt.loader
+from measure import medians, rounds
 from support.document import core, document, worker
 from support.site import REPO, UWSGI
 
@@ -20,24 +21,6 @@ import galaxy_uwsgi_process
 import galaxy_uwsgi_stats
 from galaxy_server import Galaxy
 from galaxy_spec import Limits, Spec
-
-# a part of the rounds, for a short run that only shows that everything can be measured
-_SHARE = float(os.environ.get("BENCH_SHARE", "1"))
-
-
-def _rounds(count):
-    return max(3, round(count * _SHARE))
-
-
-def _medians(rounds, **functions):
-    """The median seconds of each function, called in turn so that all see the same machine."""
-    times = {name: [] for name in functions}
-    for _ in range(_rounds(rounds)):
-        for name, function in functions.items():
-            before = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - before)
-    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def _bare(address):
@@ -52,14 +35,14 @@ def test_read_and_parse(make_site, row):
     site = make_site(processes=8, threads=4).start()
     address = galaxy_host_address.parse(site.stats)
     spawn = [UWSGI, "--connect-and-read", site.stats]
-    found = _medians(
+    found = medians(
         200,
         ours=lambda: galaxy_uwsgi_stats.read(address),
         bare=lambda: _bare(address),
     )
     ratio = found["ours"] / found["bare"]
     row("read + parse stats / bare connect+recv+json.loads", f"{ratio:.2f} x", "<= 1.3 x", ratio <= 1.3)
-    found = _medians(
+    found = medians(
         10,
         ours=lambda: galaxy_uwsgi_stats.read(address),
         spawn=lambda: subprocess.run(spawn, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False),
@@ -72,7 +55,7 @@ def test_stats_as_a_user_calls_it(opts, make_site, row):
     site = make_site(processes=8, threads=4).start()
     address = galaxy_host_address.parse(site.stats)
     configured = salt.loader.minion_mods(dict(opts, pillar={"galaxy": {"config": str(site.config)}}), context={})
-    found = _medians(200, ours=configured["galaxy.stats"], bare=lambda: _bare(address))
+    found = medians(200, ours=configured["galaxy.stats"], bare=lambda: _bare(address))
     ratio = found["ours"] / found["bare"]
     row("galaxy.stats, settings and configuration included / bare", f"{ratio:.2f} x", "<= 2 x", ratio <= 2)
 
@@ -84,7 +67,7 @@ def test_status_under_supervisord(modules, make_site, supervisord, row):
     given = {**site.keywords, "conf_file": str(supervisord.conf_file)}
     modules["galaxy.start"](**given, timeout=60)
     times = []
-    for _ in range(_rounds(100)):
+    for _ in range(rounds(100)):
         before = time.process_time()
         modules["galaxy.status"](**given)
         times.append(time.process_time() - before)
@@ -100,7 +83,7 @@ def _master_rows(site, row, what):
     def lsof():
         subprocess.run(["lsof", "-t", "-i", f":{port}"], stdout=subprocess.DEVNULL, check=False)
 
-    found = _medians(
+    found = medians(
         15,
         told=lambda: galaxy_uwsgi_process.find_master(addresses, [pid]),
         alone=lambda: galaxy_uwsgi_process.find_master(addresses),
@@ -149,7 +132,7 @@ def test_many_workers(row):
         for count in (8, 500)
     }
     addresses = {count: _serve(data) for count, data in documents.items()}
-    found = _medians(
+    found = medians(
         60,
         few=lambda: galaxy_uwsgi_stats.read(addresses[8]).workers,
         many=lambda: galaxy_uwsgi_stats.read(addresses[500]).workers,
@@ -182,14 +165,14 @@ def test_load_of_the_synced_files(tmp_path, row):
     call = [os.path.join(os.path.dirname(sys.executable), "salt-call"), "--local", "-c", tmp_path, "saltutil.sync_all"]
     subprocess.run(call, check=True, capture_output=True)
     argv = [sys.executable, "-c", _LOAD, tmp_path / "minion"]
-    times = [float(subprocess.run(argv, check=True, capture_output=True, text=True).stdout) for _ in range(_rounds(7))]
+    times = [float(subprocess.run(argv, check=True, capture_output=True, text=True).stdout) for _ in range(rounds(7))]
     found = statistics.median(times) * 1000
     row("load of all our synced files", f"{found:.0f} ms", "<= 30 ms", found <= 30)
 
 
 def test_wait(make_site, row):
     delays, shares = [], []
-    for _ in range(_rounds(9)):
+    for _ in range(rounds(9)):
         site = make_site(lazy_apps="true")
         galaxy = Galaxy(Spec(config=str(site.config)), {})
         site.open("load-is-slow")
@@ -223,6 +206,6 @@ def test_status_of_a_fleet(salt_cli, master, row):
     def salt(function):
         subprocess.run([*argv, function], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    found = _medians(20, status=lambda: salt("galaxy.status"), ping=lambda: salt("test.ping"))
+    found = medians(20, status=lambda: salt("galaxy.status"), ping=lambda: salt("test.ping"))
     ratio = found["status"] / found["ping"]
     row("salt '*' galaxy.status / salt '*' test.ping", f"{ratio:.2f} x", "<= 1.10 x", ratio <= 1.10)

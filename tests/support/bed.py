@@ -12,6 +12,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import socket
 import stat
 import subprocess
 import tempfile
@@ -230,6 +231,16 @@ class Bed:
     def open(self, gate):
         (self.gates / gate).touch()
 
+    def hold(self, count, request=b"GET /await HTTP/1.1\r\nHost: x\r\n\r\n"):
+        """So many requests under way at each gunicorn, which listen at TCP ports: sockets, to be closed."""
+        held = []
+        for bind in self.binds:
+            host, _, port = bind.rpartition(":")
+            for _ in range(count):
+                held.append(socket.create_connection((host, int(port))))
+                held[-1].sendall(request)
+        return held
+
     def close(self, gate):
         (self.gates / gate).unlink(missing_ok=True)
 
@@ -334,10 +345,12 @@ def beds(**defaults):
         made.append(Bed(root, **{key: value for key, value in {**defaults, **options}.items() if key != "share"}))
         return made[-1]
 
-    yield make
-    for one in made:
-        one.end()
-        shutil.rmtree(one.root)
+    try:
+        yield make
+    finally:
+        for one in made:
+            one.end()
+            shutil.rmtree(one.root)
 
 
 @functools.cache
