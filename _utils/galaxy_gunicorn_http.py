@@ -4,7 +4,8 @@ One question to Galaxy itself: which version it is, bounded in time and size.
 
 import json
 import re
-from collections.abc import Iterable
+import socket
+from collections.abc import Callable, Iterable
 
 import galaxy_host_sockets
 from galaxy_errors import FileError, GunicornError
@@ -17,12 +18,20 @@ _LIMIT = 64 * 1024
 _PATH = Pattern(r"/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*", re.ASCII)
 
 
-def version(address: Address, prefix: str, timeout: float, named_by: Iterable[int] = ()) -> str | None:
+def version(
+    address: Address,
+    prefix: str,
+    timeout: float,
+    named_by: Iterable[int] = (),
+    may_listen: Callable[[int], bool] | None = None,
+) -> str | None:
     """
     The version that ``GET PREFIX/api/version`` gives; ``None`` where Galaxy answers, but names none.
 
     named_by
         numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
+    may_listen
+        says of a user, by number, whether he may be the one who listens there; ``None``: anybody
 
     Raises ``GunicornError`` where there is no answer within ``timeout`` seconds, or not Galaxy's.
     """
@@ -34,7 +43,8 @@ def version(address: Address, prefix: str, timeout: float, named_by: Iterable[in
     request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
     deadline = Deadline(timeout)
     try:
-        data = _ask(address, request.encode(), deadline, named_by)
+        with galaxy_host_sockets.connect(address, deadline, named_by, may_listen) as sock:
+            data = _ask(sock, request.encode(), deadline)
     except TimeoutError:
         raise GunicornError(f"{where}: no answer within {timeout:g} s") from None
     except FileError as exc:
@@ -56,16 +66,15 @@ def version(address: Address, prefix: str, timeout: float, named_by: Iterable[in
     return ".".join(parts) or None
 
 
-def _ask(address: Address, request: bytes, deadline: Deadline, named_by: Iterable[int]) -> bytes:
-    with galaxy_host_sockets.connect(address, deadline, named_by) as sock:
-        sock.sendall(request)
-        data = b""
-        while len(data) <= _LIMIT:
-            sock.settimeout(max(deadline.left, 0.001))
-            chunk = sock.recv(_LIMIT)
-            if not chunk:
-                return data
-            data += chunk
-            if deadline.passed:
-                raise TimeoutError
+def _ask(sock: socket.socket, request: bytes, deadline: Deadline) -> bytes:
+    sock.sendall(request)
+    data = b""
+    while len(data) <= _LIMIT:
+        sock.settimeout(max(deadline.left, 0.001))
+        chunk = sock.recv(_LIMIT)
+        if not chunk:
+            return data
+        data += chunk
+        if deadline.passed:
+            raise TimeoutError
     raise OSError(f"more than {_LIMIT} bytes")
