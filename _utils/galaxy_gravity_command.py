@@ -13,10 +13,10 @@ import galaxy_gravity_installed
 import galaxy_host_command
 import galaxy_host_files
 import galaxy_host_redaction
-from galaxy_errors import CommandError, ConfigError, FileError, FileMissing
+from galaxy_errors import CommandError, ConfigError, FileMissing
 from galaxy_gravity_instance import Instance
 from galaxy_host_command import Account
-from galaxy_host_walk import Group, walk
+from galaxy_host_walk import Group
 from galaxy_service import Role
 
 _LIMIT = 1 << 20
@@ -142,39 +142,19 @@ class Commands:
 
 def account(instance: Instance) -> Account:
     """
-    Galaxy's user: the one that the configuration names for systemd's units, else the owner of the state directory.
+    Galaxy's user, to run programs as.
 
-    Raises ``ConfigError`` where that cannot be told, or is root.
+    Raises ``ConfigError`` where ``galaxy_gravity_installed.user_id`` does, and where that is root, or an account that
+    is not known here.
     """
-    if instance.manager == "systemd" and instance.user:
-        found = Account.of(instance.user, instance.group)
-        if not found:
-            group = f" or group {instance.group}" if instance.group else ""
-            raise ConfigError(f"{instance.path}: there is no user {instance.user}{group} here (galaxy_user)")
-    else:
-        path, uid = _owner(instance)
-        found = Account.of(uid)
-        if not found:
-            raise ConfigError(f"{path}: belongs to user {uid}, who has no name here")
+    uid = galaxy_gravity_installed.user_id(instance)
+    found = Account.of(uid, instance.group)
+    if not found:
+        group = f", or no group {instance.group}" if instance.group else ""
+        raise ConfigError(f"{instance.path}: Galaxy's user, {uid}, has no name here{group}")
     if found.uid == 0:
         raise ConfigError(
             f"{instance.path}: this Galaxy runs as root, and root runs no program of Galaxy's for us: have it run as a "
             "user of its own"
         )
     return found
-
-
-def _owner(instance: Instance) -> tuple[str, int]:
-    """The directory that tells Galaxy's user, and the number of its owner."""
-    directories = list(filter(None, (instance.state_dir, instance.data_dir)))
-    for path in directories:
-        try:
-            with walk(path) as entry:
-                if entry.status is not None:
-                    return path, entry.status.st_uid
-        except FileError as exc:
-            raise ConfigError(f"{instance.path}: Galaxy's user cannot be told: {exc}") from None
-    raise ConfigError(
-        f"{instance.path}: Galaxy's user cannot be told: there is no {' or '.join(directories) or 'data_dir'}; make "
-        "Galaxy's data_dir, and give it to that user"
-    )

@@ -14,6 +14,7 @@ import galaxy_gravity_file
 import galaxy_gravity_handlers
 import galaxy_gravity_programs
 import galaxy_gravity_settings
+import galaxy_host_files
 import galaxy_host_walk
 from galaxy_errors import ConfigError, FileError
 from galaxy_gravity_instance import Instance, Program
@@ -166,7 +167,7 @@ class _Reader:
         owners = set()
         for path in paths:
             try:
-                owners.add(os.stat(path).st_uid)
+                owners |= galaxy_host_files.deciders(path) or {os.stat(path).st_uid}
             except OSError as exc:
                 raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from None
         return owners

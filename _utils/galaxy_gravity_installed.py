@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterable, Mapping
 
 import galaxy_host_files
-from galaxy_errors import FileError, FileMissing
+from galaxy_errors import ConfigError, FileError, FileMissing
 from galaxy_gravity_instance import Instance
+from galaxy_host_command import Account
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
+from galaxy_host_walk import describe, ours
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,49 @@ class Units:
 
     own: Mapping[str, str]
     taken: Mapping[str, str]
+
+
+def user_id(instance: Instance) -> int:
+    """
+    Numeric id of the user that Galaxy runs as: the one that the configuration names for systemd's units, else the owner
+    of Gravity's state directory, or before there is one, of Galaxy's data.
+
+    Raises ``ConfigError`` where that cannot be told, and where somebody else writes the user into the configuration
+    than root, that user, or who wrote root's units.
+    """
+    if instance.user:
+        return _named_user(instance, instance.user)
+    directories = list(filter(None, (instance.state_dir, instance.data_dir)))
+    for path in directories:
+        try:
+            return galaxy_host_files.owner(path)
+        except FileMissing:
+            continue
+        except FileError as exc:
+            raise ConfigError(f"{instance.path}: Galaxy's user cannot be told: {exc}") from None
+    raise ConfigError(
+        f"{instance.path}: Galaxy's user cannot be told: there is no {' or '.join(directories) or 'data_dir'}; make "
+        "Galaxy's data_dir, and give it to that user"
+    )
+
+
+def _named_user(instance: Instance, name: str) -> int:
+    account = Account.of(name)
+    if not account:
+        raise ConfigError(f"{instance.path}: there is no user {name} here (galaxy_user)")
+    deciders = galaxy_host_files.deciders(instance.path) | galaxy_host_files.deciders(instance.galaxy_config)
+    others = deciders - ours() - {account.uid}
+    if others:
+        try:
+            texts = units(instance).own.values()
+        except FileError as exc:
+            raise ConfigError(f"{instance.path}: Galaxy's user cannot be told: {exc}") from None
+        if name not in {value(text, "User") for text in texts}:
+            raise ConfigError(
+                f"{instance.path}: says that Galaxy runs as user {name} (galaxy_user), but that is up to "
+                f"{describe(min(others))}, and no unit of systemd's says so too; give the file to root"
+            )
+    return account.uid
 
 
 def prefix(instance: Instance) -> str:

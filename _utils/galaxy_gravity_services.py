@@ -2,13 +2,10 @@
 The services of a Galaxy that Gravity set up, and one look at all of them.
 """
 
-import contextlib
-import os
-import pwd
-
+import galaxy_gravity_installed
 import galaxy_gravity_units
 import galaxy_version
-from galaxy_errors import GalaxyError
+from galaxy_errors import ConfigError, GalaxyError
 from galaxy_gravity_instance import Instance, Program
 from galaxy_gravity_units import Units
 from galaxy_gunicorn_server import GunicornServer
@@ -42,8 +39,9 @@ class Services:
 
     def version_on_disk(self) -> str | None:
         """Galaxy's version; ``None`` where it cannot be read."""
-        named_by = [] if self._uid is None else [self._uid]
-        return galaxy_version.on_disk(self.instance.galaxy_root, self.instance.virtualenv, named_by)
+        if not isinstance(self._uid, int):
+            return None
+        return galaxy_version.on_disk(self.instance.galaxy_root, self.instance.virtualenv, [self._uid])
 
     def look(self, timeout: float, managed: bool = True, probe: bool = True) -> Look:
         """All facts, each asked once: as ``Galaxy.look``."""
@@ -86,22 +84,17 @@ class Services:
         asked = program.web
         return GunicornServer(
             asked.binds,
-            self.instance.prefix,
             self._uid,
+            self.instance.prefix,
             asked.timeout,
             asked.workers,
             asked.preload,
         )
 
 
-def _uid(instance: Instance) -> int | None:
-    """The user that Galaxy runs as: as configured, or else who owns Gravity's own files, or the configuration."""
-    if instance.user:
-        try:
-            return pwd.getpwnam(instance.user).pw_uid
-        except KeyError:
-            return None
-    for path in filter(None, (instance.state_dir, instance.path)):
-        with contextlib.suppress(OSError):
-            return os.stat(path).st_uid
-    return None
+def _uid(instance: Instance) -> int | str:
+    """Galaxy's user; why he cannot be told."""
+    try:
+        return galaxy_gravity_installed.user_id(instance)
+    except ConfigError as exc:
+        return str(exc)

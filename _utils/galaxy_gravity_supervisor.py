@@ -23,6 +23,7 @@ from galaxy_host_command import Account
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_wait import Deadline, wait_until
+from galaxy_host_walk import describe
 from galaxy_manager_supervisor_config import Endpoint, SupervisorConfig, config_files_of
 from galaxy_manager_supervisor_rpc import Client, ProcessInfo
 from galaxy_manager_supervisord import Supervisord
@@ -68,7 +69,13 @@ class Supervisor(SupervisorConfig):
 
     def __init__(self, instance: Instance):
         self.instance = instance
-        owner = _owner(instance)
+        owner = galaxy_host_files.owner(instance.state_dir)
+        user = galaxy_gravity_installed.user_id(instance)
+        if user != owner:
+            raise FileError(
+                instance.state_dir,
+                f"belongs to {describe(owner)}, not to {describe(user)}; give it to the user that runs Galaxy",
+            )
         self.home = os.path.join(instance.state_dir, "supervisor")
         self._folder = galaxy_gravity_installed.programs_directory(instance.state_dir)
         # of instances, perhaps of this one by another name
@@ -358,14 +365,3 @@ def instance_names(path: str) -> set[str]:
         str(section.get("instance_name") or DEFAULT_NAME) if isinstance(section, dict) else DEFAULT_NAME
         for section in sections
     }
-
-
-def _owner(instance: Instance) -> int:
-    """Whose the state directory is. Raises ``FileError`` unless it is Galaxy's user's, where one is configured."""
-    owner = galaxy_host_files.owner(instance.state_dir)
-    account = Account.of(instance.user) if instance.user else None
-    if account and account.uid != owner:
-        raise FileError(
-            instance.state_dir, f"belongs to user {owner}, not to {account.name}; give it to the user that runs Galaxy"
-        )
-    return owner

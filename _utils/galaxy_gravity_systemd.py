@@ -10,7 +10,7 @@ import galaxy_gravity_installed
 import galaxy_gravity_supervisor
 import galaxy_host_files
 import galaxy_manager_systemd
-from galaxy_errors import ConfigError, FileError, FileMissing, ManagerError
+from galaxy_errors import ConfigError, FileMissing, ManagerError
 from galaxy_gravity_instance import Instance, Program
 from galaxy_host_command import Account
 from galaxy_host_pattern import Pattern
@@ -164,12 +164,10 @@ def _suffix(instance: Instance, program: Program) -> str:
 
 def _folders(instance: Instance) -> Iterable[Folder]:
     yield from map(Folder, dict.fromkeys(map(os.path.realpath, PLACES)))
-    account = Account.of(instance.user) if instance.user else None
-    if account is None:
-        try:
-            account = Account.of(galaxy_host_files.owner(instance.state_dir))
-        except FileError:
-            return
+    try:
+        account = Account.of(galaxy_gravity_installed.user_id(instance))
+    except ConfigError:
+        return
     if account and account.uid:
         yield Folder(os.path.join(account.home, _OF_USER), account)
 

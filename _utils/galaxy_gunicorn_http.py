@@ -5,8 +5,9 @@ One question to Galaxy itself: which version it is, bounded in time and size.
 import contextlib
 import json
 import re
+import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import galaxy_host_sockets
 from galaxy_errors import FileError, GunicornError, TlsRefused
@@ -20,14 +21,20 @@ _PATH = Pattern(r"/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*", re.ASCII)
 
 
 def version(
-    address: Address, prefix: str, timeout: float, named_by: Iterable[int] = (), tls: bool = False
+    address: Address,
+    prefix: str,
+    timeout: float,
+    named_by: Iterable[int] = (),
+    may_listen: Callable[[int], bool] | None = None,
+    tls: bool = False,
 ) -> str | None:
     """
     The version that ``GET PREFIX/api/version`` gives; ``None`` where Galaxy answers, but names none.
 
     named_by
         numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
-
+    may_listen
+        says of a user, by number, whether he may be the one who listens there; ``None``: anybody
     tls
         ask by HTTPS, whatever the certificate says: nothing that is secret is asked or answered
 
@@ -42,7 +49,11 @@ def version(
     request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
     deadline = Deadline(timeout)
     try:
-        data = _ask(address, request.encode(), deadline, named_by, tls)
+        with contextlib.ExitStack() as closing:
+            sock = closing.enter_context(galaxy_host_sockets.connect(address, deadline, named_by, may_listen))
+            if tls:
+                sock = closing.enter_context(_with_tls(sock, deadline))
+            data = _ask(sock, request.encode(), deadline)
     except ssl.SSLError as exc:
         raise TlsRefused(f"{where}: {exc.reason or exc}") from None
     except TimeoutError:
@@ -68,22 +79,22 @@ def version(
     return ".".join(parts) or None
 
 
-def _ask(address: Address, request: bytes, deadline: Deadline, named_by: Iterable[int], tls: bool) -> bytes:
-    with contextlib.ExitStack() as closing:
-        sock = closing.enter_context(galaxy_host_sockets.connect(address, deadline, named_by))
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            sock.settimeout(max(deadline.left, 0.001))
-            sock = closing.enter_context(context.wrap_socket(sock))
-        sock.sendall(request)
-        data = b""
-        while len(data) <= _LIMIT:
-            sock.settimeout(max(deadline.left, 0.001))
-            chunk = sock.recv(_LIMIT)
-            if not chunk:
-                return data
-            data += chunk
-            if deadline.passed:
-                raise TimeoutError
+def _with_tls(sock: socket.socket, deadline: Deadline) -> ssl.SSLSocket:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    sock.settimeout(max(deadline.left, 0.001))
+    return context.wrap_socket(sock)
+
+
+def _ask(sock: socket.socket, request: bytes, deadline: Deadline) -> bytes:
+    sock.sendall(request)
+    data = b""
+    while len(data) <= _LIMIT:
+        sock.settimeout(max(deadline.left, 0.001))
+        chunk = sock.recv(_LIMIT)
+        if not chunk:
+            return data
+        data += chunk
+        if deadline.passed:
+            raise TimeoutError
     raise OSError(f"more than {_LIMIT} bytes")

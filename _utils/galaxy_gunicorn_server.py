@@ -19,6 +19,7 @@ from galaxy_gunicorn_command import Options
 from galaxy_host_address import Address
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline
+from galaxy_host_walk import describe
 from galaxy_webserver import Snapshot, WebServer, Worker, WorkerState
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,10 @@ class GunicornServer(WebServer):
 
     binds
         where it listens, as it was configured; the command line of the live one wins, as for the next three
+    uid
+        the user that it must run as; a text: why he cannot be told, so that no process is taken for it
     prefix
         of Galaxy's URLs
-    uid
-        the user that it must run as; ``None``: any
     timeout, workers, preload
         as configured
     logs
@@ -87,8 +88,8 @@ class GunicornServer(WebServer):
     def __init__(
         self,
         binds: tuple[Address, ...],
+        uid: int | str,
         prefix: str = "",
-        uid: int | None = None,
         timeout: float = 300,
         workers: int | None = None,
         preload: bool = True,
@@ -120,6 +121,11 @@ class GunicornServer(WebServer):
         inodes = galaxy_host_sockets.listeners({*self._configured.binds, *self.listens_on})
         told = self._confirmed(inodes)
         masters, lost = ([told], []) if told else self._holders(inodes)
+        mine = list(filter(self._is_mine, masters)), list(filter(self._is_mine, lost))
+        if any(mine):
+            masters, lost = mine
+        elif masters or lost:
+            self._require_mine((masters or lost)[0])
         if not masters and lost:
             pids = [process.pid for process in lost]
             raise MasterGone(
@@ -137,7 +143,6 @@ class GunicornServer(WebServer):
             self._live = None
             return None
         (master,) = masters
-        self._require_mine(master)
         self._live = _options(master)
         return master
 
@@ -147,7 +152,9 @@ class GunicornServer(WebServer):
         master = master or self.find_master()
         if not master:
             raise GunicornError(f"{self._where}: nothing listens there; Galaxy does not run, or loads its application")
-        inodes = galaxy_host_sockets.listeners(self.listens_on)
+        # who listens at another address of localhost is none of ours
+        found = galaxy_host_sockets.listeners(self.listens_on)
+        inodes = {inode for inode in found if galaxy_host_sockets.holds(master.pid, {inode})}
         ports = {address.port for address in self.listens_on if not address.is_unix}
         paths = {address.path for address in self.listens_on if address.is_unix}
         open_tcp = galaxy_host_sockets.connections(ports) if ports else []
@@ -174,7 +181,7 @@ class GunicornServer(WebServer):
             # once it lives, the address is its own word
             who = snapshot.owners
             snapshot.galaxy_version = galaxy_gunicorn_http.version(
-                self.listens_on[0], self._prefix, timeout, who, self.options.tls
+                self.listens_on[0], self._prefix, timeout, who, lambda uid: uid in (0, *who), self.options.tls
             )
             snapshot.answers, snapshot.answer = True, ""
         except TlsRefused as exc:
@@ -213,7 +220,7 @@ class GunicornServer(WebServer):
         return not galaxy_host_sockets.listeners(self.listens_on) if self.listens_on else None
 
     def log(self, lines: int) -> list[str]:
-        return galaxy_host_files.tails(self._logs, lines, [] if self._uid is None else [self._uid])
+        return galaxy_host_files.tails(self._logs, lines, [self._uid]) if isinstance(self._uid, int) else []
 
     @property
     def _where(self) -> str:
@@ -253,12 +260,14 @@ class GunicornServer(WebServer):
 
     def _is_mine(self, process: Process) -> bool:
         uids = process.uids
-        return self._uid is None or process.pid == self._believed or bool(uids and uids[1] == self._uid)
+        return process.pid == self._believed or bool(uids and uids[1] == self._uid)
 
     def _require_mine(self, process: Process) -> None:
         if not self._is_mine(process):
             uids = process.uids
-            raise NotMine(process.pid, f"runs as user {uids[1] if uids else 'unknown'}, not as user {self._uid}")
+            who = describe(uids[1]) if uids else "an unknown user"
+            why = f"not as {describe(self._uid)}" if isinstance(self._uid, int) else f"and {self._uid}"
+            raise NotMine(process.pid, f"runs as {who}, {why}")
 
     def _worker(self, number: int, process: Process, requests: dict | None, accepted: set[int]) -> Worker:
         held = galaxy_gunicorn_heartbeat.files(process.pid)

@@ -135,6 +135,17 @@ def changed(path: str) -> float | None:
         return None
 
 
+def deciders(path: str) -> set[int]:
+    """
+    Numeric ids of the users who decide what a file says: its owner, and who can put another one into its place; none
+    where it cannot be reached.
+    """
+    with contextlib.suppress(FileError), walk(os.path.abspath(path)) as entry:
+        users = {user for user in entry.controllers if not isinstance(user, Group)}
+        return users | {entry.status.st_uid} if entry.status else users
+    return set()
+
+
 def require_trusted(path: str, *others: User) -> None:
     """
     Raises ``FileError`` unless nobody but root, ourselves and the ``others`` (by number, or as ``Group``) can write the

@@ -13,13 +13,14 @@ import queue
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import galaxy_host_files
 from galaxy_errors import FileError
 from galaxy_host_address import Address
 from galaxy_host_wait import Deadline
+from galaxy_host_walk import describe
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
@@ -49,12 +50,14 @@ def listeners(addresses: Iterable[Address]) -> set[int]:
     """
     addresses = tuple(addresses)
     paths = {address.path for address in addresses if address.is_unix}
-    inodes = set(_unix_listeners(paths)) if paths else set()
+    inodes = {one.inode for one in _unix_listeners(paths)} if paths else set()
     return inodes | {listener.inode for listener in _listening(address for address in addresses if not address.is_unix)}
 
 
 def owners(address: Address) -> set[int]:
-    """User IDs of those who made the sockets that listen on a TCP address of this machine."""
+    """User IDs of those who made the sockets that listen on an address of this machine, as far as the kernel tells."""
+    if address.is_unix:
+        return {one.uid for one in _unix_listeners({address.path})} - {None}
     return {listener.uid for listener in _listening([address])}
 
 
@@ -275,11 +278,13 @@ def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int
     """
     if deadline.passed:
         raise TimeoutError
+    # uWSGI and gunicorn listen on a name's IPv4 addresses alone: at another one of localhost, anybody may
+    family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
     answers: queue.SimpleQueue = queue.SimpleQueue()
 
     def ask() -> None:
         try:
-            answers.put([(info[0], info[4]) for info in socket.getaddrinfo(*peer, type=socket.SOCK_STREAM)])
+            answers.put([(info[0], info[4]) for info in socket.getaddrinfo(*peer, family, socket.SOCK_STREAM)])
         except (OSError, UnicodeError) as exc:
             answers.put(exc)
 
@@ -302,8 +307,8 @@ class _UnixSocket(NamedTuple):
     uid: int | None = None
 
 
-def _unix_listeners(paths: set[str]) -> Iterator[int]:
-    return (one.inode for one in _unix_sockets(paths) if one.listens and _may_be_there(one))
+def _unix_listeners(paths: set[str]) -> list[_UnixSocket]:
+    return [one for one in _unix_sockets(paths) if one.listens and _may_be_there(one)]
 
 
 def _may_be_there(listener: _UnixSocket) -> bool:
@@ -362,16 +367,29 @@ def _read_proc_net_unix() -> Iterator[_UnixSocket]:
                 yield _UnixSocket(path, int(fields[6]), bool(int(fields[3], 16) & _ACCEPTS))
 
 
-def connect(address: Address, deadline: Deadline, named_by: Iterable[int] = ()) -> socket.socket:
+def connect(
+    address: Address,
+    deadline: Deadline,
+    named_by: Iterable[int] = (),
+    may_listen: Callable[[int], bool] | None = None,
+) -> socket.socket:
     """
     A connection to an address, the first of its host's that answers.
 
     named_by
         numeric ids of the users whose word the address is, as for ``galaxy_host_files.read``
+    may_listen
+        says of a user, by number, whether he may be the one who listens there; ``None``: anybody
 
     Raises ``OSError`` (``TimeoutError`` by ``deadline``), ``UnicodeError`` for a name that cannot be one, ``FileError``
-    for a unix socket that one of these users could not connect to himself.
+    for a unix socket that one of these users could not connect to himself, and where somebody else listens.
     """
+    if may_listen:
+        # to whom it would come, where the address means every interface
+        there = address if address.is_unix else Address(*address.peer)
+        for uid in sorted(owners(there)):
+            if not may_listen(uid):
+                raise FileError(str(address), f"{describe(uid)} listens there, who has nothing to do with this Galaxy")
     if address.is_unix and not address.is_abstract:
         with galaxy_host_files.socket_at(address.path, named_by) as path:
             return _connect([(socket.AF_UNIX, path)], deadline)

@@ -53,6 +53,8 @@ class Program:
         how long its stop may take before supervisord kills it
     file
         that has the section
+    user
+        as whom it runs, as the section names him; empty: as supervisord itself
     """
 
     name: str
@@ -61,6 +63,7 @@ class Program:
     invocation: Invocation
     stop_seconds: float
     file: str = ""
+    user: str = ""
 
     @property
     def title(self) -> str:
@@ -257,7 +260,8 @@ class SupervisorConfig:
                 environment,
             )
             stop_seconds = float(self._number(section, "stopwaitsecs", int(_DEFAULT_STOP_SECONDS)))
-            programs.append(Program(name, group, process, invocation, stop_seconds, self._files[section]))
+            user = self._get(section, "user", names)
+            programs.append(Program(name, group, process, invocation, stop_seconds, self._files[section], user))
         return programs
 
     def _number(self, section: str, key: str, default: int) -> int:

@@ -198,11 +198,12 @@ def _open_unix(endpoint: Endpoint) -> socket.socket:
 
 def _open_tcp(endpoint: Endpoint) -> socket.socket:
     host, port = endpoint.host, endpoint.port
-    owners = galaxy_host_sockets.owners(Address(host=host, port=port))
+    address = Address(host=host, port=port)
+    owners = galaxy_host_sockets.owners(address)
     if not owners:
         raise ConnectionRefusedError
     _require_trusted(owners, endpoint.owner, f"{host}:{port}")
-    return socket.create_connection((host, port), _TIMEOUT)
+    return galaxy_host_sockets.connect(address, Deadline(_TIMEOUT))
 
 
 def _require_trusted(uids: set[int], owner: int | None, where: str) -> None:

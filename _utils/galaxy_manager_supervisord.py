@@ -117,6 +117,11 @@ class Supervisord(Unit):
         pids = {info.pid for info in mine if info.pid}
         return bool(pids) and not process.lineage.isdisjoint(pids)
 
+    @property
+    def runs_as(self) -> int | None:
+        users = {program.user for program in self._serving()}
+        return galaxy_manager_unit.uid(users.pop()) if len(users) == 1 and users != {""} else None
+
     def bring_up(self, deadline: Deadline) -> bool:
         if self._client.processes() is not None:
             return False

@@ -131,6 +131,11 @@ class Systemd(Unit):
         main = _number(shown.get("MainPID", "")) or 0
         return bool(main) and main in process.lineage
 
+    @property
+    def runs_as(self) -> int | None:
+        name = self.user or next(iter(show([self.service], ("User",))), {}).get("User")
+        return galaxy_manager_unit.uid(name) if name else None
+
     def start(self) -> None:
         if self.status().state not in (State.RUNNING, State.STARTING):
             # or it would read as failed while its start waits for others, and one start too many within its limit
@@ -147,7 +152,7 @@ class Systemd(Unit):
 
     def log(self, lines: int) -> list[str]:
         if self.user:
-            fits = [f"_SYSTEMD_USER_UNIT={self.service}.service", f"_UID={_uid(self.user)}"]
+            fits = [f"_SYSTEMD_USER_UNIT={self.service}.service", f"_UID={galaxy_manager_unit.uid(self.user)}"]
         else:
             fits = ["-u", f"{self.service}.service"]
         fits += [f"--namespace={self.namespace}"] if self.namespace else []
@@ -275,7 +280,8 @@ def _enabled_instances() -> list[str]:
 def _systemctl(user: str | None) -> list[str]:
     if not user:
         return ["systemctl"]
-    return ["systemctl", "--user"] if _uid(user) == os.geteuid() else ["systemctl", "--user", "-M", f"{user}@"]
+    is_ours = galaxy_manager_unit.uid(user) == os.geteuid()
+    return ["systemctl", "--user"] if is_ours else ["systemctl", "--user", "-M", f"{user}@"]
 
 
 def _ask(argv: list[str], user: str | None = None) -> str:
@@ -323,10 +329,3 @@ def _user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return str(uid)
-
-
-def _uid(user: str) -> int | None:
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return _number(user)

@@ -9,6 +9,7 @@ command starts his.
 import enum
 import logging
 import os
+import pwd
 import re
 from collections.abc import Callable, Iterable, Mapping
 
@@ -93,10 +94,11 @@ class Unit:
     One service under one process manager.
 
     ``manager`` is ``supervisord``, ``systemd``, ``upstart`` or ``sysvinit``; ``service`` the program, group, unit or
-    job.
+    job; ``user`` whose manager it is, by name, ``None`` for the system's.
     """
 
     manager: str
+    user: str | None = None
 
     def __init__(self, service: str):
         self.service = service
@@ -126,6 +128,14 @@ class Unit:
     def owns(self, process: Process) -> bool | None:
         """Whether the process is one that the manager started for this service; ``None`` where it cannot tell."""
         raise NotImplementedError
+
+    @property
+    def runs_as(self) -> int | None:
+        """
+        Numeric id of the user as whom its definition has the server run; ``None`` where it names none who is here: then
+        it is the manager's, root, unless the server itself becomes another. Raises ``ManagerError``.
+        """
+        return None
 
     def bring_up(self, deadline: Deadline) -> bool:
         """
@@ -163,6 +173,14 @@ def call(functions: Mapping[str, Callable] | None, function: str, *arguments):
         return functions[function](*arguments)
     except SaltException as exc:
         raise ManagerError(f"{function}: {exc}") from None
+
+
+def uid(name: str) -> int | None:
+    """The number of a user that a definition names, or numbers; ``None`` where there is none of that name."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return int(name) if name.isascii() and name.isdecimal() and len(name) < 11 else None
 
 
 def serving(commands: Iterable[Invocation], own: Own) -> Invocation | None:

@@ -42,7 +42,7 @@ class Galaxy:
 
     def __init__(self, spec: Spec, functions: Mapping[str, Callable]):
         self.spec = spec
-        self._uwsgi = UwsgiServer(spec.config, spec.stats, spec.socket)
+        self._uwsgi = UwsgiServer(spec.config, spec.stats, spec.socket, self._proven_unit)
         self._functions = functions
         self._believed: int | None = None
 
@@ -68,7 +68,7 @@ class Galaxy:
     def gravity(self) -> galaxy_gravity_services.Services | None:
         """The services that Gravity set up; ``None`` where uWSGI serves. Raises ``ConfigError``."""
         instance = self.instance
-        if instance is None or galaxy_uwsgi_process.masters(self.spec.config):
+        if instance is None or self._uwsgi.masters():
             return None
         services = galaxy_gravity_services.Services(instance)
         if self._believed:
@@ -107,6 +107,11 @@ class Galaxy:
         instance = self.instance
         if any(program.web and program.web.is_blind for program in instance.programs):
             raise ConfigError(" ".join(f"{text}." for text in instance.problems))
+
+    def _is_defined(self, unit: Unit) -> bool:
+        """Whether root has defined that the unit starts uWSGI with the configuration."""
+        command = unit.invocation() if unit.user is None else None
+        return bool(command and galaxy_uwsgi_process.starts(command, self.spec.config))
 
     @property
     def stats_address(self) -> str | None:
@@ -148,6 +153,9 @@ class Galaxy:
         """What manages a service of its, with this master. Raises ``ManagerError`` where several may."""
         if self.gravity:
             return self.gravity.units.units.get(service.name)
+        return self._detect(master)
+
+    def _detect(self, master: Process | None) -> Unit | None:
         spec = self.spec
         return galaxy_manager_detection.detect(
             config=spec.config,
@@ -158,6 +166,20 @@ class Galaxy:
             functions=self._functions,
             own=lambda invocation: galaxy_uwsgi_process.starts(invocation, spec.config),
         )
+
+    def _proven_unit(self, process: Process | None) -> Unit | None:
+        """
+        What is defined to start uWSGI with the configuration, by root. What only happens to have started a process is
+        nothing: a user's own manager, or that of another server.
+        """
+        for master in dict.fromkeys((process, None)):
+            try:
+                unit = self._detect(master)
+                if unit and (not master or self._is_defined(unit)):
+                    return unit
+            except GalaxyError as exc:
+                log.debug("galaxy: %s", exc)
+        return None
 
     def read_stats(self, timeout: float) -> Stats:
         """What uWSGI's stats server says now. Raises ``StatsError`` or ``ConfigError``."""

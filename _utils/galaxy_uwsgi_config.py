@@ -42,6 +42,7 @@ _FIELDS = {
         for name in ("threads", "master-fifo", "master", "need-app", "die-on-term", "stats-http", "no-server")
     },
     **{name: name for name in ("chdir", "abstract-socket")},
+    **dict.fromkeys(("uid", "immediate-uid"), "user"),
 }
 # uWSGI opens these before its chdir, all others after it
 _BEFORE_CHDIR = {"pidfile", "logto", "logto2", "daemonize"}
@@ -201,6 +202,17 @@ class Config:
                 getattr(self, name)
         refused = [self._refused.get(option, {}).values() for option in self._options]
         return (*self._problems, *(setting for settings in refused for setting in settings))
+
+    @property
+    def user(self) -> str | None:
+        """The user, by name or number, that uWSGI becomes where root starts it; ``None`` where that is not told."""
+        options = self._groups.get("user", [])
+        values = [option.value or "" for option in options if option.problem is None]
+        if len(values) != len(options) or any(map(_UNRESOLVED.search, values)):
+            return None
+        # a name wins, wherever it stands (uwsgi_opt_set_uid, uwsgi_as_root)
+        named = [value for value in values if not leading_int(value)]
+        return next(iter([*reversed(named), *reversed(values)]), None)
 
     @property
     def stats_off(self) -> str | None:

@@ -6,11 +6,11 @@ file where it is named, then bare words, which are files; then ``$(ENV)``, ``@(f
 what is not in effect already; then come the files of ``inherit``.
 """
 
-import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 
+import galaxy_host_files
 import galaxy_uwsgi_command
 import galaxy_uwsgi_file
 from galaxy_errors import ConfigError, IsGravitys
@@ -102,8 +102,7 @@ class Options:
         owners = set()
         if path != self._given:
             for one in {self._given, *self._paths} - {None}:
-                with contextlib.suppress(OSError):
-                    owners.add(os.stat(one).st_uid)
+                owners |= galaxy_host_files.deciders(one)
             if self._user is not None:
                 owners.add(self._user)
         return owners

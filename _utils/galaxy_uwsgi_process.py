@@ -8,7 +8,7 @@ What belongs together is what was forked without executing another program, and 
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import galaxy_host_process
 import galaxy_host_wrappers
@@ -106,7 +106,10 @@ def names(process: Process, config: str) -> bool | None:
 
 
 def find_master(
-    addresses: Iterable[Address], hints: Iterable[int | None] = (), config: str | None = None
+    addresses: Iterable[Address],
+    hints: Iterable[int | None] = (),
+    config: str | None = None,
+    is_mine: Callable[[Process], bool] = lambda process: True,
 ) -> Process | None:
     """
     The uWSGI master that serves ``addresses``.
@@ -118,6 +121,8 @@ def find_master(
         one of the sockets
     config
         path of its configuration: where several masters share the sockets, that of the one whose command line names it
+    is_mine
+        whether a process is this server's: another one is told only where nothing else holds the sockets
 
     ``None`` where nothing listens. Raises ``MasterGone`` where only workers that outlived their master do,
     ``SharedSocket`` where several masters do and nothing tells which is meant, ``ProcessError`` where something that is
@@ -131,7 +136,7 @@ def find_master(
         process = _holder(pid, inodes) if pid else None
         top = _top(process) if process else None
         # without a master the one process that there is looks like a lost worker, but no worker's PID is named
-        if top and (top.pid == pid or not _lost_its_master(top, ())):
+        if top and is_mine(top) and (top.pid == pid or not _lost_its_master(top, ())):
             log.debug("Master of %s: PID %d, as PID %d that was named holds the socket", addresses, top.pid, pid)
             return top
     where = ", ".join(map(str, addresses))
@@ -140,6 +145,10 @@ def find_master(
         hint = "" if os.geteuid() == 0 else "; run as root to see other users' processes"
         raise ProcessError(f"{where}: something listens there that is not uWSGI{hint}")
     masters, lost = _split(held)
+    mine = list(filter(is_mine, masters)), list(filter(is_mine, lost))
+    if not any(mine):
+        return (masters or lost)[0]
+    masters, lost = mine
     if not masters:
         pids = ", ".join(str(process.pid) for process in lost)
         raise MasterGone(
@@ -159,7 +168,7 @@ def find_master(
 
 
 def masters(config: str) -> list[Process]:
-    """The live uWSGI masters whose own command line names this configuration file."""
+    """The live uWSGI masters whose own command line names this configuration file, anybody's."""
     named = []
     for pid in galaxy_host_process.pids():
         if b"uwsgi" in galaxy_host_process.command_line(pid).lower():

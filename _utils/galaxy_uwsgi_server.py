@@ -5,10 +5,10 @@ What is known grows: first the configuration file alone, then also what the live
 definition, was started with (``learn``).
 """
 
+import contextlib
 import logging
-import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import galaxy_host_address
 import galaxy_host_files
@@ -19,6 +19,9 @@ import galaxy_uwsgi_stats
 from galaxy_errors import ConfigError, FileError, GalaxyError, NotMine, ProcessError
 from galaxy_host_address import Address
 from galaxy_host_process import Invocation, Process
+from galaxy_host_walk import describe, ours
+from galaxy_manager_unit import Unit
+from galaxy_manager_unit import uid as uid_of
 from galaxy_uwsgi_config import Config
 from galaxy_uwsgi_stats import Stats
 from galaxy_webserver import Snapshot, WebServer
@@ -36,14 +39,25 @@ class UwsgiServer(WebServer):
         path of its configuration
     stats, socket
         addresses, which win over the options in effect
+    find_unit
+        what manages a process of it, or, for ``None``, is defined to; asked only where nothing else tells whose a
+        process is
     """
 
     kind = "uwsgi"
     # SIGTERM reloads it, unless it has die-on-term
     stop_signal = signal.SIGINT
 
-    def __init__(self, config: str | None = None, stats: str | None = None, socket: str | None = None):
+    def __init__(
+        self,
+        config: str | None = None,
+        stats: str | None = None,
+        socket: str | None = None,
+        find_unit: Callable[[Process | None], Unit | None] = lambda process: None,
+    ):
         self.path = config
+        self._find_unit = find_unit
+        self._units: dict[Process | None, Unit | None] = {}
         self._stats = galaxy_host_address.parse(stats) if stats else None
         self._socket = galaxy_host_address.parse(socket) if socket else None
         self._believed: int | None = None
@@ -129,7 +143,8 @@ class UwsgiServer(WebServer):
 
     def read_stats(self, timeout: float) -> Stats:
         """What its stats server says now. Raises ``StatsError``, ``ConfigError`` or ``NotMine``."""
-        stats = galaxy_uwsgi_stats.read(self.stats_address, timeout, named_by=() if self._stats else self._named_by)
+        named_by, may_listen = ((), None) if self._is_believed else (self._named_by, self._may_listen)
+        stats = galaxy_uwsgi_stats.read(self.stats_address, timeout, named_by=named_by, may_listen=may_listen)
         process = Process.of(stats.pid)
         if process:
             self._require_mine(process)
@@ -146,26 +161,82 @@ class UwsgiServer(WebServer):
             and galaxy_uwsgi_process.names(process, self.path) is False
         )
 
+    def masters(self) -> list[Process]:
+        """The live masters of it that name its configuration, wherever they listen."""
+        return [process for process in galaxy_uwsgi_process.masters(self.path) if self._is_mine(process)]
+
+    @property
+    def _is_believed(self) -> bool:
+        """Whether an address was given by hand, so that whoever is there is meant."""
+        return not self.path or bool(self._stats or self._socket)
+
+    def _is_mine(self, process: Process) -> bool:
+        return not self._stranger(process)
+
     def _require_mine(self, process: Process) -> None:
         """
-        Raises ``NotMine`` for a process that the configuration's addresses lead to, but that is another server's: it
-        runs another configuration, or as a user who has nothing to do with this one. An address that was given by hand
-        is believed.
+        Raises ``NotMine`` for a process that the configuration leads to, but that is another server's: it runs another
+        configuration, or as a user who has nothing to do with this one.
         """
-        if not self.path or self._stats or self._socket or process.pid == self._believed:
-            return
+        stranger = self._stranger(process)
+        if stranger:
+            raise NotMine(process.pid, stranger)
+
+    def _stranger(self, process: Process) -> str:
+        """Why a process is none of this server's; empty where it is."""
+        if self._is_believed or process.pid == self._believed:
+            return ""
         named = galaxy_uwsgi_process.names(process, self.path)
         if not named and not galaxy_uwsgi_process.is_uwsgi(process):
-            return
+            return ""
         if named is False:
-            raise NotMine(process.pid, f"runs another configuration than {self.path}")
-        owner, uids = _owner(self.path), process.uids
-        if owner is None or not uids:
-            return
-        # root may run what belongs to Galaxy's user, and any user what root has laid out for him
-        allowed = {owner, 0} if named else {owner}
-        if uids[1] not in allowed and not (named and owner == 0):
-            raise NotMine(process.pid, f"runs as user {uids[1]}, but {self.path} belongs to user {owner}")
+            return f"runs another configuration than {self.path}"
+        uids, deciders = process.uids, galaxy_host_files.deciders(self.path) - ours()
+        # root may run what belongs to Galaxy's user
+        if not uids or uids[1] in deciders or (uids[1] in ours() and (named or not deciders)):
+            return ""
+        unit = self._unit_of(process)
+        if unit:
+            user = unit.runs_as
+            # another user's server is not Galaxy because root keeps it up, but what root starts for Galaxy is
+            if user == uids[1] or (not user and unit.owns(process)):
+                return ""
+            if user:
+                return f"runs as {describe(uids[1])}, but {unit!r} runs Galaxy as {describe(user)}"
+        if deciders:
+            return f"runs as {describe(uids[1])}, but what {self.path} says is up to {describe(min(deciders))}"
+        if uids[1] == self._declared(unit):
+            return ""
+        return (
+            f"runs as {describe(uids[1])}, and nothing of root's says that Galaxy does: set uid in {self.path}, or its "
+            "user in the service that starts it"
+        )
+
+    def _may_listen(self, uid: int) -> bool:
+        """Whether a socket that a user made may be this server's."""
+        if uid in ours() | galaxy_host_files.deciders(self.path):
+            return True
+        unit = self._unit_of(None)
+        if uid == (unit.runs_as if unit else None) or uid == self._declared(unit):
+            return True
+        with contextlib.suppress(GalaxyError):
+            master = self.find_master(None)
+            return master is not None and (master.uids or (None,))[-1] == uid
+        return False
+
+    def _unit_of(self, process: Process | None) -> Unit | None:
+        if process not in self._units:
+            self._units[process] = self._find_unit(process)
+        return self._units[process]
+
+    def _declared(self, unit: Unit | None) -> int | None:
+        """The user that root's own options have uWSGI become."""
+        with contextlib.suppress(GalaxyError):
+            command = unit.invocation() if unit else None
+            options = galaxy_uwsgi_config.read(self.path, command or Invocation(("uwsgi", self.path), self.path))
+            if options.user and options.owners <= ours():
+                return uid_of(options.user)
+        return None
 
     def find_master(self, snapshot: Snapshot | None) -> Process | None:
         hints = [snapshot.pid] if snapshot else []
@@ -174,10 +245,10 @@ class UwsgiServer(WebServer):
             hints += [_pid_in(pidfile.value, self._named_by)] if pidfile else []
         except GalaxyError as exc:
             log.debug("No PID file: %s", exc)
-        master = galaxy_uwsgi_process.find_master(self.known_addresses, hints, self.path)
+        master = galaxy_uwsgi_process.find_master(self.known_addresses, hints, self.path, self._is_mine)
         if not master and self.path and not self.is_given:
             # it listens where the file does not say, or not yet
-            masters = galaxy_uwsgi_process.masters(self.path)
+            masters = self.masters()
             if len(masters) > 1:
                 pids = ", ".join(str(process.pid) for process in masters)
                 raise ProcessError(
@@ -228,13 +299,6 @@ class UwsgiServer(WebServer):
     def _named_by(self) -> frozenset[int]:
         """Whose word the paths and addresses of the options are."""
         return self.options.owners
-
-
-def _owner(path: str) -> int | None:
-    try:
-        return os.stat(path).st_uid
-    except OSError:
-        return None
 
 
 def _pid_in(path: str, named_by: Iterable[int]) -> int | None:

@@ -10,7 +10,7 @@ import functools
 import json
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import galaxy_host_sockets
 import galaxy_uwsgi_worker
@@ -97,7 +97,13 @@ class Stats(Snapshot):
         return {**self.document, "workers": workers}
 
 
-def read(address: Address, timeout: float = TIMEOUT, limit: int = LIMIT, named_by: Iterable[int] = ()) -> Stats:
+def read(
+    address: Address,
+    timeout: float = TIMEOUT,
+    limit: int = LIMIT,
+    named_by: Iterable[int] = (),
+    may_listen: Callable[[int], bool] | None = None,
+) -> Stats:
     """
     What the stats server at ``address`` says now.
 
@@ -107,12 +113,14 @@ def read(address: Address, timeout: float = TIMEOUT, limit: int = LIMIT, named_b
         bytes; an answer that is longer is refused
     named_by
         numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
+    may_listen
+        says of a user, by number, whether the stats server may be his; ``None``: anybody's
 
     Raises ``StatsRefused``, ``StatsUnreachable``, ``StatsTimeout``, ``StatsClosed``, ``StatsTooLarge``,
     ``StatsNotJSON`` or ``StatsNotUWSGI``, all of them ``StatsError``.
     """
     deadline = Deadline(timeout)
-    with _connect(address, deadline, named_by) as sock:
+    with _connect(address, deadline, named_by, may_listen) as sock:
         if address.http:
             # with stats-http it answers only to who has sent something (core/utils.c, uwsgi_send_http_stats)
             _send(sock, address, b"GET / HTTP/1.0\r\n\r\n")
@@ -125,9 +133,11 @@ def interpret(address: Address, data: bytes) -> Stats:
     return Stats(address, _check(address, _parse(address, data), len(data)))
 
 
-def _connect(address: Address, deadline: Deadline, named_by: Iterable[int]) -> socket.socket:
+def _connect(
+    address: Address, deadline: Deadline, named_by: Iterable[int], may_listen: Callable[[int], bool] | None
+) -> socket.socket:
     try:
-        return galaxy_host_sockets.connect(address, deadline, named_by)
+        return galaxy_host_sockets.connect(address, deadline, named_by, may_listen)
     except FileError as exc:
         raise StatsUnreachable(address, f"not asked: {exc}") from None
     except ConnectionRefusedError:

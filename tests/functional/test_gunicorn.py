@@ -1,14 +1,17 @@
 """What is told of a real gunicorn, that of today and the last one with the old heartbeat."""
 
 import os
+import pathlib
 import signal
 
 import pytest
+from support.attacker import MALLORY, make, public_directory
 from support.gunicorn import Gunicorn
 from support.site import makers
 
 from galaxy_errors import GunicornError, MasterGone, NotMine
 from galaxy_gunicorn_server import GunicornServer
+from galaxy_host_address import Address
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_webserver import WorkerState
@@ -145,6 +148,45 @@ def test_another_users_gunicorn_is_refused(gunicorn):
     assert web.find_master().pid == one.process.pid
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="runs a gunicorn as another user")
+def test_a_strangers_gunicorn_beside_ours_counts_for_nothing(gunicorn):
+    with public_directory() as root:
+        make(f"{root}/theirs", MALLORY)
+        one, theirs = gunicorn(workers=1), Gunicorn(pathlib.Path(root) / "theirs", workers=1)
+        for path in (theirs.root, theirs.gates):
+            os.chown(path, MALLORY, MALLORY)
+        port = one.address.port
+        # localhost is two addresses, and gunicorn binds the first
+        theirs.command[theirs.command.index("-b") + 1] = f"[::1]:{port}"
+        theirs.address = Address("::1", port)
+        # who may read our Python, wherever it lies
+        rights = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+        theirs.command[:0] = ["setpriv", f"--reuid={MALLORY}", f"--regid={MALLORY}", "--clear-groups", *rights]
+        try:
+            theirs.start()
+            theirs.wait(lambda found: found.ready == 1, uid=MALLORY)
+            web = GunicornServer((Address("localhost", port),), os.getuid())
+            assert (web.is_silent(), web.find_master()) == (True, None)
+            one.start()
+            one.ready(1)
+            assert web.snapshot(10).answers
+            # beside ours at another of its addresses
+            both = (one.address, theirs.address)
+            assert GunicornServer(both, os.getuid()).snapshot(5, probe=False).pid == one.process.pid
+            assert GunicornServer(both, MALLORY).find_master().pid == theirs.process.pid
+            with pytest.raises(NotMine, match=f"runs as user {MALLORY}, and nobody knows"):
+                GunicornServer(both[1:], "nobody knows").find_master()
+            # nor is what their master left ours to end
+            theirs.process.kill()
+            theirs.process.wait()
+            alone = GunicornServer(both[1:], os.getuid())
+            with pytest.raises(NotMine, match=f"runs as user {MALLORY}"):
+                alone.find_master()
+            assert alone.orphans() == []
+        finally:
+            theirs.stop()
+
+
 def test_reload_replaces_the_workers(gunicorn):
     one = gunicorn().start()
     before = {worker.pid for worker in one.ready().workers}
@@ -154,5 +196,5 @@ def test_reload_replaces_the_workers(gunicorn):
 
 
 def test_where_nothing_is_known_nothing_is_said():
-    web = GunicornServer(())
+    web = GunicornServer((), os.getuid())
     assert (web.listens_on, web.is_silent(), web.find_master(), web.orphans()) == ((), None, None, [])

@@ -55,7 +55,7 @@ async def app(scope, receive, send):
 class Gunicorn(Gated):
     """One gunicorn below ``root``, of ``venv``, at ``bind``."""
 
-    def __init__(self, root, venv="bed", bind=None, options=(), workers=2, user=None):
+    def __init__(self, root, venv="bed", bind=None, options=(), workers=2):
         super().__init__(root)
         (root / "application.py").write_text(APP.format(gates=str(self.gates)))
         self.bind = f"unix:{root}/s" if bind == "unix" else f"127.0.0.1:{free_port()}"
@@ -64,7 +64,6 @@ class Gunicorn(Gated):
         self.command += [f"--workers={workers}", "-k", "uvicorn.workers.UvicornWorker", "--pythonpath", str(root)]
         # no control socket in a home directory
         self.command += ["--worker-tmp-dir", str(root), *options]
-        self.user = user
 
     def start(self):
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.root)}
@@ -76,12 +75,11 @@ class Gunicorn(Gated):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                user=self.user,
             )
         return self
 
     def server(self, **more):
-        return GunicornServer((self.address,), **more)
+        return GunicornServer((self.address,), **{"uid": os.getuid(), **more})
 
     def wait(self, condition, **more):
         """The first snapshot that fulfils the condition."""

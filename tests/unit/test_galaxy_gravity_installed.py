@@ -1,10 +1,13 @@
+import dataclasses
 import hashlib
 import os
+import pwd
 
 import pytest
+from support.attacker import GALAXY, MALLORY, make, public_directory
 
 import galaxy_gravity_installed
-from galaxy_errors import FileError
+from galaxy_errors import ConfigError, FileError
 from galaxy_gravity_instance import Instance
 
 
@@ -90,3 +93,42 @@ def test_what_a_text_says():
     assert galaxy_gravity_installed.value(text, "User") is None
     assert galaxy_gravity_installed.configuration(text) == "/srv/a b.yml"
     assert galaxy_gravity_installed.configuration("ExecStart=/v/gunicorn") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_galaxys_user(monkeypatch):
+    daemon = pwd.getpwnam("daemon").pw_uid
+
+    def user(**more):
+        return galaxy_gravity_installed.user_id(dataclasses.replace(found, **more))
+
+    with public_directory() as root:
+        path = make(f"{root}/galaxy.yml", 0, 0o644, b"")
+        data = make(f"{root}/data", GALAXY)
+        found = Instance(path, "_default_", "systemd", path, None, None, data, None, f"{data}/gravity")
+        # before Gravity has ever run, and after; where he alone decides whose it is
+        assert user() == GALAXY
+        make(f"{data}/gravity", GALAXY)
+        assert user() == GALAXY
+        os.chown(data, MALLORY, MALLORY)
+        with pytest.raises(ConfigError, match=f"cannot be told: {data}/gravity: user {MALLORY} can put"):
+            user()
+        with pytest.raises(ConfigError, match="there is no data_dir; make"):
+            user(state_dir=None, data_dir=None)
+        # root's word, and one's own
+        assert user(user="daemon") == daemon
+        os.chown(path, daemon, daemon)
+        assert user(user="daemon") == daemon
+        # anybody else would make another's server Galaxy's
+        os.chown(path, GALAXY, GALAXY)
+        with pytest.raises(ConfigError, match=f"as user daemon .galaxy_user., but that is up to user {GALAXY}"):
+            user(user="daemon")
+        # unless root's units say it too
+        folder = make(f"{root}/units", 0)
+        monkeypatch.setattr(galaxy_gravity_installed.units, "__defaults__", (folder, ()))
+        texts = {"target": target(path), "service": f"{service('galaxy.target')}[Service]\nUser=daemon\n"}
+        for kind, text in texts.items():
+            make(f"{folder}/galaxy{'-gunicorn' * (kind == 'service')}.{kind}", 0, 0o644, text.encode())
+        assert user(user="daemon") == daemon
+        with pytest.raises(ConfigError, match="that is up to"):
+            user(user="games")

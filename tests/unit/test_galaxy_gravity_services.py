@@ -8,10 +8,11 @@ from support.look import FakeUnit
 from support.site import free_port
 
 import galaxy_gravity_services
-from galaxy_errors import ManagerError
+from galaxy_errors import ManagerError, NotMine
 from galaxy_gravity_instance import Instance, Program, Web
 from galaxy_gravity_services import Services
 from galaxy_host_address import Address
+from galaxy_host_process import Process
 from galaxy_manager_unit import State
 from galaxy_service import Role
 
@@ -91,11 +92,14 @@ def test_the_version_on_disk(instance):
     assert Services(instance).version_on_disk() == "26.1.1"
 
 
-def test_its_user_is_the_one_that_is_configured_or_owns_its_state(instance, tmp_path):
-    def uid(**more):
-        return galaxy_gravity_services._uid(dataclasses.replace(instance, **more))
-
-    assert uid() == os.getuid()
-    assert uid(user="root") == 0
-    assert uid(user="no-such-user") is None
-    assert uid(state_dir=None, path=str(tmp_path / "gone")) is None
+def test_where_its_user_cannot_be_told_nobody_is_taken_for_him(instance, units):
+    for more, reason in (
+        ({"user": "no-such-user"}, "there is no user no-such-user here .galaxy_user."),
+        ({"state_dir": None, "data_dir": "/nowhere"}, "Galaxy's user cannot be told: there is no /nowhere; make"),
+    ):
+        services = Services(dataclasses.replace(instance, **more))
+        # a process of anybody's, this one
+        web = services.look(1).webs[0].service.web
+        with pytest.raises(NotMine, match=f"PID {os.getpid()}, .* runs as .*, and {instance.path}: {reason}"):
+            web._require_mine(Process.of(os.getpid()))
+        assert (services.version_on_disk(), web.log(10)) == (None, [])

@@ -191,7 +191,7 @@ def test_a_state_directory_of_somebody_else():
     with public_directory() as root:
         instance = configured(root, handler=1)
         make(instance.state_dir, GALAXY)
-        with pytest.raises(FileError, match=f"belongs to user {GALAXY}, not to games"):
+        with pytest.raises(FileError, match=f"belongs to user {GALAXY}, not to user games"):
             Supervisor(dataclasses.replace(instance, user="games"))
         # galaxy points at root's
         os.rename(instance.state_dir, f"{root}/galaxys")

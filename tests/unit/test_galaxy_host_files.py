@@ -227,6 +227,16 @@ class TestTail:
         assert files.tail(make(home / "binary", GALAXY, 0o644, b"\xff\0\n"), 10) == ["\ufffd\0"]
 
 
+def test_who_decides_what_a_file_says(place, home):
+    path = make(home / "x", 0, 0o644, b"")
+    assert files.deciders(path) == {0, GALAXY}
+    os.symlink(path, place / "link")
+    assert files.deciders(str(place / "link")) == {0, GALAXY}
+    assert files.deciders(str(home / "none")) == {GALAXY}
+    assert files.deciders("/etc/passwd") == {0}
+    assert files.deciders(f"{path}/below") == set()
+
+
 class TestTrust:
     def test_what_is_roots(self, place):
         for path in ("/bin/sh", "/etc/passwd", "/", "/usr", make(place / "conf", 0, 0o600, b""), str(place)):

@@ -15,6 +15,7 @@ from support.site import free_port
 
 import galaxy_host_address
 import galaxy_host_sockets
+from galaxy_errors import FileError
 from galaxy_host_wait import Deadline, wait_until
 
 parse = galaxy_host_address.parse
@@ -52,6 +53,39 @@ def test_an_address_matches_its_own_socket_alone():
     with socket.create_server(("0.0.0.0", port)) as listener:
         # bound to every interface, it answers for each
         assert galaxy_host_sockets.listeners([parse(f"127.0.0.1:{port}")]) == {os.fstat(listener.fileno()).st_ino}
+
+
+def test_a_name_is_what_servers_bind_of_it():
+    """Anybody may listen at the address of localhost that they do not."""
+    port = free_port()
+    address = parse(f"localhost:{port}")
+    with socket.create_server(("::1", port), family=socket.AF_INET6) as stranger:
+        assert galaxy_host_sockets.listeners([address]) == set()
+        with pytest.raises(ConnectionRefusedError):
+            galaxy_host_sockets.connect(address, Deadline(60))
+        there = parse(f"[::1]:{port}")
+        assert galaxy_host_sockets.listeners([there]) == {os.fstat(stranger.fileno()).st_ino}
+        galaxy_host_sockets.connect(there, Deadline(60)).close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="listens as another user")
+@pytest.mark.parametrize("text", ["127.0.0.1:{port}", "*:{port}", "@galaxy-{port}", "{place}/s"])
+def test_who_listens_may_be_asked_for(text):
+    with public_directory() as place:
+        make(f"{place}/mallorys", MALLORY)
+        address = parse(text.format(port=free_port(), place=f"{place}/mallorys"))
+        with staying(MALLORY, _listen_at, address):
+            assert galaxy_host_sockets.owners(address) == {MALLORY}
+            galaxy_host_sockets.connect(address, Deadline(60), may_listen=lambda uid: uid == MALLORY).close()
+            with pytest.raises(FileError, match=f"user {MALLORY} listens there"):
+                galaxy_host_sockets.connect(address, Deadline(60), may_listen=lambda uid: uid == 0)
+
+
+def _listen_at(address):
+    listener = socket.socket(socket.AF_UNIX if address.is_unix else socket.AF_INET)
+    listener.bind(("", address.port) if address.is_wildcard else address.peer)
+    listener.listen()
+    return listener
 
 
 def test_what_is_bound_to_the_address_itself_goes_before_what_is_bound_to_all():

@@ -3,8 +3,8 @@
 import pytest
 
 from galaxy_host_process import Invocation
-from galaxy_manager_supervisor_config import Program
-from galaxy_manager_supervisord import plain, resolve
+from galaxy_manager_supervisor_config import Program, SupervisorConfig
+from galaxy_manager_supervisord import Supervisord, plain, resolve
 
 
 def _program(name, group=None, process=None):
@@ -49,3 +49,17 @@ def test_what_a_name_means(given, service):
 
 def test_all_of_a_group():
     assert [plain(name) for name in ("gx", "gx:", "gx:*", "gx:web")] == ["gx", "gx", "gx", "gx:web"]
+
+
+@pytest.mark.parametrize(
+    ("users", "uid"), [(("4001",), 4001), ((None,), None), (("4001", None), None), (("4001", "4002"), None)]
+)
+def test_whom_it_runs_as(tmp_path, users, uid):
+    """Where its programs say the same; a handler beside the server counts only where nobody tells them apart."""
+    path = tmp_path / "supervisord.conf"
+    texts = [f"[program:p{number}]\ncommand=x\n" + f"user={user}\n" * bool(user) for number, user in enumerate(users)]
+    programs = ",".join(f"p{number}" for number in range(len(users)))
+    path.write_text(f"[unix_http_server]\nfile=s\n[group:galaxy]\nprograms={programs}\n" + "".join(texts))
+    config = SupervisorConfig(str(path))
+    assert Supervisord("galaxy", config).runs_as == uid
+    assert Supervisord("galaxy:p0", config).runs_as == (4001 if users[0] else None)

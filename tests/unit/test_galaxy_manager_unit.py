@@ -1,3 +1,5 @@
+import pwd
+
 import pytest
 
 import galaxy_manager_unit
@@ -78,3 +80,10 @@ def test_backup_copies(name):
     assert BACKUP.fullmatch(name)
     assert not BACKUP.fullmatch("galaxy.service")
     assert not BACKUP.fullmatch("galaxy-old-web")
+
+
+def test_a_definitions_user():
+    assert galaxy_manager_unit.uid("daemon") == pwd.getpwnam("daemon").pw_uid
+    assert galaxy_manager_unit.uid("4001") == 4001
+    for name in ("no-such-user", "", "-1", "\u0661", "4" * 11):
+        assert galaxy_manager_unit.uid(name) is None

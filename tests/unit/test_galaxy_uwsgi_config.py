@@ -378,6 +378,19 @@ def test_what_nobody_but_uwsgi_can_decide_is_said_and_hides_nothing(read):
     assert (config.threads.value, config.mules.value) == (2, 0)
 
 
+@pytest.mark.parametrize(
+    ("lines", "user"),
+    [
+        *((("processes: 2",), None), (("uid: galaxy",), "galaxy"), (("uid: 1000", "uid: 1001"), "1001")),
+        # as in uWSGI, a name wins wherever it stands
+        *((("uid: galaxy", "uid: 1001"), "galaxy"), (("immediate-uid: galaxy",), "galaxy"), (("uid: 0",), "0")),
+        *((("uid: $(WHO)",), None), (("uid: 1000", "if-opt: x", "uid: galaxy", "endif: true"), "1000")),
+    ],
+)
+def test_whom_it_becomes(read, lines, user):
+    assert read("uwsgi:\n" + "".join(f"  {line}\n" for line in lines)).user == user
+
+
 def test_stats_http(read):
     assert read("uwsgi:\n  stats: :9191\n  stats-http: true\n").stats.value.http
     assert not read("uwsgi:\n  stats: :9191\n  stats-http: false\n").stats.value.http

@@ -66,32 +66,82 @@ class _Process:
         self.uids = (uid, uid)
 
 
+class _Unit:
+    """A unit that runs Galaxy as ``runs_as``, and has started the process, or not."""
+
+    def __init__(self, runs_as, owns):
+        self.runs_as, self._owns = runs_as, owns
+
+    def __repr__(self):
+        return "systemd galaxy"
+
+    def owns(self, process):
+        return self._owns
+
+    def invocation(self):
+        return None
+
+
 @pytest.mark.parametrize(
-    ("named", "owner", "uid", "mine"),
+    ("named", "decider", "unit", "uid", "mine"),
     [
-        # its command line names this configuration
-        *((True, 1000, 1000, True), (True, 1000, 0, True), (True, 0, 1000, True), (True, 1000, 1001, False)),
+        # its command line names this configuration, which is its user's
+        *((True, 1000, None, 1000, True), (True, 1000, None, 0, True), (True, 1000, None, 1001, False)),
         # it names none that can be seen
-        *((None, 1000, 1000, True), (None, 0, 0, True), (None, 1000, 0, False), (None, 0, 1000, False)),
+        *((None, 1000, None, 1000, True), (None, 0, None, 0, True), (None, 1000, None, 0, False)),
         # it names another
-        *((False, 1000, 1000, False), (False, 0, 0, False)),
+        *((False, 1000, None, 1000, False), (False, 0, None, 0, False)),
+        # it is root's, and so is nobody else's
+        *((True, 0, None, 0, True), (True, 0, None, 1000, False), (None, 0, None, 1000, False)),
+        # but whose the unit says
+        *((True, 0, _Unit(1000, False), 1000, True), (True, 0, _Unit(1000, True), 1001, False)),
+        *((None, 0, _Unit(1000, None), 1000, True), (True, 1000, _Unit(1001, None), 1001, True)),
+        # or what root's service became; of an init script that cannot be told
+        *((True, 0, _Unit(None, True), 1000, True), (True, 0, _Unit(None, False), 1000, False)),
+        (True, 0, _Unit(None, None), 1000, False),
     ],
 )
-def test_whose_process_it_is(monkeypatch, config, named, owner, uid, mine):
+def test_whose_process_it_is(monkeypatch, config, named, decider, unit, uid, mine):
     monkeypatch.setattr(galaxy_uwsgi_server.galaxy_uwsgi_process, "is_uwsgi", lambda process: True)
     monkeypatch.setattr(galaxy_uwsgi_server.galaxy_uwsgi_process, "names", lambda process, path: named)
-    monkeypatch.setattr(galaxy_uwsgi_server, "_owner", lambda path: owner)
+    monkeypatch.setattr(galaxy_uwsgi_server.galaxy_host_files, "deciders", lambda path: {decider})
+    monkeypatch.setattr(galaxy_uwsgi_server, "ours", lambda: {0})
     process = _Process(uid)
     if mine:
-        UwsgiServer(config)._require_mine(process)
+        UwsgiServer(config, find_unit=lambda process: unit)._require_mine(process)
     else:
         with pytest.raises(NotMine, match="PID 7, which serves there, runs"):
-            UwsgiServer(config)._require_mine(process)
+            UwsgiServer(config, find_unit=lambda process: unit)._require_mine(process)
     # what was named by its PID, and an address that was given by hand, is believed
     web = UwsgiServer(config)
     web.believe(7)
     web._require_mine(process)
     UwsgiServer(config, stats=":1")._require_mine(process)
+
+
+@pytest.mark.parametrize(
+    ("uid", "words", "mine"),
+    [
+        *((None, (), False), ("1000", (), True), ("1001", (), False), ("nobody", (), False), ("$(WHO)", (), False)),
+        # an init script's own words come after the file
+        *((None, ("--uid", "1000"), True), ("1000", ("--uid", "1001"), False), ("no-such-user", (), False)),
+    ],
+)
+def test_the_user_that_root_has_uwsgi_become(monkeypatch, config, uid, words, mine):
+    with open(config, "a", encoding="ascii") as file:
+        file.write(f"  uid: {uid}\n" if uid else "")
+    monkeypatch.setattr(galaxy_uwsgi_server.galaxy_uwsgi_process, "is_uwsgi", lambda process: True)
+    monkeypatch.setattr(galaxy_uwsgi_server.galaxy_uwsgi_process, "names", lambda process, path: True)
+    unit = _Unit(None, None)
+    unit.invocation = lambda: Invocation(("uwsgi", "--yaml", config, *words), "script", "/", {})
+    for found in (unit, None) if not words else (unit,):
+        web = UwsgiServer(config, find_unit=lambda process, found=found: found)
+        assert (web._is_mine(_Process(1000)), web._may_listen(1000)) == (mine, mine)
+        if mine and os.geteuid() == 0:
+            # of a file that is his, another user's server would be his choice
+            os.chown(config, 1002, 1002)
+            assert not web._is_mine(_Process(1000))
+            os.chown(config, 0, 0)
 
 
 def _serve(path, mode, document):
@@ -145,11 +195,9 @@ class TestWhoseWordItIs:
         for mode in (0o600, 0o666):
             with staying(MALLORY, _serve, f"{place}/mallory/s", mode, document):
                 web = UwsgiServer(f"{place}/galaxy.yml")
-                if mode == 0o666:
-                    assert web.read_stats(5).document["load"] == 7
-                else:
-                    with pytest.raises(StatsUnreachable, match=r"user 4001 .* may not connect"):
-                        web.read_stats(5)
+                # a socket that is not Galaxy's user's is not asked, whoever may connect to it
+                with pytest.raises(StatsUnreachable, match=f"user {MALLORY} listens there"):
+                    web.read_stats(5)
                 # an address from pillar is root's word
                 assert UwsgiServer(f"{place}/galaxy.yml", stats=f"{place}/mallory/s").read_stats(5)
             os.unlink(f"{place}/mallory/s")
