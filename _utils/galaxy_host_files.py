@@ -12,7 +12,6 @@ import itertools
 import logging
 import os
 import pwd
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 
@@ -293,7 +292,7 @@ def write_atomic(path: str, data: bytes, mode: int) -> None:
             who = describe(user)
             raise FileError(path, f"{who} can write the directory; root puts nothing there", who)
         folder = os.open(entry.link, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        temporary = f".{name}.{secrets.token_hex(4)}"
+        temporary = f".{name}.{os.urandom(4).hex()}"
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
