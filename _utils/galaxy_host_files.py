@@ -45,13 +45,15 @@ def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = (), trusted: b
             _require_trusted(entry)
         descriptor = _open_readable(entry, named_by)
         try:
-            pieces, left = [], limit + 1
+            # most files are small, and each read allocates what it may get
+            pieces, left, size = [], limit + 1, 1 << 14
             while left:
-                piece = os.read(descriptor, min(left, 1 << 18))
+                piece = os.read(descriptor, min(left, size))
                 if not piece:
                     break
                 pieces.append(piece)
                 left -= len(piece)
+                size = 1 << 18
         finally:
             os.close(descriptor)
     if not left:
