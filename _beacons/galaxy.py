@@ -59,7 +59,9 @@ def _import(*names: str) -> list:
     sys.path.insert(0, path)
     importlib.invalidate_caches()
     try:
-        return [importlib.import_module(name) for name in names]
+        modules = [importlib.import_module(name) for name in names]
+        importlib.import_module("galaxy_host_later").load_all()
+        return modules
     finally:
         sys.path.remove(path)
         for name in [name for name in sys.modules if name.startswith("galaxy_")]:

@@ -51,27 +51,29 @@ import sys
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 if sys.platform.startswith("linux"):
-    import galaxy_control
-    import galaxy_definition
-    import galaxy_fleet
-    import galaxy_fleet_table
-    import galaxy_gravity_hold
-    import galaxy_gravity_update
-    import galaxy_health
     import galaxy_host_arguments as arguments
     import galaxy_host_files
     import galaxy_host_lock
-    import galaxy_metrics
-    import galaxy_reload
     import galaxy_settings
     import galaxy_spec
     import galaxy_status
     import galaxy_uwsgi_config
-    import galaxy_wait
-    import onedata_declared
+    from galaxy_host_later import Later
     from galaxy_host_wait import Deadline
     from galaxy_server import Galaxy
     from galaxy_webserver import WorkerState
+
+    galaxy_control = Later("galaxy_control")
+    galaxy_definition = Later("galaxy_definition")
+    galaxy_fleet = Later("galaxy_fleet")
+    galaxy_fleet_table = Later("galaxy_fleet_table")
+    galaxy_gravity_hold = Later("galaxy_gravity_hold")
+    galaxy_gravity_update = Later("galaxy_gravity_update")
+    galaxy_health = Later("galaxy_health")
+    galaxy_metrics = Later("galaxy_metrics")
+    galaxy_reload = Later("galaxy_reload")
+    galaxy_wait = Later("galaxy_wait")
+    onedata_declared = Later("onedata_declared")
 
 __virtualname__ = "galaxy"
 

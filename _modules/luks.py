@@ -40,16 +40,18 @@ import galaxy_host_arguments as arguments
 import galaxy_host_key
 import luks_backup
 import luks_cryptdev_ini
-import luks_device
-import luks_encrypt
-import luks_grow
-import luks_header
-import luks_key
-import luks_mapping
-import luks_open
-import luks_reencrypt
-import luks_status
-import luks_unlock
+from galaxy_host_later import Later
+
+luks_device = Later("luks_device")
+luks_encrypt = Later("luks_encrypt")
+luks_grow = Later("luks_grow")
+luks_header = Later("luks_header")
+luks_key = Later("luks_key")
+luks_mapping = Later("luks_mapping")
+luks_open = Later("luks_open")
+luks_reencrypt = Later("luks_reencrypt")
+luks_status = Later("luks_status")
+luks_unlock = Later("luks_unlock")
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,10 @@ the path of a file, mode 0600. No function takes a token itself: Salt keeps argu
 from __future__ import annotations
 
 import galaxy_host_arguments as arguments
-import onedata_declared
 import onedata_mount
+from galaxy_host_later import Later
+
+onedata_declared = Later("onedata_declared")
 
 __virtualname__ = "onedata"
 

@@ -18,11 +18,13 @@ pillar. While pillar is wrong, a state that takes settings from it fails, and na
 
 from salt.exceptions import CommandExecutionError
 
-import galaxy_boot
 import galaxy_host_arguments as arguments
-import galaxy_host_directory
 import galaxy_host_returns as returns
 from galaxy_errors import ManagerError
+from galaxy_host_later import Later
+
+galaxy_boot = Later("galaxy_boot")
+galaxy_host_directory = Later("galaxy_host_directory")
 
 __virtualname__ = "galaxy"
 

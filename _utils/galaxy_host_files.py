@@ -12,7 +12,6 @@ import itertools
 import logging
 import os
 import pwd
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 
@@ -46,13 +45,15 @@ def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = (), trusted: b
             _require_trusted(entry)
         descriptor = _open_readable(entry, named_by)
         try:
-            pieces, left = [], limit + 1
+            # most files are small, and each read allocates what it may get
+            pieces, left, size = [], limit + 1, 1 << 14
             while left:
-                piece = os.read(descriptor, min(left, 1 << 18))
+                piece = os.read(descriptor, min(left, size))
                 if not piece:
                     break
                 pieces.append(piece)
                 left -= len(piece)
+                size = 1 << 18
         finally:
             os.close(descriptor)
     if not left:
@@ -315,7 +316,7 @@ def write_atomic(path: str, data: bytes, mode: int) -> None:
             who = describe(user)
             raise FileError(path, f"{who} can write the directory; root puts nothing there", who)
         folder = os.open(entry.link, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        temporary = f".{name}.{secrets.token_hex(4)}"
+        temporary = f".{name}.{os.urandom(4).hex()}"
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:

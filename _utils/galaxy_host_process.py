@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from galaxy_errors import ProcessError
@@ -114,9 +115,8 @@ class Process:
     @property
     def create_time(self) -> float:
         """When it was started, in seconds since the epoch."""
-        lines = (_read("/proc/stat") or b"").splitlines()
-        booted = next((int(line.split()[1]) for line in lines if line.startswith(b"btime ")), 0)
-        return booted + self._start / _TICKS
+        # /proc/stat, which tells when the machine was booted, counts all interrupts first
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + self._start / _TICKS
 
     @property
     def uids(self) -> tuple[int, int] | None:
@@ -223,14 +223,17 @@ class Process:
         return bool(fields) and int(fields[_PARENT]) == self.pid and self.is_alive
 
     @property
-    def ancestors(self) -> list["Process"]:
+    def ancestors(self) -> Iterator["Process"]:
         """Its parent, the parent's parent, and so on."""
-        return list(self._ancestors())
+        process = self.parent
+        while process:
+            yield process
+            process = process.parent
 
     @property
     def lineage(self) -> set[int]:
         """Its PID and those of its ancestors."""
-        return {self.pid, *(process.pid for process in self._ancestors())}
+        return {self.pid, *(process.pid for process in self.ancestors)}
 
     def children(self) -> list["Process"]:
         """Those that it started and that live."""
@@ -264,12 +267,6 @@ class Process:
             raise ProcessError(f"Not permitted to send {number.name} to PID {self.pid}; run as root") from None
         log.info("Sent %s to PID %d", number.name, self.pid)
         return True
-
-    def _ancestors(self) -> Iterator["Process"]:
-        process = self.parent
-        while process:
-            yield process
-            process = process.parent
 
     def _ask(self, name: str) -> bytes | None:
         data = _read(f"/proc/{self.pid}/{name}")

@@ -15,6 +15,9 @@ def record(cls: type | None = None, *, frozen: bool = False, eq: bool = True):
         return lambda given: record(given, frozen=frozen, eq=eq)
     dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
     cls.__init__, cls.__repr__ = _init, _repr
+    fields = cls.__dataclass_fields__.values()
+    cls._plain_defaults = {one.name: one.default for one in fields if one.default is not dataclasses.MISSING}
+    cls._made_defaults = [one for one in fields if one.default_factory is not dataclasses.MISSING]
     if eq:
         cls.__eq__, cls.__hash__ = _eq, _hash if frozen else None
     if frozen:
@@ -23,27 +26,20 @@ def record(cls: type | None = None, *, frozen: bool = False, eq: bool = True):
 
 
 def _init(self, *values, **named) -> None:
-    fields = self.__dataclass_fields__
+    cls = type(self)
+    fields = cls.__dataclass_fields__
     given = dict(zip(fields, values, strict=False))
     if len(values) > len(fields) or not given.keys().isdisjoint(named):
-        raise TypeError(f"{type(self).__name__}: a field is given twice, or there are not that many")
-    given.update(named)
+        raise TypeError(f"{cls.__name__}: a field is given twice, or there are not that many")
+    given = {**cls._plain_defaults, **given, **named}
+    for field in cls._made_defaults:
+        if field.name not in given:
+            given[field.name] = field.default_factory()
     if given.keys() != fields.keys():
-        if not given.keys() <= fields.keys():
-            raise TypeError(f"{type(self).__name__} has no field {', '.join(given.keys() - fields.keys())}")
-        for name, field in fields.items():
-            if name not in given:
-                given[name] = _default(self, field)
+        missing, unknown = fields.keys() - given.keys(), given.keys() - fields.keys()
+        raise TypeError(f"{cls.__name__} {'has no field' if unknown else 'needs'} {', '.join(unknown or missing)}")
     # past the __setattr__ of a frozen one
     self.__dict__.update(given)
-
-
-def _default(self, field: dataclasses.Field) -> object:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    raise TypeError(f"{type(self).__name__} needs {field.name}")
 
 
 def _repr(self) -> str:

@@ -187,9 +187,8 @@ class _Search:
         return Supervisord(service, supervisor, self.own, self.functions, answer)
 
     def _supervisord_of(self, master: Process) -> Unit | None:
-        lineage = [master, *master.ancestors]
-        pids = {process.pid for process in lineage}
-        for ancestor in lineage[1:]:
+        below = {master.pid}
+        for ancestor in master.ancestors:
             for path in config_files_of(ancestor):
                 if self.conf_file and os.path.realpath(path) != os.path.realpath(self.conf_file):
                     continue
@@ -197,9 +196,10 @@ class _Search:
                 # its answer, not its name, says that the process is its child
                 answer = (Client(supervisor.endpoint()).processes() or ()) if supervisor else ()
                 for info in answer:
-                    if info.pid and info.pid in pids:
+                    if info.pid in below:
                         service = self._extent(info.group, info.name, supervisor.programs)
                         return self._supervisord(service, supervisor, list(answer))
+            below.add(ancestor.pid)
         return None
 
     def _extent(self, group: str, process: str, programs: list[Program]) -> str:

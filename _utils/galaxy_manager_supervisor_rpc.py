@@ -161,7 +161,7 @@ def _body(answer: bytes) -> bytes:
 
 
 def _loads(text: bytes) -> tuple:
-    """The values of an answer. Raises ``xmlrpc.client.Fault``, and errors of its own and of the parser's."""
+    """The values of an answer. Raises ``xmlrpc.client.Error``, ``ValueError`` and ``ExpatError``."""
     import xmlrpc.client
     from xml.parsers import expat
 
@@ -171,8 +171,12 @@ def _loads(text: bytes) -> tuple:
     parser.CharacterDataHandler = unmarshaller.data
     # a few bytes of it can stand for gigabytes, and supervisord sends none
     parser.StartDoctypeDeclHandler = _refuse_doctype
-    parser.Parse(text, True)
-    return unmarshaller.close()
+    try:
+        parser.Parse(text, True)
+        return unmarshaller.close()
+    except (AttributeError, IndexError, KeyError, TypeError):
+        # what the unmarshaller makes of elements in other places than theirs
+        raise ValueError("its answer is not XML-RPC") from None
 
 
 def _refuse_doctype(*_):

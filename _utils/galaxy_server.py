@@ -6,14 +6,10 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-import galaxy_gravity_config
-import galaxy_gravity_services
 import galaxy_host_lock
-import galaxy_host_redaction
-import galaxy_manager_detection
 import galaxy_uwsgi_process
 from galaxy_errors import ConfigError, GalaxyError, IsGravitys, ProcessError
-from galaxy_gravity_instance import Instance
+from galaxy_host_later import Later
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline
 from galaxy_look import Look, Service, ServiceLook
@@ -24,6 +20,11 @@ from galaxy_uwsgi_config import Config
 from galaxy_uwsgi_server import UwsgiServer
 from galaxy_uwsgi_stats import Stats
 from galaxy_webserver import Snapshot
+
+galaxy_gravity_config = Later("galaxy_gravity_config")
+galaxy_gravity_services = Later("galaxy_gravity_services")
+galaxy_host_redaction = Later("galaxy_host_redaction")
+galaxy_manager_detection = Later("galaxy_manager_detection")
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Galaxy:
         self._believed: int | None = None
 
     @functools.cached_property
-    def instance(self) -> Instance | None:
+    def instance(self) -> "galaxy_gravity_config.Instance | None":
         """
         What Gravity is asked to run; ``None`` where uWSGI serves.
 
@@ -65,7 +66,7 @@ class Galaxy:
         return None
 
     @functools.cached_property
-    def gravity(self) -> galaxy_gravity_services.Services | None:
+    def gravity(self) -> "galaxy_gravity_services.Services | None":
         """The services that Gravity set up; ``None`` where uWSGI serves. Raises ``ConfigError``."""
         instance = self.instance
         if instance is None or self._uwsgi.masters():

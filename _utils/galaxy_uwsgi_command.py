@@ -14,7 +14,7 @@ import galaxy_host_process
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 from galaxy_uwsgi_option import is_private
-from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT
+from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT, full_name
 
 # their first bare word that is a program is not always one: sudo -u uwsgi uwsgi
 _TAKES_A_NAME = {"-u", "-g", "-U", "-G", "-a", "--user", "--group", "--reuid", "--regid", "--name"}
@@ -93,6 +93,7 @@ def _getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:
             bare += rest
         elif word.startswith("--"):
             name, equal, value = word[2:].partition("=")
+            name = full_name(name)
             if equal:
                 yield name, _Word(value) if isinstance(word, _Word) else value
             elif name in NO_ARGUMENT or name in OPTIONAL:

@@ -15,10 +15,10 @@ from measure import medians, rounds
 from support.document import core, document, worker
 from support.site import REPO, UWSGI
 
-import galaxy_control
 import galaxy_host_address
 import galaxy_uwsgi_process
 import galaxy_uwsgi_stats
+import galaxy_wait
 from galaxy_server import Galaxy
 from galaxy_spec import Limits, Spec
 
@@ -180,7 +180,7 @@ def test_wait(make_site, row):
 
         def run(galaxy=galaxy, returned=returned):
             before = time.thread_time()
-            galaxy_control.wait(galaxy, Limits(timeout=60))
+            galaxy_wait.wait(galaxy, Limits(timeout=60))
             returned.append((time.time(), time.thread_time() - before))
 
         waiting = threading.Thread(target=run)

@@ -20,7 +20,7 @@ import galaxy_uwsgi_stats
 from galaxy_errors import StatsError
 from galaxy_host_process import Invocation
 from galaxy_host_wait import Deadline, wait_until
-from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL
+from galaxy_uwsgi_table import ARGUMENT, NO_ARGUMENT, OPTIONAL
 
 INI = """
 [server:main]
@@ -179,6 +179,7 @@ WORDS = {
     "tabs": ["--yaml", "tabs.yml"],
     "documents": ["--yaml", "documents.yml"],
     "a byte order mark": ["--yaml", "mark.yml", "--ini", "mark.ini"],
+    "beginnings of names": ["--yam", "galaxy.yml", "--stats-serve", ":5001", "--process=7", "--die-on-t", "--need-a"],
     "none but words": ["--socket", "127.0.0.1:4001", "--master", "--stats=:1"],
     "python's": ["--ini-paste", "sections.ini", "--enable-threads", "plain.ini"],
 }  # fmt: skip
@@ -259,6 +260,7 @@ def test_options_take_an_argument_as_the_table_says():
     done = subprocess.run([UWSGI, "--help"], capture_output=True, text=True, check=True)
     names = set(re.findall(r"^ +(?:-.\|)?--([\w-]+)", done.stdout, re.MULTILINE))
     assert len(names) > 900
+    assert names <= {*ARGUMENT, *NO_ARGUMENT, *OPTIONAL}
     for name in sorted(names & NO_ARGUMENT)[::8]:
         refused = subprocess.run([UWSGI, f"--{name}=x"], capture_output=True, text=True, check=False)
         assert "doesn't allow an argument" in refused.stderr, name

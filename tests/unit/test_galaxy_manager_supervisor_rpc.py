@@ -16,7 +16,7 @@ import galaxy_manager_supervisor_rpc
 from galaxy_errors import GalaxyError, ManagerError
 from galaxy_host_secret import Secret
 from galaxy_manager_supervisor_config import Endpoint
-from galaxy_manager_supervisor_rpc import Client, NotRunning, ProcessInfo
+from galaxy_manager_supervisor_rpc import Client, Fault, NotRunning, ProcessInfo
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -93,6 +93,32 @@ def test_a_process(answer):
 def test_an_answer_of_another_shape(answer, value):
     with pytest.raises(ManagerError, match="not what it documents"):
         answer(_document(value)).processes()
+
+
+def test_a_refusal(answer):
+    fault = xmlrpc.client.dumps(xmlrpc.client.Fault(10, "BAD_NAME: x"), methodresponse=True).encode()
+    with pytest.raises(Fault, match="BAD_NAME: x") as caught:
+        answer(fault).call("startProcess", "x", False)
+    assert caught.value.code == 10
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "",
+        "<fault/>",
+        "<fault><value>x</value></fault>",
+        "<fault><value><struct/></value></fault>",
+        "<params><param><value><struct><value>x</value></struct></value></param></params>",
+        "<params><param><value><struct><value><array/></value><value>1</value></struct></value></param></params>",
+        "<params><param><value><int>x</int></value></param></params>",
+        "<params><param><value><boolean>x</boolean></value></param></params>",
+        "<params><param>",
+    ],
+)
+def test_what_is_no_answer(answer, inner):
+    with pytest.raises(ManagerError, match="does not answer"):
+        answer(f"<methodResponse>{inner}</methodResponse>".encode()).call("getState")
 
 
 def test_an_answer_that_is_too_large(answer):

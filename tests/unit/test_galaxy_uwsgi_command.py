@@ -29,6 +29,8 @@ def _options(words, **more):
         ("uwsgi --need-app --die-on-term --mule", [("need-app", None), ("die-on-term", None), ("mule", None)]),
         ("uwsgi --stats --master -H -p", [("stats", "--master"), ("home", "-p")]),
         ("uwsgi --unknown x --stats", [("unknown", "x"), ("stats", "")]),
+        ("uwsgi --process 4 --stats-se=:1 --die-on-t --thread 2 --http-to x", [("processes", "4"),
+                        ("stats-server", ":1"), ("die-on-term", None), ("thread", "2"), ("http-to", "x")]),
         ("uwsgi -", []),
     ],
 )  # fmt: skip

@@ -2,12 +2,15 @@
 
 import re
 
-from galaxy_uwsgi_table import MASTER, NO_ARGUMENT, OPTIONAL, SHORT
+import pytest
+
+from galaxy_uwsgi_table import ARGUMENT, MASTER, NO_ARGUMENT, OPTIONAL, SHORT, full_name
 
 
 def test_an_option_takes_an_argument_in_one_way():
     assert not NO_ARGUMENT & OPTIONAL
-    assert all(re.fullmatch(r"[\w-]+", name) for name in NO_ARGUMENT | OPTIONAL | MASTER)
+    assert not ARGUMENT & (NO_ARGUMENT | OPTIONAL)
+    assert all(re.fullmatch(r"[\w-]+", name) for name in ARGUMENT | NO_ARGUMENT | OPTIONAL | MASTER)
 
 
 def test_a_letter_takes_an_argument_as_its_name_does():
@@ -19,3 +22,15 @@ def test_a_letter_takes_an_argument_as_its_name_does():
 def test_options_that_have_a_stats_server_have_a_master():
     assert {"stats", "stats-server", "mule", "master-fifo", "cheaper"} <= MASTER
     assert not {"master", "socket", "processes", "http"} & MASTER
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        *(("stats-ser", "stats-server"), ("process", "processes"), ("die-on-t", "die-on-term")),
+        # one, several, and none that begin so
+        *(("stats", "stats"), ("thread", "thread"), ("http-to", "http-to"), ("nothing", "nothing"), ("", "")),
+    ],
+)
+def test_the_beginning_of_a_name(name, full):
+    assert full_name(name) == full

@@ -94,6 +94,16 @@ def test_states_publish_no_function_of_a_util():
                     assert all(name.name[0].isupper() for name in node.names), f"{path}: from {node.module} import …"
 
 
+def test_what_is_loaded_later_is_there():
+    """A name with a fault would be told when a function is called, and not before."""
+    for path in REPO.glob("_*/*.py"):
+        for node in ast.walk(_module(path)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Later":
+                assert (REPO / "_utils" / f"{node.args[0].value}.py").is_file(), f"{path}: {ast.unparse(node)}"
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Later("):
+                assert ast.unparse(node) == f"{node.targets[0].id} = Later('{node.targets[0].id}')"
+
+
 def test_no_util_has_string_annotations():
     """Salt 3008 executes a util before it is in sys.modules, and dataclasses then fail on them."""
     for path in (REPO / "_utils").glob("*.py"):

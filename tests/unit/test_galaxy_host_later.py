@@ -1,0 +1,82 @@
+"""Utils that are loaded when they are first used."""
+
+import importlib
+import pathlib
+import sys
+import threading
+
+import pytest
+
+import galaxy_host_later
+
+
+@pytest.fixture
+def later(tmp_path, monkeypatch):
+    """The util as one that was synced to a directory that is not on the path, as in a job."""
+    there = tmp_path / "galaxy_host_later.py"
+    there.write_text(pathlib.Path(galaxy_host_later.__file__).read_text())
+    spec = importlib.util.spec_from_file_location("later_of_a_test", there)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    before = set(sys.modules)
+    yield module
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def _write(directory, name, text):
+    (directory / f"{name}.py").write_text(text)
+
+
+def test_it_is_loaded_once_and_when_it_is_used(later, tmp_path):
+    _write(
+        tmp_path,
+        "galaxy_x",
+        "import sys, galaxy_y\nloads = getattr(sys, 'loads_of_x', 0) + 1\nsys.loads_of_x = loads\n",
+    )
+    _write(tmp_path, "galaxy_y", "value = 7\n")
+    path = list(sys.path)
+    module = later.Later("galaxy_x")
+    assert "galaxy_x" not in sys.modules
+    try:
+        assert module.galaxy_y.value == 7
+        assert later.Later("galaxy_x").loads == module.loads == sys.loads_of_x == 1
+    finally:
+        del sys.loads_of_x
+    assert sys.path == path
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = module.nothing
+
+
+def test_a_file_with_a_fault_leaves_the_path_alone_and_is_tried_again(later, tmp_path):
+    path = list(sys.path)
+    _write(tmp_path, "galaxy_z", "raise OSError('once')\n")
+    module = later.Later("galaxy_z")
+    with pytest.raises(OSError, match="once"):
+        _ = module.value
+    assert sys.path == path
+    (tmp_path / "galaxy_z.py").write_text("value = 'of another length'\n")
+    importlib.invalidate_caches()
+    assert module.value == "of another length"
+
+
+def test_all_that_waits(later, tmp_path):
+    _write(tmp_path, "galaxy_a", "import later_of_a_test\nb = later_of_a_test.Later('galaxy_b')\n")
+    _write(tmp_path, "galaxy_b", "value = 1\n")
+    sys.modules["later_of_a_test"] = later
+    module = later.Later("galaxy_a")
+    later.load_all()
+    (tmp_path / "galaxy_b.py").unlink()
+    assert "galaxy_b" in sys.modules
+    assert module.b.value == 1
+
+
+def test_threads_get_it_whole(later, tmp_path):
+    _write(tmp_path, "galaxy_t", "import time\ntime.sleep(0.2)\nvalue = 1\n")
+    module, found = later.Later("galaxy_t"), []
+    threads = [threading.Thread(target=lambda: found.append(module.value)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [1] * 4
