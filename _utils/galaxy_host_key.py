@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 MAX_KEY_FILE = 8 << 20
 # bytes of a name on Linux's filesystems
 _LONGEST_NAME = 255
-# seconds that a Tang server may take to answer
-_CLEVIS = 60
+# seconds that a Tang server, a TPM or a machine busy with its boot may take to answer
+_CLEVIS = 120
 # seconds between two questions to a database that fails; others ask it too
 _INTERVAL = 2
 
@@ -105,7 +105,7 @@ def clevis(device: str, timeout: float = 0) -> Secret:
 
     def ask() -> str:
         try:
-            listed = galaxy_host_command.run(["clevis", "luks", "list", "-d", device])
+            listed = galaxy_host_command.run(["clevis", "luks", "list", "-d", device], timeout=_CLEVIS)
         except CommandError as exc:
             failures.append(exc.stderr.splitlines()[-1] if exc.stderr else str(exc))
             return ""

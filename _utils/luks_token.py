@@ -17,8 +17,8 @@ from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
 
-# seconds that a Tang server, or a TPM, may take to answer
-_TIMEOUT = 60
+# seconds that a Tang server, a TPM or a busy machine may take to answer
+_TIMEOUT = 120
 
 
 @record(frozen=True)

@@ -130,10 +130,15 @@ def device(new_device):
     return new_device()
 
 
+@pytest.fixture(scope="session")
+def passphrase():
+    return f"passphrase {uuid.uuid4()}"
+
+
 @pytest.fixture
-def key(tmp_path):
+def key(tmp_path, passphrase):
     path = tmp_path / "key"
-    path.write_text(f"passphrase {uuid.uuid4()}")
+    path.write_text(passphrase)
     path.chmod(0o600)
     return str(path)
 
@@ -163,20 +168,57 @@ def small(plan):
     return plan | {"version": 1}
 
 
-@pytest.fixture
-def encrypted(call, small):
-    """A finished volume that is open and mounted, with a file on it."""
-    call("luks.encrypt", **small)
-    pathlib.Path(small["mount_point"], "file").write_text("data")
-    sh("sync")
-    return small
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory, caller, passphrase):
+    """Finished volumes with a file, made once: their images and header backups, by the LUKS version."""
+    root = tmp_path_factory.mktemp("templates")
+    (root / "key").write_text(passphrase)
+    (root / "key").chmod(0o600)
+    made = {}
+
+    def make(version):
+        if version not in made:
+            image, backups = made[version] = root / f"image{version}", root / f"backups{version}"
+            sh("truncate", "-s", "48M", str(image))
+            device = sh("losetup", "--find", "--show", str(image))
+            options = CHEAP if version == 2 else {"iterations": CHEAP["iterations"], "version": 1}
+            where = {"mount_point": str(root / "mnt"), "key": str(root / "key"), "backups": str(backups)}
+            caller.cmd("luks.encrypt", device, "template", **where, **options)
+            (root / "mnt/file").write_text("data")
+            caller.cmd("luks.close", "template")
+            sh("losetup", "--detach", device)
+        return made[version]
+
+    return make
+
+
+def copied(template, plan):
+    """The plan's device is that volume, closed."""
+    image, backups = template
+    sh("cp", "--sparse=always", str(image), plan["device"])
+    shutil.copytree(backups, BACKUPS)
+    pathlib.Path(plan["mount_point"]).mkdir()
+    return plan
 
 
 @pytest.fixture
-def closed(call, encrypted):
+def closed(small, templates):
     """A finished volume with a file, closed; the arguments of ``luks.encrypt``."""
-    call("luks.close", "galaxy")
-    return encrypted
+    return copied(templates(1), small)
+
+
+@pytest.fixture
+def volume(plan, templates):
+    """The same of LUKS2."""
+    return copied(templates(2), plan)
+
+
+@pytest.fixture
+def encrypted(closed):
+    """A finished volume that is open and mounted, with a file on it."""
+    sh("cryptsetup", "open", f"--key-file={closed['key']}", closed["device"], "galaxy")
+    sh("mount", "/dev/mapper/galaxy", closed["mount_point"])
+    return closed
 
 
 @pytest.fixture

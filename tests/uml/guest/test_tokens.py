@@ -65,15 +65,6 @@ def tang(tmp_path):
     server.stop()
 
 
-@pytest.fixture
-def volume(call, plan):
-    """A LUKS2 volume with a file, closed; the arguments of ``luks.encrypt``."""
-    call("luks.encrypt", **plan)
-    pathlib.Path(plan["mount_point"], "file").write_text("data")
-    call("luks.close", "galaxy")
-    return plan
-
-
 def bind(volume, *pin):
     sh("clevis", "luks", "bind", "-y", "-k", volume["key"], "-d", volume["device"], *pin)
 

@@ -18,15 +18,6 @@ from galaxy_host_wait import Deadline, wait_until
 BOOT = ["open", "fsck", "mount"]
 
 
-@pytest.fixture
-def volume(call, plan):
-    """A LUKS2 volume with a file, closed; the arguments of ``luks.encrypt``."""
-    call("luks.encrypt", **plan)
-    pathlib.Path(plan["mount_point"], "file").write_text("data")
-    call("luks.close", "galaxy")
-    return plan
-
-
 def test_another_volume_key_while_it_is_mounted(call, volume, wrong_key):
     call("luks.add_key", volume["device"], new_key=wrong_key, key=volume["key"], backups=BACKUPS, **CHEAP)
     call("luks.encrypt", **volume)
