@@ -23,7 +23,6 @@ PLACES = (
 )
 _OF_USER = ".config/systemd/user"
 _MAX_FILE, _MAX_NAMES = 1 << 16, 5000
-_HASH = Pattern(r"^;\s*GRAVITY=([0-9a-f]+)\s*$", re.MULTILINE | re.ASCII)
 _PART_OF, _WANTS = Pattern(r"^PartOf=(.*)$", re.MULTILINE), Pattern(r"^Wants=(.*)$", re.MULTILINE)
 
 
@@ -128,7 +127,7 @@ def find(instance: Instance) -> Found:
     for folder in _folders(instance):
         names = folder.names()
         targets = {name: folder.read(name) or "" for name in names if name.endswith(".target")}
-        ours = {name: text for name, text in targets.items() if not hashes.isdisjoint(_HASH.findall(text))}
+        ours = {name: text for name, text in targets.items() if galaxy_gravity_installed.owner(text) in hashes}
         if target in targets and target not in ours:
             found.is_foreign = True
             found.problems.append(

@@ -13,15 +13,16 @@ from collections.abc import Mapping
 
 import galaxy_gravity_dry_run
 import galaxy_gravity_installed
+import galaxy_gravity_systemd
 import galaxy_gravity_unit_text
 import galaxy_host_command
 import galaxy_host_files
 import galaxy_manager_systemd
-from galaxy_errors import CommandError, ConfigError, FileError, ManagerError
+from galaxy_errors import ConfigError, FileError, FileMissing, ManagerError
 from galaxy_gravity_command import Commands, account
 from galaxy_gravity_instance import Instance
+from galaxy_gravity_supervisor import Supervisor
 from galaxy_host_pattern import Pattern
-from galaxy_host_process import Process
 from galaxy_host_record import record
 from galaxy_host_secret import MASK
 
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT, _STOP_TIMEOUT = 30, 900
 _MAX_DIFF = 64 << 10
-# units that one of the same name in /etc would replace
-_ELSEWHERE = ("/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 _SECRETS = Pattern(r"(?im)^(environment[ \t]*=)[ \t]*\S.*$")
 _PROGRAM = Pattern(r"(?m)^\[(?:program|group):([^\]]+)\]$")
 
@@ -209,35 +208,29 @@ class Update:
         if not self.is_system:
             # nobody asks a user's manager here: it may all run
             return names
-        argv = ["systemctl", "list-units", "--plain", "--no-legend", "--full", "--", *names]
-        try:
-            lines = galaxy_host_command.run(argv, timeout=_TIMEOUT).splitlines()
-        except CommandError as exc:
-            raise ManagerError(f"systemd does not say what runs: {exc}") from None
-        return [line.split()[0] for line in lines if line.strip()]
+        return galaxy_manager_systemd.loaded(names, active=True)
 
     def _supervised(self, wanted: Mapping[str, str], stale: list[str]) -> list[str]:
         """Names of the programs that supervisord, where it runs, would stop or restart."""
         changed = [name for name, text in wanted.items() if self._programs.get(name, text) != text]
-        if not (changed or stale) or not self._supervisord():
+        if not (changed or stale) or not self._has_supervisord():
             return []
         texts = [self._programs[name] for name in (*changed, *stale)]
         return sorted({name for text in texts for name in _PROGRAM.findall(text)})
 
-    def _supervisord(self) -> bool:
-        """Whether the supervisord of the state directory runs: the process is Galaxy's user's."""
-        uid = self.commands.account.uid
-        path = os.path.join(os.path.dirname(self._programs_directory), "supervisord.pid")
+    def _has_supervisord(self) -> bool:
+        """Whether the supervisord of the state directory runs."""
         try:
-            text = galaxy_host_files.read(path, 100, [uid]).decode(errors="replace").strip()
-        except FileError as exc:
-            log.debug("No supervisord: %s", exc)
+            return Supervisor(self.instance).running() is not None
+        except FileMissing:
             return False
-        process = Process.of(int(text)) if text.isascii() and text.isdecimal() else None
-        return bool(process) and process.uids is not None and process.uids[1] in (uid, 0)
 
     def _conflicts(self, wanted: Mapping[str, str]) -> list[str]:
-        places = [self.directory, *(_ELSEWHERE if self.directory == galaxy_gravity_installed.UNITS else ())]
+        # a unit of the same name that one in /etc would replace
+        places = (
+            galaxy_gravity_systemd.PLACES if self.directory == galaxy_gravity_installed.UNITS else (self.directory,)
+        )
+        places = dict.fromkeys(map(os.path.realpath, places))
         paths = [os.path.join(place, name) for name in wanted if name not in self._units.own for place in places]
         there = sorted(path for path in paths if os.path.lexists(path))
         if not there:

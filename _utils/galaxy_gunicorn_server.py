@@ -18,6 +18,7 @@ from galaxy_errors import GalaxyError, GunicornError, MasterGone, NotMine, Proce
 from galaxy_gunicorn_command import Options
 from galaxy_host_address import Address
 from galaxy_host_process import Process
+from galaxy_host_sockets import Connection
 from galaxy_host_wait import Deadline
 from galaxy_host_walk import describe
 from galaxy_webserver import Snapshot, WebServer, Worker, WorkerState
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # seconds that a beat may be late on a busy machine
 _LATE = 2.0
+# seconds for which an event loop may well be busy with something else
+_PATIENCE = 10.0
 
 
 class GunicornWorker(Worker):
@@ -161,8 +164,12 @@ class GunicornServer(WebServer):
         requests = None if open_tcp is None else {one.inode: one for one in open_tcp if one.is_in_request}
         accepted = galaxy_host_sockets.accepted(paths) if paths else set()
         family = self.family(master)
-        workers = [self._worker(number, child, requests, accepted) for number, child in enumerate(family, 1)]
         queues = list(galaxy_host_sockets.queues(inodes).values())
+        left_waiting = _left_waiting(open_tcp or (), sum(length for length, _ in queues))
+        workers = [
+            self._worker(number, child, requests, accepted, inodes, left_waiting)
+            for number, child in enumerate(family, 1)
+        ]
         queue = {
             "length": sum(length for length, _ in queues) if queues else None,
             "max": min((limit for _, limit in queues), default=None),
@@ -269,7 +276,15 @@ class GunicornServer(WebServer):
             why = f"not as {describe(self._uid)}" if isinstance(self._uid, int) else f"and {self._uid}"
             raise NotMine(process.pid, f"runs as {who}, {why}")
 
-    def _worker(self, number: int, process: Process, requests: dict | None, accepted: set[int]) -> Worker:
+    def _worker(
+        self,
+        number: int,
+        process: Process,
+        requests: dict | None,
+        accepted: set[int],
+        listeners: set[int],
+        left_waiting: float,
+    ) -> Worker:
         held = galaxy_gunicorn_heartbeat.files(process.pid)
         beat = galaxy_gunicorn_heartbeat.age(held.heartbeat) if held and held.heartbeat else None
         state, reason, in_flight, oldest = WorkerState.NOT_ACCEPTING, "is loading", None, None
@@ -284,12 +299,25 @@ class GunicornServer(WebServer):
             state, reason = WorkerState.PAUSED, "was suspended"
         elif beat is not None and self.options.timeout and beat > limit:
             state, reason = WorkerState.STUCK, f"no heartbeat for {beat:.0f} s"
+        elif beat is not None and left_waiting > _PATIENCE and not held.sockets.isdisjoint(listeners):
+            # whoever listens and whose event loop runs would have taken the connection
+            state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
         elif beat is not None:
             state = WorkerState.BUSY if in_flight else WorkerState.IDLE
             reason = f"{in_flight} requests in flight" if in_flight else state.value
         works = state in (WorkerState.BUSY, WorkerState.IDLE)
         details = {"heartbeat_age": beat}
         return GunicornWorker(number, process.pid, state, reason, works, works, None, [], details, in_flight, oldest)
+
+
+def _left_waiting(connections: Iterable[Connection], length: int) -> float:
+    """
+    How long a request has waited at least that no worker has accepted, in seconds; 0 where none has, and where not all
+    that wait at the port are among the ``length`` connections in the queues of this gunicorn.
+    """
+    waiting = [one for one in connections if not one.inode]
+    ages = [one.since_received for one in waiting if one.received]
+    return max(ages, default=0.0) if len(waiting) <= length else 0.0
 
 
 def _is_fork(parent: Process, child: Process) -> bool:

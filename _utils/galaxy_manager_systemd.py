@@ -214,9 +214,13 @@ def statuses(units: Iterable[Systemd]) -> list[UnitStatus]:
     return [unit._status_of(one) for unit, one in zip(units, shown, strict=True)]
 
 
-def loaded(patterns: Iterable[str], user: str | None = None) -> list[str]:
-    """Names of the units that systemd has in memory and that fit a pattern. Raises ``ManagerError``."""
-    argv = [*_systemctl(user), "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--full", "--", *patterns]
+def loaded(patterns: Iterable[str], user: str | None = None, active: bool = False) -> list[str]:
+    """
+    Names of the units that systemd has in memory, or that are ``active`` or about to be, and that fit a pattern. Raises
+    ``ManagerError``.
+    """
+    argv = [*_systemctl(user), "list-units", *([] if active else ["--all"])]
+    argv += ["--plain", "--no-legend", "--no-pager", "--full", "--", *patterns]
     return [line.split()[0] for line in _ask(argv, user).splitlines() if line.strip()]
 
 

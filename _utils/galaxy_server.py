@@ -47,7 +47,7 @@ class Galaxy:
         self._functions = functions
         self._believed: int | None = None
 
-    @functools.cached_property
+    @property
     def instance(self) -> "galaxy_gravity_config.Instance | None":
         """
         What Gravity is asked to run; ``None`` where uWSGI serves.
@@ -55,12 +55,22 @@ class Galaxy:
         A ``gravity:`` section wins over a ``uwsgi:`` one, but a uWSGI that runs with the file is what serves. Raises
         ``ConfigError``.
         """
+        if isinstance(self._instance, GalaxyError):
+            raise self._instance
+        return self._instance
+
+    @functools.cached_property
+    def _instance(self) -> Instance | GalaxyError | None:
         try:
             _ = self._uwsgi.options
         except IsGravitys:
             if self._uwsgi.is_given:
                 return None
-            return galaxy_gravity_config.read(self.spec.config, self.spec.instance)
+            try:
+                return galaxy_gravity_config.read(self.spec.config, self.spec.instance)
+            except GalaxyError as exc:
+                # it is asked for many times in one look, and not read again
+                return exc
         except GalaxyError as exc:
             log.debug("galaxy: not Gravity's: %s", exc)
         return None

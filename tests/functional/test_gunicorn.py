@@ -98,6 +98,21 @@ def test_a_blocked_event_loop_is_stuck(gunicorn, venv):
     client.close()
 
 
+def test_event_loops_that_take_no_connection_are_stuck_long_before_their_heartbeat_is_due(gunicorn):
+    one = gunicorn(workers=1, options=("--timeout", "300")).start()
+    one.ready(1)
+    clients = [one.ask("block")]
+    one.wait(lambda found: found.workers[0].in_flight)
+    clients.append(one.ask("api/version"))
+    found = one.wait(lambda found: found.count(WorkerState.STUCK))
+    assert found.workers[0].reason.startswith("accepts nothing for 1")
+    assert (found.ready, found.problems) == (0, ["1 of 1 worker is stuck: no event loop runs there."])
+    one.open("go")
+    one.ready(1)
+    for client in clients:
+        client.close()
+
+
 def test_a_suspended_worker_is_paused(gunicorn):
     one = gunicorn().start()
     worker = Process.of(one.ready().workers[0].pid)
