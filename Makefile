@@ -5,8 +5,8 @@ PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 ISOLATED = tests/isolated $(PYTEST)
 UML = uml-faults uml-machines uml-data uml-rest
 
-# of these only utils are tested, which are plain Python
-UTILS = test_config_against_uwsgi test_gravity_config test_gravity_units test_gunicorn test_luks_header test_nginx \
+# of these only utils are tested, which are plain Python, or what another test has on the oldest Salt in short
+UTILS = test_config_against_uwsgi test_gravity_config test_gravity_formula test_gravity_units test_gunicorn test_luks_header test_nginx \
 	$(addprefix managers/,test_gravity_update test_supervisord test_systemd test_uwsgi_process)
 
 SALT = newest
@@ -47,8 +47,9 @@ uml-machines:
 	$(call PYTEST,newest) -m 'not slow' --ignore=tests/uml/test_guest.py tests/uml
 
 # what boots, beacons and fleets do, at length: a table of eight machines, four restarted in turn behind nginx, a beacon, double starts, fifty machines after a power cut, a boot without the key
-slow: venv-newest
+slow: venv-newest venv-bed
 	$(call PYTEST,newest) -m slow tests/integration tests/uml
+	$(call ISOLATED,newest) -m slow tests/functional
 
 # the power is cut at 200 random moments within every operation that writes, and 200 disks are made that lost writes
 killtest: venv-newest

@@ -60,7 +60,7 @@ class Galaxy:
         return self._instance
 
     @functools.cached_property
-    def _instance(self) -> Instance | GalaxyError | None:
+    def _instance(self) -> "galaxy_gravity_config.Instance | GalaxyError | None":
         try:
             _ = self._uwsgi.options
         except IsGravitys:

@@ -139,6 +139,7 @@ def test_one_life(call, make, machine):
     assert call(bed, "state.apply", "galaxy.stopped")["galaxy-stopped"]["changes"] == {}
 
 
+@pytest.mark.slow
 def test_units_of_a_users_systemd_are_found_or_refused_with_a_sentence(call, make, machine):
     bed = make(settings={"galaxy_user": None})
     uid = machine.run("id", "-u", bed.user).stdout.strip()
@@ -237,6 +238,7 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
     assert all(state["result"] for state in call(bed, "state.apply", "galaxy.boot.clean").values())
 
 
+@pytest.mark.slow
 def test_what_starts_gravitys_supervisord_is_held(call, share, machine, export):
     makers = beds(share=share)
     bed = next(makers)()
