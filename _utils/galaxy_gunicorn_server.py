@@ -152,9 +152,7 @@ class GunicornServer(WebServer):
     def snapshot(self, timeout: float, probe: bool = True, master: Process | None = None) -> Snapshot:
         """As of any web server, of the ``master`` where it was found in this look already."""
         deadline = Deadline(timeout)
-        master = master or self.find_master()
-        if not master:
-            raise GunicornError(f"{self._where}: nothing listens there; Galaxy does not run, or loads its application")
+        master = master or self._require_master()
         # who listens at another address of localhost is none of ours
         found = galaxy_host_sockets.listeners(self.listens_on)
         inodes = {inode for inode in found if galaxy_host_sockets.holds(master.pid, {inode})}
@@ -180,6 +178,20 @@ class GunicornServer(WebServer):
         if probe:
             self.probe(found, deadline.left)
         return found
+
+    def readiness(self, timeout: float) -> Snapshot:
+        master = self._require_master()
+        unknown = {"length": None, "max": None, "errors": None}
+        workers = [
+            self._worker(number, child, None, set(), set(), 0.0) for number, child in enumerate(self.family(master), 1)
+        ]
+        return GunicornSnapshot(master, workers, unknown, self.options.workers)
+
+    def _require_master(self) -> Process:
+        master = self.find_master()
+        if not master:
+            raise GunicornError(f"{self._where}: nothing listens there; Galaxy does not run, or loads its application")
+        return master
 
     def probe(self, snapshot: Snapshot, timeout: float) -> None:
         if not snapshot.ready or not self.listens_on:

@@ -149,7 +149,7 @@ class _Watch:
         """What it tells, where it may well be ready."""
         snapshot = None
         try:
-            snapshot = self.service.web.snapshot(self._patience, False)
+            snapshot = self.service.web.readiness(self._patience)
         except ConfigError:
             # no look will change that
             raise

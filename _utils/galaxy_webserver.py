@@ -209,6 +209,10 @@ class WebServer:
         """
         raise NotImplementedError
 
+    def readiness(self, timeout: float) -> Snapshot:
+        """As ``snapshot`` without ``probe``, for a loop: what its workers do beside being ready need not be told."""
+        return self.snapshot(timeout, False)
+
     def learn(self, invocation: Invocation | None) -> bool:
         """Take up what it was or would be started with; whether that says more than was known."""
         return False

@@ -50,8 +50,10 @@ def test_a_worker_that_loads_is_not_ready(gunicorn, venv):
     found = one.wait(lambda found: len(found.workers) == 2)
     assert {(worker.state, worker.reason) for worker in found.workers} == {(WorkerState.NOT_ACCEPTING, "is loading")}
     assert one.server().snapshot(5).answers is None
+    assert (one.server().readiness(5).ready, len(one.server().readiness(5).workers)) == (0, 2)
     one.open("load")
     one.ready()
+    assert one.server().readiness(5).ready == 2
 
 
 def test_while_the_master_loads_a_managers_word_names_it(gunicorn):

@@ -40,7 +40,7 @@ class _Web:
     def __init__(self, unit):
         self.unit = unit
 
-    def snapshot(self, *_):
+    def readiness(self, *_):
         found = service_look(worker() if self.unit.now.state is State.RUNNING else worker(accepting=0))
         return found.snapshot
 

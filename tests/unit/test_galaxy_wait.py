@@ -18,7 +18,7 @@ class _Web:
     def __init__(self, *answers, probed=None):
         self.answers, self.probed, self.told_pid = list(answers), probed, None
 
-    def snapshot(self, timeout, probe=True):
+    def readiness(self, timeout):
         now = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(now, Exception):
             raise now
