@@ -131,7 +131,7 @@ class Place:
                 [UWSGI, *words],
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self.environment, cwd=self.path,
             )  # fmt: skip
-        assert wait_until(lambda: "spawned uWSGI worker" in self.output(), Deadline(20)), self.output()
+        assert wait_until(lambda: "spawned uWSGI worker" in self.output(), Deadline(180)), self.output()
 
     def output(self):
         return (self.path / "uwsgi.out").read_text(errors="replace")
@@ -295,7 +295,7 @@ def _compare(place, words, path=None):
     has_master = "spawned uWSGI master process" in place.output()
     assert config.master.value is has_master
     if config.stats and not config.stats_off:
-        assert wait_until(lambda: "*** Stats server enabled" in place.output(), Deadline(20)), place.output()
+        assert wait_until(lambda: "*** Stats server enabled" in place.output(), Deadline(180)), place.output()
     else:
         assert "*** Stats server enabled" not in place.output()
     for setting in config.sockets:

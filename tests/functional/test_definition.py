@@ -59,7 +59,7 @@ def _lay_out(root, uid):
 
 def _told(settings):
     told = pathlib.Path(settings["config"] + ".told")
-    assert wait_until(told.exists, Deadline(30))
+    assert wait_until(told.exists, Deadline(180))
     return json.loads(told.read_text())
 
 
@@ -168,7 +168,9 @@ class TestSystemd:
         (share / "log" / "uwsgi").write_text("#!/bin/sh\necho told; exec sleep 1000\n")
         _install(machine, share, {**settings, "service": "logging", "log": "/var/log/100%.log"})
         machine.run("systemctl", "start", "logging")
-        assert wait_until(lambda: machine.run("cat", "/var/log/100%.log", check=False).stdout == "told\n", Deadline(20))
+        assert wait_until(
+            lambda: machine.run("cat", "/var/log/100%.log", check=False).stdout == "told\n", Deadline(180)
+        )
         machine.run("systemctl", "stop", "logging")
 
 

@@ -71,7 +71,7 @@ def test_one_life_under_supervisord(make_bed):
     assert all(f"pid {one.main_pid}" in said for one in running.values())
     assert found.units["gunicorn_1"].owns(Process.of(running["gunicorn_1"].main_pid))
     assert not found.units["gunicorn_1"].owns(Process.of(running["gunicorn_0"].main_pid))
-    assert wait_until(lambda: "handler handler_1" in found.units["handler_1"].log(5), Deadline(20))
+    assert wait_until(lambda: "handler handler_1" in found.units["handler_1"].log(5), Deadline(180))
 
     found.units["handler_0"].stop()
     assert _status(bed, "handler_0").state is State.STOPPED
@@ -141,7 +141,7 @@ def test_a_supervisord_that_does_not_answer_is_not_called_stopped(make_bed):
     # what outlives its supervisord is said
     supervisord = int((bed.state / "supervisor" / "supervisord.pid").read_text())
     os.kill(supervisord, signal.SIGKILL)
-    assert wait_until(lambda: Process.of(supervisord) is None, Deadline(10))
+    assert wait_until(lambda: Process.of(supervisord) is None, Deadline(180))
     status = _status(bed, "gunicorn")
     assert (status.state, status.active) == (State.STOPPED, False)
     assert running.main_pid in status.pids

@@ -65,7 +65,7 @@ def test_while_the_master_loads_a_managers_word_names_it(gunicorn):
     with pytest.raises(GunicornError, match="nothing listens there"):
         web.snapshot(5)
     web.told(one.process.pid)
-    assert wait_until(web.find_master, Deadline(30)) == Process.of(one.process.pid)
+    assert wait_until(web.find_master, Deadline(180)) == Process.of(one.process.pid)
     assert web.options.preload
     web.told(os.getpid())
     assert web.find_master() is None

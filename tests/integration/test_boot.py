@@ -260,7 +260,7 @@ def test_an_id_cannot_become_a_command_of_the_master(minions, master, event_list
 def test_the_beacon_tells_once_and_tells_the_end(minions, master, galaxies, event_listener_of):
     site, _ = galaxies[ROLE]
     master.salt_cli().run("state.apply", "galaxy", minion_tgt=ROLE, _timeout=120)
-    assert wait_until(site.read, Deadline(30))
+    assert wait_until(site.read, Deadline(180))
     before, began = site.read().pid, time.time()
     tag = f"salt/beacon/{ROLE}/galaxy"
     site.hold(2, gate="beacon")

@@ -144,7 +144,7 @@ def test_nginx_lets_nothing_through_that_costs_the_master(front, bus, tmp_path):
         assert front("POST", path, "x" * 16385, **{"Content-Type": "application/json"})[0] in (404, 413)
     # a line is written after its answer
     log = tmp_path / "access.log"
-    assert wait_until(lambda: log.read_text().count("\n") == 20, Deadline(30))
+    assert wait_until(lambda: log.read_text().count("\n") == 20, Deadline(180))
     lines = log.read_text().splitlines()
     # salt-api has not heard of any
     assert [line for line in lines if "[-]" not in line] == []

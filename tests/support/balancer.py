@@ -26,7 +26,7 @@ def nginx(root, http, port, user="root"):
     )
     process = subprocess.Popen(["nginx", "-c", root / "nginx.conf", "-e", root / "error.log"], stderr=subprocess.PIPE)
     try:
-        assert wait_until(lambda: process.poll() is not None or listens(port), Deadline(30))
+        assert wait_until(lambda: process.poll() is not None or listens(port), Deadline(180))
         assert process.poll() is None, process.stderr.read()
         yield port
     finally:

@@ -271,7 +271,7 @@ class Bed:
                     process.kill()
             return not left
 
-        assert wait_until(ended, Deadline(30))
+        assert wait_until(ended, Deadline(180))
 
     def _leave_machine(self):
         """Stop and remove the units of it, by whatever name."""

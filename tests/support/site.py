@@ -184,7 +184,7 @@ class Site(Gated):
 
     def wait(self, accepting=None):
         wanted = self.options["processes"] if accepting is None else accepting
-        assert wait_until(lambda: self.read() and self.read().accepting >= wanted, Deadline(20)), self.log.read_text()
+        assert wait_until(lambda: self.read() and self.read().accepting >= wanted, Deadline(180)), self.log.read_text()
 
     def read(self):
         with contextlib.suppress(StatsError):
@@ -196,7 +196,7 @@ class Site(Gated):
         before = len(list(self.gates.glob(f"{gate}.held.*")))
         for _ in range(count):
             threading.Thread(target=self._request, args=(f"/{kind}/{gate}?{query}",), daemon=True).start()
-        reached = wait_until(lambda: len(list(self.gates.glob(f"{gate}.held.*"))) - before >= count, Deadline(20))
+        reached = wait_until(lambda: len(list(self.gates.glob(f"{gate}.held.*"))) - before >= count, Deadline(180))
         assert reached, self.log.read_text()
 
     def get(self):

@@ -43,7 +43,7 @@ class Supervisord:
 
     def start(self):
         subprocess.run([BIN / "supervisord", "-c", self.conf_file], check=True)
-        assert wait_until(lambda: self.ask("nothing") is not None, Deadline(10))
+        assert wait_until(lambda: self.ask("nothing") is not None, Deadline(180))
         return self
 
     def ask(self, group):
@@ -58,7 +58,7 @@ class Supervisord:
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
-            assert wait_until(lambda: all(map(_ended, family)), Deadline(10))
+            assert wait_until(lambda: all(map(_ended, family)), Deadline(180))
 
 
 def _ended(process):

@@ -174,7 +174,7 @@ def test_only_the_owner_of_the_state_directory_is_spoken_to():
         unit = GravityProgram("handler", Supervisor(instance))
         path = f"{home}/supervisor.sock"
         with racing(MALLORY, _listener(path)):
-            assert wait_until(lambda: os.path.exists(path) and os.stat(path).st_mode & 0o002, Deadline(10))
+            assert wait_until(lambda: os.path.exists(path) and os.stat(path).st_mode & 0o002, Deadline(180))
             for deed in (unit.status, unit.start, unit.stop):
                 with pytest.raises(ManagerError, match=f"user {MALLORY} listens there, not user {GALAXY}"):
                     deed()

@@ -83,7 +83,7 @@ def test_what_runs_is_not_stopped_unless_forced(make_bed):
     bed.write(tusd=None, handlers={})
     plan = update(bed, force=True)
     assert "handler" in plan.stops
-    assert wait_until(lambda: Process.of(master) is None, Deadline(20))
+    assert wait_until(lambda: Process.of(master) is None, Deadline(180))
 
 
 def _supervised(bed, name):

@@ -103,7 +103,7 @@ def test_all_is_well(make_bed, sleeper, monkeypatch):
 def test_a_handler_that_is_stopped_silent_or_gone(make_bed, sleeper):
     bed = make_bed(handlers=1)
     sleeper.send_signal(signal.SIGSTOP)
-    assert wait_until(lambda: Process.of(sleeper.pid).is_suspended, Deadline(10))
+    assert wait_until(lambda: Process.of(sleeper.pid).is_suspended, Deadline(180))
     found = read(bed, processes=[["handler_0", sleeper.pid, None, 0]])
     assert found["healthy"] is False
     assert f"handler_0 (PID {sleeper.pid}) is stopped by a signal" in found["problems"][0]

@@ -122,4 +122,4 @@ def test_what_an_account_left_in_its_group_ends_with_it(tmp_path):
         galaxy_host_command.run(
             ["sh", "-c", f"sleep 60 & echo $! > {note}; wait"], account=account, timeout=1, cwd=str(tmp_path)
         )
-    assert wait_until(lambda: Process.of(int(pathlib.Path(note).read_text())) is None, Deadline(10))
+    assert wait_until(lambda: Process.of(int(pathlib.Path(note).read_text())) is None, Deadline(180))

@@ -156,21 +156,21 @@ def test_who_waits_for_an_answer_on_a_connection(host):
         with socket.create_connection((host, port)) as client:
             assert not connection().is_in_request
             client.sendall(b"GET")
-            assert wait_until(lambda: connection().unread == 3, Deadline(5))
+            assert wait_until(lambda: connection().unread == 3, Deadline(180))
             assert (connection().inode, connection().is_in_request) == (0, True)
             served, _ = listener.accept()
             with served:
                 assert connection().inode == os.fstat(served.fileno()).st_ino
                 served.recv(3)
-                assert wait_until(lambda: connection().since_received > 0.02, Deadline(5))
+                assert wait_until(lambda: connection().since_received > 0.02, Deadline(180))
                 assert (connection().unread, connection().is_in_request) == (0, True)
                 served.sendall(b"200")
-                assert wait_until(lambda: connection().sent == 3, Deadline(5))
+                assert wait_until(lambda: connection().sent == 3, Deadline(180))
                 assert not connection().is_in_request
                 # another request on the same connection
-                assert wait_until(lambda: connection().since_sent > 0.02, Deadline(5))
+                assert wait_until(lambda: connection().since_sent > 0.02, Deadline(180))
                 client.sendall(b"GET")
-                assert wait_until(lambda: connection().is_in_request, Deadline(5))
+                assert wait_until(lambda: connection().is_in_request, Deadline(180))
     assert galaxy_host_sockets.connections([free_port()]) == []
 
 

@@ -128,7 +128,7 @@ def _running(*argv, **options):
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process:
         identified = Process.of(process.pid)
         # until it has executed its program
-        assert wait_until(lambda: identified.argv[:1] != (sys.executable,) or argv[0] == sys.executable, Deadline(5))
+        assert wait_until(lambda: identified.argv[:1] != (sys.executable,) or argv[0] == sys.executable, Deadline(180))
         yield identified
         process.kill()
 
@@ -144,8 +144,8 @@ def _running(*argv, **options):
 )
 def test_a_name_does_not_make_it_uwsgi(argv):
     with _running(*argv) as process:
-        assert wait_until(lambda: "uwsgi" in " ".join(process.argv), Deadline(5))
-        assert wait_until(lambda: process.name != "bash", Deadline(5))
+        assert wait_until(lambda: "uwsgi" in " ".join(process.argv), Deadline(180))
+        assert wait_until(lambda: process.name != "bash", Deadline(180))
         assert not galaxy_uwsgi_process.is_uwsgi(process)
 
 
@@ -154,7 +154,7 @@ def test_the_program_makes_it_uwsgi(tmp_path):
     program.write_bytes(pathlib.Path("/bin/sleep").read_bytes())
     program.chmod(0o755)
     with _running("bash", "-c", f"exec -a 'uWSGI master' {program} 99") as process:
-        assert wait_until(lambda: process.exe == str(program), Deadline(5))
+        assert wait_until(lambda: process.exe == str(program), Deadline(180))
         assert galaxy_uwsgi_process.is_uwsgi(process)
         # as after an upgrade
         program.unlink()
@@ -191,7 +191,7 @@ def test_a_pid_that_is_reused_while_it_is_looked_at_is_not_taken(tmp_path, monke
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = galaxy_host_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
         holder = subprocess.Popen([program, "1000"], pass_fds=[listener.fileno()])
-        assert wait_until(lambda: Process.of(holder.pid).exe == str(program), Deadline(5))
+        assert wait_until(lambda: Process.of(holder.pid).exe == str(program), Deadline(180))
         assert galaxy_uwsgi_process.find_master([address]).pid == holder.pid
         holds = galaxy_uwsgi_process.holds
 

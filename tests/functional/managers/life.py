@@ -65,8 +65,8 @@ def main(config, address, keywords):
     said["environment"] = dict(invocation.environment or {}).get("GALAXY_MARK") if invocation else None
     said["before"] = fact(unit)
     unit.start()
-    master = wait_until(find, Deadline(20))
-    wait_until(lambda: unit.status().state.value == "running", Deadline(10))
+    master = wait_until(find, Deadline(180))
+    wait_until(lambda: unit.status().state.value == "running", Deadline(180))
     said["running"] = fact(unit)
     again = detect(master=master)
     said["again"] = [again.manager, again.service]
@@ -79,7 +79,7 @@ def main(config, address, keywords):
     said["log"] = " ".join(again.log(200))
     family = galaxy_uwsgi_process.family(master)
     again.stop()
-    wait_until(lambda: not any(process.is_alive for process in [master, *family]), Deadline(10))
+    wait_until(lambda: not any(process.is_alive for process in [master, *family]), Deadline(180))
     said["left"] = [process.pid for process in [master, *family] if process.is_alive]
     said["after"] = fact(unit)
     said["owns after"] = unit.owns(Process.of(os.getpid()))

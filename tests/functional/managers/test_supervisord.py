@@ -60,7 +60,7 @@ def zerg(supervisord, tmp_path):
     supervisord.start()
     everything = Supervisord("gx", SupervisorConfig(str(supervisord.conf_file)))
     Supervisord("gx:zergpool", SupervisorConfig(str(supervisord.conf_file))).start()
-    assert wait_until(lambda: os.path.exists(pool), Deadline(10))
+    assert wait_until(lambda: os.path.exists(pool), Deadline(180))
     everything.start()
     addresses = [galaxy_host_address.parse(text) for text in (address, *stats)]
 
@@ -68,7 +68,7 @@ def zerg(supervisord, tmp_path):
         found = [galaxy_uwsgi_process.find_master([one]) for one in addresses[1:]]
         return found if None not in found and len(galaxy_uwsgi_process.sharers(addresses[:1], found[0])) == 2 else None
 
-    yield config, addresses, wait_until(masters, Deadline(20))
+    yield config, addresses, wait_until(masters, Deadline(180))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(pool)
 
@@ -81,7 +81,7 @@ def test_one_zergling_is_stopped_and_no_other(zerg):
     assert set(unit.status().pids) == {masters[0].pid}
     family = galaxy_uwsgi_process.family(masters[0])
     unit.stop()
-    assert wait_until(lambda: not any(one.is_alive for one in [masters[0], *family]), Deadline(10))
+    assert wait_until(lambda: not any(one.is_alive for one in [masters[0], *family]), Deadline(180))
     assert masters[1].is_alive
     assert _detect(config, master=masters[1]).service == "gx:zergling1"
     assert len(galaxy_uwsgi_process.sharers(addresses[:1], masters[1])) == 1
@@ -103,7 +103,7 @@ def test_the_process_of_the_program_that_runs_uwsgi_decides(make_site, superviso
     unit = _detect(site.config)
     assert unit.service == "galaxy"
     _start(unit)
-    assert wait_until(lambda: len(unit.status().pids) == 3 and not unit.status().problems, Deadline(10))
+    assert wait_until(lambda: len(unit.status().pids) == 3 and not unit.status().problems, Deadline(180))
     by_process = Supervisord("galaxy:handler0", SupervisorConfig(str(supervisord.conf_file)))
     by_process.stop()
     status = unit.status()
@@ -190,8 +190,8 @@ def test_supervisord_is_brought_up_from_path(make_site, supervisord, monkeypatch
         unit.bring_up(Deadline(5))
     assert not (tmp_path / "owned").exists()
     monkeypatch.setenv("PATH", f"{BIN}:/bin")
-    assert unit.bring_up(Deadline(20)) is True
-    assert unit.bring_up(Deadline(20)) is False
+    assert unit.bring_up(Deadline(180)) is True
+    assert unit.bring_up(Deadline(180)) is False
     _start(unit)
 
 
@@ -228,7 +228,7 @@ def impostor(tmp_path):
             f"exec -a {evil}/supervisord python3 -c 'input()' -c {evil}/s.conf",
         ):
             started.append(_stranger("bash", "-c", command))
-        assert wait_until(lambda: all(map(_is_named, started)), Deadline(5))
+        assert wait_until(lambda: all(map(_is_named, started)), Deadline(180))
         return evil
 
     yield run
@@ -407,7 +407,7 @@ def test_usual_places_of_the_configuration(supervisord, monkeypatch):
     argv = [BIN / "supervisord", "-n"]
     process = subprocess.Popen(argv, cwd=supervisord.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        assert wait_until(lambda: supervisord.ask("galaxy"), Deadline(10))
+        assert wait_until(lambda: supervisord.ask("galaxy"), Deadline(180))
         assert _detect("/srv/galaxy.yml").conf_file == str(supervisord.conf_file)
         files = galaxy_manager_supervisor_config.config_files()
         assert (str(supervisord.conf_file), Process.of(process.pid)) in files

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import pwd
 import textwrap
 
 import pytest
@@ -129,10 +130,10 @@ def test_a_unit_that_fails_and_its_start_limit(machine, service, python):
     unit = Systemd("galaxy")
     before = unit.status()
     unit.start()
-    failed = wait_until(lambda: unit.status().state.value == "failed" and unit.status(), Deadline(20))
+    failed = wait_until(lambda: unit.status().state.value == "failed" and unit.status(), Deadline(180))
     open("/run/good", "w").close()
     unit.start()
-    good = wait_until(lambda: unit.status().state.value == "running" and unit.status(), Deadline(20))
+    good = wait_until(lambda: unit.status().state.value == "running" and unit.status(), Deadline(180))
     pids = list(good.pids)
     unit.stop()
     after = unit.status()
@@ -149,7 +150,7 @@ def test_restarts_are_counted(service, python):
     code = """
     unit = Systemd("galaxy")
     unit.start()
-    counted = wait_until(lambda: unit.status().restarts, Deadline(20))
+    counted = wait_until(lambda: unit.status().restarts, Deadline(180))
     unit.stop()
     print(json.dumps([counted, unit.status().raw]))
     """
@@ -217,13 +218,21 @@ def test_what_a_job_left_in_a_units_group_is_not_the_units(service, python, mach
         machine.run("systemctl", "start", name)
         site.wait()
         code = f"""
-        master = wait_until(lambda: galaxy_uwsgi_process.masters({str(site.config)!r}), Deadline(20))[0]
+        master = wait_until(lambda: galaxy_uwsgi_process.masters({str(site.config)!r}), Deadline(180))[0]
         main = int(Systemd({name!r}).show()["MainPID"])
         found = detect({str(site.config)!r}, master=master)
         print(json.dumps([found, galaxy_manager_systemd.of_process(master)[0], main in master.lineage]))
         """
         assert python(code) == ["None", name, name == "cron"]
         machine.run("systemctl", "stop", name)
+
+
+def test_whom_a_unit_runs_as(service, python):
+    head = "[Service]\nExecStart=/bin/true\n"
+    users = {"named": "User=daemon\n", "numbered": "User=4001\n", "unknown": "User=no-such-user\n", "roots": ""}
+    service(**{f"{name}.service": head + line for name, line in users.items()})
+    daemon = pwd.getpwnam("daemon").pw_uid
+    assert python(f"print(json.dumps([Systemd(name).runs_as for name in {list(users)}]))") == [daemon, 4001, None, None]
 
 
 @pytest.fixture

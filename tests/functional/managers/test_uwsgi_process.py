@@ -75,7 +75,7 @@ def test_a_job_of_a_worker_is_not_family(make_site, tmp_path):
     site.write(attach_daemon=tmp_path / "job.sh")
     site.start()
     master = _find(site)
-    foreign = wait_until(lambda: galaxy_uwsgi_process.find_master([parse(other)]), Deadline(10))
+    foreign = wait_until(lambda: galaxy_uwsgi_process.find_master([parse(other)]), Deadline(180))
     try:
         assert master.pid in foreign.lineage
         assert foreign not in galaxy_uwsgi_process.family(master)
@@ -111,7 +111,7 @@ def test_what_only_mentions_the_configuration_is_no_master_of_it(make_site, spaw
     site.config.touch()
     address = f"127.0.0.1:{free_port()}"
     spawn("--master", "--socket", address, "--touch-reload", site.config)
-    assert wait_until(lambda: galaxy_uwsgi_process.find_master([parse(address)]), Deadline(10))
+    assert wait_until(lambda: galaxy_uwsgi_process.find_master([parse(address)]), Deadline(180))
     with subprocess.Popen(["tail", "-f", site.config, "uwsgi"], stderr=subprocess.DEVNULL) as editor:
         assert galaxy_uwsgi_process.masters(str(site.config)) == []
         editor.kill()
@@ -145,7 +145,7 @@ def pool(tmp_path, spawn):
         f"[uwsgi]\nmaster = true\nprocesses = 2\nzerg = {pool_socket}\nwsgi-file = {tmp_path}/app.py\n"
     )
     leader = spawn("--master", "--zerg-pool", f"{pool_socket}:127.0.0.1:{port}")
-    assert wait_until(lambda: os.path.exists(pool_socket), Deadline(10))
+    assert wait_until(lambda: os.path.exists(pool_socket), Deadline(180))
     lings = [spawn("--ini", tmp_path / "galaxy.ini", "--stats", address) for address in stats]
     addresses = [parse(f"127.0.0.1:{port}")]
     everyone = {leader.pid, lings[0].pid, lings[1].pid}
@@ -154,8 +154,8 @@ def pool(tmp_path, spawn):
         inodes = galaxy_uwsgi_process.listeners(addresses)
         return everyone <= _pids(galaxy_uwsgi_process._split(galaxy_uwsgi_process._holders(inodes))[0])
 
-    assert wait_until(serving, Deadline(20)), (tmp_path / "uwsgi.log").read_text()
-    assert wait_until(lambda: all(len(_descendants(ling.pid)) == 2 for ling in lings), Deadline(10))
+    assert wait_until(serving, Deadline(180)), (tmp_path / "uwsgi.log").read_text()
+    assert wait_until(lambda: all(len(_descendants(ling.pid)) == 2 for ling in lings), Deadline(180))
     yield addresses, [parse(address) for address in stats], leader, lings, str(tmp_path / "galaxy.ini")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(pool_socket)
@@ -200,9 +200,9 @@ def test_two_servers_of_one_port_by_reuse_port(spawn, tmp_path):
         configs[-1].write_text(f"[uwsgi]\nmaster = true\nprocesses = 2\nreuse-port = true\nsocket = 127.0.0.1:{port}\n")
     first, second = (spawn("--ini", config) for config in configs)
     addresses = [parse(f"127.0.0.1:{port}")]
-    assert wait_until(lambda: len(galaxy_uwsgi_process.listeners(addresses)) == 2, Deadline(10))
+    assert wait_until(lambda: len(galaxy_uwsgi_process.listeners(addresses)) == 2, Deadline(180))
     for process, config in zip((first, second), configs, strict=True):
-        assert wait_until(lambda pid=process.pid: len(_descendants(pid)) == 2, Deadline(10))
+        assert wait_until(lambda pid=process.pid: len(_descendants(pid)) == 2, Deadline(180))
         assert galaxy_uwsgi_process.find_master(addresses, config=str(config)).pid == process.pid
     with pytest.raises(SharedSocket):
         galaxy_uwsgi_process.find_master(addresses)
@@ -213,18 +213,18 @@ def test_a_master_that_was_re_forked_is_another_one(make_site):
     fifo = f"/tmp/fifo-{os.getpid()}-{free_port()}"
     # a stats server's port cannot be taken over
     site = make_site(processes=2, mule=None, farm=None, http=None, stats=None, master_fifo=fifo).start(wait=False)
-    old = wait_until(lambda: _find(site), Deadline(10))
-    assert wait_until(lambda: os.path.exists(fifo) and len(_descendants(old.pid)) == 2, Deadline(10))
+    old = wait_until(lambda: _find(site), Deadline(180))
+    assert wait_until(lambda: os.path.exists(fifo) and len(_descendants(old.pid)) == 2, Deadline(180))
     workers = galaxy_uwsgi_process.family(old)
     with open(fifo, "w") as control:
         control.write("f")
     new = None
     try:
-        assert wait_until(lambda: galaxy_uwsgi_process.sharers([parse(site.socket)], old), Deadline(10))
+        assert wait_until(lambda: galaxy_uwsgi_process.sharers([parse(site.socket)], old), Deadline(180))
         (new,) = galaxy_uwsgi_process.sharers([parse(site.socket)], old)
         assert new.parent == old
         assert new.argv[1:] == old.argv[1:]
-        assert wait_until(lambda: len(galaxy_uwsgi_process.family(new)) == 2, Deadline(10))
+        assert wait_until(lambda: len(galaxy_uwsgi_process.family(new)) == 2, Deadline(180))
         assert set(galaxy_uwsgi_process.family(old)) == set(workers)
         assert set(galaxy_uwsgi_process.masters(str(site.config))) == {old, new}
         assert _find(site, new.pid) == new
@@ -244,11 +244,11 @@ def test_a_vassal_is_another_server_than_its_emperor(tmp_path, spawn):
     address = f"127.0.0.1:{free_port()}"
     config.write_text(f"[uwsgi]\nmaster = true\nprocesses = 1\nsocket = {address}\n")
     emperor = spawn("--emperor", tmp_path / "vassals", "--master", "--emperor-wrapper", UWSGI)
-    assert wait_until(lambda: galaxy_uwsgi_process.listeners([parse(address)]), Deadline(10))
+    assert wait_until(lambda: galaxy_uwsgi_process.listeners([parse(address)]), Deadline(180))
     master = galaxy_uwsgi_process.find_master([parse(address)])
     assert master.pid != emperor.pid
     assert emperor.pid in master.lineage
-    assert wait_until(lambda: len(galaxy_uwsgi_process.family(master)) == 1, Deadline(10))
+    assert wait_until(lambda: len(galaxy_uwsgi_process.family(master)) == 1, Deadline(180))
     assert master not in galaxy_uwsgi_process.family(Process.of(emperor.pid))
     galaxy_host_process.end([Process.of(emperor.pid)], signal.SIGKILL, 5)
     galaxy_host_process.end([master], signal.SIGKILL, 5)
@@ -259,13 +259,13 @@ def test_a_daemon_is_its_own_master(make_site, options, tmp_path):
     """It is in a process group whose leader has ended."""
     site = make_site(**options, mule=None, farm=None, http=None, daemonize=tmp_path / "daemon.log", stats=None)
     subprocess.run(site.command, check=True)
-    assert wait_until(lambda: galaxy_uwsgi_process.listeners([parse(site.socket)]), Deadline(10))
-    pid = wait_until(lambda: int((site.root / "galaxy.pid").read_text() or 0), Deadline(10))
+    assert wait_until(lambda: galaxy_uwsgi_process.listeners([parse(site.socket)]), Deadline(180))
+    pid = wait_until(lambda: int((site.root / "galaxy.pid").read_text() or 0), Deadline(180))
     process = Process.of(pid)
     try:
-        assert wait_until(lambda: _find(site, pid) == process, Deadline(5))
+        assert wait_until(lambda: _find(site, pid) == process, Deadline(180))
         if options["processes"] > 1:
-            assert wait_until(lambda: len(galaxy_uwsgi_process.family(process)) == 2, Deadline(5))
+            assert wait_until(lambda: len(galaxy_uwsgi_process.family(process)) == 2, Deadline(180))
             assert _find(site) == process
     finally:
         galaxy_host_process.end([*galaxy_uwsgi_process.family(process), process], signal.SIGKILL, 5)

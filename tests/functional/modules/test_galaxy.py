@@ -47,7 +47,7 @@ def test_status_of_a_galaxy_that_serves(modules, make_site):
     assert status["workers"]["total"] == status["workers"]["idle"] == 3
     assert status["sockets"] == [site.socket, site.http]
     assert (status["listen_queue"]["length"], status["listen_queue"]["errors"]) == (0, 0)
-    assert wait_until(lambda: modules["galaxy.status"](**site.keywords)["listen_queue"]["max"] == 100, Deadline(10))
+    assert wait_until(lambda: modules["galaxy.status"](**site.keywords)["listen_queue"]["max"] == 100, Deadline(180))
     assert status["manager"] is None
     assert status["problems"] == []
     assert 0 <= status["uptime"] < 60
@@ -81,7 +81,7 @@ def test_busy_and_saturated_are_told_apart(modules, make_site):
     assert pids == [worker["pid"]]
     assert "All 1 accepting workers are saturated" in modules["galaxy.status"](**site.keywords)["problems"][0]
     site.open("go")
-    assert wait_until(lambda: modules["galaxy.busy_workers"](**site.keywords) == [], Deadline(10))
+    assert wait_until(lambda: modules["galaxy.busy_workers"](**site.keywords) == [], Deadline(180))
 
 
 def test_requests_are_shown_without_their_secrets(modules, make_site):
@@ -113,7 +113,7 @@ def test_worker_that_loads_is_not_accepting_and_not_busy(modules, make_site):
     site = make_site(lazy_apps="true")
     site.open("load-is-slow")
     site.start(wait=False)
-    assert wait_until(site.read, Deadline(10))
+    assert wait_until(site.read, Deadline(180))
     status = modules["galaxy.status"](**site.keywords)
     assert (status["running"], status["accepting"], status["ready"]) == (True, False, False)
     assert status["workers"]["not_accepting"] == 2
@@ -121,7 +121,7 @@ def test_worker_that_loads_is_not_accepting_and_not_busy(modules, make_site):
     assert {worker["state"] for worker in modules["galaxy.busy_workers"](**site.keywords)} == {"not_accepting"}
     assert modules["galaxy.busy_workers"](**site.keywords, state="busy") == []
     site.open("load")
-    assert modules["galaxy.wait"](**site.keywords, timeout=20)["ready"]
+    assert modules["galaxy.wait"](**site.keywords, timeout=180)["ready"]
     assert modules["galaxy.accepting"](**site.keywords)
 
 
@@ -133,7 +133,7 @@ def test_accepting_without_an_application_is_not_ready(modules, make_site):
     assert (status["accepting"], status["ready"]) == (True, False)
     assert "without an application" in status["problems"][0]
     with pytest.raises(CommandExecutionError, match="none has an application"):
-        modules["galaxy.wait"](**site.keywords, timeout=20)
+        modules["galaxy.wait"](**site.keywords, timeout=180)
 
 
 def test_cheap_workers_are_free(modules, make_site):
@@ -205,7 +205,7 @@ def test_reload_brings_new_workers_under_the_same_master(modules, make_site, met
         site.write(master_fifo=site.root / "fifo")
     site.start()
     before = site.read()
-    done = modules["galaxy.reload"](**site.keywords, timeout=30)
+    done = modules["galaxy.reload"](**site.keywords, timeout=180)
     after = site.read()
     assert (done["method"], done["changed"], done["pid"]) == (method, True, before.pid)
     assert after.pid == before.pid
@@ -217,7 +217,7 @@ def test_wait_ends_at_once_when_the_master_dies(modules, make_site):
     site = make_site(lazy_apps="true")
     site.open("load-is-slow")
     site.start(wait=False)
-    assert wait_until(site.read, Deadline(10))
+    assert wait_until(site.read, Deadline(180))
     end = threading.Timer(0.7, os.kill, (site.process.pid, signal.SIGKILL))
     end.start()
     with pytest.raises(CommandExecutionError, match=f"PID {site.process.pid}, died"):
@@ -229,14 +229,14 @@ def test_wait_for_the_stats_server_alone(modules, make_site):
     site = make_site(lazy_apps="true")
     site.open("load-is-slow")
     site.start(wait=False)
-    assert modules["galaxy.wait"](**site.keywords, timeout=20, workers=0)["accepting"] == 0
+    assert modules["galaxy.wait"](**site.keywords, timeout=180, workers=0)["accepting"] == 0
 
 
 def test_wait_says_at_its_timeout_what_it_saw(modules, make_site):
     site = make_site(processes=2, lazy_apps="true")
     site.open("load-is-slow")
     site.start(wait=False)
-    assert wait_until(site.read, Deadline(10))
+    assert wait_until(site.read, Deadline(180))
     with pytest.raises(CommandExecutionError, match=r"not ready after 0.3 s: 0 of 2 workers accept, 1 wanted"):
         modules["galaxy.wait"](**site.keywords, timeout=0.3)
 
@@ -260,7 +260,7 @@ def test_workers_that_outlive_their_master_are_seen_and_ended(modules, make_site
     worker.send_signal(signal.SIGSTOP)
     os.kill(site.process.pid, signal.SIGKILL)
     site.process.wait()
-    assert wait_until(lambda: modules["galaxy.status"](**site.keywords)["pid"] is None, Deadline(10))
+    assert wait_until(lambda: modules["galaxy.status"](**site.keywords)["pid"] is None, Deadline(180))
     status = modules["galaxy.status"](**site.keywords)
     assert status["running"]
     assert f"PID {worker.pid}" in " ".join(status["problems"])

@@ -64,7 +64,7 @@ def test_a_supervisord_that_does_not_answer_is_not_none(modules, state, make_sit
     supervisord.program("galaxy", site.command)
     supervisord.start()
     given = {**site.keywords, "conf_file": str(supervisord.conf_file)}
-    assert modules["galaxy.start"](**given, timeout=20)["ready"]
+    assert modules["galaxy.start"](**given, timeout=180)["ready"]
     pid = int((supervisord.root / "supervisord.pid").read_text())
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -74,7 +74,7 @@ def test_a_supervisord_that_does_not_answer_is_not_none(modules, state, make_sit
     assert (failed["result"], failed["changes"]) == (False, {})
     assert "cannot be told which process manager" in failed["comment"]
     assert "supervisord does not answer" in failed["comment"]
-    assert wait_until(site.get, Deadline(5)) == b"Galaxy\n"
+    assert wait_until(site.get, Deadline(180)) == b"Galaxy\n"
 
 
 def test_a_watch_starts_nothing_where_its_data_is_not_mounted(state, make_site, supervisord, tmp_path):
@@ -84,7 +84,7 @@ def test_a_watch_starts_nothing_where_its_data_is_not_mounted(state, make_site, 
     supervisord.start()
     given = {**site.keywords, "conf_file": str(supervisord.conf_file), "mounts": [str(tmp_path)]}
     for reload in (False, True):
-        failed = state("galaxy.mod_watch", sfun="running", reload=reload, **given, timeout=20)
+        failed = state("galaxy.mod_watch", sfun="running", reload=reload, **given, timeout=180)
         assert (failed["result"], failed["changes"]) == (False, {})
         assert f"nothing is mounted on {tmp_path}" in failed["comment"]
     assert site.read() is None

@@ -41,7 +41,7 @@ def test_stats_on_the_command_line(modules, state, on_the_command_line, keywords
     before = modules["galaxy.config"](**keywords(site))
     assert before["stats"]["value"] == site.stats
     assert "galaxy" in before["stats"]["source"]
-    assert modules["galaxy.start"](**keywords(site), timeout=20)["ready"]
+    assert modules["galaxy.start"](**keywords(site), timeout=180)["ready"]
     status = modules["galaxy.status"](**keywords(site))
     assert (status["running"], status["accepting"], status["ready"]) == (True, True, True)
     assert (status["stats"], status["problems"]) == (site.stats, [])
@@ -61,7 +61,7 @@ def test_the_last_of_file_and_command_line_wins(modules, make_site, supervisord,
     supervisord.program("second", [second.command[0], "--stats", f"127.0.0.1:{free_port()}", *second.command[1:]])
     supervisord.start()
     for site, expected in ((first, command_line), (second, second.stats)):
-        assert modules["galaxy.startup"](**keywords(site), timeout=20)["ready"]
+        assert modules["galaxy.startup"](**keywords(site), timeout=180)["ready"]
         assert modules["galaxy.status"](**keywords(site))["stats"] == expected
 
 
@@ -75,7 +75,7 @@ def test_everything_on_the_command_line(modules, state, make_site, supervisord, 
     given = keywords(site)
     would = state("galaxy.running", test=True, **given)
     assert (would["result"], would["changes"]) == (None, {"galaxy": {"old": {"ready": False}, "new": {"ready": True}}})
-    done = state("galaxy.running", **given, timeout=20)
+    done = state("galaxy.running", **given, timeout=180)
     assert (done["result"], done["changes"]) == (True, would["changes"])
     config = modules["galaxy.config"](**given)
     assert (config["processes"]["value"], config["threads"]["value"]) == (2, 2)
@@ -83,8 +83,8 @@ def test_everything_on_the_command_line(modules, state, make_site, supervisord, 
     status = modules["galaxy.status"](**given)
     assert (status["ready"], status["sockets"], status["problems"]) == (True, [site.socket, site.http], [])
     assert modules["galaxy.master_pid"](**given) == status["pid"]
-    assert modules["galaxy.reload"](**given, timeout=30)["ready"]
-    assert modules["galaxy.restart"](**given, timeout=30)["start"]["ready"]
+    assert modules["galaxy.reload"](**given, timeout=180)["ready"]
+    assert modules["galaxy.restart"](**given, timeout=180)["start"]["ready"]
     would = state("galaxy.dead", test=True, **given)
     done = state("galaxy.dead", **given)
     assert (would["result"], done["result"], done["changes"]) == (None, True, would["changes"])
@@ -95,7 +95,7 @@ def test_a_healthy_galaxy_whose_stats_are_elsewhere_is_not_stopped(modules, stat
     site = make_site()
     supervisord.program("galaxy", site.command)
     supervisord.start()
-    pid = modules["galaxy.start"](**keywords(site), timeout=20)["pid"]
+    pid = modules["galaxy.start"](**keywords(site), timeout=180)["pid"]
     elsewhere = f"127.0.0.1:{free_port()}"
     # the file was edited since the start
     site.write(stats=elsewhere)
@@ -116,7 +116,7 @@ def test_a_silent_stats_server_stops_nothing(modules, state, make_site, supervis
     site = make_site()
     supervisord.program("galaxy", site.command)
     supervisord.start()
-    pid = modules["galaxy.start"](**keywords(site), timeout=20)["pid"]
+    pid = modules["galaxy.start"](**keywords(site), timeout=180)["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
         status = modules["galaxy.status"](**keywords(site), timeout=0.3)
@@ -137,7 +137,7 @@ def test_stats_without_a_master_is_said(modules, state, make_site, supervisord, 
     subprocess.run(
         [sys.executable, "-m", "supervisor.supervisorctl", "-c", supervisord.conf_file, "start", "galaxy"], check=True
     )
-    assert wait_until(site.get, Deadline(20)) == b"Galaxy\n"
+    assert wait_until(site.get, Deadline(180)) == b"Galaxy\n"
     line = site.config.read_text().splitlines().index("  master: false") + 1
     status = modules["galaxy.status"](**keywords(site))
     assert status["running"] is True
@@ -180,7 +180,7 @@ def test_the_stop_of_one_zergling_leaves_the_pool_alone(modules, zergs, supervis
         subprocess.run([*control, "start", f"gx:{name}"], check=True)
     for number in range(2):
         given = {**common, "stats": stats[number], "service": f"gx:zergling{number}"}
-        assert modules["galaxy.wait"](**given, timeout=20)["ready"]
+        assert modules["galaxy.wait"](**given, timeout=180)["ready"]
     before = _pids(supervisord)
     others = [psutil.Process(before["zergpool"]), psutil.Process(before["zergling1"])]
     others += [child for process in others for child in process.children(recursive=True)]
@@ -209,7 +209,7 @@ def neighbours(make_site, supervisord):
 
 def test_another_galaxys_group_is_never_this_ones(modules, neighbours, keywords, supervisord):
     a, b = neighbours
-    assert modules["galaxy.start"](**keywords(a), timeout=20)["ready"]
+    assert modules["galaxy.start"](**keywords(a), timeout=180)["ready"]
     b.start()
     status = modules["galaxy.status"](**keywords(b))
     assert (status["manager"], status["ready"], status["pid"]) == (None, True, b.process.pid)
@@ -230,7 +230,7 @@ def test_a_stop_of_the_test_instance_stops_nothing_of_production(opts, neighbour
     a, b = neighbours
     pillar = {"galaxy": {"config": str(a.config), "service": "galaxy", "manager": "supervisord", **_conf(supervisord)}}
     configured = salt.loader.minion_mods(dict(opts, pillar=pillar), context={})
-    assert configured["galaxy.start"](timeout=20)["ready"]
+    assert configured["galaxy.start"](timeout=180)["ready"]
     done = configured["galaxy.stop"](config=str(b.config), force=True)
     assert (done["changed"], done["manager"], done["stopped"]) == (False, None, [])
     assert a.get() == b"Galaxy\n"
@@ -248,7 +248,7 @@ def test_two_servers_of_pillar_and_all_of_them(opts, neighbours, supervisord):
     assert configured["galaxy.servers"]() == ["main", "test"]
     with pytest.raises(SaltInvocationError, match="main, test; say which with server="):
         configured["galaxy.status"]()
-    assert configured["galaxy.startup"](server="test", timeout=20)["service"] == "b"
+    assert configured["galaxy.startup"](server="test", timeout=180)["service"] == "b"
     found = configured["galaxy.status"](server="*")
     assert {name: (one["server"], one["running"]) for name, one in found.items()} == {
         **{"main": ("main", False), "test": ("test", True)},
@@ -272,7 +272,7 @@ def test_dead_is_said_on_proof_only(modules, state, make_site, options):
         site.process = subprocess.Popen(
             [*site.command, *words], stdout=log, stderr=log, start_new_session=True, env=environment
         )
-    assert wait_until(site.get, Deadline(20)) == b"Galaxy\n"
+    assert wait_until(site.get, Deadline(180)) == b"Galaxy\n"
     for test in (True, False):
         failed = state("galaxy.dead", test=test, **site.keywords)
         assert (failed["result"], failed["changes"]) == (False, {})
@@ -309,7 +309,7 @@ def test_the_process_that_runs_uwsgi_decides(modules, state, make_site, supervis
     supervisord.program("handler", ["sleep", "1000"], process_name="handler%(process_num)s", numprocs=2)
     (supervisord.programs / "group.conf").write_text("[group:galaxy]\nprograms=handler,galaxy_uwsgi\n")
     supervisord.start()
-    assert state("galaxy.running", **keywords(site), timeout=20)["result"] is True
+    assert state("galaxy.running", **keywords(site), timeout=180)["result"] is True
     control = [sys.executable, "-m", "supervisor.supervisorctl", "-c", supervisord.conf_file]
     subprocess.run([*control, "stop", "galaxy:handler0"], check=True)
     status = modules["galaxy.status"](**keywords(site))
@@ -329,7 +329,7 @@ def test_a_unix_prefix_in_a_configuration(modules, make_site, tmp_path):
     status = modules["galaxy.status"](**site.keywords)
     assert (status["ready"], status["pid"]) == (True, site.process.pid)
     assert "bare path" in " ".join(status["problems"])
-    assert modules["galaxy.reload"](**site.keywords, timeout=30)["pid"] == site.process.pid
+    assert modules["galaxy.reload"](**site.keywords, timeout=180)["pid"] == site.process.pid
 
 
 def test_the_answer_of_another_server_is_not_believed(modules, state, make_site):
@@ -376,7 +376,7 @@ def test_another_users_uwsgi_is_ended_only_by_its_pid_and_by_force(modules, make
         argv = [UWSGI, *words, "--pythonpath", directory, "--module", "theirs", "--uid", "65534"]
         with site.log.open("ab") as log:
             site.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
-        assert wait_until(site.get, Deadline(20)) == b"theirs"
+        assert wait_until(site.get, Deadline(180)) == b"theirs"
         os.chown(site.config, 1000, 1000)
         status = modules["galaxy.status"](**site.keywords)
         assert (status["pid"], status["ready"]) == (None, None)

@@ -51,7 +51,7 @@ def test_status_of_a_galaxy_under_supervisord(modules, make_site, supervisord, e
     supervisord.program("galaxy", site.command)
     supervisord.start()
     given = {**site.keywords, "conf_file": str(supervisord.conf_file)}
-    modules["galaxy.start"](**given, timeout=20)
+    modules["galaxy.start"](**given, timeout=180)
     with events() as seen:
         assert modules["galaxy.status"](**given)["ready"]
     # the stats server, and supervisord

@@ -141,13 +141,13 @@ def test_a_request_under_way_is_seen_with_its_age(modules, bed):
     def busy():
         return modules["galaxy.busy_workers"](config=str(one.config), state="busy")
 
-    (worker,) = wait_until(busy, Deadline(30))
+    (worker,) = wait_until(busy, Deadline(180))
     assert (worker["in_flight"], worker["state"]) == (1, "busy")
     assert worker["oldest_request"] >= 0
     assert worker["pss"] > 0
     one.open("go")
     client.join()
-    assert wait_until(lambda: not busy(), Deadline(30))
+    assert wait_until(lambda: not busy(), Deadline(180))
 
 
 def test_broken_code_ends_the_wait_with_the_log(modules, bed):
@@ -181,7 +181,7 @@ def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
     os.kill(found["pid"], signal.SIGKILL)
     told = wait_until(
         lambda: (now := _status(modules, one)) and any("outlived" in text for text in now["problems"]) and now,
-        Deadline(30),
+        Deadline(180),
     )
     assert told["running"] is True
     done = modules["galaxy.stop"](config=str(one.config))

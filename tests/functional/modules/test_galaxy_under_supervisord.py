@@ -41,7 +41,7 @@ def test_the_manager_is_found_by_what_is_there(modules, site, supervisord, monke
     assert commands["start"] == [str(BIN / "supervisorctl"), "-c", str(supervisord.conf_file), "start", "galaxy:"]
     # and they are what a person could type
     subprocess.run(commands["start"], check=True, capture_output=True)
-    assert modules["galaxy.wait"](**site.keywords, timeout=20)["ready"]
+    assert modules["galaxy.wait"](**site.keywords, timeout=180)["ready"]
     subprocess.run(commands["restart"], check=True, capture_output=True)
     assert b"RUNNING" in subprocess.run(commands["status"], capture_output=True, check=False).stdout
     subprocess.run(commands["stop"], check=True, capture_output=True)
@@ -49,7 +49,7 @@ def test_the_manager_is_found_by_what_is_there(modules, site, supervisord, monke
 
 
 def test_start_stop_and_their_no_ops(modules, site):
-    first = modules["galaxy.start"](**site.keywords, timeout=20)
+    first = modules["galaxy.start"](**site.keywords, timeout=180)
     assert (first["changed"], first["ready"], first["accepting"] >= 1) == (True, True, True)
     assert (first["manager"], first["service"]) == ("supervisord", "galaxy")
     again = modules["galaxy.start"](**site.keywords)
@@ -70,8 +70,8 @@ def test_start_stop_and_their_no_ops(modules, site):
 
 
 def test_restart(modules, site):
-    first = modules["galaxy.start"](**site.keywords, timeout=20)
-    done = modules["galaxy.restart"](**site.keywords, timeout=20)
+    first = modules["galaxy.start"](**site.keywords, timeout=180)
+    done = modules["galaxy.restart"](**site.keywords, timeout=180)
     assert first["pid"] in done["stop"]["stopped"]
     assert done["start"]["pid"] != first["pid"]
 
@@ -83,7 +83,7 @@ def test_startup_brings_supervisord_up(modules, make_site, supervisord, monkeypa
     keywords = {**site.keywords, "conf_file": str(supervisord.conf_file)}
     with pytest.raises(CommandExecutionError, match=r"galaxy.startup brings it up"):
         modules["galaxy.start"](**keywords)
-    done = modules["galaxy.startup"](**keywords, timeout=20)
+    done = modules["galaxy.startup"](**keywords, timeout=180)
     assert (done["changed"], done["tries"], done["ready"]) == (True, 1, True)
     assert not modules["galaxy.startup"](**keywords)["changed"]
 
@@ -94,9 +94,9 @@ def test_a_new_and_a_changed_program_file_are_taken_up(modules, make_site, super
     supervisord.program("galaxy", site.command)
     keywords = {**site.keywords, "conf_file": str(supervisord.conf_file)}
     assert modules["galaxy.status"](**keywords)["manager"]["term"] == "not known"
-    pid = modules["galaxy.start"](**keywords, timeout=20)["pid"]
+    pid = modules["galaxy.start"](**keywords, timeout=180)["pid"]
     supervisord.program("galaxy", site.command, environment='GALAXY_MARK="changed"')
-    done = modules["galaxy.restart"](**keywords, timeout=20)
+    done = modules["galaxy.restart"](**keywords, timeout=180)
     assert done["start"]["pid"] != pid
     assert psutil.Process(done["start"]["pid"]).environ()["GALAXY_MARK"] == "changed"
 
@@ -124,7 +124,7 @@ def test_startup_tries_again_and_says_how_often(modules, make_site, supervisord)
     supervisord.program("galaxy", site.command, stdout_logfile=site.log)
     supervisord.start()
     with pytest.raises(CommandExecutionError, match="Gave up after 2 tries"):
-        modules["galaxy.startup"](**site.keywords, timeout=30, retries=1)
+        modules["galaxy.startup"](**site.keywords, timeout=180, retries=1)
 
 
 def test_startup_succeeds_on_a_later_try(modules, make_site, supervisord, tmp_path):
@@ -137,7 +137,7 @@ def test_startup_succeeds_on_a_later_try(modules, make_site, supervisord, tmp_pa
     script.chmod(0o755)
     supervisord.program("galaxy", [script], startretries=0, autorestart="false", stdout_logfile=site.log)
     supervisord.start()
-    done = modules["galaxy.startup"](**site.keywords, timeout=30, retries=3)
+    done = modules["galaxy.startup"](**site.keywords, timeout=180, retries=3)
     assert (done["ready"], done["tries"]) == (True, 2)
 
 
@@ -145,7 +145,7 @@ def test_a_worker_that_outlives_the_stop_is_ended(modules, make_site, supervisor
     site = make_site(processes=2, threads=None)
     supervisord.program("galaxy", site.command, stopwaitsecs=1)
     supervisord.start()
-    master = modules["galaxy.start"](**site.keywords, timeout=20, workers=2)["pid"]
+    master = modules["galaxy.start"](**site.keywords, timeout=180, workers=2)["pid"]
     site.hold(1, kind="deaf")
     (hung,) = modules["galaxy.busy_workers"](**site.keywords, pids_only=True)
     done = modules["galaxy.stop"](**site.keywords, timeout=1)
@@ -159,7 +159,7 @@ def test_only_its_own_processes_are_signalled(modules, make_site, supervisord):
     site = make_site(http=None)
     supervisord.program("galaxy", site.command)
     supervisord.start()
-    modules["galaxy.start"](**site.keywords, timeout=20)
+    modules["galaxy.start"](**site.keywords, timeout=180)
     done = modules["galaxy.stop"](**site.keywords, force=True)
     assert other.process.pid not in done["stopped"]
     assert other.process.poll() is None
@@ -175,12 +175,12 @@ def test_a_galaxy_that_was_started_by_hand_is_not_started_twice(modules, state, 
     assert (failed["result"], failed["changes"]) == (False, {})
     assert site.process.poll() is None
     assert modules["galaxy.stop"](**site.keywords, force=True)["signals"][0]["signal"] == "SIGINT"
-    assert modules["galaxy.start"](**site.keywords, timeout=20)["changed"]
+    assert modules["galaxy.start"](**site.keywords, timeout=180)["changed"]
 
 
 def _startup(opts, keywords, results):
     modules = salt.loader.minion_mods(opts, context={})
-    results.put((os.getpid(), modules["galaxy.startup"](**keywords, timeout=30)))
+    results.put((os.getpid(), modules["galaxy.startup"](**keywords, timeout=180)))
 
 
 def test_two_startups_at_once_do_not_interleave(opts, modules, make_site, supervisord):
@@ -194,7 +194,7 @@ def test_two_startups_at_once_do_not_interleave(opts, modules, make_site, superv
     for process in both:
         process.start()
     lock = pathlib.Path("/run/galaxy-salt") / galaxy_host_lock.file_name(str(site.config.resolve()))
-    assert wait_until(lambda: lock.exists() and "galaxy.startup" in lock.read_text(), Deadline(20))
+    assert wait_until(lambda: lock.exists() and "galaxy.startup" in lock.read_text(), Deadline(180))
     with pytest.raises(CommandExecutionError, match=r"galaxy.stop: galaxy.startup \(PID \d+\) is under way"):
         modules["galaxy.stop"](**site.keywords, timeout=0.2)
     site.open("load")
@@ -210,7 +210,7 @@ def test_the_password_of_supervisord_is_never_shown(modules, site, supervisord, 
     shown = [
         modules["galaxy.status"](**site.keywords, verbose=True),
         modules["galaxy.commands"](**site.keywords),
-        modules["galaxy.start"](**site.keywords, timeout=20),
+        modules["galaxy.start"](**site.keywords, timeout=180),
         modules["galaxy.stop"](**site.keywords),
     ]
     config = supervisord.conf_file.read_text().replace("password=s3cret-of-supervisord", "password=wrong-password")
@@ -242,7 +242,7 @@ class TestStates:
         assert would["result"] is None
         assert would["changes"] == {"galaxy": {"old": {"ready": False}, "new": {"ready": True}}}
         assert site.read() is None
-        first = state("galaxy.running", **site.keywords, timeout=20)
+        first = state("galaxy.running", **site.keywords, timeout=180)
         assert first["result"] is True
         assert first["changes"]["galaxy"]["new"]["ready"] is True
         for test in (False, True):
@@ -252,7 +252,7 @@ class TestStates:
     def test_ready_and_dead_are_not_made_good_by_a_watch(self, state, site):
         failed = state("galaxy.mod_watch", sfun="ready", **site.keywords, timeout=0.3)
         assert failed["result"] is False
-        state("galaxy.running", **site.keywords, timeout=20)
+        state("galaxy.running", **site.keywords, timeout=180)
         assert state("galaxy.mod_watch", sfun="ready", **site.keywords)["result"] is True
         assert state("galaxy.mod_watch", sfun="dead", **site.keywords)["changes"]
         assert site.read() is None
@@ -262,10 +262,10 @@ class TestStates:
         assert (missing["result"], missing["changes"]) == (False, {})
         assert f"nothing is mounted on {tmp_path}" in missing["comment"]
         assert site.read() is None
-        assert state("galaxy.running", **site.keywords, mounts=["/proc"], timeout=20)["result"] is True
+        assert state("galaxy.running", **site.keywords, mounts=["/proc"], timeout=180)["result"] is True
 
     def test_dead_first_second_and_test(self, state, modules, site):
-        modules["galaxy.start"](**site.keywords, timeout=20)
+        modules["galaxy.start"](**site.keywords, timeout=180)
         would = state("galaxy.dead", test=True, **site.keywords)
         assert (would["result"], would["changes"]["galaxy"]["new"]) == (None, {"running": False})
         assert site.read()
@@ -281,17 +281,17 @@ class TestStates:
         late = state("galaxy.ready", **site.keywords, timeout=0.3)
         assert (late["result"], late["changes"]) == (False, {})
         assert "not ready after 0.3 s" in late["comment"]
-        modules["galaxy.start"](**site.keywords, timeout=20)
+        modules["galaxy.start"](**site.keywords, timeout=180)
         assert state("galaxy.ready", **site.keywords)["result"] is True
 
     def test_watch_restarts_or_reloads(self, state, modules, site):
-        pid = modules["galaxy.start"](**site.keywords, timeout=20)["pid"]
+        pid = modules["galaxy.start"](**site.keywords, timeout=180)["pid"]
         would = state("galaxy.mod_watch", test=True, sfun="running", **site.keywords)
         assert (would["result"], would["changes"]) == (None, {"galaxy": "restarted"})
-        done = state("galaxy.mod_watch", sfun="running", reload=True, **site.keywords, timeout=30)
+        done = state("galaxy.mod_watch", sfun="running", reload=True, **site.keywords, timeout=180)
         assert (done["result"], done["changes"]) == (True, {"galaxy": "reloaded"})
         assert modules["galaxy.master_pid"](**site.keywords) == pid
-        done = state("galaxy.mod_watch", sfun="running", **site.keywords, timeout=20)
+        done = state("galaxy.mod_watch", sfun="running", **site.keywords, timeout=180)
         assert (done["result"], done["changes"]) == (True, {"galaxy": "restarted"})
         assert modules["galaxy.master_pid"](**site.keywords) != pid
 
@@ -328,7 +328,7 @@ class TestGroups:
     """uWSGI decides how Galaxy is; a job handler beside it is a problem, not the state."""
 
     def test_a_stopped_handler_does_not_keep_galaxy_from_being_stopped(self, modules, grouped, supervisord):
-        pid = modules["galaxy.start"](**grouped.keywords, timeout=20)["pid"]
+        pid = modules["galaxy.start"](**grouped.keywords, timeout=180)["pid"]
         _control(supervisord, "stop", "galaxy:handler")
         status = modules["galaxy.status"](**grouped.keywords)
         assert status["ready"]
@@ -341,10 +341,10 @@ class TestGroups:
 
     def test_a_broken_handler_does_not_touch_a_galaxy_that_serves(self, modules, state, grouped, supervisord):
         (supervisord.root / "broken").touch()
-        first = state("galaxy.running", **grouped.keywords, timeout=20)
+        first = state("galaxy.running", **grouped.keywords, timeout=180)
         assert first["result"] is True
         pid = modules["galaxy.master_pid"](**grouped.keywords)
-        again = state("galaxy.running", **grouped.keywords, timeout=20)
+        again = state("galaxy.running", **grouped.keywords, timeout=180)
         assert (again["result"], again["changes"]) == (True, {})
         assert modules["galaxy.master_pid"](**grouped.keywords) == pid
         problems = modules["galaxy.status"](**grouped.keywords)["problems"]
@@ -352,16 +352,16 @@ class TestGroups:
         assert "of galaxy:handler" in problems[0]
 
     def test_a_changed_file_with_a_stopped_handler(self, modules, state, grouped, supervisord):
-        modules["galaxy.start"](**grouped.keywords, timeout=20)
+        modules["galaxy.start"](**grouped.keywords, timeout=180)
         _control(supervisord, "stop", "galaxy:handler")
         supervisord.program("web", grouped.command, autorestart="true", environment='MARK="x"')
         assert state("galaxy.running", **grouped.keywords)["result"] is True
-        done = modules["galaxy.restart"](**grouped.keywords, timeout=20)
+        done = modules["galaxy.restart"](**grouped.keywords, timeout=180)
         assert psutil.Process(done["start"]["pid"]).environ()["MARK"] == "x"
 
 
 def test_a_galaxy_that_serves_is_not_killed_for_more_workers(modules, state, site):
-    pid = modules["galaxy.start"](**site.keywords, timeout=20, workers=2)["pid"]
+    pid = modules["galaxy.start"](**site.keywords, timeout=180, workers=2)["pid"]
     more = state("galaxy.running", **site.keywords, min_workers=3, retries=2)
     assert more["result"] is False
     assert "3 workers are wanted, but uWSGI has 2" in more["comment"]
@@ -379,7 +379,7 @@ def test_without_stats_it_is_stopped_and_told_apart_but_not_started(modules, sta
     assert supervisord.ask("galaxy")[0].state == "STOPPED"
     assert "no stats option" in state("galaxy.running", **site.keywords)["comment"]
     _control(supervisord, "start", "galaxy")
-    assert wait_until(site.get, Deadline(20)) == b"Galaxy\n"
+    assert wait_until(site.get, Deadline(180)) == b"Galaxy\n"
     status = modules["galaxy.status"](**site.keywords)
     assert status["running"]
     assert status["pid"] == modules["galaxy.master_pid"](**site.keywords) == supervisord.ask("galaxy")[0].pid
@@ -394,7 +394,7 @@ def test_what_its_manager_retries_is_not_dead(modules, state, make_site, supervi
     supervisord.program("galaxy", site.command, startretries=1000)
     supervisord.start()
     _control(supervisord, "start", "galaxy")
-    assert wait_until(lambda: supervisord.ask("galaxy")[0].state == "BACKOFF", Deadline(10))
+    assert wait_until(lambda: supervisord.ask("galaxy")[0].state == "BACKOFF", Deadline(180))
     assert state("galaxy.dead", test=True, **site.keywords)["result"] is None
     assert state("galaxy.dead", **site.keywords)["result"] is True
     assert supervisord.ask("galaxy")[0].state == "STOPPED"
@@ -407,7 +407,7 @@ def test_stopping_what_has_failed_for_good_changes_nothing(modules, make_site, s
     supervisord.program("galaxy", site.command, startretries=0)
     supervisord.start()
     _control(supervisord, "start", "galaxy")
-    assert wait_until(lambda: supervisord.ask("galaxy")[0].state == "FATAL", Deadline(10))
+    assert wait_until(lambda: supervisord.ask("galaxy")[0].state == "FATAL", Deadline(180))
     assert modules["galaxy.stop"](**site.keywords)["changed"] is False
 
 
@@ -420,9 +420,9 @@ def test_a_wrapper_that_does_not_exec_owns_its_galaxy(modules, make_site, superv
     supervisord.program("galaxy", [script], stopasgroup="true")
     supervisord.start()
     _control(supervisord, "start", "galaxy")
-    assert wait_until(site.read, Deadline(20))
+    assert wait_until(site.read, Deadline(180))
     site.open("load")
-    assert modules["galaxy.startup"](**site.keywords, timeout=20)["ready"]
+    assert modules["galaxy.startup"](**site.keywords, timeout=180)["ready"]
 
 
 def test_a_graceful_hook_as_in_galaxys_sample_is_waited_for_and_then_cut_short(modules, make_site, supervisord):
@@ -430,7 +430,7 @@ def test_a_graceful_hook_as_in_galaxys_sample_is_waited_for_and_then_cut_short(m
     site = make_site(hook_master_start=hooks)
     supervisord.program("galaxy", site.command, stopwaitsecs=2)
     supervisord.start()
-    modules["galaxy.start"](**site.keywords, timeout=20)
+    modules["galaxy.start"](**site.keywords, timeout=180)
     site.hold(1)
     done = modules["galaxy.stop"](**site.keywords, timeout=2)
     assert not any(map(_is_up, done["stopped"]))

@@ -153,7 +153,7 @@ def test_restarted_and_clean(call, machine, site):
     assert call("galaxy.accepting")
     done = call("state.apply", "galaxy.service.clean")
     assert all(state["result"] for state in done.values()), done
-    assert wait_until(lambda: site.read() is None, Deadline(10))
+    assert wait_until(lambda: site.read() is None, Deadline(180))
     assert machine.run("systemctl", "cat", "galaxy.service", check=False).returncode != 0
     again = call("state.apply", "galaxy.service.clean")
     assert not any(state["changes"] for state in again.values()), again

@@ -39,7 +39,7 @@ def test_detected_started_and_stopped(modules, site):
     commands = modules["galaxy.commands"](**site.keywords)
     assert (commands["manager"], commands["service"]) == ("sysvinit", "galaxy-under-test")
     assert commands["start"] == ["/etc/init.d/galaxy-under-test", "start"]
-    done = modules["galaxy.start"](**site.keywords, timeout=20)
+    done = modules["galaxy.start"](**site.keywords, timeout=180)
     assert (done["changed"], done["ready"], done["manager"]) == (True, True, "sysvinit")
     assert modules["galaxy.status"](**site.keywords)["manager"]["state"] == "running"
     assert not modules["galaxy.start"](**site.keywords)["changed"]

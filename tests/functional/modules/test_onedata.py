@@ -92,7 +92,7 @@ def test_a_dead_mount_is_seen_and_repaired(load, machine):
     modules, states = load()
     modules["onedata.mount"]("userdata")
     _daemon(machine).send_signal(signal.SIGKILL)
-    assert wait_until(lambda: not modules["onedata.status"]("userdata")["alive"], Deadline(10))
+    assert wait_until(lambda: not modules["onedata.status"]("userdata")["alive"], Deadline(180))
     dead = modules["onedata.status"]("userdata")
     assert (dead["mounted"], dead["alive"]) == (True, False)
     assert dead["problem"] == "Transport endpoint is not connected"
@@ -198,7 +198,7 @@ def test_a_mount_that_hangs_for_a_moment_is_not_taken_away(load, machine):
         mounting = pool.submit(modules["onedata.mount"], "userdata", timeout=60)
         try:
             # a first look has been given up, and the next one is under way
-            assert wait_until(lambda: len(_looks()) > 1, Deadline(30))
+            assert wait_until(lambda: len(_looks()) > 1, Deadline(180))
         finally:
             hangs.unlink()
         done = mounting.result()
@@ -358,7 +358,7 @@ def _mount_and_wait(machine):
 def test_a_killed_mount_leaves_no_token(machine):
     process = multiprocessing.Process(target=_mount_and_wait, args=(machine,))
     process.start()
-    assert wait_until((machine / "read").exists, Deadline(30))
+    assert wait_until((machine / "read").exists, Deadline(180))
     children = psutil.Process(process.pid).children()
     process.kill()
     process.join()

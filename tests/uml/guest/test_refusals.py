@@ -168,7 +168,7 @@ def test_stale_mapper_of_a_lost_device(call, key, mount_point):
     def scanned():
         return [disk for disk in disks.glob(pattern) if os.path.exists(f"/dev/{disk.name}")]
 
-    (disk,) = wait_until(scanned, Deadline(30))
+    (disk,) = wait_until(scanned, Deadline(180))
     plan = {"device": f"/dev/{disk.name}", "mapper": "lost", "mount_point": mount_point, "key": key, "backups": BACKUPS}
     call("luks.encrypt", **plan, **CHEAP)
     (disk / "device/delete").write_text("1")
@@ -177,7 +177,7 @@ def test_stale_mapper_of_a_lost_device(call, key, mount_point):
     status = call("luks.status", "/dev/mapper/lost")
     assert (status["device"], status["open"], status["stale"]) == (None, True, True)
     pathlib.Path("/sys/class/scsi_host/host0/scan").write_text("- - -")
-    (disk,) = wait_until(scanned, Deadline(30))
+    (disk,) = wait_until(scanned, Deadline(180))
     plan["device"] = f"/dev/{disk.name}"
     with pytest.raises(MapperError, match="stale"):
         call("luks.encrypt", **plan)

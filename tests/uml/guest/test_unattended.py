@@ -150,7 +150,7 @@ def test_luks1_has_no_other_volume_key(call, small):
 
 
 def wait_for(path):
-    assert wait_until(lambda: os.path.exists(path), Deadline(20)), path
+    assert wait_until(lambda: os.path.exists(path), Deadline(180)), path
 
 
 @pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
