@@ -230,13 +230,13 @@ def names_another(command: Invocation, config: str | None) -> bool:
 
 def _configurations(command: Invocation, config: str | None) -> list[bool | None]:
     """
-    For each configuration file among the words, whether it is this one; ``None`` where it may be: for a relative path,
-    and where this one has none.
+    For each configuration file among the words, and in the variable that Galaxy's own scripts take it from, whether it
+    is this one; ``None`` where it may be: for a relative path, and where this one has none.
     """
     wanted = os.path.realpath(config) if config else ""
     fits: list[bool | None] = []
     # an init script's variable may hold several words
-    for word in " ".join(command.argv).split():
+    for word in (*" ".join(command.argv).split(), (command.environment or {}).get("GALAXY_CONFIG_FILE", "")):
         path = word.rpartition("=")[2].strip("\"';,")
         if not path.endswith(_SUFFIXES):
             continue

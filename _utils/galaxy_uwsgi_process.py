@@ -17,6 +17,7 @@ from galaxy_host_address import Address
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_sockets import holds, listeners
+from galaxy_uwsgi_table import full_name
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,8 @@ def starts(invocation: Invocation, config: str | None = None) -> bool | None:
 
 def configurations(invocation: Invocation) -> set[str]:
     """
-    Real paths of the configuration files that uWSGI's command line names; relative ones are left out where its working
-    directory is not known.
+    Real paths of the configuration files that uWSGI's command line, and its variables, name; relative ones are left out
+    where its working directory is not known.
     """
     return {
         os.path.realpath(os.path.join(invocation.cwd or "/", path))
@@ -91,15 +92,14 @@ def names(process: Process, config: str) -> bool | None:
     argv = process.argv
     if not argv or not process.has_our_root:
         return None
-    files = _files(Invocation(argv, ""))
     # as it mostly is; an absolute path needs neither directory nor environment
-    if os.path.isabs(config) and config in files:
+    if os.path.isabs(config) and config in _files(Invocation(argv, "")):
         return True
     invocation = process.invocation()
     if not invocation:
         return None
     real = os.path.realpath(config)
-    verdicts = [_is_file(path, invocation, real) for path in files]
+    verdicts = [_is_file(path, invocation, real) for path in _files(invocation)]
     if True in verdicts:
         return True
     return None if None in verdicts or not verdicts else False
@@ -208,9 +208,12 @@ def sharers(addresses: Iterable[Address], master: Process) -> list[Process]:
 
 
 def _files(invocation: Invocation) -> list[str]:
-    """The configuration files that uWSGI's command line names, as they are written there."""
+    """The configuration files that uWSGI's command line and its variables (``UWSGI_YAML``) name, as written there."""
     argv = invocation.argv
     loaded = [path for before, word in zip(("", *argv), argv, strict=False) if (path := _loaded(before, word))]
+    for name, value in (invocation.environment or {}).items():
+        if name.startswith("UWSGI_") and name[6:].lower().replace("_", "-") in _LOADS:
+            loaded.append(value)
     # without paste's form, and the section of an INI file
     return [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
 
@@ -236,8 +239,8 @@ def _loaded(before: str, word: str) -> str | None:
     """The file that uWSGI loads for a word of its command line, behind the word ``before``."""
     option, equal, value = word.partition("=")
     if equal and option.startswith("--"):
-        return value if option[2:] in _LOADS else None
-    if before in _LOADS_SHORT or (before.startswith("--") and before[2:] in _LOADS):
+        return value if full_name(option[2:]) in _LOADS else None
+    if before in _LOADS_SHORT or (before.startswith("--") and full_name(before[2:]) in _LOADS):
         return word
     if word.startswith("-"):
         return word[2:] if word.startswith(_LOADS_SHORT) else None

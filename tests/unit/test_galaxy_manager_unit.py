@@ -42,6 +42,24 @@ def test_how_well_a_definition_fits(name, command, rank):
     assert galaxy_manager_unit.rank([name], _commands(command), CONFIG, _own) == rank
 
 
+@pytest.mark.parametrize(
+    ("command", "variables", "rank"),
+    [
+        ("run.sh", {"GALAXY_CONFIG_FILE": "/srv/b/config/galaxy.yml"}, None),
+        ("run.sh", {"GALAXY_CONFIG_FILE": CONFIG}, 1),
+        ("run.sh", {"GALAXY_CONFIG_FILE": "config/galaxy.yml"}, 1),
+        # an option of Galaxy's own
+        ("run.sh", {"GALAXY_CONFIG_JOB_CONFIG_FILE": "/srv/b/job_conf.yml"}, 2),
+        ("uwsgi", {"UWSGI_YAML": "/srv/b/config/galaxy.yml"}, None),
+        ("uwsgi", {"UWSGI_YAML": CONFIG}, 0),
+        (f"uwsgi --yaml {CONFIG}", {"GALAXY_CONFIG_FILE": "/srv/b/config/galaxy.yml"}, 0),
+    ],
+)
+def test_a_configuration_in_the_environment(command, variables, rank):
+    commands = [Invocation(tuple(command.split()), "test", "/srv/galaxy", variables)]
+    assert galaxy_manager_unit.rank(["galaxy"], commands, CONFIG, _own) == rank
+
+
 def test_without_a_configuration_only_the_name_can_tell():
     def own(invocation):
         return galaxy_uwsgi_process.starts(invocation)

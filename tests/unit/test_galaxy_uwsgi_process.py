@@ -34,6 +34,8 @@ def _invocation(text, cwd=None):
         f"--master {CONFIG}",
         f"--socket 127.0.0.1:1 {CONFIG} --processes 2",
         f"--include {CONFIG}",
+        f"--yam {CONFIG}",
+        f"--yam={CONFIG}",
         f"--config {CONFIG}",
         "--yaml config/galaxy.yml",
         "--yaml ./config/../config/galaxy.yml",
@@ -65,6 +67,13 @@ def test_files_that_it_does_not_load(words):
 )
 def test_ini_and_paste(words):
     assert galaxy_uwsgi_process.configurations(_invocation(f"uwsgi {words}", "/etc")) == {"/etc/galaxy.ini"}
+
+
+def test_its_environment_names_files_too():
+    invocation = Invocation(("uwsgi", "--master"), "test", "/srv", {"UWSGI_YAML": CONFIG, "UWSGI_STATS": "x.ini"})
+    assert galaxy_uwsgi_process.configurations(invocation) == {CONFIG}
+    assert galaxy_uwsgi_process.starts(invocation, CONFIG) is True
+    assert galaxy_uwsgi_process.starts(invocation, "/srv/b.yml") is False
 
 
 def test_a_relative_path_needs_a_directory(tmp_path):
