@@ -151,7 +151,7 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
     problems
         sentences; empty where all is well
 
-    Raises ``SaltInvocationError`` where no server is named, and ``CommandExecutionError`` for a bad address or pillar.
+    Raises ``CommandExecutionError`` where no server is named, or pillar is wrong.
 
     CLI Example:
 

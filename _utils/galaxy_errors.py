@@ -37,6 +37,13 @@ class IsGravitys(ConfigError):
     """The file has a ``gravity:`` section, so that gunicorn serves Galaxy, not uWSGI."""
 
 
+class NotNamed(GalaxyError):
+    """
+    Neither arguments nor pillar name a Galaxy server, or no single one. No ``SaltInvocationError``, of which
+    ``salt-call`` shows the function's documentation.
+    """
+
+
 class SettingsError(GalaxyError):
     """
     Pillar says something below ``galaxy:`` that cannot be meant so.

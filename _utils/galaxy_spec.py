@@ -12,6 +12,7 @@ from salt.exceptions import SaltInvocationError
 
 import galaxy_host_address
 import galaxy_host_arguments as arguments
+from galaxy_errors import NotNamed
 from galaxy_host_record import record
 from galaxy_settings import Settings
 
@@ -106,7 +107,7 @@ def resolve(given: Mapping[str, object], settings: Settings) -> tuple[Spec, Limi
     settings
         what pillar says; looked at only where the keywords do not name a server wholly
 
-    Raises ``SaltInvocationError`` for an unknown or bad keyword, and where no server or no single one is meant,
+    Raises ``SaltInvocationError`` for an unknown or bad keyword, ``NotNamed`` where no single server is meant,
     ``SettingsError`` for a faulty pillar.
     """
     keywords = _checked(given)
@@ -114,7 +115,7 @@ def resolve(given: Mapping[str, object], settings: Settings) -> tuple[Spec, Limi
     values = {**base, **keywords}
     spec = Spec(**{name: values.get(name) for name in _SPEC})
     if not (spec.config or spec.stats or spec.socket):
-        raise SaltInvocationError(
+        raise NotNamed(
             "No Galaxy server is named: give config= (or stats= and socket=), or set galaxy:config in pillar"
         )
     limits = Limits(**{name: values[name] for name in _LIMITS if values.get(name) is not None})
@@ -123,7 +124,7 @@ def resolve(given: Mapping[str, object], settings: Settings) -> tuple[Spec, Limi
 
 
 def resolve_all(given: Mapping[str, object], settings: Settings) -> dict[str, tuple[Spec, Limits]]:
-    """As ``resolve`` for every server of pillar, by name. Raises ``SaltInvocationError`` where it has none."""
+    """As ``resolve`` for every server of pillar, by name. Raises ``NotNamed`` where it has none."""
     keywords = _checked(given)
     extra = [name for name in keywords if name not in ("server", *_LIMITS)]
     if extra:
@@ -131,7 +132,7 @@ def resolve_all(given: Mapping[str, object], settings: Settings) -> dict[str, tu
     settings.require_sound()
     names = settings.names
     if not names:
-        raise SaltInvocationError("pillar names no Galaxy server: set galaxy:config, or galaxy:servers:<name>:config")
+        raise NotNamed("pillar names no Galaxy server: set galaxy:config, or galaxy:servers:<name>:config")
     return {name: resolve({**keywords, "server": name}, settings) for name in names}
 
 
@@ -164,7 +165,7 @@ def _same_server(config: object, instance: object, settings: Settings) -> str | 
         if values["config"] and os.path.realpath(values["config"]) == path and instance in (None, values["instance"])
     ]
     if len(same) > 1:
-        raise SaltInvocationError(f"Several Galaxy servers have {config}: {', '.join(same)}; say which with server=")
+        raise NotNamed(f"Several Galaxy servers have {config}: {', '.join(same)}; say which with server=")
     return same[0] if same else None
 
 
@@ -175,8 +176,8 @@ def _only(settings: Settings) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise SaltInvocationError("galaxy:servers declares no server: give galaxy:servers:<name>:config, or config=")
-    raise SaltInvocationError(f"Several Galaxy servers are declared: {', '.join(names)}; say which with server=")
+        raise NotNamed("galaxy:servers declares no server: give galaxy:servers:<name>:config, or config=")
+    raise NotNamed(f"Several Galaxy servers are declared: {', '.join(names)}; say which with server=")
 
 
 def _checked(given: Mapping[str, object]) -> dict:
@@ -193,7 +194,8 @@ def _checked(given: Mapping[str, object]) -> dict:
         if value is None:
             continue
         if name in keywords:
-            raise SaltInvocationError(f"{key} is another name of {name}; give one of them")
+            other = next(alias for alias, known in _ALIASES.items() if known == name)
+            raise SaltInvocationError(f"{other} is another name of {name}; give one of them")
         keywords[name] = _READERS.get(name, arguments.text)(name, value)
     if "config" in keywords:
         keywords["config"] = os.path.abspath(keywords["config"])

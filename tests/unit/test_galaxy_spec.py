@@ -2,7 +2,7 @@ import pytest
 from salt.exceptions import SaltInvocationError
 
 import galaxy_spec
-from galaxy_errors import AddressError, SettingsError
+from galaxy_errors import AddressError, NotNamed, SettingsError
 from galaxy_settings import Settings
 from galaxy_spec import Limits, Spec
 
@@ -60,10 +60,10 @@ def test_servers_by_name():
 def test_without_a_name_the_only_one_or_the_own_one_is_meant():
     assert _resolve({"servers": {"main": PRODUCTION}})[0].server == "main"
     assert _resolve({**PRODUCTION, "servers": {"test": {"config": "/t"}}})[0].server == "galaxy"
-    with pytest.raises(SaltInvocationError, match="Several Galaxy servers are declared: main, test; say which"):
+    with pytest.raises(NotNamed, match="Several Galaxy servers are declared: main, test; say which"):
         _resolve(BOTH)
     for pillar in (None, {}, {"timeout": 5}):
-        with pytest.raises(SaltInvocationError, match="galaxy:config"):
+        with pytest.raises(NotNamed, match="galaxy:config"):
             _resolve(pillar)
 
 
@@ -74,7 +74,7 @@ def test_all_of_them():
     }
     with pytest.raises(SaltInvocationError, match="config goes with one server"):
         galaxy_spec.resolve_all({"config": "/x"}, _settings(BOTH))
-    with pytest.raises(SaltInvocationError, match="pillar names no Galaxy server"):
+    with pytest.raises(NotNamed, match="pillar names no Galaxy server"):
         galaxy_spec.resolve_all({}, _settings({}))
 
 
@@ -83,7 +83,8 @@ def test_all_of_them():
     [
         ({"tiemout": 5}, "Unknown keyword 'tiemout': did you mean timeout"),
         ({"bin_env": "/x"}, "Known are server, config"),
-        ({"workers": 1, "min_workers": 1}, "min_workers"),
+        ({"workers": 1, "min_workers": 1}, "workers is another name of min_workers"),
+        ({"min_workers": 1, "workers": 1}, "workers is another name of min_workers"),
         ({"timeout": "5m"}, "timeout is '5m'; give a number of seconds"),
         ({"timeout": 0}, "more than 0"),
         ({"min_workers": -1}, "min_workers is -1"),

@@ -246,7 +246,7 @@ def test_two_servers_of_pillar_and_all_of_them(opts, neighbours, supervisord):
     servers = {name: {"config": str(site.config), **_conf(supervisord)} for name, site in (("main", a), ("test", b))}
     configured = salt.loader.minion_mods(dict(opts, pillar={"galaxy": {"servers": servers}}), context={})
     assert configured["galaxy.servers"]() == ["main", "test"]
-    with pytest.raises(SaltInvocationError, match="main, test; say which with server="):
+    with pytest.raises(CommandExecutionError, match="main, test; say which with server="):
         configured["galaxy.status"]()
     assert configured["galaxy.startup"](server="test", timeout=180)["service"] == "b"
     found = configured["galaxy.status"](server="*")
