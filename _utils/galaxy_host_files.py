@@ -26,7 +26,13 @@ TAIL = 64 << 10
 _KERNEL = ("proc", "sysfs", "debugfs", "tracefs", "securityfs", "cgroup", "cgroup2", "bpf", "configfs", "efivarfs")
 
 
-def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = (), trusted: bool = False) -> bytes:
+def read(
+    path: str,
+    limit: int = LIMIT,
+    named_by: Iterable[int] = (),
+    trusted: bool = False,
+    deciders: set[int] | None = None,
+) -> bytes:
     """
     The content of a regular file.
 
@@ -36,6 +42,8 @@ def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = (), trusted: b
         numeric ids of the users whose word the path is, such as the owner of the configuration that has it
     trusted
         refuse also what ``require_trusted`` refuses
+    deciders
+        takes up whom the function ``deciders`` names, of the very file that is read
 
     Raises ``FileMissing``, or ``FileError``: also where a user of ``named_by``, or who controls the path, could not
     read the file himself. Access control lists count by their mask alone.
@@ -44,6 +52,8 @@ def read(path: str, limit: int = LIMIT, named_by: Iterable[int] = (), trusted: b
         if trusted:
             _require_trusted(entry)
         descriptor = _open_readable(entry, named_by)
+        if deciders is not None:
+            deciders |= _deciders(entry)
         try:
             # most files are small, and each read allocates what it may get
             pieces, left, size = [], limit + 1, 1 << 14
@@ -142,8 +152,7 @@ def deciders(path: str) -> set[int]:
     where it cannot be reached.
     """
     with contextlib.suppress(FileError), walk(os.path.abspath(path)) as entry:
-        users = {user for user in entry.controllers if not isinstance(user, Group)}
-        return users | {entry.status.st_uid} if entry.status else users
+        return _deciders(entry)
     return set()
 
 
@@ -333,6 +342,11 @@ def write_atomic(path: str, data: bytes, mode: int) -> None:
             raise
         finally:
             os.close(folder)
+
+
+def _deciders(entry: Entry) -> set[int]:
+    users = {user for user in entry.controllers if not isinstance(user, Group)}
+    return users | {entry.status.st_uid} if entry.status else users
 
 
 def _require_trusted(entry: Entry, *others: User) -> None:

@@ -35,6 +35,8 @@ _LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
 # linux/unix_diag.h
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_RQLEN, _UDIAG_SHOW_UID = 0x1, 0x10, 0x40
 _UNIX_DIAG_NAME, _UNIX_DIAG_RQLEN, _UNIX_DIAG_UID = 0, 4, 7
+# more the kernel's filter does not take
+_MAX_PORTS = 1000
 # seconds for the names of all addresses together
 _LONGEST_LOOKUP = 5
 # a server opens its sockets before anything else, and /proc/PID/fd begins with the lowest
@@ -104,7 +106,7 @@ def connections(ports: Iterable[int]) -> list[Connection] | None:
 def _families(ports: list[int]) -> list[socket.AddressFamily]:
     """Those in which connections to the ports can be: each is of its listener's, which may be gone."""
     both = [socket.AF_INET, socket.AF_INET6]
-    listening = {family: {listener.port for listener in _tcp_listeners(family)} for family in both}
+    listening = {family: {listener.port for listener in _tcp_listeners(family, ports)} for family in both}
     if not set(ports) <= set.union(*listening.values()):
         return both
     return [family for family in both if not listening[family].isdisjoint(ports)]
@@ -206,7 +208,7 @@ def _listening(addresses: Iterable[Address]) -> list[_Listener]:
     bound: dict[Address, list[tuple[_IP, _Listener]]] = {}
     deadline = Deadline(_LONGEST_LOOKUP)
     for family in (socket.AF_INET, socket.AF_INET6) if by_port else ():
-        for listener in _tcp_listeners(family):
+        for listener in _tcp_listeners(family, list(by_port)):
             for address in by_port.get(listener.port, ()):
                 host = ipaddress.ip_address(listener.host)
                 bound.setdefault(address, []).append((getattr(host, "ipv4_mapped", None) or host, listener))
@@ -218,17 +220,20 @@ def _listening(addresses: Iterable[Address]) -> list[_Listener]:
     return fitting
 
 
-def _tcp_listeners(family: socket.AddressFamily) -> list[_Listener]:
+def _tcp_listeners(family: socket.AddressFamily, ports: list[int]) -> list[_Listener]:
+    """Those on the ports, and others too where there are many, or the kernel has no sock_diag."""
     try:
-        return _ask_sock_diag(family)
+        return _ask_sock_diag(family, ports)
     except OSError:
         # no tcp_diag in this kernel
         return _read_proc_net(family)
 
 
-def _ask_sock_diag(family: socket.AddressFamily) -> list[_Listener]:
+def _ask_sock_diag(family: socket.AddressFamily, ports: list[int]) -> list[_Listener]:
     size = 4 if family == socket.AF_INET else 16
-    return [_listener(message, size) for message in _dump(_inet_request(family, 1 << _TCP_LISTEN))]
+    chosen = _port_filter(ports) if len(ports) <= _MAX_PORTS else b""
+    request = _inet_request(family, 1 << _TCP_LISTEN) + chosen
+    return [_listener(message, size) for message in _dump(request)]
 
 
 def _listener(message: bytes, size: int) -> _Listener:

@@ -104,6 +104,8 @@ class Config:
         the same of what one build of uWSGI reads and another does not; worth saying where the server does not answer
     owners
         numeric ids of the users whose word all of this is
+    deciders
+        numeric ids of those who decide what the configuration that was asked for says
     """
 
     def __init__(self, path: str | None, options: Options):
@@ -136,6 +138,10 @@ class Config:
     @functools.cached_property
     def owners(self) -> frozenset[int]:
         return self._whole.owners
+
+    @functools.cached_property
+    def deciders(self) -> set[int]:
+        return self._whole.deciders(self.path) if self.path else set()
 
     @functools.cached_property
     def sockets(self) -> tuple[Setting, ...]:

@@ -37,17 +37,19 @@ Line = tuple[int, str | None, str]
 Remark = tuple[str, str, str]
 
 
-def read_text(path: str, named_by: Iterable[int] = ()) -> str:
+def read_text(path: str, named_by: Iterable[int] = (), deciders: set[int] | None = None) -> str:
     """
     The text of a file that somebody else named: a regular file of at most ``MAX_FILE`` bytes.
 
     named_by
         the owners of the files that name it: it is read with no more rights than they have
+    deciders
+        takes up who decides what it says, as of ``galaxy_host_files.read``
 
     Raises ``ConfigError``.
     """
     try:
-        data = galaxy_host_files.read(path, MAX_FILE, named_by)
+        data = galaxy_host_files.read(path, MAX_FILE, named_by, deciders=deciders)
     except FileMissing:
         raise ConfigError(f"{path}: no such configuration file") from None
     except FileError as exc:

@@ -86,7 +86,7 @@ class Options:
         self._last_ini = ""
         # words of a command line may have any
         self._has_brackets = environment is not None or cwd is not None
-        self._paths: list[str] = []
+        self._deciders: dict[str, set[int]] = {}
         self._user = user
 
     @property
@@ -101,11 +101,18 @@ class Options:
         """
         owners = set()
         if path != self._given:
-            for one in {self._given, *self._paths} - {None}:
-                owners |= galaxy_host_files.deciders(one)
+            for one in {self._given, *self._deciders} - {None}:
+                owners |= self.deciders(one)
             if self._user is not None:
                 owners.add(self._user)
         return owners
+
+    def deciders(self, path: str) -> set[int]:
+        """Who decides what a file says, as it was when it was read: numeric ids."""
+        if path not in self._deciders:
+            # asked for, and not read
+            return galaxy_host_files.deciders(path)
+        return self._deciders[path]
 
     def load(self, path: str, kind: str = "", section: str = SECTION, option: Option | None = None) -> None:
         """
@@ -124,11 +131,12 @@ class Options:
         if self._top is None and (option is None or option.key not in ("include", "inherit", "")):
             self._top = path, section, written
         try:
-            text = galaxy_uwsgi_file.read_text(path, self._owners(path))
+            deciders: set[int] = set()
+            text = galaxy_uwsgi_file.read_text(path, self._owners(path), deciders)
         except ConfigError as exc:
             is_named = option is not None and option.line
             raise ConfigError(f"{option.source}: {option.key}: {exc}") if is_named else exc from None
-        self._paths.append(path)
+        self._deciders[path] = deciders
         self._text += len(text)
         self._has_brackets = self._has_brackets or "$(" in text or "@(" in text or "%(" in text
         if "%" in text:

@@ -191,7 +191,7 @@ class UwsgiServer(WebServer):
             return ""
         if named is False:
             return f"runs another configuration than {self.path}"
-        uids, deciders = process.uids, galaxy_host_files.deciders(self.path) - ours()
+        uids, deciders = process.uids, self._deciders - ours()
         # root may run what belongs to Galaxy's user
         if not uids or uids[1] in deciders or (uids[1] in ours() and (named or not deciders)):
             return ""
@@ -214,7 +214,7 @@ class UwsgiServer(WebServer):
 
     def _may_listen(self, uid: int) -> bool:
         """Whether a socket that a user made may be this server's."""
-        if uid in ours() | galaxy_host_files.deciders(self.path):
+        if uid in ours() | self._deciders:
             return True
         unit = self._unit_of(None)
         if uid == (unit.runs_as if unit else None) or uid == self._declared(unit):
@@ -294,6 +294,14 @@ class UwsgiServer(WebServer):
         except GalaxyError:
             return []
         return galaxy_host_files.tails(paths, lines, self._named_by)
+
+    @property
+    def _deciders(self) -> set[int]:
+        """Who decides what the configuration says, as it was read; numeric ids."""
+        try:
+            return self.options.deciders
+        except GalaxyError:
+            return galaxy_host_files.deciders(self.path)
 
     @property
     def _named_by(self) -> frozenset[int]:

@@ -235,6 +235,10 @@ def test_who_decides_what_a_file_says(place, home):
     assert files.deciders(str(home / "none")) == {GALAXY}
     assert files.deciders("/etc/passwd") == {0}
     assert files.deciders(f"{path}/below") == set()
+    for one in (path, str(place / "link"), "/etc/passwd"):
+        found = set()
+        files.read(one, deciders=found)
+        assert found == files.deciders(one)
 
 
 class TestTrust:

@@ -21,14 +21,23 @@ from galaxy_host_wait import Deadline, wait_until
 parse = galaxy_host_address.parse
 
 
-@pytest.mark.parametrize("reader", ["_ask_sock_diag", "_read_proc_net"])
+READERS = {
+    "sock_diag": galaxy_host_sockets._ask_sock_diag,
+    "/proc": lambda family, ports: [one for one in galaxy_host_sockets._read_proc_net(family) if one.port in ports],
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
 def test_both_ways_to_list_listeners_agree_with_psutil(reader, host):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection(("::1" if ":" in host else "127.0.0.1", port)):
-            found = [one for one in getattr(galaxy_host_sockets, reader)(family) if one.port == port]
+            with socket.create_server((host, 0), family=family) as other:
+                found = reader(family, [port])
+                both = {one.port for one in reader(family, [port, other.getsockname()[1]])}
+                assert both == {port, other.getsockname()[1]}
             inode = os.fstat(listener.fileno()).st_ino
             assert found == [(socket.inet_pton(family, host), port, os.getuid(), inode)]
             assert galaxy_host_sockets.owners(parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")) == {0}
@@ -38,6 +47,14 @@ def test_both_ways_to_list_listeners_agree_with_psutil(reader, host):
                 if one.status == "LISTEN" and one.laddr.port == port
             ]
             assert [(one.ip, one.port) for one in listening] == [(host, port)]
+
+
+@pytest.mark.parametrize("count", [1000, 1001, 20_000])
+def test_many_ports_at_once(count):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        own = listener.getsockname()[1]
+        addresses = [parse(f"127.0.0.1:{port}") for port in (*range(30_000, 30_000 + count - 1), own)]
+        assert os.fstat(listener.fileno()).st_ino in galaxy_host_sockets.listeners(addresses)
 
 
 def test_an_address_matches_its_own_socket_alone():

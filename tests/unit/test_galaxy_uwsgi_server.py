@@ -104,7 +104,7 @@ class _Unit:
 def test_whose_process_it_is(monkeypatch, config, named, decider, unit, uid, mine):
     monkeypatch.setattr(galaxy_uwsgi_server.galaxy_uwsgi_process, "is_uwsgi", lambda process: True)
     monkeypatch.setattr(galaxy_uwsgi_server.galaxy_uwsgi_process, "names", lambda process, path: named)
-    monkeypatch.setattr(galaxy_uwsgi_server.galaxy_host_files, "deciders", lambda path: {decider})
+    monkeypatch.setattr(UwsgiServer, "_deciders", {decider})
     monkeypatch.setattr(galaxy_uwsgi_server, "ours", lambda: {0})
     process = _Process(uid)
     if mine:
@@ -140,7 +140,7 @@ def test_the_user_that_root_has_uwsgi_become(monkeypatch, config, uid, words, mi
         if mine and os.geteuid() == 0:
             # of a file that is his, another user's server would be his choice
             os.chown(config, 1002, 1002)
-            assert not web._is_mine(_Process(1000))
+            assert not UwsgiServer(config, find_unit=lambda process, found=found: found)._is_mine(_Process(1000))
             os.chown(config, 0, 0)
 
 
