@@ -13,10 +13,11 @@ import shutil
 from collections.abc import Collection, Iterator
 
 import galaxy_host_command
+import galaxy_host_files
 import galaxy_host_sysfs
 import luks_device
 import luks_header
-from galaxy_errors import DeviceNotBlank, HeaderError
+from galaxy_errors import DeviceNotBlank, FileError, HeaderError
 from galaxy_host_pattern import Pattern
 from galaxy_host_secret import Secret
 
@@ -35,8 +36,18 @@ def current(header: luks_header.Header, directory: str = DIRECTORY) -> str | Non
     """The path of the backup of that very header, when there is one and it is sound."""
     path = _path_for(header, directory)
     with luks_device.errors_of(path, "header backup cannot be read", HeaderError):
-        sound = os.path.isfile(path) and not os.stat(path).st_mode & 0o077 and luks_header.read(path) == header
+        sound = _is_ours(path) and not os.stat(path).st_mode & 0o077 and luks_header.read(path) == header
     return path if sound else None
+
+
+def _is_ours(path: str) -> bool:
+    """Whether it is there, and nobody else has made it, or can put another into its place."""
+    try:
+        galaxy_host_files.require_trusted(path)
+    except FileError as exc:
+        log.info("No header backup of ours: %s", exc)
+        return False
+    return os.path.isfile(path)
 
 
 def make(
@@ -181,6 +192,10 @@ def record_removal(header: luks_header.Header, numbers: Collection[int], directo
 def _write(device: luks_device.Device | str, header: luks_header.Header, directory: str, key: Secret | None) -> str:
     path = _path_for(header, directory)
     os.makedirs(directory, mode=0o700, exist_ok=True)
+    try:
+        galaxy_host_files.require_trusted(directory)
+    except FileError as exc:
+        raise HeaderError(device, f"no header backup made: {exc}; give the directory to root, mode 0700") from None
     # what a crash left goes first, so that it does not count
     shutil.rmtree(os.path.join(directory, f".new-{header.uuid}"), ignore_errors=True)
     require_room(directory, header.version)

@@ -287,6 +287,20 @@ def test_a_damaged_or_readable_backup_is_none(volume, backups):
     assert luks_backup.current(header, backups) == str(path)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_backup_that_others_made_or_can_exchange_is_none(volume, backups):
+    header = luks_header.read(volume)
+    path = luks_backup.make(volume, backups)
+    os.chown(path, 4001, 4001)
+    assert luks_backup.current(header, backups) is None
+    # it is made anew, of root's
+    assert os.stat(luks_backup.make(volume, backups)).st_uid == 0
+    os.chown(backups, 4001, 4001)
+    assert luks_backup.current(header, backups) is None
+    with pytest.raises(HeaderError, match=r"no header backup made: .*; give the directory to root"):
+        luks_backup.make(volume, backups)
+
+
 def test_no_backup_of_an_unfinished_volume(image, backups):
     """Restored later, it would call the volume's data absent."""
     luks_header.write(image, KEY, LUKS2)
