@@ -148,12 +148,12 @@ def test_a_disk_that_is_attached_late_is_waited_for(machine, made, site):
     machine.boot()
     waits = ["grep", "--quiet", "ubdb is not there yet; waiting up to 120 s", "/var/log/salt/minion"]
     assert wait_until(lambda: machine.run(*waits)[0] == 0, Deadline(300), 2)
-    assert show(machine, "galaxy-boot", "ActiveState") == ["activating"]
+    assert show(machine, "salt-galaxy-boot", "ActiveState") == ["activating"]
     assert show(machine, "galaxy", "ActiveState") == ["inactive"]
     machine.plug("b", *disks)
     machine.disks = disks
-    assert wait_until(lambda: show(machine, "galaxy-boot", "ActiveState") == ["active"], Deadline(300), 2)
-    assert show(machine, "galaxy-boot", "NRestarts") == ["0"]
+    assert wait_until(lambda: show(machine, "salt-galaxy-boot", "ActiveState") == ["active"], Deadline(300), 2)
+    assert show(machine, "salt-galaxy-boot", "NRestarts") == ["0"]
     assert_it_serves_the_volume(machine, site)
 
 
