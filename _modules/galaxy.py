@@ -780,6 +780,8 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
     with galaxy_host_lock.hold("galaxy.update", galaxy.spec.identity, Deadline(limits.timeout)):
         plan = found.plan()
         found.apply(plan, limits.force)
+        # new units wait for Galaxy's data as those before
+        galaxy_gravity_hold.hold(galaxy.instance, None)
     answer = plan.record(limits.force)
     return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
 

@@ -25,11 +25,12 @@ log = logging.getLogger(__name__)
 NAME = "salt-galaxy.conf"
 _MANAGED = "# Managed by Salt (formula galaxy) for "
 _MAX_DIRECTORIES = 5000
+_PROGRAMS = ("galaxyctl", "galaxy", "supervisord")
 
 
 def hold(
     instance: Instance,
-    mounts: Iterable[str],
+    mounts: Iterable[str] | None,
     test: bool = False,
     directory: str = galaxy_gravity_installed.UNITS,
 ) -> dict[str, dict]:
@@ -38,7 +39,7 @@ def hold(
 
     mounts
         directories on which a filesystem must be mounted before anything starts; where there are none, the drop-ins
-        of this Galaxy are removed
+        of this Galaxy are removed; ``None``: those that its drop-ins name already
     test
         change nothing
     directory
@@ -47,13 +48,16 @@ def hold(
     Returns what changed, or would, as ``galaxy_definition.apply``. Raises ``ManagerError`` where the units are not
     root's, and ``FileError``.
     """
+    present = dict(_present(instance, directory))
+    if mounts is None:
+        mounts = _mounts(next(iter(present.values()), ""))
     mounts = list(mounts)
     units = set(_units(instance, directory, mounts)) if mounts else set()
     text = _text(instance, mounts)
     files: dict[str, File | None] = {
         os.path.join(directory, f"{unit}.d", NAME): File(0o644, text) for unit in sorted(units)
     }
-    files.update(dict.fromkeys(path for path in _present(instance, directory) if path not in files))
+    files.update(dict.fromkeys(path for path in present if path not in files))
     changes = galaxy_definition.apply(files, test)
     if changes and not test:
         for path in changes:
@@ -69,6 +73,12 @@ def hold(
 def _text(instance: Instance, mounts: Iterable[str]) -> str:
     head = [_mark(instance), "[Unit]", "After=remote-fs.target"]
     return "\n".join([*head, *galaxy_definition.mount_lines(mounts), ""])
+
+
+def _mounts(text: str) -> list[str]:
+    """The mount points that a drop-in names."""
+    lines = [line.partition("=") for line in text.splitlines()]
+    return [value.replace("%%", "%") for key, _, value in lines if key == "AssertPathIsMountPoint"]
 
 
 def _mark(instance: Instance) -> str:
@@ -103,25 +113,31 @@ def _units(instance: Instance, directory: str, mounts: list[str]) -> Iterator[st
 
 def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool:
     """Whether a command starts the Galaxy's supervisord: by its own name or Gravity's."""
-    programs = {os.path.basename(word) for word in invocation.argv}
-    if programs.isdisjoint(("galaxyctl", "galaxy", "supervisord")):
+    # a shell's words are one of its own
+    words = [word for argument in invocation.argv for word in argument.split()]
+    programs = [place for place, word in enumerate(words) if os.path.basename(word) in _PROGRAMS]
+    if not programs:
         return False
     environment = invocation.environment or {}
-    told = {word.rpartition("=")[2] for word in invocation.argv}
-    told.update(environment.get(key, "") for key in ("GRAVITY_CONFIG_FILE", "GALAXY_CONFIG_FILE"))
-    return not names.isdisjoint(told) or (instance.galaxy_root is not None and invocation.cwd == instance.galaxy_root)
+    named = [environment[key] for key in ("GRAVITY_CONFIG_FILE", "GALAXY_CONFIG_FILE") if key in environment]
+    told = {word.rpartition("=")[2] for word in words} | set(named)
+    # Gravity that is told of no file looks for it where it is called
+    is_told = named or any(word == "-c" or word.startswith("--config-file") for word in words[programs[0] :])
+    is_there = instance.galaxy_root is not None and invocation.cwd == instance.galaxy_root
+    return not names.isdisjoint(told) or (is_there and not is_told)
 
 
-def _present(instance: Instance, directory: str) -> Iterator[str]:
-    """Drop-ins that were written for this Galaxy, or for one of an older name whose unit is gone."""
+def _present(instance: Instance, directory: str) -> Iterator[tuple[str, str]]:
+    """Path and text of the drop-ins that were written for this Galaxy, or one of an older name whose unit is gone."""
     for name in galaxy_host_files.names(directory, _MAX_DIRECTORIES):
         path = os.path.join(directory, name, NAME)
         if name.endswith(".service.d"):
             try:
-                first = galaxy_host_files.read(path).decode(errors="replace").partition("\n")[0]
+                text = galaxy_host_files.read(path).decode(errors="replace")
             except FileError as exc:
                 log.debug("No drop-in: %s", exc)
                 continue
+            first = text.partition("\n")[0]
             is_old = first.startswith(_MANAGED) and first.endswith(_of(instance))
             if first == _mark(instance) or (is_old and not os.path.lexists(os.path.join(directory, name[:-2]))):
-                yield path
+                yield path, text
