@@ -305,6 +305,16 @@ _BOOT = (
         "seconds",
     ),
 )
+_MONITORING = (
+    Key(
+        "metrics",
+        Kind.PATH,
+        "The file that metrics are written to, for node_exporter's textfile collector, in a directory that root alone "
+        "can write; null writes none.",
+        example="/var/lib/prometheus/node-exporter/galaxy.prom",
+    ),
+    Key("interval", Kind.COUNT, "How often they are written.", 30, "seconds"),
+)
 SERVER = (
     *_NAMING,
     *_MANAGER,
@@ -321,15 +331,22 @@ SERVER = (
 SERVERS = Key(
     "servers",
     Kind.NAMED,
-    "More Galaxies on this machine, by name. Each has the keys above but onedata and boot, which are the machine's. "
-    "galaxy:storage is the volume of the Galaxy that galaxy: itself describes, or, where it describes none, of all "
-    "servers.",
+    "More Galaxies on this machine, by name. Each has the keys above but onedata, boot and monitoring, which are the "
+    "machine's. galaxy:storage is the volume of the Galaxy that galaxy: itself describes, or, where it describes none, "
+    "of all servers.",
     {},
     keys=SERVER,
 )
 MACHINE = (
     Key("onedata", Kind.SECTION, "Onedata spaces (docs/onedata.md); leave them out for none.", {}, keys=_ONEDATA),
     Key("boot", Kind.SECTION, "How the machine comes back after a boot (docs/boot.md).", {}, keys=_BOOT),
+    Key(
+        "monitoring",
+        Kind.SECTION,
+        "Metrics of all servers of the machine, by state.apply galaxy.monitoring (docs/monitoring.md).",
+        {},
+        keys=_MONITORING,
+    ),
     SERVERS,
 )
 PILLAR = (*SERVER, *MACHINE)

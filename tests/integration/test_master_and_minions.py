@@ -66,6 +66,32 @@ def test_busy_workers_while_requests_hang(salt_cli, galaxies):
     assert wait_until(lambda: site.read().count(WorkerState.IDLE) == 2, Deadline(180))
 
 
+def test_metrics_are_written_by_a_schedule(salt_cli, galaxies, tmp_path):
+    minion = "galaxy-one"
+    path = tmp_path / "galaxy.prom"
+    pillar = {
+        "galaxy": {"config": str(galaxies[minion][0].config), "monitoring": {"metrics": str(path), "interval": 1}}
+    }
+
+    def apply(pillar, **more):
+        (state,) = _states(
+            {minion: salt_cli("state.apply", "galaxy.monitoring", target=minion, pillar=pillar, **more)}
+        )[minion].values()
+        return state["result"], bool(state["changes"])
+
+    # Salt's schedule.present says True in test mode; it schedules nothing
+    apply(pillar, test=True)
+    assert apply(pillar) == (True, True)
+    assert wait_until(path.exists, Deadline(180))
+    first = path.stat().st_ino
+    assert wait_until(lambda: path.stat().st_ino != first, Deadline(180))
+    assert "galaxy_look_success{" in path.read_text()
+    assert apply(pillar) == (True, False)
+    pillar["galaxy"]["monitoring"] = {}
+    assert apply(pillar) == (True, True)
+    assert apply(pillar) == (True, False)
+
+
 def test_a_killed_galaxy_is_back_after_state_apply(salt_cli, galaxies):
     salt_cli("state.apply", "galaxy")
     salt_cli("galaxy.stop")

@@ -1,9 +1,12 @@
 """Metrics, read back by Prometheus' own parsers."""
 
+import re
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
 from support.answers import down, status, workers
+from support.site import REPO
 
 import galaxy_metrics
 
@@ -76,3 +79,12 @@ def test_units_end_the_names():
 def test_there_are_as_many_series_whatever_is_under_way():
     few, many = (status(workers=workers(busy=count), oldest_request=count) for count in (1, 10_000))
     assert len(_read(galaxy_metrics.text({"m": few}))) == len(_read(galaxy_metrics.text({"m": many})))
+
+
+@pytest.mark.parametrize("name", ["galaxy-alerts.yml", "galaxy-dashboard.json"])
+def test_what_the_docs_ask_for_is_told(name):
+    facts = {"oldest_request": 1.5, "services": {"celery": {"role": "celery", "state": "running", "restarts": 2}}}
+    told = {found for found, *_ in _read(galaxy_metrics.text({"main": status(**facts)}))}
+    asked = set(re.findall(r"galaxy_[a-z_]+", (REPO / "docs" / "monitoring" / name).read_text()))
+    assert asked
+    assert asked <= told
