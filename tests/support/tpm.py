@@ -76,9 +76,9 @@ class Tpm:
             with connection:
                 while True:
                     command = _message(lambda size: os.read(self._master, size))
-                    if _users(terminal) != users:
-                        # as the kernel does when one that used it is gone: sessions and objects go too
-                        users = _users(terminal)
+                    before, users = users, _users(terminal)
+                    if users - before:
+                        # as the kernel does when the one before has closed it: sessions and objects go too
                         _flush(ask)
                     os.write(self._master, ask(command))
         except (OSError, EOFError):
