@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 INIT = REPO / "tests/uml/init.sh"
-BOOT_SECONDS = 120
+BOOT_SECONDS = 300
 
 
 @functools.cache
