@@ -124,7 +124,7 @@ def _remove_stale(directory: str) -> None:
         return
     try:
         # one that is being made has no lock yet, and nothing in it
-        if galaxy_host_lock.take(node) and os.listdir(node):
+        if os.listdir(node) and galaxy_host_lock.take(node):
             log.info("%s: left by a run that was killed", directory)
             shutil.rmtree(directory, ignore_errors=True)
     finally:
