@@ -64,7 +64,7 @@ def _small(root):
 def _gravity(root, galaxy):
     """Declare it, and look at it while requests are under way; its minion."""
     minion = Masterless(
-        root / "minion", root / "tree", {"config": str(galaxy.config), "timeout": 900, "min_workers": 2, "retries": 0}
+        root / "minion", root / "tree", {"config": str(galaxy.config), "timeout": 3600, "min_workers": 2, "retries": 0}
     )
     _call(minion, "saltutil.sync_all")
     _call(minion, "galaxy.update")

@@ -89,6 +89,8 @@ def master(salt_factories, galaxies, tree, tmp_path_factory):
         "file_roots": {"base": [str(tree), str(states)]},
         "pillar_roots": {"base": [str(pillar)]},
         "open_mode": True,
+        # seconds: what a slow machine needs to say that it is still at a job
+        **{"timeout": 60, "gather_job_timeout": 60},
     }
     daemon = salt_factories.salt_master_daemon("rolling-master", overrides=overrides)
     with daemon.started():

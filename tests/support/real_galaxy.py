@@ -108,7 +108,7 @@ class RealGalaxy(Bed):
             state = self.api(port, "GET", path, key=key)["state"]
             return state if state in ("ok", "error", "failed_metadata") else None
 
-        state = wait_until(ended, Deadline(300), interval=0.5)
+        state = wait_until(ended, Deadline(1800), interval=0.5)
         assert state == "ok", f"{state}\n{self.log()}"
         return self.api(port, "GET", f"{path}/get_content_as_text", key=key)["item_data"]
 
