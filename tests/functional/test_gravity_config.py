@@ -231,7 +231,10 @@ def compare(case, answer):
         if expected["data_dir"] is None:
             found = dataclasses.replace(found, data_dir=None)
         assert as_answered(found) == expected
-        assert found.problems == ()
+        # Gravity takes a socket that something else opens; we cannot know where that is
+        unknown = [problem for problem in found.problems if "(fd://)" in problem]
+        assert list(found.problems) == unknown
+        assert not unknown or "fd://" in pathlib.Path(case.path).read_text()
 
 
 def as_answered(instance):

@@ -219,6 +219,7 @@ def test_what_the_boot_unit_starts_outlives_its_restart_and_its_end(call, machin
     wrong = call("state.apply", "galaxy.boot.unit", pillar, check=False)
     assert {state["__id__"]: state["result"] for state in wrong.values()} == {
         **{"galaxy-boot-unit-salt-call": False, "galaxy-boot-unit-file": False, "galaxy-boot-unit-enabled": False},
+        "galaxy-boot-unit-renamed": False,
     }
     done = call("state.apply", "galaxy.boot.unit")
     assert all(state["result"] for state in done.values()), done
