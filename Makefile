@@ -59,6 +59,8 @@ killtest: venv-newest
 # each parser of what others write: 10,000 inputs a test, 410,000 in all; an hour and a half
 fuzz: venv-newest
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),10000) $(call ISOLATED,newest) tests/fuzz
+	.venv-newest/bin/pip install -q --no-deps atheris==3.0.0 || true
+	.venv-newest/bin/python tests/fuzz/guided.py $(or $(FUZZ_EXAMPLES),10000)
 
 # pillar.example and docs/pillar.schema.json, from the declaration of all settings
 pillar: venv-newest

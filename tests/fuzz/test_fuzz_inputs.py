@@ -3,6 +3,7 @@ What others write never brings more than our own errors: no other exception, no 
 we write for managers comes back from their parsers as it was.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -35,7 +36,7 @@ EXAMPLES = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 # seconds for one input, on a busy machine
-_LONGEST = 20
+_LONGEST = 60
 _MEMORY = 64 << 20
 
 _CHARACTERS = st.characters(codec=None)
@@ -127,24 +128,29 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "input"
 
 
-def attempt(function, *arguments, errors=GalaxyError):
-    """
-    What it gives, ``None`` where it raises an error of ours. One that takes too long is an AssertionError, one that
-    takes too much memory a MemoryError.
-    """
+@contextlib.contextmanager
+def bounded():
+    """What takes too long is an AssertionError, what takes too much memory a MemoryError."""
     before, limits = signal.signal(signal.SIGALRM, _hangs), resource.getrlimit(resource.RLIMIT_AS)
     size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + _MEMORY, limits[1]))
     signal.alarm(_LONGEST)
     try:
-        return function(*arguments)
-    except errors as exc:
-        assert str(exc)
-        return None
+        yield
     finally:
         signal.alarm(0)
         resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.signal(signal.SIGALRM, before)
+
+
+def attempt(function, *arguments, errors=GalaxyError):
+    """What it gives within bounds, ``None`` where it raises an error of ours."""
+    try:
+        with bounded():
+            return function(*arguments)
+    except errors as exc:
+        assert str(exc)
+        return None
 
 
 def _hangs(_number, _frame):

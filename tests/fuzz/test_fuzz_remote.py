@@ -1,4 +1,4 @@
-"""Whatever a minion answers, the runners' answer is bounded JSON of harmless text, in time."""
+"""Whatever a minion answers, the runners' answer is bounded JSON of harmless text, in time and bounded memory."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import unicodedata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.answers import status
+from test_fuzz_inputs import bounded
 
 import galaxy_boot
 import galaxy_fleet
@@ -55,18 +56,21 @@ def _is_harmless(value):
 @EXAMPLES
 @given(VALUES)
 def test_an_answer_is_plain(value):
-    done = galaxy_remote.plain(value)
+    with bounded():
+        done = galaxy_remote.plain(value)
+        again, text = galaxy_remote.plain(done), galaxy_remote.text(value)
     _is_harmless(done)
     # what is plain stays as it is
-    assert galaxy_remote.plain(done) == done
-    assert len(galaxy_remote.text(value)) <= galaxy_remote.TEXT
+    assert again == done
+    assert len(text) <= galaxy_remote.TEXT
 
 
 @EXAMPLES
 @given(VALUES, VALUES, VALUES)
 def test_a_call_answers(ret, retcode, out):
     for answers in (ret, {"one": ret}, {"one": {"ret": ret, "retcode": retcode, "out": out}}):
-        answer = galaxy_remote.call(Minion(answers), "one", "galaxy.status")
+        with bounded():
+            answer = galaxy_remote.call(Minion(answers), "one", "galaxy.status")
         assert type(answer["success"]) is bool
         _is_harmless(answer)
 
@@ -75,14 +79,18 @@ def test_a_call_answers(ret, retcode, out):
 @given(VALUES)
 def test_jobs_that_are_under_way(tmp_path_factory, jobs):
     directory = str(tmp_path_factory.getbasetemp() / "locks")
-    answer = galaxy_remote.call_once(Minion({"one": {"ret": jobs, "retcode": 0}}), directory, "one", "galaxy.startup")
+    with bounded():
+        answer = galaxy_remote.call_once(
+            Minion({"one": {"ret": jobs, "retcode": 0}}), directory, "one", "galaxy.startup"
+        )
     _is_harmless(answer)
 
 
 @EXAMPLES
 @given(VALUES, st.booleans())
 def test_a_boot_ends_in_words(ret, report):
-    failed = galaxy_boot.boot(Minion({"one": {"ret": ret, "retcode": 0}}), "one", "L@one", report)
+    with bounded():
+        failed = galaxy_boot.boot(Minion({"one": {"ret": ret, "retcode": 0}}), "one", "L@one", report)
     assert set(failed) in (set(), {"step", "state", "reason"})
     _is_harmless(failed)
 
@@ -90,7 +98,8 @@ def test_a_boot_ends_in_words(ret, report):
 @EXAMPLES
 @given(VALUES)
 def test_the_time_of_an_event_is_a_time_or_none(stamp):
-    assert type(galaxy_boot.seconds_of(stamp)) in (float, type(None))
+    with bounded():
+        assert type(galaxy_boot.seconds_of(stamp)) in (float, type(None))
 
 
 _STATUSES = st.dictionaries(st.sampled_from(sorted({**status(), "services": 0, "galaxy_version": 0})), VALUES).map(
@@ -101,8 +110,11 @@ _STATUSES = st.dictionaries(st.sampled_from(sorted({**status(), "services": 0, "
 @EXAMPLES
 @given(st.one_of(VALUES, _STATUSES, st.dictionaries(_TEXTS, _STATUSES, max_size=3)))
 def test_any_answer_is_rows(returned):
-    rows = galaxy_fleet.rows("one", returned)
-    _is_harmless(galaxy_fleet.fleet({"one": rows}, []))
-    for said in (galaxy_fleet.check_line(rows), *map(galaxy_fleet_table.line, rows)):
+    with bounded():
+        rows = galaxy_fleet.rows("one", returned)
+        fleet = galaxy_fleet.fleet({"one": rows}, [])
+        lines = [galaxy_fleet.check_line(rows), *map(galaxy_fleet_table.line, rows)]
+    _is_harmless(fleet)
+    for said in lines:
         _is_harmless(said)
         assert "\n" not in said

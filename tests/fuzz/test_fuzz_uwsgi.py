@@ -1,20 +1,19 @@
 """
 Whatever Galaxy's user writes into a configuration, a command line or an answer of a stats server: no exception but
-ours, and an end soon.
+ours, an end soon, and bounded memory.
 
 ``FUZZ_EXAMPLES`` says how many inputs each test tries.
 """
 
-import contextlib
 import json
 import os
-import signal
 import tempfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.document import core, document, worker
+from test_fuzz_inputs import bounded
 
 import galaxy_host_address
 import galaxy_uwsgi_command
@@ -32,22 +31,6 @@ fuzz = settings(
     database=None,
 )
 SECRET = "hvs.TOPSECRET"
-
-
-@contextlib.contextmanager
-def ends_soon(seconds=30):
-    """A hang becomes a failure."""
-
-    def give_up(*_):
-        raise AssertionError(f"no end after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +183,7 @@ def _read(place, name, data, other, invocation):
         cwd = place if invocation.cwd == "PLACE" else invocation.cwd
         invocation = Invocation(invocation.argv, invocation.source, cwd, invocation.environment)
     try:
-        with ends_soon():
+        with bounded():
             config = galaxy_uwsgi_config.read(path, invocation)
     except ConfigError as exc:
         text = str(exc)
@@ -238,7 +221,7 @@ def test_a_yaml(place, data, other, invocation):
 @fuzz
 @given(_WORDS, st.sampled_from([None, {}, {"TOKEN": SECRET}]))
 def test_a_command_line(words, environment):
-    with ends_soon():
+    with bounded():
         command = galaxy_uwsgi_command.parse(Invocation(tuple(words), "PID 1", "/srv", environment))
     for name, value, secret in command.options:
         assert isinstance(name, str)
@@ -250,7 +233,7 @@ def test_a_command_line(words, environment):
 @given(st.one_of(_VALUES, st.text(), st.none(), st.integers(), st.binary()))
 def test_an_address(text):
     try:
-        with ends_soon():
+        with bounded():
             address = galaxy_host_address.parse(text)
     except AddressError as exc:
         str(exc).encode()
@@ -304,7 +287,7 @@ _HEADS = st.one_of(
 def test_an_answer_of_a_stats_server(head, answer):
     address = Address("127.0.0.1", 9191)
     try:
-        with ends_soon():
+        with bounded():
             found = galaxy_uwsgi_stats.interpret(address, head + answer)
             records = [one.record() for one in found.workers]
             shown = [records, found.redacted(), found.listen_queue, found.version]
@@ -319,7 +302,7 @@ def test_an_answer_of_a_stats_server(head, answer):
 @fuzz
 @given(st.sampled_from(["ini", "yaml"]), st.text(), st.text(max_size=5))
 def test_lines_of_any_text(kind, text, section):
-    with ends_soon():
+    with bounded():
         if kind == "ini":
             lines = list(galaxy_uwsgi_file.ini_lines(text, section))
         else:
