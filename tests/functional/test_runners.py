@@ -21,6 +21,7 @@ CALLS = {
     "galaxy.fleet": ["tgt", "tgt_type", "timeout", "watch"],
     "galaxy.rolling_restart": [
         *("tgt", "batch", "max_failures", "tgt_type", "test", "resume", "drain", "undrain", "drain_timeout", "timeout"),
+        "settle",
     ],
     "luks.status": ["minion", "device"],
     "luks.open": ["minion", "device", "mapper", "key", "mount_point"],
