@@ -43,21 +43,30 @@ def __virtual__():
     return __virtualname__
 
 
-def settings(name):
+def settings(name, digest=None):
     """
     Pillar is right below ``galaxy:``. The formula has this state first, and does nothing where it fails.
 
     name
         any text
+    digest
+        of the settings (``galaxy.settings values_only=True``) that the formula was rendered with: where pillar has
+        others, its states are not those of this pillar
 
     ``changes`` is always empty; ``comment`` has every fault.
     """
     try:
-        problems = __salt__["galaxy.settings"]()["problems"]
+        found = __salt__["galaxy.settings"](values_only=True)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
-    if problems:
-        return returns.failed(name, "\n".join(["Nothing is done while pillar is wrong:", *problems]))
+    if found["problems"]:
+        return returns.failed(name, "\n".join(["Nothing is done while pillar is wrong:", *found["problems"]]))
+    if digest not in (None, found["digest"]):
+        return returns.failed(
+            name,
+            "The formula was rendered without this machine's pillar, as salt-ssh renders it, so nothing of it is "
+            "done: apply it by a minion or by salt-call, or use the tree's states one by one",
+        )
     return returns.same(name, "Pillar is right.")
 
 

@@ -6,6 +6,8 @@ declaration in ``galaxy_pillar``, with its defaults.
 import copy
 import difflib
 import functools
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 
@@ -84,12 +86,13 @@ class Settings:
     def values(self, names: list[str]) -> dict:
         """
         ``servers`` (by name), ``machine`` and ``problems`` for the formula, secrets as asterisks; no server while there
-        are problems, so that nothing is done.
+        are problems, so that nothing is done. ``digest`` is of all of it.
         """
         servers = (
             {} if self.problems else {name: _masked_all(galaxy_pillar.SERVER, self.servers[name]) for name in names}
         )
-        return {"servers": servers, "machine": _masked_all(_MACHINE_KEYS, self.machine), "problems": self.problems}
+        found = {"servers": servers, "machine": _masked_all(_MACHINE_KEYS, self.machine), "problems": self.problems}
+        return {**found, "digest": hashlib.sha256(json.dumps(found, default=str).encode()).hexdigest()}
 
     def path(self, server: str) -> str:
         """Where a server's settings stand: ``galaxy`` or ``galaxy:servers:<name>``."""

@@ -118,6 +118,16 @@ def test_galaxy_never_starts_without_its_volume(apply, modules, pillar):
     assert not modules["galaxy.status"](config=pillar["config"])["running"]
 
 
+def test_what_was_rendered_for_another_pillar_does_nothing(opts, pillar):
+    modules = salt.loader.minion_mods({**opts, "pillar": {"galaxy": pillar}}, context={})
+    known = modules["galaxy.settings"](values_only=True)["digest"]
+    states = salt.loader.states({**opts, "test": False}, modules, {}, {}, context={})
+    without = salt.loader.minion_mods({**opts, "pillar": {}}, context={})["galaxy.settings"](values_only=True)["digest"]
+    for digest, good in ((known, True), (None, True), (without, False)):
+        done = states["galaxy.settings"]("galaxy", digest=digest)
+        assert (done["result"], "without this machine's pillar" in done["comment"]) == (good, not good)
+
+
 def test_the_parts_stand_alone(apply):
     done = apply("galaxy.service.config")
     assert all(state["result"] for state in done.values()), done
