@@ -115,7 +115,11 @@ class Machine:
             start_new_session=True,
             env=environment(),
         )
-        self._await(b"ready".__eq__, BOOT_SECONDS)
+        try:
+            self._await(b"ready".__eq__, BOOT_SECONDS)
+        except MachineError:
+            self.kill()
+            raise
 
     def start(self, *argv: str) -> None:
         """Begin a command; ``words`` tells when it has ended."""
