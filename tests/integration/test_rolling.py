@@ -92,7 +92,7 @@ def master(salt_factories, galaxies, tree, tmp_path_factory):
         # seconds: what a slow machine needs to say that it is still at a job
         **{"timeout": 60, "gather_job_timeout": 60},
     }
-    daemon = salt_factories.salt_master_daemon("rolling-master", overrides=overrides)
+    daemon = salt_factories.salt_master_daemon("rolling-master", overrides=overrides, start_timeout=600)
     with daemon.started():
         daemon.salt_run_cli().run("saltutil.sync_all", _timeout=120)
         yield daemon
