@@ -71,7 +71,7 @@ class RealGalaxy(Bed):
         argv = ["redis-server", "--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", ""]
         null = subprocess.DEVNULL
         self._redis = subprocess.Popen([*argv, "--dir", self.data], stdout=null, user=self.user, cwd=self.root)
-        assert wait_until(lambda: listens(self._redis_port), Deadline(30))
+        assert wait_until(lambda: listens(self._redis_port), Deadline(180))
         done = self.run(self.venv / "bin" / "python", "-c", _DATABASE, self._url)
         assert done.returncode == 0, done.stdout
         return self

@@ -55,7 +55,7 @@ def test_what_an_update_has_stopped_is_started_again(make_bed, modules):
     assert (done["stopped"], done["start"]["ready"]) == (["gunicorn"], True)
     services = {name: one["state"] for name, one in modules["galaxy.status"](config=config)["services"].items()}
     assert services == dict.fromkeys(("gunicorn_0", "gunicorn_1", "handler"), "running")
-    assert wait_until(lambda: modules["galaxy.status"](config=config)["ready"], Deadline(30))
+    assert wait_until(lambda: modules["galaxy.status"](config=config)["ready"], Deadline(180))
 
 
 def test_no_gravity(make_site, modules, state):

@@ -71,6 +71,6 @@ def test_each_line_does_what_it_says(make_bed, modules, run):
             run(text, config)
             done.add(text.split()[0])
             holds = after.get(next(iter(_words(gravitys)), ""), lambda: True)
-            assert wait_until(holds, Deadline(30)), (text, status())
+            assert wait_until(holds, Deadline(180)), (text, status())
     named = {text.split()[0] for _, ours in ROWS for text in _words(ours)}
     assert done == named - set(ELSEWHERE)
