@@ -45,7 +45,7 @@ def _real(root):
         services = minion.call("galaxy.status")["services"]
         (pid,) = services["handler"]["pids"]
         os.kill(pid, signal.SIGSTOP)
-        _call(minion, "galaxy.health", fails=True)
+        _call(minion, "galaxy.health", "timeout=900", fails=True)
         os.kill(pid, signal.SIGCONT)
         _roll(root, galaxy, minion)
         _call(minion, "state.apply", "galaxy.stopped")

@@ -63,6 +63,10 @@ def _services(minion):
     return minion.call("galaxy.status")["services"]
 
 
+def _health(minion):
+    return minion.call("galaxy.health", f"timeout={TIMEOUT}")
+
+
 def test_the_state_starts_it_and_a_second_run_changes_nothing(served, minion):
     found = minion.call("galaxy.status")
     assert (found["web_server"], found["ready"], found["ready_workers"]) == ("gunicorn", True, 2)
@@ -96,8 +100,8 @@ def test_a_job_runs_before_and_after_a_restart(served, minion, port, key):
 
 
 def test_a_handler_that_is_stopped_is_found_and_named(served, minion):
-    well = wait_until(lambda: (now := minion.call("galaxy.health"))["healthy"] and now, Deadline(300), interval=1)
-    assert well, minion.call("galaxy.health")
+    well = wait_until(lambda: (now := _health(minion))["healthy"] and now, Deadline(TIMEOUT), interval=1)
+    assert well, _health(minion)
     assert set(well["processes"]) >= {"handler_0"}
     assert list(well["celery"].values()) == ["pong"]
     pid = well["processes"]["handler_0"]["pid"]
@@ -105,7 +109,7 @@ def test_a_handler_that_is_stopped_is_found_and_named(served, minion):
     try:
         # the manager does not see it
         assert _services(minion)["handler"]["state"] == "running"
-        found = minion.call("galaxy.health")
+        found = _health(minion)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert found["healthy"] is False
