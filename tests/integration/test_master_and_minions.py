@@ -109,8 +109,8 @@ def test_a_changed_util_is_used_by_the_next_job_after_a_sync(salt_cli, tree):
     try:
         path.write_text(
             before.replace(
-                "def read(address",
-                "def read(*_, **__):\n    raise StatsClosed('here', 'changed util')\n\n\ndef _old_read(address",
+                "def read(",
+                "def read(*_, **__):\n    raise StatsClosed('here', 'changed util')\n\n\ndef _old_read(",
             )
         )
         changed = salt_cli("saltutil.sync_all")
