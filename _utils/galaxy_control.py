@@ -6,11 +6,10 @@ import logging
 import signal
 from collections.abc import Iterable
 
-import galaxy_gravity_trial
 import galaxy_host_process
 import galaxy_wait
 from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
-from galaxy_gravity_update import Update
+from galaxy_host_later import Later
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_look import Look, ServiceLook
@@ -18,6 +17,9 @@ from galaxy_manager_unit import State, Unit
 from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
+
+galaxy_gravity_trial = Later("galaxy_gravity_trial")
+galaxy_gravity_update = Later("galaxy_gravity_update")
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +125,7 @@ def require_loadable(galaxy: Galaxy, limits: Limits) -> None:
         return
     if not galaxy.gravity:
         raise ConfigError("check=True loads the application of a Galaxy that Gravity runs; uWSGI serves this one")
-    galaxy_gravity_trial.require_loadable(Update(galaxy.instance).commands, limits.timeout)
+    galaxy_gravity_trial.require_loadable(galaxy_gravity_update.Update(galaxy.instance).commands, limits.timeout)
 
 
 def look_at(galaxy: Galaxy, name: str) -> ServiceLook:

@@ -118,6 +118,32 @@ def test_galaxy_never_starts_without_its_volume(apply, modules, pillar):
     assert not modules["galaxy.status"](config=pillar["config"])["running"]
 
 
+def test_under_gravity_the_volume_comes_first(modules):
+    """In which order the whole goes; a machine that does it is in tests/uml/test_gravity_machine.py."""
+    storage = {"device": "/dev/vdb", "key": "/etc/key", "mount_point": "/export"}
+    galaxy = {"config": "/export/galaxy.yml", "gravity_update": True, "storage": storage}
+    chunks = modules["state.show_low_sls"]("galaxy.boot", pillar={"galaxy": galaxy})
+    found = {chunk["__id__"]: chunk for chunk in chunks}
+
+    def needed(name):
+        """Those that it requires or watches, from either side."""
+        own = [one for key in ("require", "watch") for one in found[name].get(key, ())]
+        told = [
+            one
+            for one, chunk in found.items()
+            for key in ("require_in", "watch_in")
+            if name in {value for need in chunk.get(key, ()) for value in need.values()}
+        ]
+        return {value for need in own for value in need.values()} | set(told)
+
+    assert "galaxy-storage-volume-mounted" in needed("galaxy-storage")
+    assert {"galaxy-settings", "galaxy-storage"} <= needed("galaxy-service-updated") & needed("galaxy-service-running")
+    assert "galaxy-service-updated" in needed("galaxy-service-running")
+    assert "galaxy-service-updated" in needed("galaxy-service-held")
+    for name in ("updated", "running", "held"):
+        assert found[f"galaxy-service-{name}"]["mounts"] == ["/export"]
+
+
 def test_what_was_rendered_for_another_pillar_does_nothing(opts, pillar):
     modules = salt.loader.minion_mods({**opts, "pillar": {"galaxy": pillar}}, context={})
     known = modules["galaxy.settings"](values_only=True)["digest"]
