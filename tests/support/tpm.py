@@ -75,12 +75,12 @@ class Tpm:
         try:
             with connection:
                 while True:
-                    command = _message(lambda size: os.read(self._master, size))
+                    # at once: the first answer is waited for no longer than a second
+                    os.write(self._master, ask(_message(lambda size: os.read(self._master, size))))
                     before, users = users, _users(terminal)
                     if users - before:
                         # as the kernel does when the one before has closed it: sessions and objects go too
                         _flush(ask)
-                    os.write(self._master, ask(command))
         except (OSError, EOFError):
             os.close(self._master)
 
