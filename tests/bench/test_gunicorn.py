@@ -153,7 +153,7 @@ def fleet(make_bed, salt_factories, tree, tmp_path):
     for name, bed in beds.items():
         (pillar / f"{name}.sls").write_text(json.dumps({"galaxy": {"config": str(bed.config)}}))
     roots = {"file_roots": {"base": [str(tree)]}, "pillar_roots": {"base": [str(pillar)]}, "open_mode": True}
-    master = salt_factories.salt_master_daemon("gravity-master", overrides=roots)
+    master = salt_factories.salt_master_daemon("gravity-master", overrides=roots, start_timeout=600)
     with master.started():
         minions = Minions(master, tree, names)
         minions.start()
