@@ -2,6 +2,8 @@
 
 import os
 import statistics
+import subprocess
+import sys
 import time
 
 # a part of the rounds, for a short run that only shows that everything can be measured
@@ -21,3 +23,15 @@ def medians(count, clock=time.perf_counter, **functions):
             function()
             times[name].append(clock() - before)
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def fleet(master, row, what):
+    """How much longer ``salt '*' galaxy.status`` takes than ``test.ping``, as a row."""
+    argv = [sys.executable, str(master.salt_cli().get_script_path()), "-c", str(master.config_dir), "*"]
+
+    def salt(function):
+        subprocess.run([*argv, function], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    found = medians(20, status=lambda: salt("galaxy.status"), ping=lambda: salt("test.ping"))
+    ratio = found["status"] / found["ping"]
+    row(f"salt '*' galaxy.status / salt '*' test.ping{what}", f"{ratio:.2f} x", "<= 1.10 x", ratio <= 1.10)

@@ -11,7 +11,7 @@ import threading
 import time
 
 import salt.loader
-from measure import medians, rounds
+from measure import fleet, medians, rounds
 from support.document import core, document, worker
 from support.site import REPO, UWSGI
 
@@ -226,11 +226,4 @@ def test_wait(make_site, row):
 
 def test_status_of_a_fleet(salt_cli, master, row):
     salt_cli("state.apply", "galaxy")
-    argv = [sys.executable, str(master.salt_cli().get_script_path()), "-c", str(master.config_dir), "*"]
-
-    def salt(function):
-        subprocess.run([*argv, function], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    found = medians(20, status=lambda: salt("galaxy.status"), ping=lambda: salt("test.ping"))
-    ratio = found["status"] / found["ping"]
-    row("salt '*' galaxy.status / salt '*' test.ping", f"{ratio:.2f} x", "<= 1.10 x", ratio <= 1.10)
+    fleet(master, row, "")

@@ -105,12 +105,7 @@ def minions(master, tree, galaxies, nginx_conf, tmp_path_factory):
     (own / "balancer.py").write_text(BALANCER.format(config=str(nginx_conf), servers=servers))
     found = Minions(master, tree, NAMES, {"module_dirs": [str(tree / "_modules"), str(own)]})
     found.start()
-    client = master.salt_cli()
-
-    def answered():
-        return set(client.run("test.ping", minion_tgt="*", _timeout=60).data or ()) >= set(NAMES)
-
-    assert wait_until(answered, Deadline(240), interval=0.5)
+    found.answer(master.salt_cli())
     yield found
     found.stop()
 

@@ -7,6 +7,8 @@ import subprocess
 
 import psutil
 
+from galaxy_host_wait import Deadline, wait_until
+
 from .site import BIN
 
 
@@ -29,6 +31,14 @@ class Minions:
             null = subprocess.DEVNULL
             process = subprocess.Popen([*argv, "--log-level=quiet"], stdout=null, stderr=null, start_new_session=True)
             self._processes[name] = process
+
+    def answer(self, client):
+        """Wait until each does, by ``salt '*' test.ping``."""
+
+        def answered():
+            return set(client.run("test.ping", minion_tgt="*", _timeout=60).data or ()) >= set(self._directories)
+
+        assert wait_until(answered, Deadline(240), interval=0.5)
 
     def signal(self, name, number):
         """To the minion and all that it started."""
