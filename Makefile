@@ -3,6 +3,8 @@
 PYTEST = .venv-$(1)/bin/python -m pytest -q -p no:cacheprovider
 # seeing no other process of the machine
 ISOLATED = tests/isolated $(PYTEST)
+# virtualenvs that a suite needs, unless all are ready: then make would start others before it
+NEEDS = $(if $(READY),,$(1:%=venv-%))
 UML = uml-faults uml-machines uml-data uml-rest
 
 # of these only utils are tested, which are plain Python, or what another test has on the oldest Salt in short
@@ -21,22 +23,23 @@ help:
 test-one: venv-$(SALT)
 	$(call ISOLATED,$(SALT)) $(T)
 
-# two at a time on two cores; a suite's output comes when it ends
+# two at a time on two cores, the longest first; a suite's output comes when it ends
 test:
-	$(MAKE) --no-print-directory --output-sync=target -j2 test-newest test-oldest $(UML)
+	$(MAKE) --no-print-directory --output-sync=target -j2 venv-newest venv-oldest venv-bed venv-bed-old
+	$(MAKE) --no-print-directory --output-sync=target -j2 READY=yes test-newest test-oldest $(UML)
 
-test-newest: venv-newest venv-bed venv-bed-old
+test-newest: $(call NEEDS,newest bed bed-old)
 	$(call ISOLATED,newest) -m 'not slow' tests/unit tests/fuzz tests/functional tests/integration
 
 # what the oldest Salt has a part in: the tree's rules, the loader, modules, states, runners, managers, the formula
-test-oldest: venv-oldest venv-bed venv-bed-old
+test-oldest: $(call NEEDS,oldest bed bed-old)
 	$(call ISOLATED,oldest) -m 'not slow' tests/unit/test_tree.py tests/functional $(UTILS:%=--ignore=tests/functional/%.py)
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml:
 	$(MAKE) --no-print-directory --output-sync=target -j2 $(UML)
 
-$(UML): venv-newest
+$(UML): $(call NEEDS,newest)
 uml-data:
 	$(call PYTEST,newest) tests/uml/test_guest.py -k 'crash or volume or migration'
 uml-faults:
