@@ -316,7 +316,7 @@ class GunicornServer(WebServer):
             state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
         elif beat is not None:
             state = WorkerState.BUSY if in_flight else WorkerState.IDLE
-            reason = f"{in_flight} requests in flight" if in_flight else state.value
+            reason = f"{in_flight} request{'s' * (in_flight != 1)} in flight" if in_flight else state.value
         works = state in (WorkerState.BUSY, WorkerState.IDLE)
         details = {"heartbeat_age": beat}
         return GunicornWorker(number, process.pid, state, reason, works, works, None, [], details, in_flight, oldest)

@@ -177,10 +177,10 @@ class _Watch:
         total, lack = len(snapshot.workers), _lack([snapshot], self._wanted)
         if lack:
             self._fail(lack)
-        workers = galaxy_webserver.workers(total)
-        self.last = f"{snapshot.ready} of {workers} accept, {self._wanted} wanted"
+        self.last = f"{galaxy_webserver.part(snapshot.ready, total, 'accepts', 'accept')}, {self._wanted} wanted"
         if total and snapshot.accepting == total and not snapshot.ready and self._also(snapshot):
-            self._fail(f"All {workers} accept, but none has an application: its import failed")
+            who = "The worker accepts, but has no" if total == 1 else f"All {total} workers accept, but none has an"
+            self._fail(f"{who} application: its import failed")
 
     @property
     def _patience(self) -> float:

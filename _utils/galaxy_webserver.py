@@ -156,36 +156,44 @@ class Snapshot:
                 return []
             if self.count(WorkerState.STUCK):
                 return [self._stuck]
-            return [f"None of {workers(total)} accepts requests yet."]
+            if not total:
+                return ["There is no worker yet."]
+            none = "The worker does not accept" if total == 1 else f"None of {workers(total)} accepts"
+            return [f"{none} requests yet."]
         if not self.ready:
-            return [
-                f"{self.accepting} of {workers(total)} accept, but without an application: its import failed, see the "
-                "log."
-            ]
+            accept = part(self.accepting, total, "accepts", "accept")
+            return [f"{accept}, but without an application: its import failed, see the log."]
         found = []
         if self.is_saturated:
             length, limit = self.listen_queue["length"], self.listen_queue["max"]
+            who = (
+                "The only worker that accepts is"
+                if self.accepting == 1
+                else f"All {self.accepting} workers that accept are"
+            )
             found.append(
-                f"All {self.accepting} accepting workers are saturated; {length}{f' of at most {limit}' * bool(limit)} "
-                "connections wait in the listen queue."
+                f"{who} saturated; {length}{f' of at most {limit}' * bool(limit)} connections wait in the listen queue."
             )
         if self.count(WorkerState.PAUSED):
-            found.append(f"{self.count(WorkerState.PAUSED)} of {workers(total)} are paused.")
+            found.append(f"{part(self.count(WorkerState.PAUSED), total, 'is', 'are')} paused.")
         if self.count(WorkerState.STUCK):
             found.append(self._stuck)
         return found
 
     @property
     def _stuck(self) -> str:
-        count = self.count(WorkerState.STUCK)
-        return (
-            f"{count} of {workers(len(self.workers))} {'is' if count == 1 else 'are'} stuck: no event loop runs there."
-        )
+        stuck = part(self.count(WorkerState.STUCK), len(self.workers), "is", "are")
+        return f"{stuck} stuck: no event loop runs there."
 
 
 def workers(count: int) -> str:
     """``1 worker``, ``2 workers``."""
     return f"{count} worker{'s' * (count != 1)}"
+
+
+def part(count: int, total: int, one: str, many: str) -> str:
+    """``1 of 2 workers`` with the verb that fits, ``one`` or ``many``."""
+    return f"{count} of {workers(total)} {one if count == 1 else many}"
 
 
 class WebServer:

@@ -120,7 +120,7 @@ def test_a_suspended_worker_is_paused(gunicorn):
     worker = Process.of(one.ready().workers[0].pid)
     worker.signal(signal.SIGSTOP)
     found = one.wait(lambda found: found.count(WorkerState.PAUSED))
-    assert (found.ready, found.problems) == (1, ["1 of 2 workers are paused."])
+    assert (found.ready, found.problems) == (1, ["1 of 2 workers is paused."])
     worker.signal(signal.SIGCONT)
     one.ready()
 

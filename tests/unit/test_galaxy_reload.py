@@ -145,7 +145,9 @@ def test_one_that_runs_and_is_not_ready_is_a_reason_to_touch_nothing(test):
     found = galaxy.look()
     found.webs[1].snapshot = service_look(worker(accepting=0)).snapshot
     galaxy.look = lambda *_, **__: found
-    with pytest.raises(ProcessError, match=r"Nothing was touched: gunicorn_1 is not ready\. None of 1 worker accepts"):
+    with pytest.raises(
+        ProcessError, match=r"Nothing was touched: gunicorn_1 is not ready\. The worker does not accept"
+    ):
         galaxy_reload.roll(galaxy, _SOON, test=test)
     assert galaxy.told == []
 

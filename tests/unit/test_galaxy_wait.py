@@ -147,5 +147,5 @@ def test_what_no_look_will_change_is_raised():
 @pytest.mark.parametrize("test", [True, False])
 def test_workers_without_an_application(test):
     found = look(worker(apps=[]), web=_Web(snapshot(worker(apps=[]))))
-    with pytest.raises(NotReady, match="All 1 worker accept, but none has an application"):
+    with pytest.raises(NotReady, match="The worker accepts, but has no application"):
         galaxy_wait.wait(_Galaxy(found), Limits(timeout=600), test=test)

@@ -13,11 +13,12 @@ FULL = worker(status="busy", cores=[core(1)])
     [
         ([worker()], None),
         ([worker(accepting=0), worker(accepting=0)], "None of 2 workers accepts requests yet."),
-        ([worker(accepting=0)], "None of 1 worker accepts requests yet."),
-        ([worker(apps=[])], "1 of 1 worker accept, but without an application: its import failed, see the log."),
+        ([], "There is no worker yet."),
+        ([worker(accepting=0)], "The worker does not accept requests yet."),
+        ([worker(apps=[])], "1 of 1 worker accepts, but without an application: its import failed, see the log."),
         ([worker(status="cheap", pid=0, accepting=0)], None),
         ([FULL, worker()], None),
-        ([FULL, worker(status="pause")], "1 of 2 workers are paused."),
+        ([FULL, worker(status="pause")], "1 of 2 workers is paused."),
     ],
 )
 def test_problems(workers, problem):
@@ -28,7 +29,7 @@ def test_saturated_is_every_worker_that_accepts():
     found = snapshot(FULL, worker(accepting=0))
     assert found.is_saturated
     assert found.problems == [
-        "All 1 accepting workers are saturated; 0 of at most 100 connections wait in the listen queue."
+        "The only worker that accepts is saturated; 0 of at most 100 connections wait in the listen queue."
     ]
     assert not snapshot(FULL, worker()).is_saturated
     assert not snapshot(worker(accepting=0)).is_saturated

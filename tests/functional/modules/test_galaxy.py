@@ -81,7 +81,7 @@ def test_busy_and_saturated_are_told_apart(modules, make_site):
     assert modules["galaxy.busy_workers"](**site.keywords, state="busy") == []
     pids = modules["galaxy.busy_workers"](**site.keywords, state="saturated", pids_only=True)
     assert pids == [worker["pid"]]
-    assert "All 1 accepting workers are saturated" in modules["galaxy.status"](**site.keywords)["problems"][0]
+    assert "The only worker that accepts is saturated" in modules["galaxy.status"](**site.keywords)["problems"][0]
     site.open("go")
     assert wait_until(lambda: modules["galaxy.busy_workers"](**site.keywords) == [], Deadline(180))
 
