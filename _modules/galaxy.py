@@ -51,6 +51,10 @@ import sys
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 if sys.platform.startswith("linux"):
+    import galaxy_host_later
+
+    galaxy_host_later.drop_outdated()
+
     import galaxy_host_arguments as arguments
     import galaxy_host_files
     import galaxy_host_lock

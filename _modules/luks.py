@@ -36,6 +36,10 @@ import logging
 import salt.utils.path
 from salt.exceptions import SaltInvocationError
 
+import galaxy_host_later
+
+galaxy_host_later.drop_outdated()
+
 import galaxy_host_arguments as arguments
 import galaxy_host_key
 import luks_backup

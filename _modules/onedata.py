@@ -23,6 +23,10 @@ the path of a file, mode 0600. No function takes a token itself: Salt keeps argu
 
 from __future__ import annotations
 
+import galaxy_host_later
+
+galaxy_host_later.drop_outdated()
+
 import galaxy_host_arguments as arguments
 import onedata_mount
 from galaxy_host_later import Later

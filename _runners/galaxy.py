@@ -21,6 +21,10 @@ import salt.utils.event
 import salt.utils.minions
 from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
 
+import galaxy_host_later
+
+galaxy_host_later.drop_outdated()
+
 import galaxy_boot
 import galaxy_fleet
 import galaxy_fleet_ask

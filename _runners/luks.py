@@ -11,6 +11,10 @@ import os
 import salt.client
 from salt.exceptions import SaltClientError, SaltInvocationError
 
+import galaxy_host_later
+
+galaxy_host_later.drop_outdated()
+
 import galaxy_remote
 
 __func_alias__ = {"open_": "open"}

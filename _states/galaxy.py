@@ -18,6 +18,10 @@ pillar. While pillar is wrong, a state that takes settings from it fails, and na
 
 from salt.exceptions import CommandExecutionError
 
+import galaxy_host_later
+
+galaxy_host_later.drop_outdated()
+
 import galaxy_host_arguments as arguments
 import galaxy_host_returns as returns
 from galaxy_errors import ManagerError

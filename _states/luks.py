@@ -20,6 +20,10 @@ format.
 
 from __future__ import annotations
 
+import galaxy_host_later
+
+galaxy_host_later.drop_outdated()
+
 import galaxy_host_returns as returns
 
 __virtualname__ = "luks"

@@ -12,6 +12,10 @@ The name is that of a space in ``galaxy:onedata``, see the execution module ``on
 
 from __future__ import annotations
 
+import galaxy_host_later
+
+galaxy_host_later.drop_outdated()
+
 import galaxy_host_returns as returns
 
 __virtualname__ = "onedata"

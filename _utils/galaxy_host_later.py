@@ -1,15 +1,21 @@
 """
 Utils that are loaded when they are first used: Salt loads every file anew in each job, and most jobs need few of them.
+And utils that a sync has replaced: Salt loads those anew too, but what they import stays in ``sys.modules``.
 """
 
+import contextlib
 import importlib
 import os
 import sys
 import threading
+import time
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _LOCK = threading.RLock()
 _waiting: list = []
+_OURS = ("galaxy_", "luks_", "onedata_")
+# all others of the tree are imported after this one
+_BORN = time.time()
 
 
 class Later:
@@ -41,3 +47,22 @@ def load_all() -> None:
     """Load now what waits: for who keeps modules of his own, which a later load would not be one of."""
     while _waiting:
         _waiting[0]._load()
+
+
+def drop_outdated() -> None:
+    """
+    Forget this process's utils where one of them has been replaced since they were imported. A daemon that has loaded a
+    module, to see whether its schedule may call it, would hand the old ones on to each job that it forks. Each file
+    that Salt loads calls this before it imports any other.
+    """
+    ours = {name: module for name, module in sys.modules.items() if name.startswith(_OURS)}
+    if any(map(_is_replaced, ours.values())):
+        for name in ours:
+            del sys.modules[name]
+
+
+def _is_replaced(module) -> bool:
+    with contextlib.suppress(OSError, TypeError):
+        # not one of the future, for ever
+        return _BORN < os.stat(module.__file__).st_mtime <= time.time()
+    return False

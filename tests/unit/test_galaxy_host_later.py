@@ -1,6 +1,7 @@
 """Utils that are loaded when they are first used."""
 
 import importlib
+import os
 import pathlib
 import sys
 import threading
@@ -80,3 +81,22 @@ def test_threads_get_it_whole(later, tmp_path):
     for thread in threads:
         thread.join()
     assert found == [1] * 4
+
+
+def test_what_a_sync_has_replaced_is_imported_anew(later, tmp_path, monkeypatch):
+    monkeypatch.setattr(later, "_OURS", ("outdated_",))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _write(tmp_path, "outdated_x", "value = 1\n")
+    _write(tmp_path, "outdated_y", "from outdated_x import value\n")
+    for name in ("outdated_x", "outdated_y"):
+        os.utime(tmp_path / f"{name}.py", (later._BORN - 9, later._BORN - 9))
+    module = importlib.import_module("outdated_y")
+    later.drop_outdated()
+    assert importlib.import_module("outdated_y") is module
+    # one of the future is as it was
+    os.utime(tmp_path / "outdated_x.py", (later._BORN + 9999, later._BORN + 9999))
+    later.drop_outdated()
+    assert importlib.import_module("outdated_y") is module
+    _write(tmp_path, "outdated_x", "value = 22\n")
+    later.drop_outdated()
+    assert importlib.import_module("outdated_y").value == 22
