@@ -367,7 +367,8 @@ def settings(server=None, values_only=False):
 
     Returns a mapping: ``servers``, by name, each a mapping of settings (``storage:device`` is the key ``device`` in the
     section ``storage``) to ``value`` and ``source`` (``minion configuration``, ``grains``, ``pillar`` or ``default``);
-    ``machine``, the same for ``onedata`` and ``boot``; and ``problems``, sentences. Secrets are shown as asterisks.
+    ``machine``, the same for ``onedata``, ``boot`` and ``monitoring``; and ``problems``, sentences. Secrets are shown as
+    asterisks.
     Raises ``SaltInvocationError`` for a name that pillar does not declare.
 
     CLI Example:
@@ -647,8 +648,8 @@ def define(server=None, absent=False, test=False):
     values = found.servers[spec.server]
     if not absent and Galaxy(spec, __salt__).gravity:
         raise CommandExecutionError(
-            f"{spec.config}: Gravity runs this Galaxy and writes its units, so there is none of ours: take "
-            "manage_service out of pillar, and set gravity_update there, or use the state galaxy.updated"
+            f"{spec.config}: Gravity runs this Galaxy and writes its units. Remove manage_service from pillar, "
+            "and set gravity_update there, or use the state galaxy.updated"
         )
     others = _mount_points(found) if values["log"] and not absent else ()
     return galaxy_definition.write(values, waits, absent, test, others)

@@ -22,8 +22,8 @@ keyword.
 ``prompt``
     ask on the terminal of ``salt-call``
 
-A volume that ``clevis://`` or ``token://`` shall open must have a key slot with a passphrase of recovery beside. A
-single newline at the end of a passphrase (not of a key file) is left out. Every function with ``key`` takes
+A volume that ``clevis://`` or ``token://`` shall open must also have a key slot with a recovery passphrase. A single
+newline at the end of a passphrase (not of a key file) is left out. Every function with ``key`` takes
 ``passphrase`` in its place, the passphrase itself, for interactive use with ``salt-call --local`` only; mind the
 shell's history. From a master it is refused, since Salt keeps arguments in the job cache.
 """
@@ -700,8 +700,8 @@ def _key(source, passphrase, subject, parameter="key", timeout=0, device=None, t
     if passphrase is not None:
         if __opts__.get("file_client") != "local" or __opts__.get("__cli") == "salt-minion":
             raise SaltInvocationError(
-                "a passphrase as argument is for `salt-call --local`. From a master it is kept in the job cache, where "
-                f"it may be by now: change it, and give its place as `{parameter}`"
+                "a passphrase as argument works with `salt-call --local` only: a master keeps it in the job cache, "
+                f"and may have kept this one. Change the passphrase, and give its place as `{parameter}`"
             )
         return lambda: galaxy_host_key.passphrase(passphrase, "passphrase")
     if source is not None:

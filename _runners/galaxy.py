@@ -265,7 +265,9 @@ def rolling_restart(
         seconds = arguments.seconds("timeout", timeout)
         with galaxy_host_turn.alone(_locks(), "galaxy.rolling_restart") as mine:
             if not mine:
-                raise SaltInvocationError("another rolling restart is under way on this master")
+                raise SaltInvocationError(
+                    "Another rolling restart is under way on this master; try again when it is over"
+                )
             answer = _roll(plan, (tgt, tgt_type, seconds), test)
     except _FAILURES as exc:
         return {"success": False, "problem": galaxy_remote.text(str(exc)), "retcode": galaxy_fleet.FAILED}
@@ -285,7 +287,7 @@ def _roll(plan, question, test) -> dict:
         _say(f"{subject} {step} {', '.join(f'{key}: {value}' for key, value in data.items())}")
         _fire(f"galaxy/fleet/{plan.job}/{subject}/{step}", {"id": subject, "data": data})
 
-    _say(f"job {plan.job}: {len(work)} machines, {plan.batch} at a time; {len(already)} are done already")
+    _say(f"job {plan.job}: machines to restart: {len(work)}, {plan.batch} at a time; done already: {len(already)}")
     _fire(f"galaxy/fleet/{plan.job}/begin", {"data": {"machines": list(work), "already": already}})
     clients = functools.partial(salt.client.get_local_client, mopts=__opts__)
     done = galaxy_fleet_rolling.roll(work, plan, clients, tell)
@@ -356,7 +358,7 @@ def _in_turn(minion, target, name, stamp, work) -> dict:
     """Do what many events may ask for; each that comes while it is under way, or from before, ends at once."""
     turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
     if since is not None and turn.has_served(since):
-        return {"success": False, "return": f"{name} of {minion} is under way, or was, since {stamp}"}
+        return {"success": False, "return": f"{name} of {minion} has run since {stamp}, or runs now"}
     # by what the master has of its key, pillar and grains: no job, and no file of a lock, for any other
     if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
         return {"success": True, "return": None}

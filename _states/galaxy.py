@@ -192,7 +192,9 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
         change = {"galaxy": {"old": {"ready": _status(meant)["ready"]}, "new": {"ready": True}}}
         if missing:
             # nothing more can be asked before a state above has mounted its data
-            return returns.would(name, f"Galaxy would be started once {', '.join(missing)} is mounted.", change)
+            return returns.would(
+                name, f"Galaxy would be started after a filesystem is mounted on {', '.join(missing)}.", change
+            )
         try:
             done = __salt__["galaxy.startup"](**meant, test=__opts__["test"])
         except ManagerError:
@@ -303,7 +305,9 @@ def updated(name, config=None, server=None, mounts=(), **keywords):
     try:
         missing = _unmounted(mounts)
         if missing:
-            return returns.would(name, f"Gravity's files would be looked at once {', '.join(missing)} is mounted.", {})
+            return returns.would(
+                name, f"Gravity's files would be looked at after a filesystem is mounted on {', '.join(missing)}.", {}
+            )
         plan = __salt__["galaxy.update"](**meant, test=True)
         changes = {key: plan[key] for key in ("added", "rewritten", "removed", "stopped", "diff") if plan[key]}
         if plan["refused"]:
@@ -410,7 +414,9 @@ def _deed(name, config=None, server=None, reload=False, mounts=(), **keywords):
     try:
         missing = _unmounted(mounts)
         if missing:
-            return returns.would(name, f"Galaxy would be started once {', '.join(missing)} is mounted.", {})
+            return returns.would(
+                name, f"Galaxy would be started after a filesystem is mounted on {', '.join(missing)}.", {}
+            )
         deed = "reload" if reload and _status(meant)["ready"] else "restart"
         change = {"galaxy": f"{deed}ed"}
         try:
@@ -429,15 +435,20 @@ def _held(name, meant, mounts=()):
     try:
         missing = _unmounted(mounts)
         if missing:
-            return returns.would(name, f"What starts Galaxy is looked for once {', '.join(missing)} is mounted.", {})
+            return returns.would(
+                name,
+                "The units that start Galaxy would be looked for after a filesystem is mounted on "
+                f"{', '.join(missing)}.",
+                {},
+            )
         paths = arguments.paths("mounts", mounts)
         changes = __salt__["galaxy.hold"](**meant, mounts=paths, test=__opts__["test"])
         if paths and __opts__["test"] and _is_to_be_defined():
-            return returns.would(name, "What Gravity writes would have drop-ins.", changes)
+            return returns.would(name, "The units that Gravity writes would get drop-ins.", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not changes:
-        return returns.same(name, "Nothing is to be written or removed.")
+        return returns.same(name, "The drop-ins are as declared.")
     if __opts__["test"]:
         return returns.would(name, "Drop-ins of systemd's units would be changed.", changes)
     return returns.changed(name, "Drop-ins of systemd's units were changed.", changes)

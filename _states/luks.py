@@ -167,7 +167,7 @@ def formatted(name, key, backups=_BACKUPS, keep=None, **options):
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["luks"] or not found["header_backup"]:
-        return returns.failed(name, "It is no LUKS volume, or has no header backup, after all", change)
+        return returns.failed(name, "It is still no LUKS volume, or still has no header backup", change)
     return returns.changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", change)
 
 
@@ -191,7 +191,7 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["open"] or found["mapper"] != name:
-        return returns.failed(name, f"{device} is not open after all", change)
+        return returns.failed(name, f"{device} was opened, but is not open", change)
     return returns.changed(name, f"{device} was opened", change)
 
 
@@ -213,7 +213,7 @@ def closed(name):
         if __opts__["test"]:
             return returns.would(name, "It would be closed", changes)
         if name in __salt__["luks.open_volumes"]():
-            return returns.failed(name, "It is open after all", changes)
+            return returns.failed(name, "It was closed, but is open", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     return returns.changed(name, "It was closed", changes)

@@ -66,7 +66,7 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
             except NotReady as exc:
                 _require_retry(galaxy.look(galaxy_wait.LOOK), exc)
                 if tried > limits.retries:
-                    raise NotReady(f"Gave up after {tried} tries. {exc}") from None
+                    raise NotReady(f"Gave up after {tried} {'try' if tried == 1 else 'tries'}. {exc}") from None
                 log.info("Try %d of %d failed, Galaxy is stopped and started again", tried, limits.retries + 1)
                 _stop(galaxy, GRACE, force=True)
         raise AssertionError("unreachable")
@@ -181,9 +181,9 @@ def _require_startable(galaxy: Galaxy, look: Look, limits: Limits, force: bool =
         one.service.unit = unit = require_unit(galaxy, one)
         if one.master and not force and _is_strangers(one.master, unit):
             raise ManagerError(
-                f"Galaxy runs already, PID {one.master.pid}, but {unit.manager} did not start it as {unit.service}: a "
-                "second one would find its sockets taken. galaxy.stop force=True ends it; where it is right as it is, "
-                "say which manager= and service= have it"
+                f"Galaxy runs already, PID {one.master.pid}, but {unit.manager} did not start it as {unit.service}. "
+                "A second one could not use its sockets. End it with galaxy.stop force=True; or, if it is right as "
+                "it is, name its process manager and service (manager=, service=)"
             )
         if one.survivors:
             log.info("Processes whose master is gone hold the sockets: %s", one.survivors)
@@ -254,7 +254,8 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
     wait_until(is_settled, deadline)
     if failing:
         raise NotReady(
-            f"Galaxy serves, but not all of its services run: {_named(failing)}; companions=ignore does without them"
+            f"Galaxy serves, but not all of its services run: {_named(failing)}; with companions=ignore a start "
+            "does not need them"
         )
 
 
@@ -337,7 +338,7 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict:
     signals += galaxy_host_process.end([one for one in own if one.is_alive], signal.SIGTERM, grace)
     left = [str(process.pid) for process in own if process.is_alive]
     if left:
-        raise ProcessError(f"PID {', '.join(left)} outlived SIGKILL; it waits for a device, look at its wchan")
+        raise ProcessError(f"PID {', '.join(left)} outlived SIGKILL: it waits for a device (see /proc/PID/wchan)")
     ended = [process for process in everyone if not process.is_alive]
     return {
         "changed": bool(tell or ended),

@@ -38,7 +38,7 @@ _CONTROL = Pattern("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\ufff
 _LONGEST = 128 << 10
 _SECRETS = Pattern(r"(?i)^[+-]\s*environment\s*=")
 _ADVICE = "Use uWSGI's logto, or leave it to the manager"
-_HIDDEN = "changed; not shown, for it may hold secrets"
+_HIDDEN = "changed; not shown, because it may hold secrets"
 
 
 @record(frozen=True)
@@ -202,7 +202,7 @@ def apply(files: Mapping[str, File | None], test: bool = False) -> dict[str, dic
             galaxy_host_files.make_directories(os.path.dirname(path), os.geteuid(), os.getegid(), 0o755)
             galaxy_host_files.write_atomic(path, file.content.encode(), file.mode)
         if not _is_same(_there(path), file):
-            raise FileError(path, "was written, and is another now: something else writes it too")
+            raise FileError(path, "was written, but has other content now: something else writes it too")
     return changes
 
 
@@ -288,7 +288,7 @@ def _environment(settings: Mapping) -> dict[str, str]:
     for name in sorted(given, key=str):
         key, value = f"environment:{name}", given[name]
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise DefinitionError("environment", f"has {name!r}, which is no name of a variable: letters, digits and _")
+            raise DefinitionError("environment", f"has {name!r}; a name has letters, digits and _ only")
         if not isinstance(value, (str, int, float)):
             raise DefinitionError(key, f"is a {type(value).__name__}; give a text")
         # a YAML block, a GPG-encrypted one too, leaves a newline that is not part of the value
@@ -304,7 +304,7 @@ def _environment(settings: Mapping) -> dict[str, str]:
 def _service(settings: Mapping) -> str:
     service = settings.get("service") or "galaxy"
     if not isinstance(service, str) or not _SERVICE.fullmatch(service):
-        raise DefinitionError("service", "is no name for a definition: letters, digits and _ . - @, without a group")
+        raise DefinitionError("service", "is no name of letters, digits and _ . - @ (without a group)")
     return service
 
 

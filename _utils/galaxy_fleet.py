@@ -277,7 +277,11 @@ def _optional(what: str, value: Any) -> str | None:
 def _said(row: Mapping, named: bool) -> str:
     name = f"{row['server']} " if named else ""
     counted = row["workers"] is not None
-    ready = f", {row['ready_workers'] or 0} of {row['workers']} workers ready" if counted else ""
+    ready = (
+        f", {row['ready_workers'] or 0} of {row['workers']} worker{'s' * (row['workers'] != 1)} ready"
+        if counted
+        else ""
+    )
     problem = f": {row['problems'][0]}" if row["problems"] else ""
     return f"{name}{row['state']}{ready}{problem}"
 

@@ -61,7 +61,7 @@ def _publish(client: Any, target: Any, target_type: str, deadline: Deadline) -> 
             listen=True,
         )
     if not published:
-        raise SaltInvocationError(" ".join(said.getvalue().split()) or f"no minion is matched by {target!r}")
+        raise SaltInvocationError(" ".join(said.getvalue().split()) or f"no minion matches {target!r}")
     return published["jid"], set(published["minions"])
 
 

@@ -51,7 +51,7 @@ class Hook:
             full_return=True,
         )
         if not isinstance(answers, Mapping) or not answers:
-            return f"{self.function}: no minion is matched by {self.target!r}"
+            return f"{self.function}: no minion matches {self.target!r}"
         for name in answers:
             answer = galaxy_remote.answer_of(answers, name)
             if answer is None:
@@ -136,8 +136,8 @@ def look(found: Mapping, plan: Plan, asked: float) -> tuple[dict[str, list[str |
     if len(lame) > plan.max_failures:
         reasons = "; ".join(_reason(minion, rows) for minion, rows in list(lame.items())[:10])
         raise CommandExecutionError(
-            f"Nothing is restarted: {len(lame)} of {len(machines)} machines do not serve, and max_failures is "
-            f"{plan.max_failures}: {reasons}"
+            f"Nothing is restarted: {len(lame)} of {len(machines)} machines {'does' if len(lame) == 1 else 'do'} "
+            f"not serve, and max_failures is {plan.max_failures}: {reasons}"
         )
     done, work = [], {}
     for minion in sorted(machines, key=lambda one: (one not in lame, one)):
@@ -148,8 +148,9 @@ def look(found: Mapping, plan: Plan, asked: float) -> tuple[dict[str, list[str |
             done.append(minion)
     # a single machine may be restarted; of several, some shall serve meanwhile
     if len(machines) > 1 and plan.batch >= len(machines) - len(lame):
+        serving = len(machines) - len(lame)
         raise CommandExecutionError(
-            f"Nothing is restarted: {len(machines) - len(lame)} of {len(machines)} machines serve, and a batch of "
+            f"Nothing is restarted: {serving} of {len(machines)} machines serve{'s' * (serving == 1)}, and a batch of "
             f"{plan.batch} would leave none; give a smaller batch"
         )
     return work, done
@@ -248,7 +249,9 @@ def _drained(client: Any, minion: str, servers: list, seconds: float) -> str:
 
     if wait_until(is_quiet, Deadline(seconds), interval=PAUSE):
         return ""
-    return f"{minion} is drained, but has requests after {seconds:g} seconds: {rows[0]['busy']} workers are busy"
+    busy = rows[0]["busy"]
+    workers = f"{busy} worker{' is' if busy == 1 else 's are'} busy"
+    return f"{minion} is drained, but has requests after {seconds:g} seconds: {workers}"
 
 
 def _rows(client: Any, minion: str, servers: list) -> list[dict]:

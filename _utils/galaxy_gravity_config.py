@@ -178,7 +178,7 @@ class _Reader:
         if manager is None:
             manager = "systemd" if self._as_root or (self._as_root is None and user) else "supervisor"
         if self._as_root and manager != "systemd":
-            raise ConfigError(f"{self._path}: gravity: process_manager: is {manager}, with which root may not run it")
+            raise ConfigError(f"{self._path}: gravity: process_manager: is {manager}; root may not run Galaxy with it")
         if self._as_root and not user:
             raise ConfigError(f"{self._path}: gravity: galaxy_user: is not given; root needs it to run Galaxy")
         return manager, user if manager == "systemd" and self._as_root is not False else None
@@ -235,8 +235,8 @@ class _Reader:
             return os.path.join(home, "galaxy-gravity")
         if manager == "supervisor":
             self._problems.append(
-                f"{self._path}: has several instances, for which supervisord's files are in the home of whoever runs "
-                "Gravity, which is not known; name a directory as GRAVITY_STATE_DIR"
+                f"{self._path}: has several instances, so supervisord's files are in the home directory of the user "
+                "who runs Gravity; this user is not known; set GRAVITY_STATE_DIR"
             )
         return None
 

@@ -34,7 +34,7 @@ class _Bounded:
         node = super().compose_node(parent, index)
         if is_alias:
             if id(node) not in self._sizes:
-                _refuse(event, "an alias of what it stands in; write the value out")
+                _refuse(event, "an alias of a value that contains it; write the value out")
             inner, below = self._sizes[id(node)]
             self.nodes += inner
             self.deepest += below

@@ -75,7 +75,7 @@ def dynamic(settings: dict, where: str) -> list[Handlers]:
         servers = [_expand(template, name, number, settings["instance_name"], place) for number in range(count)]
         if settings["use_service_instances"]:
             if not servers:
-                raise ConfigError(f"{place}: processes: is {count}, on which galaxyctl ends; give 1 or more")
+                raise ConfigError(f"{place}: processes: is {count}, and galaxyctl fails on it; give 1 or more")
             found[name] = Handlers(name, tuple(servers), options, is_list=True)
         else:
             for server in servers:
@@ -146,7 +146,9 @@ def _of_file(path: str, named_by: Iterable[int]) -> list[Handlers]:
         return _of_names(_xml_names(data, path), path)
     if path.endswith((".yml", ".yaml")):
         return _of_mapping(galaxy_gravity_file.read_mapping(path, named_by), path)
-    raise ConfigError(f"{path}: is no job configuration for Gravity by its name; call it .yml, .yaml or .xml")
+    raise ConfigError(
+        f"{path}: Gravity does not take it for a job configuration; let its name end in .yml, .yaml or .xml"
+    )
 
 
 def _of_names(names: Iterable[str], place: str) -> list[Handlers]:

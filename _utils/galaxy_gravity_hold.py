@@ -99,8 +99,8 @@ def _units(instance: Instance, directory: str, mounts: list[str]) -> Iterator[st
                 yield name
     elif instance.manager == "systemd":
         raise ManagerError(
-            f"{instance.path}: units of a user's systemd are that user's, and root holds none of them back until "
-            f"{', '.join(mounts)} is mounted: name galaxy_user, so that Galaxy has units of the system's"
+            f"{instance.path}: the units are a user's systemd's, and root cannot keep them from starting before "
+            f"{', '.join(mounts)} is mounted; set galaxy_user, so that the system's systemd has the units"
         )
     elif galaxy_manager_systemd.runs():
         names = {instance.path, os.path.realpath(instance.path), instance.galaxy_config}

@@ -95,7 +95,7 @@ class Maker:
             if isinstance(value, (int, float)):
                 settings[key] = value
             else:
-                self.problems.append(f"{place}: {key}: is not a number of seconds; {settings[key]} is taken for it")
+                self.problems.append(f"{place}: {key}: is not a number of seconds; {settings[key]} is used")
         variables = handler.settings.get("environment") or {}
         is_good = isinstance(variables, dict) and all(
             galaxy_gravity_settings.is_text(one) for pair in variables.items() for one in pair
@@ -103,7 +103,7 @@ class Maker:
         if is_good:
             settings["environment"] = variables
         else:
-            self.problems.append(f"{place}: environment: is not a mapping of texts, on which galaxyctl ends")
+            self.problems.append(f"{place}: environment: is not a mapping of texts, and galaxyctl fails on it")
         return settings
 
     def _variables(self, service: str, type_: str, settings: dict) -> dict[str, str]:

@@ -186,8 +186,10 @@ class Supervisor(SupervisorConfig):
             raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
         account = Account.of(self.owner)
         if account is None or self.owner == 0:
-            who = "root" if self.owner == 0 else f"user {self.owner}, who has no name here"
-            raise ManagerError(f"supervisord is not brought up as {who}, whose {self.home} is; start it by galaxyctl")
+            who = "root" if self.owner == 0 else f"user {self.owner}, for whom there is no account here"
+            raise ManagerError(
+                f"supervisord is not brought up as {who}, the owner of {self.home}; start it by galaxyctl"
+            )
         argv, environment = [self._program(), "-c", self.path], self._variables(account)
         directory = self.instance.galaxy_root or "/"
         log.info("supervisord is brought up as user %s: %s", account.name, " ".join(argv))

@@ -98,7 +98,7 @@ class Found:
         self.stale += [name for name in old if "@." in name and name not in known]
         if user and not os.path.lexists(f"{folder.path}/default.target.wants/{target}"):
             self.problems.append(
-                f"{target} of user {user} is wanted by no default.target, so nothing of it starts at boot: systemctl "
+                f"no default.target of user {user} wants {target}, so nothing of it starts at boot: run systemctl "
                 f"--user add-wants default.target {target}, and loginctl enable-linger {user}."
             )
 

@@ -163,7 +163,7 @@ class Update:
             return
         if not self.is_system:
             raise ManagerError(
-                f"Units of a user's systemd are that user's to update: run, as {self.commands.account.name}, galaxyctl "
+                f"These units belong to a user's systemd. Update them as {self.commands.account.name}: galaxyctl "
                 f"--config-file {self.instance.path} update"
             )
         base = self._programs_directory
@@ -177,7 +177,8 @@ class Update:
         left = Update(self.instance, self.directory).plan().changes
         if left:
             raise ManagerError(
-                f"Files of Gravity's did not last: {', '.join(sorted(left))}; something else writes them"
+                f"Gravity's files were updated, but have other content now: {', '.join(sorted(left))}; "
+                "something else writes them"
             )
 
     def _wanted_units(self, written: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

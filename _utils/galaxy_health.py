@@ -158,8 +158,8 @@ def _judge_celery(answer: Mapping, celery: Mapping[str, str], doubts: list[str],
         faults.append(f"no Celery worker replies within {_PING} s: it does not run, is stopped, or hangs")
     elif not any(name.partition("@")[2] == answer["host"] for name in celery):
         doubts.append(
-            f"Celery workers of other machines reply, and none with the name of this one, {answer['host']}: whether "
-            "this Galaxy's own is well cannot be told"
+            f"Celery workers of other machines reply, but none with this machine's name, {answer['host']}: it "
+            "cannot be told whether this Galaxy's own workers are well"
         )
 
 

@@ -301,9 +301,9 @@ def write_fifo(path: str, data: bytes, uid: int) -> None:
             raise FileError(path, f"cannot be written to: {reason}") from None
         try:
             if os.write(descriptor, data) != len(data):
-                raise FileError(path, "is full; whoever reads it does not")
+                raise FileError(path, "is full; nobody reads it")
         except BlockingIOError:
-            raise FileError(path, "is full; whoever reads it does not") from None
+            raise FileError(path, "is full; nobody reads it") from None
         except OSError as exc:
             raise FileError(path, f"cannot be written to: {exc.strerror}") from None
         finally:

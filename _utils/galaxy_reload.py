@@ -89,8 +89,7 @@ def _require_reloadable(look: Look, limits: Limits) -> None:
     gap = one.service.web.gap_of_reload
     if gap and not limits.force:
         raise ProcessError(
-            f"{gap}. With a list of two gunicorns in gravity: it is reloaded without a gap; force=True reloads it as "
-            "it is"
+            f"{gap}. To reload without a gap, give gravity: a list of two gunicorns; force=True reloads it nevertheless"
         )
 
 

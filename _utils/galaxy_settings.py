@@ -258,7 +258,9 @@ class Settings:
             if values["config"]:
                 other = seen.setdefault(os.path.realpath(values["config"]), name)
                 if other != name:
-                    self.problems.append(f"{self.path(name)}:config is that of {self.path(other)} too")
+                    self.problems.append(
+                        f"{self.path(name)}:config is that of {self.path(other)} too; give each server its own"
+                    )
 
     def _unique_stats(self) -> None:
         # an address that is given is believed, so that of another server would be taken for this one
@@ -267,7 +269,9 @@ class Settings:
             if values["stats"]:
                 other = seen.setdefault(str(galaxy_host_address.parse(values["stats"])), name)
                 if other != name:
-                    self.problems.append(f"{self.path(name)}:stats is that of {self.path(other)} too")
+                    self.problems.append(
+                        f"{self.path(name)}:stats is that of {self.path(other)} too; give each server its own"
+                    )
 
     def _unique_storage(self, part: str) -> None:
         seen: dict[str, dict] = {}
@@ -322,12 +326,15 @@ def _server_contradictions(values: dict) -> Iterator[str]:
     if values["conf_file"] and values["manager"] not in (None, "supervisord"):
         yield f"conf_file is supervisord's, but manager is {values['manager']}"
     if values["manage_service"] and values["gravity_update"]:
-        yield "gravity_update is for a Galaxy that Gravity runs, whose definition manage_service does not write"
+        yield (
+            "gravity_update is for a Galaxy that Gravity runs, manage_service for one that uWSGI serves; remove "
+            "one of them"
+        )
     if values["manage_service"]:
         needed = {"manager": values["manager"], "config": values["config"], "uwsgi": values["uwsgi"]}
         missing = [key for key, value in needed.items() if not value]
         if missing:
-            yield f"manage_service needs {', '.join(missing)} beside it"
+            yield f"manage_service needs {', '.join(missing)} too"
         if values["manager"] in ("upstart", "sysvinit"):
             yield f"manage_service writes for supervisord and systemd, but manager is {values['manager']}"
         if values["manager"] == "supervisord" and not values["program_file"]:

@@ -78,7 +78,7 @@ def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
             found += [name + text for text in one.snapshot.problems]
     ready = look.ready_workers
     if ready and ready < limits.min_workers:
-        found.append(f"{ready} of {limits.min_workers} wanted workers are ready.")
+        found.append(f"{ready} of {limits.min_workers} wanted workers {'is' if ready == 1 else 'are'} ready.")
     if look.running is None and not found:
         found.append(
             "Nothing says where Galaxy listens, no live uWSGI names its configuration, and no process manager has it."

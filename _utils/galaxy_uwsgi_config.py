@@ -373,8 +373,8 @@ class Config:
         host, _, port = text.rpartition(":")
         if text.startswith(("unix:", "/", "@", "http:")):
             raise AddressError(
-                "is no form of uWSGI's, which makes a TCP socket of it; write host:port, or a bare path such as "
-                "/run/galaxy.sock, without a colon"
+                "is a form that uWSGI does not know, so it makes a TCP socket of it; write host:port, or a path "
+                "such as /run/galaxy.sock, without a colon"
             )
         if "*" in host and (is_stats or host != "*"):
             raise AddressError("has an asterisk for the host; write :port for every interface, or an address")

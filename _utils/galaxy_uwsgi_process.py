@@ -160,7 +160,7 @@ def find_master(
         pids = [process.pid for process in chosen]
         raise SharedSocket(
             f"{where}: {len(pids)} uWSGI masters serve it (PID {', '.join(map(str, pids))}), as in a zerg pool, and "
-            "nothing says which is meant; give stats= or service= of the one",
+            "nothing says which one is meant; name it with stats= or service=",
             pids,
         )
     log.debug("Master of %s: PID %d, by its sockets", addresses, chosen[0].pid)

@@ -204,12 +204,12 @@ class UwsgiServer(WebServer):
             if user:
                 return f"runs as {describe(uids[1])}, but {unit!r} runs Galaxy as {describe(user)}"
         if deciders:
-            return f"runs as {describe(uids[1])}, but what {self.path} says is up to {describe(min(deciders))}"
+            return f"runs as {describe(uids[1])}, but {describe(min(deciders))} decides what {self.path} says"
         if uids[1] == self._declared(unit):
             return ""
         return (
-            f"runs as {describe(uids[1])}, and nothing of root's says that Galaxy does: set uid in {self.path}, or its "
-            "user in the service that starts it"
+            f"runs as {describe(uids[1])}, and no file of root's says that Galaxy does: set uid in {self.path}, or "
+            "the user in the service that starts it"
         )
 
     def _may_listen(self, uid: int) -> bool:

@@ -131,5 +131,7 @@ def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) ->
 
 def _word(one: ServiceLook) -> str:
     status = one.status
-    times = f", started again {status.restarts} times" if status.restarts else ""
-    return f"{status.raw}{status.why}{times}"
+    again = (
+        f", started again {'once' if status.restarts == 1 else f'{status.restarts} times'}" if status.restarts else ""
+    )
+    return f"{status.raw}{status.why}{again}"

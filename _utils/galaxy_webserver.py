@@ -171,9 +171,8 @@ class Snapshot:
                 if self.accepting == 1
                 else f"All {self.accepting} workers that accept are"
             )
-            found.append(
-                f"{who} saturated; {length}{f' of at most {limit}' * bool(limit)} connections wait in the listen queue."
-            )
+            queue = f"{length} of at most {limit}" if limit else length
+            found.append(f"{who} saturated; connections that wait in the listen queue: {queue}.")
         if self.count(WorkerState.PAUSED):
             found.append(f"{part(self.count(WorkerState.PAUSED), total, 'is', 'are')} paused.")
         if self.count(WorkerState.STUCK):

@@ -89,7 +89,9 @@ def restore(device: luks_device.Device, path: str, force: bool = False, director
     if backup is None:
         raise HeaderError(path, "not a LUKS header backup")
     if backup.unfinished:
-        raise HeaderError(path, "the header of an unfinished volume; restored, it would call the volume's data absent")
+        raise HeaderError(
+            path, "the header of an unfinished volume; restored, it would say that the volume holds no data"
+        )
     with luks_device.claimed(device):
         luks_device.require_free(device)
         _require_replaceable(device, backup, force, directory)
@@ -127,9 +129,9 @@ def require_no_orphan(device: luks_device.Device, directory: str) -> None:
     for uuid, path in orphans(directory).items():
         raise DeviceNotBlank(
             device,
-            f"not formatted, for {path} is the header backup of volume {uuid}, which no attached device carries: its "
-            f"header may have been erased here. `luks.header_restore {device} {path} force=True` brings it back; where "
-            "that volume is gone for good, move the backup away. Nothing was changed",
+            f"not formatted, because {path} is the header backup of volume {uuid}, which no attached device "
+            f"carries: its header may have been erased here. `luks.header_restore {device} {path} force=True` "
+            "brings it back. If that volume is gone for good, move the backup away. Nothing was changed",
             (),
         )
 

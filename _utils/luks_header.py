@@ -331,7 +331,7 @@ def require_recovery(path: luks_device.Device | str, header: Header) -> None:
     if header.unattended.issuperset(slot.number for slot in header.slots):
         raise KeySlotError(
             path,
-            "only tokens open it, and no passphrase of recovery; add one first (`luks.add_key`). Nothing was changed",
+            "only tokens open it, and no recovery passphrase; add one first (`luks.add_key`). Nothing was changed",
         )
 
 

@@ -161,8 +161,8 @@ def _remove(device, key, remaining, place, test=False) -> bool:
             return False
         raise KeySlotError(
             device,
-            "a key is removed only where another is proven to open the volume: give `remaining`, the place of one that "
-            "stays. Nothing was changed",
+            "a key is removed only if another is proven to open the volume: give `remaining`, the place of a key "
+            "that stays. Nothing was changed",
         )
     doomed = sorted({*slots, *leaked})
     if not doomed:
@@ -192,13 +192,14 @@ def _require_other(device, header, going, remaining) -> list[int]:
     kept = [number for number in luks_header.slots_of(device, header, remaining) if number not in going]
     if not kept:
         raise KeySlotError(
-            device, "`remaining` opens no other key slot; without one the data would be lost. Nothing was changed"
+            device,
+            "`remaining` opens no other key slot; without another key the data would be lost. Nothing was changed",
         )
     if header.unattended.issuperset(kept):
         raise KeySlotError(
             device,
-            "`remaining` is the key of a token (Clevis, TPM2): with that the data would be lost. Leave a passphrase. "
-            "Nothing was changed",
+            "`remaining` is the key of a token (Clevis, TPM2): if the token is lost, the data would be lost. Keep "
+            "a passphrase. Nothing was changed",
         )
     return kept
 

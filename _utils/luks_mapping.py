@@ -231,7 +231,7 @@ def _targets(mapping: Mapping) -> list[str]:
 
 
 def _require_idle(mapping: Mapping) -> None:
-    busy = _busy(mapping, "not closed, for it is in use")
+    busy = _busy(mapping, "not closed, because it is in use")
     if busy:
         raise busy
 

@@ -182,7 +182,7 @@ def test_only_the_owner_of_the_state_directory_is_spoken_to():
         os.unlink(path)
         assert unit.status().state is State.STOPPED
         # a user without a name has no account to run it as
-        with pytest.raises(ManagerError, match="who has no name here"):
+        with pytest.raises(ManagerError, match="for whom there is no account here"):
             unit.bring_up(Deadline(1))
 
 
