@@ -367,9 +367,8 @@ def settings(server=None, values_only=False):
 
     Returns a mapping: ``servers``, by name, each a mapping of settings (``storage:device`` is the key ``device`` in the
     section ``storage``) to ``value`` and ``source`` (``minion configuration``, ``grains``, ``pillar`` or ``default``);
-    ``machine``, the same for ``onedata``, ``boot`` and ``monitoring``; and ``problems``, sentences. Secrets are shown as
-    asterisks.
-    Raises ``SaltInvocationError`` for a name that pillar does not declare.
+    ``machine``, the same for ``onedata``, ``boot`` and ``monitoring``; and ``problems``, sentences. Secrets are shown
+    as asterisks. Raises ``SaltInvocationError`` for a name that pillar does not declare.
 
     CLI Example:
 

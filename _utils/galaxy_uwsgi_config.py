@@ -373,7 +373,7 @@ class Config:
         host, _, port = text.rpartition(":")
         if text.startswith(("unix:", "/", "@", "http:")):
             raise AddressError(
-                "is a form that uWSGI does not know, so it makes a TCP socket of it; write host:port, or a path "
+                "is a form that uWSGI does not know, so it makes a TCP socket of it; write host:port, or a bare path "
                 "such as /run/galaxy.sock, without a colon"
             )
         if "*" in host and (is_stats or host != "*"):

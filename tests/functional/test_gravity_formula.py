@@ -165,7 +165,7 @@ def test_units_of_a_users_systemd_are_found_or_refused_with_a_sentence(call, mak
         refused = call(bed, "state.single", "galaxy.updated", "x", f"config={bed.config}", check=False)
         assert "These units belong to a user's systemd. Update them as games" in refused["x"]["comment"]
         refused = call(bed, "state.single", "galaxy.held", "x", f"config={bed.config}", "mounts=/", check=False)
-        assert "name galaxy_user" in refused["x"]["comment"]
+        assert "set galaxy_user" in refused["x"]["comment"]
     finally:
         machine.run("systemctl", "stop", f"user@{uid}.service", check=False)
 
