@@ -382,14 +382,14 @@ def _require_readable(entry: Entry, user: User, behind: int) -> None:
         return
     who = describe(user)
     reason = f"could not read as much of it as root: it is a file of {entry.filesystem}"
-    raise FileError(entry.path, f"{who} has a part in naming it, and {reason}", who)
+    raise FileError(entry.path, f"{who} controls its path, but {reason}", who)
 
 
 def _require_may(entry: Entry, user: User, behind: int, bit: int, what: str) -> None:
     if all(_may(user, status, 1) for status in entry.passed[behind:]) and _may(user, entry.status, bit):
         return
     who = describe(user)
-    raise FileError(entry.path, f"{who} has a part in naming it, and may not {what}", who)
+    raise FileError(entry.path, f"{who} controls its path, but may not {what}", who)
 
 
 def _may(user: User, status: os.stat_result, bit: int) -> bool:
