@@ -138,7 +138,7 @@ def _steps(plan: Plan, device: luks_device.Device, header: luks_header.Header | 
     else:
         is_open = luks_mapping.require_openable(device, plan.mapper, header.uuid if header else "")
         if header:
-            return _steps_of_finished(plan, header, is_open, mount)
+            return _steps_of_finished(plan, device, header, is_open, mount)
         if is_open or not plan.may_format:
             luks_header.require(device)
     luks_filesystem.require_maker(plan.fstype)
@@ -146,10 +146,12 @@ def _steps(plan: Plan, device: luks_device.Device, header: luks_header.Header | 
     return [FORMAT, MKFS, BACKUP, OPEN, *aside, MOUNT]
 
 
-def _steps_of_finished(plan: Plan, header: luks_header.Header, is_open: bool, mount) -> list[str]:
+def _steps_of_finished(
+    plan: Plan, device: luks_device.Device, header: luks_header.Header, is_open: bool, mount
+) -> list[str]:
     path = f"/dev/mapper/{plan.mapper}"
     # while the volume key changes, the header goes with the data: what it says now is wrong later
-    steps = [] if header.reencrypting or luks_backup.current(header, plan.place.backups) else [BACKUP]
+    steps = [] if header.reencrypting or luks_backup.current(device, header, plan.place.backups) else [BACKUP]
     if not is_open:
         steps.append(OPEN)
     if mount:
@@ -183,7 +185,7 @@ def _take(plan: Plan, device: luks_device.Device, steps: list[str], secret: luks
 def _back_up_settled(plan: Plan, device: luks_device.Device) -> bool:
     """The header backup, where opening the volume has ended a change of its volume key that was cut short."""
     header = luks_header.require(device)
-    if header.reencrypting or luks_backup.current(header, plan.place.backups):
+    if header.reencrypting or luks_backup.current(device, header, plan.place.backups):
         return False
     luks_backup.make(device, plan.place.backups, None, plan.place.keep)
     return True

@@ -128,7 +128,8 @@ class Header:
     """
     What a valid LUKS header says; ``key_size`` in bits. ``metadata`` is all of it as text: two headers are equal only
     when nothing differs. ``unattended`` are the key slots that a token of Clevis or systemd opens; ``reencrypting``:
-    the volume is being encrypted with another volume key. ``volume_key`` tells two volume keys apart.
+    the volume is being encrypted with another volume key. ``volume_key`` tells two volume keys apart. ``areas`` are the
+    offset and size, in bytes, of what each key slot has on the medium.
     """
 
     version: int
@@ -140,6 +141,7 @@ class Header:
     unattended: frozenset[int] = frozenset()
     reencrypting: bool = False
     volume_key: str = dataclasses.field(default="", repr=False)
+    areas: tuple[tuple[int, int], ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def unfinished(self) -> bool:
@@ -173,6 +175,19 @@ def identity(path: luks_device.Device | str) -> str:
     """
     phdr = _phdr(str(path))
     return _uuid(phdr) if phdr.startswith(_MAGIC) else ""
+
+
+def digest(path: luks_device.Device | str, header: Header) -> str:
+    """
+    A SHA-256 of that header of the device or backup, and of what its key slots have on the medium: no checksum of LUKS
+    covers those, and one flipped bit makes a key slot open nothing.
+    """
+    found = hashlib.sha256(header.metadata.encode())
+    with luks_device.errors_of(path, "its key slots cannot be read", HeaderError), open(str(path), "rb") as file:
+        for offset, size in header.areas:
+            file.seek(offset)
+            found.update(file.read(size))
+    return found.hexdigest()
 
 
 def second_copy(path: luks_device.Device | str) -> int | None:
@@ -372,7 +387,9 @@ def _version1(phdr: bytes) -> Header:
         if slot[0] == _SLOT_ENABLED
     )
     cipher_mode = f"{_text(cipher)}-{_text(mode)}"
-    return Header(1, _uuid(phdr), cipher_mode, key_bytes * 8, used, phdr.hex(), volume_key=digest.hex())
+    areas = tuple((slot[3] * 512, slot[4] * key_bytes) for slot in slots if slot[0] == _SLOT_ENABLED)
+    known_by = {"volume_key": digest.hex(), "areas": areas}
+    return Header(1, _uuid(phdr), cipher_mode, key_bytes * 8, used, phdr.hex(), **known_by)
 
 
 def _version2(phdr: bytes, dump: str) -> Header:
@@ -388,7 +405,12 @@ def _version2(phdr: bytes, dump: str) -> Header:
     requirements = metadata["config"].get("requirements", {}).get("mandatory", [])
     reencrypting = any(each.startswith("online-reencrypt") for each in requirements)
     volume_key = json.dumps(sorted(each["digest"] for each in metadata["digests"].values() if each["segments"]))
-    return Header(2, _uuid(phdr), cipher, key_size, used, dump, unattended, reencrypting, volume_key)
+    areas = tuple(
+        (int(slot["area"]["offset"]), int(slot["area"]["size"]))
+        for _, slot in sorted(metadata["keyslots"].items())
+        if slot["type"] == "luks2"
+    )
+    return Header(2, _uuid(phdr), cipher, key_size, used, dump, unattended, reencrypting, volume_key, areas)
 
 
 def _slot2(number: int, slot: dict) -> Slot:

@@ -77,7 +77,7 @@ def _of_device(facts: dict, device, mapping, backups: str) -> None:
     facts["reencrypting"] = luks_reencrypt.is_begun(header)
     facts["slots"] = [{"number": slot.number, "pbkdf": slot.pbkdf} for slot in header.slots]
     if not header.unfinished:
-        facts["header_backup"] = luks_backup.current(header, backups)
+        facts["header_backup"] = luks_backup.current(device, header, backups)
         facts["leaked_slots"] = luks_backup.being_removed(header, backups)
 
 
