@@ -5,6 +5,7 @@ Start a Galaxy and stop it: decisions on what a look has proven.
 import logging
 import signal
 from collections.abc import Iterable
+from typing import Any
 
 import galaxy_host_process
 import galaxy_wait
@@ -28,7 +29,7 @@ GRACE = 10
 IGNORE = "ignore"
 
 
-def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Start the services through their manager, in an order that works, and wait; nothing is done where all is well.
 
@@ -44,7 +45,7 @@ def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         return _start(galaxy, deadline, limits)
 
 
-def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Bring the manager up where needed, start, wait; stop and start again while Galaxy does not come up.
 
@@ -72,7 +73,7 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         raise AssertionError("unreachable")
 
 
-def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool = False) -> dict:
+def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool = False) -> dict[str, Any]:
     """
     Stop the services through their manager; end the workers that outlive it.
 
@@ -96,7 +97,7 @@ def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool
         return _stop(galaxy, timeout, force, known=True)
 
 
-def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     ``stop``, then ``start``, with nothing in between.
 
@@ -149,7 +150,7 @@ def require_unit(galaxy: Galaxy, one: ServiceLook) -> Unit:
     )
 
 
-def about(look: Look) -> dict:
+def about(look: Look) -> dict[str, Any]:
     """Which process manager has it, and as which services."""
     units = [one.service.unit for one in look.services if one.service.unit]
     return {
@@ -189,7 +190,7 @@ def _require_startable(galaxy: Galaxy, look: Look, limits: Limits, force: bool =
             log.info("Processes whose master is gone hold the sockets: %s", one.survivors)
 
 
-def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dict:
+def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dict[str, Any]:
     look = galaxy.look(min(limits.timeout, galaxy_wait.LOOK))
     _require_startable(galaxy, look, limits)
     if _is_well(look, limits):
@@ -209,7 +210,7 @@ def _is_well(look: Look, limits: Limits) -> bool:
     return bool(look.is_ready(limits.min_workers)) and counted.is_kept_up
 
 
-def _start(galaxy: Galaxy, deadline: Deadline, limits: Limits) -> dict:
+def _start(galaxy: Galaxy, deadline: Deadline, limits: Limits) -> dict[str, Any]:
     look = galaxy.look(min(max(deadline.left, 0.05), galaxy_wait.LOOK))
     _require_startable(galaxy, look, limits)
     if _is_well(look, limits):
@@ -291,7 +292,7 @@ def _silent(one: ServiceLook) -> str:
     )
 
 
-def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dict:
+def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dict[str, Any]:
     look = galaxy.look(min(max(grace, 0.05), galaxy_wait.LOOK))
     if known:
         _require_known(look)
@@ -312,7 +313,7 @@ def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dic
     }
 
 
-def stop_service(one: ServiceLook, grace: float, force: bool) -> dict:
+def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
     """
     Stop one service through its manager; end the workers that outlive it.
 

@@ -6,6 +6,7 @@ configuration.
 import os
 import string
 from collections.abc import Iterable
+from typing import Any
 
 import galaxy_gravity_file
 import galaxy_gravity_settings
@@ -42,11 +43,11 @@ class Handlers:
 
     service: str
     servers: tuple[str, ...]
-    settings: dict
+    settings: dict[str, Any]
     is_list: bool = False
 
 
-def dynamic(settings: dict, where: str) -> list[Handlers]:
+def dynamic(settings: dict[str, Any], where: str) -> list[Handlers]:
     """
     The handlers of ``gravity: handlers:``, of checked settings; ``where`` names that part in errors.
 
@@ -107,7 +108,7 @@ def require_name(name: object, place: str) -> None:
         raise ConfigError(f"{place}: {str(name)[:60]!r} cannot be a service's name; use letters, digits, _, - and .")
 
 
-def static(galaxy: dict, config: str, named_by: Iterable[int]) -> list[Handlers]:
+def static(galaxy: dict[str, Any], config: str, named_by: Iterable[int]) -> list[Handlers]:
     """
     The handlers of Galaxy's job configuration.
 

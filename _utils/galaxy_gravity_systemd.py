@@ -74,7 +74,7 @@ class Found:
         sentences
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.is_foreign = False
         self.units: dict[str, Systemd] = {}
         self.stale: list[str] = []

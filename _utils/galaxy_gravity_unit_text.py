@@ -59,7 +59,7 @@ def require_target(name: str, text: str, services: Collection[str]) -> None:
         wanted = [_template(unit) for unit in value.split()]
         return set(wanted) <= set(services)
 
-    tests = {
+    tests: Mapping[str, Mapping[str, _Test]] = {
         "Unit": {"Description": _any, "After": _is_after, "Wants": is_own},
         "Install": {"WantedBy": "multi-user.target".__eq__},
     }

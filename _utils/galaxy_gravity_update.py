@@ -10,6 +10,7 @@ import difflib
 import logging
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import galaxy_gravity_dry_run
 import galaxy_gravity_installed
@@ -79,7 +80,7 @@ class Plan:
         """Why it is not done; empty where nothing is to be done."""
         return [*self.conflicts, *(() if force else self.reasons)] if self.changes else []
 
-    def record(self, force: bool = False) -> dict:
+    def record(self, force: bool = False) -> dict[str, Any]:
         """For the one who asked; ``refused`` has what stands in the way."""
         refused = self.refusals(force)
         return {

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterable
+from typing import Any
 
 import galaxy_gunicorn_command
 import galaxy_gunicorn_heartbeat
@@ -34,7 +35,7 @@ _PATIENCE = 10.0
 class GunicornWorker(Worker):
     """A worker of gunicorn."""
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         # the kernel walks all of its pages for that: not at every look
         return {**super().record(), "pss": _pss(self.pid)}
 
@@ -45,7 +46,12 @@ class GunicornSnapshot(Snapshot):
     kind, title, version = "gunicorn", "gunicorn", None
 
     def __init__(
-        self, master: Process, workers: list[Worker], listen_queue: dict, size: int = 0, loaders: Iterable[Process] = ()
+        self,
+        master: Process,
+        workers: list[Worker],
+        listen_queue: dict[str, Any],
+        size: int = 0,
+        loaders: Iterable[Process] = (),
     ):
         self.pid, self.owners = master.pid, master.uids or ()
         self.workers, self.listen_queue, self._size = workers, listen_queue, size
@@ -292,7 +298,7 @@ class GunicornServer(WebServer):
         self,
         number: int,
         process: Process,
-        requests: dict | None,
+        requests: dict[str, Any] | None,
         accepted: set[int],
         listeners: set[int],
         left_waiting: float,

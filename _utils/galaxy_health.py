@@ -8,6 +8,7 @@ database's password passes through us. What it answers is Galaxy's word, and is 
 import json
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from galaxy_errors import CommandError
 from galaxy_gravity_command import Commands
@@ -92,7 +93,7 @@ os._exit(0)
 _NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]{0,80}")
 
 
-def read(commands: Commands, timeout: float = 120) -> dict:
+def read(commands: Commands, timeout: float = 120) -> dict[str, Any]:
     """
     Ask Galaxy's Celery workers and look at the signs of life of its processes on this machine.
 
@@ -150,7 +151,7 @@ def read(commands: Commands, timeout: float = 120) -> dict:
     }
 
 
-def _judge_celery(answer: Mapping, celery: Mapping[str, str], doubts: list[str], faults: list[str]) -> None:
+def _judge_celery(answer: Mapping[str, Any], celery: Mapping[str, str], doubts: list[str], faults: list[str]) -> None:
     error = answer["errors"].get("celery")
     if error:
         doubts.append(f"Celery's workers could not be asked ({error}): see that the broker runs and can be reached")
@@ -164,7 +165,11 @@ def _judge_celery(answer: Mapping, celery: Mapping[str, str], doubts: list[str],
 
 
 def _judge_processes(
-    commands: Commands, answer: Mapping, processes: dict[str, dict], doubts: list[str], faults: list[str]
+    commands: Commands,
+    answer: Mapping[str, Any],
+    processes: dict[str, dict[str, Any]],
+    doubts: list[str],
+    faults: list[str],
 ) -> None:
     error = answer["errors"].get("processes")
     if error:
@@ -189,7 +194,7 @@ def _judge_processes(
     ]
 
 
-def _checked(text: str) -> dict:
+def _checked(text: str) -> dict[str, Any]:
     """
     The script's answer, with ``host``, ``celery`` (by name, whether it is well), ``processes`` (rows) and ``errors``
     (by part). Raises ``ValueError`` where it is none.

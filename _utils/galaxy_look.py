@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from galaxy_errors import GalaxyError, MasterGone
 from galaxy_host_process import Process
@@ -97,7 +98,7 @@ class ServiceLook:
             return self.snapshot.loaded
         return time.time() - self.status.age if self.status and self.status.age is not None else None
 
-    def attempt(self, ask: Callable, *arguments):
+    def attempt(self, ask: Callable[..., Any], *arguments):
         """What ``ask`` gives; ``None`` where it fails, with the reason among the errors."""
         try:
             return ask(*arguments)

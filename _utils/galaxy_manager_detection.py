@@ -8,6 +8,7 @@ where nothing runs, or where the definition names the server's configuration; ne
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import galaxy_manager_initscript
 import galaxy_manager_systemd
@@ -35,7 +36,7 @@ def detect(
     manager: str | None = None,
     service: str | None = None,
     conf_file: str | None = None,
-    functions: Mapping[str, Callable] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
     own: Own = lambda invocation: None,
 ) -> Unit | None:
     """

@@ -3,6 +3,7 @@ Reload a Galaxy: let new workers take over, without a gap where its web server c
 """
 
 import logging
+from typing import Any
 
 import galaxy_control
 import galaxy_wait
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 _PAUSE = 0.5
 
 
-def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Reload gracefully and wait for new workers.
 
@@ -53,7 +54,7 @@ def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         return {"changed": True, **done}
 
 
-def roll(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def roll(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Restart the gunicorns of a Galaxy one at a time, and then the services beside them but tusd.
 
@@ -108,7 +109,7 @@ def _require_rollable(look: Look) -> None:
             raise ProcessError(f"Nothing was touched: {one.service.name} is not ready. {_reason(one)}".strip())
 
 
-def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict:
+def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict[str, Any]:
     one = look.webs[0]
     # or nobody could tell the new workers from the old
     old = {worker.pid for worker in one.snapshot.workers}
@@ -122,7 +123,7 @@ def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> d
     return {"method": method, **galaxy_wait.until_ready(galaxy, look, deadline, wanted, is_new)}
 
 
-def _roll(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict:
+def _roll(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict[str, Any]:
     for one in look.webs:
         if not _is_ready(one):
             log.info("galaxy: %s is down, and is started first", one.service.name)

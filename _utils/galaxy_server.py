@@ -5,6 +5,7 @@ One Galaxy: its services, and one look at all of them.
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import galaxy_host_lock
 import galaxy_uwsgi_process
@@ -41,7 +42,7 @@ class Galaxy:
     Nothing is read before it is asked for, so a server whose volume is not mounted has a ``Galaxy`` too.
     """
 
-    def __init__(self, spec: Spec, functions: Mapping[str, Callable]):
+    def __init__(self, spec: Spec, functions: Mapping[str, Callable[..., Any]]):
         self.spec = spec
         self._uwsgi = UwsgiServer(spec.config, spec.stats, spec.socket, self._proven_unit)
         self._functions = functions

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import galaxy_host_address
 import galaxy_host_files
@@ -128,7 +129,7 @@ class UwsgiServer(WebServer):
         except GalaxyError:
             return ()
 
-    def _addresses(self) -> tuple:
+    def _addresses(self) -> tuple[Any, ...]:
         """All of its addresses that are known, its stats server's last."""
         try:
             stats = self.stats_address
@@ -282,7 +283,7 @@ class UwsgiServer(WebServer):
                 log.info("Not told by its FIFO: %s", exc)
         return super().reload(master)
 
-    def _fifos(self) -> tuple:
+    def _fifos(self) -> tuple[Any, ...]:
         try:
             return self.options.master_fifo
         except GalaxyError:

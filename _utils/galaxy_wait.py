@@ -4,6 +4,7 @@ Wait until a Galaxy is ready, and see early that it will not be.
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import galaxy_webserver
 from galaxy_errors import ConfigError, GalaxyError, NotReady
@@ -23,7 +24,7 @@ LOOK = 2
 _LOG_LINES = 60
 
 
-def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Wait until as many workers as wanted are ready.
 
@@ -49,13 +50,13 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     return until_ready(galaxy, look, Deadline(limits.timeout), limits.min_workers)
 
 
-def ready(snapshots: list[Snapshot], seconds: float) -> dict:
+def ready(snapshots: list[Snapshot], seconds: float) -> dict[str, Any]:
     """What is returned of a Galaxy that is ready."""
     accepting = sum(snapshot.accepting for snapshot in snapshots)
     return {"ready": True, "pid": snapshots[0].pid, "accepting": accepting, "seconds": round(seconds, 2)}
 
 
-def not_ready() -> dict:
+def not_ready() -> dict[str, Any]:
     """What is returned in test mode, where it is not."""
     return {"ready": False, "pid": None, "accepting": 0, "seconds": 0.0}
 
@@ -66,7 +67,7 @@ def until_ready(
     deadline: Deadline,
     wanted: int,
     also: Callable[[Snapshot], bool] = lambda _: True,
-) -> dict:
+) -> dict[str, Any]:
     """
     Wait until the web servers of a look are ready, with ``wanted`` workers; of each, ``also`` must hold too.
 

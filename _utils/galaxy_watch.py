@@ -3,6 +3,7 @@ Watch a Galaxy over time: what has lasted long enough to be told, once, and when
 """
 
 import dataclasses
+from typing import Any
 
 from galaxy_host_record import record
 from galaxy_look import Look, ServiceLook
@@ -41,7 +42,7 @@ class Memory:
     restarted: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> list[dict]:
+def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> list[dict[str, Any]]:
     """
     The events that are due at ``now`` (seconds of a clock that only goes forward); ``memory`` is brought up to date.
 
@@ -78,7 +79,7 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
     return due
 
 
-def _event(condition: str, look: Look, stuck: list[dict], crashing: dict[str, str]) -> dict:
+def _event(condition: str, look: Look, stuck: list[dict[str, Any]], crashing: dict[str, str]) -> dict[str, Any]:
     if condition == "stuck":
         return {"tag": "stuck", "requests": stuck}
     if condition == "crashing":
@@ -92,7 +93,7 @@ def _event(condition: str, look: Look, stuck: list[dict], crashing: dict[str, st
     return {"tag": "down", "reason": reason}
 
 
-def _stuck(look: Look, thresholds: Thresholds) -> list[dict]:
+def _stuck(look: Look, thresholds: Thresholds) -> list[dict[str, Any]]:
     return [
         {"pid": worker.pid, **request}
         for snapshot in look.snapshots
@@ -102,7 +103,7 @@ def _stuck(look: Look, thresholds: Thresholds) -> list[dict]:
     ]
 
 
-def _requests(worker: Worker) -> list[dict]:
+def _requests(worker: Worker) -> list[dict[str, Any]]:
     """Its requests under way; of a web server that tells their age alone, the oldest one."""
     known = [dataclasses.asdict(request) for request in worker.in_request]
     if known or (worker.oldest_request is None and worker.state is not WorkerState.STUCK):

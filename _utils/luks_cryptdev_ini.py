@@ -3,6 +3,7 @@
 """
 
 import configparser
+from typing import Any
 
 import galaxy_host_files
 from galaxy_errors import ConfigError, FileError
@@ -28,7 +29,7 @@ class CryptDev:
     keysize: int
     hash_algorithm: str
 
-    def storage(self) -> dict:
+    def storage(self) -> dict[str, Any]:
         """The same volume as ``galaxy:storage`` in pillar declares it, but for its key."""
         return {
             "device": f"UUID={self.uuid}" if self.uuid else self.device,

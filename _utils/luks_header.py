@@ -14,6 +14,7 @@ import logging
 import secrets
 import struct
 import uuid
+from typing import Any
 
 import galaxy_host_command
 import luks_device
@@ -391,7 +392,7 @@ def _version2(phdr: bytes, dump: str) -> Header:
     return Header(2, _uuid(phdr), cipher, key_size, used, dump, unattended, reencrypting, volume_key)
 
 
-def _slot2(number: int, slot: dict) -> Slot:
+def _slot2(number: int, slot: dict[str, Any]) -> Slot:
     derivation = slot.get("kdf", {})
     identity = hashlib.sha256(derivation.get("salt", "").encode()).hexdigest()
     return Slot(number, derivation.get("type", ""), identity)
