@@ -91,6 +91,7 @@ bench: venv-newest venv-bed
 lint: venv-lint
 	.venv-lint/bin/ruff check .
 	.venv-lint/bin/ruff format --check .
+	.venv-lint/bin/mypy
 	find formulas -name '*.sls' -exec .venv-lint/bin/salt-lint {} +
 
 # each warning fails: a link that leads nowhere, a docstring that is not reStructuredText

@@ -46,9 +46,13 @@ Several Galaxies on one machine have names:
 Functions that start, stop or reload need root.
 """
 
+from __future__ import annotations
+
 import sys
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+TYPE_CHECKING = False
 
 if sys.platform.startswith("linux"):
     import galaxy_host_later
@@ -67,21 +71,33 @@ if sys.platform.startswith("linux"):
     from galaxy_server import Galaxy
     from galaxy_webserver import WorkerState
 
-    galaxy_control = Later("galaxy_control")
-    galaxy_definition = Later("galaxy_definition")
-    galaxy_fleet = Later("galaxy_fleet")
-    galaxy_fleet_table = Later("galaxy_fleet_table")
-    galaxy_gravity_hold = Later("galaxy_gravity_hold")
-    galaxy_gravity_update = Later("galaxy_gravity_update")
-    galaxy_health = Later("galaxy_health")
-    galaxy_metrics = Later("galaxy_metrics")
-    galaxy_reload = Later("galaxy_reload")
-    galaxy_wait = Later("galaxy_wait")
-    onedata_declared = Later("onedata_declared")
+    if TYPE_CHECKING:
+        import galaxy_control
+        import galaxy_definition
+        import galaxy_fleet
+        import galaxy_fleet_table
+        import galaxy_gravity_hold
+        import galaxy_gravity_update
+        import galaxy_health
+        import galaxy_metrics
+        import galaxy_reload
+        import galaxy_wait
+        import onedata_declared
+    else:
+        galaxy_control = Later("galaxy_control")
+        galaxy_definition = Later("galaxy_definition")
+        galaxy_fleet = Later("galaxy_fleet")
+        galaxy_fleet_table = Later("galaxy_fleet_table")
+        galaxy_gravity_hold = Later("galaxy_gravity_hold")
+        galaxy_gravity_update = Later("galaxy_gravity_update")
+        galaxy_health = Later("galaxy_health")
+        galaxy_metrics = Later("galaxy_metrics")
+        galaxy_reload = Later("galaxy_reload")
+        galaxy_wait = Later("galaxy_wait")
+        onedata_declared = Later("onedata_declared")
 
 __virtualname__ = "galaxy"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
@@ -785,7 +801,7 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
         plan = found.plan()
         found.apply(plan, limits.force)
         # new units wait for Galaxy's data as those before
-        galaxy_gravity_hold.hold(galaxy.instance, None)
+        galaxy_gravity_hold.hold(found.instance, None)
     answer = plan.record(limits.force)
     return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
 
@@ -817,14 +833,15 @@ def hold(config=None, server=None, mounts=(), absent=False, test=False, **keywor
     arguments.flag("test", test)
     mounts = arguments.paths("mounts", mounts)
     galaxy, limits = _galaxy(config=config, server=server, **keywords)
-    if not galaxy.gravity:
+    instance = galaxy.instance if galaxy.gravity else None
+    if not instance:
         return {}
     spaces = onedata_declared.Declared(__salt__["config.get"]).mount_points()
     needed = () if absent else dict.fromkeys([*mounts, *spaces])
     if test:
-        return galaxy_gravity_hold.hold(galaxy.instance, needed, test=True)
+        return galaxy_gravity_hold.hold(instance, needed, test=True)
     with galaxy_host_lock.hold("galaxy.hold", galaxy.spec.identity, Deadline(limits.timeout)):
-        return galaxy_gravity_hold.hold(galaxy.instance, needed)
+        return galaxy_gravity_hold.hold(instance, needed)
 
 
 def health(config=None, server=None, timeout=_HEALTH, **keywords):
@@ -894,7 +911,7 @@ def _settings():
     return galaxy_settings.of(__opts__, __grains__, __pillar__)
 
 
-def _galaxy(**given):
+def _galaxy(**given) -> tuple[Galaxy, galaxy_spec.Limits]:
     """The Galaxy that the keywords mean, and the limits."""
     spec, limits = galaxy_spec.resolve(given, _settings())
     return Galaxy(spec, __salt__), limits

@@ -32,37 +32,58 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 
 import salt.utils.path
 from salt.exceptions import SaltInvocationError
 
-import galaxy_host_later
+TYPE_CHECKING = False
 
-galaxy_host_later.drop_outdated()
+if sys.platform.startswith("linux"):
+    import galaxy_host_later
 
-import galaxy_host_arguments as arguments
-import galaxy_host_key
-import luks_backup
-import luks_cryptdev_ini
-from galaxy_host_later import Later
+    galaxy_host_later.drop_outdated()
 
-luks_device = Later("luks_device")
-luks_encrypt = Later("luks_encrypt")
-luks_grow = Later("luks_grow")
-luks_header = Later("luks_header")
-luks_key = Later("luks_key")
-luks_mapping = Later("luks_mapping")
-luks_open = Later("luks_open")
-luks_reencrypt = Later("luks_reencrypt")
-luks_status = Later("luks_status")
-luks_unlock = Later("luks_unlock")
+    import galaxy_host_arguments as arguments
+    import galaxy_host_key
+    import luks_backup
+    import luks_cryptdev_ini
+    from galaxy_host_later import Later
+
+    if TYPE_CHECKING:
+        import luks_device
+        import luks_encrypt
+        import luks_grow
+        import luks_header
+        import luks_key
+        import luks_mapping
+        import luks_open
+        import luks_reencrypt
+        import luks_status
+        import luks_unlock
+        from galaxy_host_secret import Secret
+    else:
+        luks_device = Later("luks_device")
+        luks_encrypt = Later("luks_encrypt")
+        luks_grow = Later("luks_grow")
+        luks_header = Later("luks_header")
+        luks_key = Later("luks_key")
+        luks_mapping = Later("luks_mapping")
+        luks_open = Later("luks_open")
+        luks_reencrypt = Later("luks_reencrypt")
+        luks_status = Later("luks_status")
+        luks_unlock = Later("luks_unlock")
+
+    _BACKUPS, _INI = luks_backup.DIRECTORY, luks_cryptdev_ini.PATH
+else:
+    # defaults of functions that nobody is offered
+    _BACKUPS = _INI = ""
 
 log = logging.getLogger(__name__)
 
 __virtualname__ = "luks"
 __func_alias__ = {"format_": "format", "open_": "open"}
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
@@ -70,12 +91,14 @@ if TYPE_CHECKING:
 
 
 def __virtual__():
+    if not sys.platform.startswith("linux"):
+        return False, "luks: encrypted volumes are looked after on Linux only"
     if not salt.utils.path.which("cryptsetup"):
         return False, "luks: cryptsetup is not installed"
     return __virtualname__
 
 
-def status(device, backups=luks_backup.DIRECTORY):
+def status(device, backups=_BACKUPS):
     """
     The state of an encrypted volume.
 
@@ -145,7 +168,7 @@ def encrypt(
     mkfs_options=(),
     mount_options=(),
     discard=False,
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     may_format=True,
     key_timeout=0,
     device_timeout=0,
@@ -326,7 +349,7 @@ def reencrypt(
     key=None,
     passphrase=None,
     other_keys=(),
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     keep=None,
     test=False,
     **options,
@@ -378,7 +401,7 @@ def format_(
     passphrase=None,
     force=False,
     signature=None,
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     keep=None,
     test=False,
     **options,
@@ -458,7 +481,7 @@ def add_key(
     key=None,
     passphrase=None,
     new_passphrase=None,
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     keep=None,
     test=False,
     **options,
@@ -499,7 +522,7 @@ def change_key(
     key=None,
     passphrase=None,
     new_passphrase=None,
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     keep=None,
     **options,
 ):
@@ -521,7 +544,7 @@ def change_key(
     return luks_key.change(*_change(device, key, passphrase, new_key, new_passphrase, backups, keep, options))
 
 
-def remove_key(device, key=None, passphrase=None, remaining=None, backups=luks_backup.DIRECTORY, keep=None, test=False):
+def remove_key(device, key=None, passphrase=None, remaining=None, backups=_BACKUPS, keep=None, test=False):
     """
     Destroy the key slots that a key opens. The header is backed up first; that backup still has the key.
 
@@ -553,7 +576,7 @@ def remove_key(device, key=None, passphrase=None, remaining=None, backups=luks_b
     return luks_key.remove(subject, secret, stays, _place(backups, keep), bool(test))
 
 
-def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups=luks_backup.DIRECTORY, keep=None):
+def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups=_BACKUPS, keep=None):
     """
     Destroy one key slot by its number, whatever opens it, such as a slot that ``luks.status`` lists in
     ``leaked_slots``.
@@ -602,7 +625,7 @@ def generate_key(name, test=False):
     return path
 
 
-def header_backup(device, backups=luks_backup.DIRECTORY, keep=None):
+def header_backup(device, backups=_BACKUPS, keep=None):
     """
     Back up the header of a volume, checked by restoring it to a scratch file.
 
@@ -627,7 +650,7 @@ def header_backup(device, backups=luks_backup.DIRECTORY, keep=None):
         return luks_backup.make(subject, place.backups, None, place.keep)
 
 
-def header_restore(device, name, force=False, backups=luks_backup.DIRECTORY):
+def header_restore(device, name, force=False, backups=_BACKUPS):
     """
     Write a header backup back to its volume. The keys are then those of the time of the backup. A run that is cut short
     leaves a volume without a valid header, never one that seems blank; run it again.
@@ -655,7 +678,7 @@ def header_restore(device, name, force=False, backups=luks_backup.DIRECTORY):
     return True
 
 
-def from_cryptdev_ini(name=luks_cryptdev_ini.PATH):
+def from_cryptdev_ini(name=_INI):
     """
     The volume that a ``luks-cryptdev.ini`` of the scripts before this tree describes.
 
@@ -678,7 +701,9 @@ def _device(spec) -> luks_device.Device:
     return luks_device.find(arguments.text("device", spec))
 
 
-def _change(device, key, passphrase, new_key, new_passphrase, backups, keep, options) -> tuple:
+def _change(
+    device, key, passphrase, new_key, new_passphrase, backups, keep, options
+) -> tuple[luks_device.Device, Secret, Secret, luks_header.Options, luks_key.Place]:
     luks, subject = _luks_options(options), _device(device)
     new = _secret(f"{device} (new)", subject, new_key, new_passphrase, "new_key")
     return subject, _secret(device, subject, key, passphrase), new, luks, _place(backups, keep)

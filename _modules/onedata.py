@@ -23,25 +23,39 @@ the path of a file, mode 0600. No function takes a token itself: Salt keeps argu
 
 from __future__ import annotations
 
-import galaxy_host_later
+import sys
 
-galaxy_host_later.drop_outdated()
+TYPE_CHECKING = False
 
-import galaxy_host_arguments as arguments
-import onedata_mount
-from galaxy_host_later import Later
+if sys.platform.startswith("linux"):
+    import galaxy_host_later
 
-onedata_declared = Later("onedata_declared")
+    galaxy_host_later.drop_outdated()
+
+    import galaxy_host_arguments as arguments
+    import onedata_mount
+    from galaxy_host_later import Later
+
+    if TYPE_CHECKING:
+        import onedata_declared
+    else:
+        onedata_declared = Later("onedata_declared")
+
+    _TIMEOUT = onedata_mount.TIMEOUT
+else:
+    # a default of functions that nobody is offered
+    _TIMEOUT = 0
 
 __virtualname__ = "onedata"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __pillar__: dict
 
 
 def __virtual__():
+    if not sys.platform.startswith("linux"):
+        return False, "onedata: Onedata spaces are mounted on Linux only"
     return __virtualname__
 
 
@@ -88,7 +102,7 @@ def status(name=None):
     return onedata_mount.status(_declared().space(name))
 
 
-def mount(name, timeout=onedata_mount.TIMEOUT, test=False):
+def mount(name, timeout=_TIMEOUT, test=False):
     """
     Mount a space; a dead mount of it is detached first.
 

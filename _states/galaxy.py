@@ -18,6 +18,8 @@ pillar. While pillar is wrong, a state that takes settings from it fails, and na
 
 from salt.exceptions import CommandExecutionError
 
+TYPE_CHECKING = False
+
 import galaxy_host_later
 
 galaxy_host_later.drop_outdated()
@@ -27,12 +29,15 @@ import galaxy_host_returns as returns
 from galaxy_errors import ManagerError
 from galaxy_host_later import Later
 
-galaxy_boot = Later("galaxy_boot")
-galaxy_host_directory = Later("galaxy_host_directory")
+if TYPE_CHECKING:
+    import galaxy_boot
+    import galaxy_host_directory
+else:
+    galaxy_boot = Later("galaxy_boot")
+    galaxy_host_directory = Later("galaxy_host_directory")
 
 __virtualname__ = "galaxy"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict

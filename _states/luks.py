@@ -38,7 +38,7 @@ _BACKUPS = "/var/backups/luks"
 
 def __virtual__():
     if "luks.status" not in __salt__:
-        return False, "luks: the luks execution module is not loaded; install cryptsetup, and run saltutil.sync_all"
+        return False, "luks: its execution module is not loaded: it needs Linux and cryptsetup; run saltutil.sync_all"
     return __virtualname__
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def __virtual__():
     if "onedata.status" not in __salt__:
-        return False, "onedata: the onedata execution module is not loaded; run saltutil.sync_all"
+        return False, "onedata: the onedata execution module is not loaded: it is for Linux; run saltutil.sync_all"
     return __virtualname__
 
 

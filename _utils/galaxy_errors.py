@@ -263,7 +263,7 @@ class DeviceMissing(DeviceError):
 class DeviceNotBlank(VolumeError):
     """The device carries something; ``signatures`` are those that libblkid knows of it."""
 
-    def __init__(self, subject: object, what: str, signatures: Sequence[str]) -> None:
+    def __init__(self, subject: object, what: str, signatures: Sequence[object]) -> None:
         super().__init__(subject, what)
         self.signatures = signatures
 

@@ -5,7 +5,7 @@ Galaxies of many machines restarted one after the other, so that the others serv
 import concurrent.futures
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
@@ -174,7 +174,9 @@ def roll(
 
     Returns ``restarted`` (minions), ``failed`` (reasons by minion) and ``untouched`` (minions).
     """
-    minions, restarted, failed = list(work), [], {}
+    minions = list(work)
+    restarted: list[str] = []
+    failed: dict[str, str] = {}
     while minions and len(failed) <= plan.max_failures:
         batch, minions = minions[: plan.batch], minions[plan.batch :]
         with concurrent.futures.ThreadPoolExecutor(len(batch)) as pool:
@@ -244,7 +246,7 @@ def _drained(client: Any, minion: str, servers: list[Any], seconds: float) -> st
     """Wait until no worker is in a request; why that was not so in time."""
     rows: list[dict[str, Any]] = []
 
-    def is_quiet():
+    def is_quiet() -> bool:
         rows[:] = _rows(client, minion, servers)
         return all(row["busy"] == 0 and not row["queue"] for row in rows)
 
@@ -277,7 +279,7 @@ def _is_new(row: Mapping[str, Any], job: int, asked: float) -> bool:
     return row["state"] in _SERVING and row["uptime"] is not None and asked - row["uptime"] - 1 > job
 
 
-def _reason(minion: str, rows: list[Mapping[str, Any]]) -> str:
+def _reason(minion: str, rows: Sequence[Mapping[str, Any]]) -> str:
     row = next((one for one in rows if one["state"] not in _SERVING), rows[0])
     name = f"{minion} {row['server']}" if len(rows) > 1 else minion
     return f"{name} is {row['state']}" + (f" ({row['problems'][0]})" if row["problems"] else "")

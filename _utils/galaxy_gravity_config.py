@@ -196,7 +196,7 @@ class _Reader:
         given = settings["galaxy_root"] or _text_of(galaxy, "root", galaxy_config)
         named = self._environment.get("GALAXY_ROOT_DIR")
         if given is not None or named:
-            root = self._absolute("galaxy_root", given if given is not None else named, self._directory)
+            root = self._absolute("galaxy_root", given if given is not None else named or "", self._directory)
             return root, root
         above = os.path.dirname(os.path.dirname(galaxy_config))
         if not self._has_galaxy(settings) and self._exists(os.path.join(above, "lib", "galaxy")):

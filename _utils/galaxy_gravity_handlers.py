@@ -6,7 +6,7 @@ configuration.
 import os
 import string
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import galaxy_gravity_file
 import galaxy_gravity_settings
@@ -93,9 +93,9 @@ def _expand(template: str, name: str, number: int, instance: str, place: str) ->
         for literal, field, form, conversion in string.Formatter().parse(template):
             text += literal
             if field is not None:
-                if conversion or not _FORMAT.fullmatch(form):
+                if conversion or not _FORMAT.fullmatch(form or ""):
                     raise ValueError
-                text += format(values[field], form)
+                text += format(values[field], form or "")
     except (ValueError, KeyError):
         fields = ", ".join(f"{{{key}}}" for key in values)
         raise ConfigError(f"{place}: name_template: cannot be used; write {_TEMPLATE!r}, of {fields}") from None
@@ -183,7 +183,7 @@ def _xml_names(data: bytes, path: str) -> list[str]:
     # the elements that are open; the third part says whether the first handlers has been
     depth, inside, seen = 0, False, False
 
-    def refuse(*_) -> None:
+    def refuse(*_: object) -> NoReturn:
         raise ConfigError(f"{path}: has a DOCTYPE, which is not read; remove it")
 
     def start(tag: str, attributes: dict[str, str]) -> None:

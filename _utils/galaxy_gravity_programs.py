@@ -4,6 +4,7 @@ has in its environment.
 """
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -142,7 +143,9 @@ class Maker:
         around = {**self._environment, **environment}
 
         def options(directory: str) -> galaxy_gunicorn_command.Options:
-            return galaxy_gunicorn_command.read(Invocation(words, place, directory, around))
+            found = galaxy_gunicorn_command.read(Invocation(words, place, directory, around))
+            assert found
+            return found
 
         try:
             found = options(self._base or "/")
@@ -165,9 +168,9 @@ class Maker:
 def _filled(text: str, values: Mapping[str, str | None]) -> str:
     """A variable's value with the fields that Gravity fills in; others, on which it ends, stay."""
 
-    def fill(found) -> str:
+    def fill(found: re.Match[str]) -> str:
         if found[1] is None:
-            return found[0][0]
+            return found[0][:1]
         value = values.get(found[1])
         return found[0] if value is None else value
 

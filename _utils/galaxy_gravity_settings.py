@@ -58,9 +58,9 @@ def _number(value: object) -> float:
     raise _Bad(f"is {_shown(value)}; give a number")
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     # the value may be a secret where the key is an environment
-    if not is_text(value):
+    if not isinstance(value, str) or not is_text(value):
         what = "a text with NUL or half a character" if isinstance(value, str) else _kind(value)
         raise _Bad(f"is {what}; give a text (in quotes)")
     return value

@@ -124,7 +124,8 @@ def read(commands: Commands, timeout: float = 120) -> dict[str, Any]:
         *(commands.instance.galaxy_config, "celery" if asks_celery else "-"),
         *(f"{max(timeout - 2, timeout / 2):g}", f"{_PING:g}", f"{_MAX_ROWS:g}"),
     ]
-    doubts, faults = [], []
+    doubts: list[str] = []
+    faults: list[str] = []
     try:
         answer = _checked(commands.python(_SCRIPT, *words, role=Role.CELERY, timeout=timeout))
     except CommandError as exc:
@@ -136,7 +137,8 @@ def read(commands: Commands, timeout: float = 120) -> dict[str, Any]:
             f"Galaxy's own Python does not tell how Galaxy is: {exc}; see whether, as {commands.account.name}, "
             "python -c 'import galaxy.config' works with it"
         )
-    celery, processes = {}, {}
+    celery: dict[str, str] = {}
+    processes: dict[str, dict[str, Any]] = {}
     if answer:
         celery = {name: "pong" for name, is_well in answer["celery"].items() if is_well}
         if asks_celery:
@@ -178,8 +180,8 @@ def _judge_processes(
     for name, pid, app_type, age in answer["processes"]:
         process = Process.of(pid)
         # rows of processes that were killed stay, and their PID may be another's by now
-        uids = process and process.uids
-        if not uids or uids[1] != commands.account.uid or process.create_time > time.time() - age + 1:
+        uids = process.uids if process else None
+        if not process or not uids or uids[1] != commands.account.uid or process.create_time > time.time() - age + 1:
             continue
         processes[name] = {"pid": pid, "age": round(max(age, 0.0), 1), "app_type": app_type}
         if process.is_suspended:

@@ -167,7 +167,7 @@ def _loads(text: bytes) -> tuple[Any, ...]:
     from xml.parsers import expat
 
     unmarshaller, parser = xmlrpc.client.Unmarshaller(), expat.ParserCreate()
-    unmarshaller.xml(None, None)
+    unmarshaller.xml("", None)
     parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
     parser.CharacterDataHandler = unmarshaller.data
     # a few bytes of it can stand for gigabytes, and supervisord sends none

@@ -45,7 +45,7 @@ def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]
         if len(look.webs) > 1:
             return _roll(galaxy, look, limits, deadline)
         one = look.webs[0]
-        if galaxy.gravity and one.service.web.options.preload:
+        if one.service.web and one.service.web.is_reloaded_by_restart:
             _restart(galaxy, one, limits, deadline)
             done = {"method": "restart", **galaxy_wait.until_ready(galaxy, look, deadline, max(1, limits.min_workers))}
         else:
@@ -87,7 +87,7 @@ def _require_reloadable(look: Look, limits: Limits) -> None:
         raise ProcessError(f"Galaxy does not run on this machine, so it cannot be reloaded; start it instead{reason}")
     if not one.snapshot:
         raise ProcessError(" ".join(one.errors) or "Galaxy's web server tells nothing of its workers")
-    gap = one.service.web.gap_of_reload
+    gap = one.service.web.gap_of_reload if one.service.web else ""
     if gap and not limits.force:
         raise ProcessError(
             f"{gap}. With a list of two gunicorns in gravity: it is reloaded without a gap; force=True reloads it as "
@@ -111,10 +111,14 @@ def _require_rollable(look: Look) -> None:
 
 def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict[str, Any]:
     one = look.webs[0]
+    master, web, snapshot = one.master, one.service.web, one.snapshot
+    assert master
+    assert web
+    assert snapshot
     # or nobody could tell the new workers from the old
-    old = {worker.pid for worker in one.snapshot.workers}
-    method = one.service.web.reload(one.master)
-    log.info("PID %d reloads, told by %s", one.master.pid, method)
+    old = {worker.pid for worker in snapshot.workers}
+    method = web.reload(master)
+    log.info("PID %d reloads, told by %s", master.pid, method)
 
     def is_new(now: Snapshot) -> bool:
         return old.isdisjoint(worker.pid for worker in now.workers if worker.pid)

@@ -136,7 +136,7 @@ def text(value: Any) -> str:
 class _Plain:
     """One answer on its way; counts what has been taken of it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._values, self._characters = VALUES, CHARACTERS
 
     def value(self, value: Any, depth: int) -> Any:

@@ -340,7 +340,7 @@ def _server_contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "storage:generate_key needs the path of a key file in storage:key"
 
 
-def _flat(keys, values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flat(keys: tuple[Key, ...], values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Names and values of all settings, those in a section with its name before them; secrets as asterisks."""
     for key in keys:
         value = values[key.name]
@@ -387,12 +387,12 @@ def _path(value: object) -> str | None:
     return value if isinstance(value, str) and os.path.isabs(value) and value.isprintable() else None
 
 
-def _address(value: object) -> str | None:
+def _address(value: Any) -> str | None:
     try:
         galaxy_host_address.parse(value)
     except AddressError:
         return None
-    return value
+    return str(value)
 
 
 def _number(value: object) -> float | None:

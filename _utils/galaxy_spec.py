@@ -153,7 +153,7 @@ def _base(keywords: Mapping[str, object], settings: Settings) -> dict[str, Any]:
     return {**settings.servers[name], "server": name}
 
 
-def _same_server(config: object, instance: object, settings: Settings) -> str | None:
+def _same_server(config: Any, instance: object, settings: Settings) -> str | None:
     """The server of pillar that has this very configuration."""
     if not config:
         return None
@@ -183,7 +183,7 @@ def _only(settings: Settings) -> str:
 
 def _checked(given: Mapping[str, object]) -> dict[str, Any]:
     """The keywords with their values in the right types, aliases by their own names."""
-    keywords = {}
+    keywords: dict[str, Any] = {}
     for key, value in given.items():
         if key.startswith("__"):
             continue
@@ -203,7 +203,7 @@ def _checked(given: Mapping[str, object]) -> dict[str, Any]:
     return keywords
 
 
-def _address(name: str, value: object) -> object:
+def _address(name: str, value: Any) -> object:
     galaxy_host_address.parse(value)
     return value
 

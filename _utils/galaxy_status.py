@@ -31,7 +31,7 @@ def record(galaxy: Galaxy, look: Look, limits: Limits, verbose: bool = False) ->
     """The plain data of a look."""
     snapshots, masters = look.snapshots, look.masters
     workers = [worker for snapshot in snapshots for worker in snapshot.workers]
-    result = {
+    result: dict[str, Any] = {
         "server": galaxy.spec.server,
         "web_server": galaxy.web_server,
         "running": look.running,
@@ -114,11 +114,11 @@ def _queue(look: Look) -> dict[str, Any] | None:
 
 def _manager(look: Look) -> dict[str, Any] | None:
     """Of the web server; where there are several, of the one that is worst off."""
-    managed = [one for one in look.webs if one.service.unit]
+    managed = [(one, one.service.unit) for one in look.webs if one.service.unit]
     if not managed:
         return None
-    worst = next((one for one in managed if not one.is_kept_up), managed[0])
-    unit, status = worst.service.unit, worst.status
+    worst, unit = next((pair for pair in managed if not pair[0].is_kept_up), managed[0])
+    status = worst.status
     return {
         "name": unit.manager,
         "service": unit.service,

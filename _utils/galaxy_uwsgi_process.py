@@ -203,7 +203,7 @@ def survivors(addresses: Iterable[Address]) -> list[Process]:
     return [process for lost in _split(_holders(inodes))[1] for process in (lost, *family(lost))]
 
 
-def sharers(addresses: Iterable[Address], master: Process) -> list[Process]:
+def sharers(addresses: Iterable[Address], master: Process | None) -> list[Process]:
     """The other uWSGI masters that serve ``addresses`` beside ``master``, as in a zerg pool."""
     inodes = listeners(addresses)
     return [process for process in _split(_holders(inodes))[0] if process != master] if inodes else []

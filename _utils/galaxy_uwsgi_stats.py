@@ -59,13 +59,13 @@ class Stats(Snapshot):
         self.pid: int = document["pid"]
 
     @functools.cached_property
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[Worker]:  # type: ignore[override]
         """A ``Worker`` for each, in uWSGI's order."""
         now = time.time()
         return [galaxy_uwsgi_worker.read(record, now) for record in self.document["workers"]]
 
     @property
-    def listen_queue(self) -> dict[str, Any]:
+    def listen_queue(self) -> dict[str, Any]:  # type: ignore[override]
         """``length`` now, ``max`` of the smallest socket (``None``: unix sockets do not say), ``errors``."""
         sizes = [sock["max_queue"] for sock in self.document.get("sockets", []) if sock.get("max_queue")]
         return {

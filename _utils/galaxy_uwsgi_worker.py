@@ -68,7 +68,8 @@ def _reason(record: dict[str, Any], state: WorkerState, signal: int | None, core
         return "loads its application or is respawned" if record["pid"] else "not spawned"
     if busy:
         return f"{busy} of {cores} cores in a request"
-    return {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}.get(state, state.value)
+    words: dict[WorkerState, str] = {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}
+    return words.get(state, str(state.value))
 
 
 def _state(record: dict[str, Any], cores: int | None, busy: int) -> WorkerState:

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from galaxy_host_record import record
-from galaxy_look import Look, ServiceLook
-from galaxy_manager_unit import State
+from galaxy_look import Look
+from galaxy_manager_unit import State, UnitStatus
 from galaxy_webserver import Worker, WorkerState
 
 CONDITIONS = ("down", "saturated", "stuck", "crashing")
@@ -119,18 +119,16 @@ def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) ->
         status, name = one.status, one.service.name
         if not status:
             continue
-        before = memory.restarts.get(name, status.restarts)
         if status.restarts is not None:
-            memory.restarts[name] = status.restarts
-            if status.restarts > before:
+            if status.restarts > memory.restarts.get(name, status.restarts):
                 memory.restarted[name] = now
+            memory.restarts[name] = status.restarts
         again = name in memory.restarted and now - memory.restarted[name] < max(thresholds.crashing, 1)
         if again or status.state in (State.RETRYING, State.FAILED):
-            found[name] = _word(one)
+            found[name] = _word(status)
     return found
 
 
-def _word(one: ServiceLook) -> str:
-    status = one.status
+def _word(status: UnitStatus) -> str:
     times = f", started again {status.restarts} times" if status.restarts else ""
     return f"{status.raw}{status.why}{times}"

@@ -106,7 +106,7 @@ class Snapshot:
 
     kind: str
     title: str
-    version: str
+    version: str | None
     pid: int
     workers: list[Worker]
     listen_queue: dict[str, Any]
@@ -244,6 +244,11 @@ class WebServer:
     def gap_of_reload(self) -> str:
         """What a reload of it costs, as a sentence without its full stop; empty where it costs nothing."""
         return ""
+
+    @property
+    def is_reloaded_by_restart(self) -> bool:
+        """Whether a reload would keep the old code, so that it is restarted in its place."""
+        return False
 
     def reload(self, master: Process) -> str:
         """

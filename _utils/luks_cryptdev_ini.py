@@ -87,4 +87,4 @@ def _value(path: str, key: str, text: str) -> str:
     if "\n" in text:
         raise ConfigError(f"{path}: [{_SECTION}] {key} goes over several lines; begin each line with its key")
     match = _QUOTED.match(text) or _BARE.match(text)
-    return match.group("value").strip()
+    return match["value"].strip() if match else ""

@@ -94,7 +94,8 @@ def _note(header: luks_header.Header) -> dict[str, Any] | None:
 
 
 def _tokens_left(header: luks_header.Header) -> list[int]:
-    return (_note(header) or {}).get("tokens", [])
+    tokens: list[int] = (_note(header) or {}).get("tokens", [])
+    return tokens
 
 
 def _begin(device: luks_device.Device, tokens: Sequence[int]) -> None:

@@ -159,7 +159,8 @@ def _read_copy(path: luks_device.Device | str, node: int, offset: int, magic: by
 
 
 def _metadata(copy: bytes) -> dict[str, Any]:
-    return json.loads(copy[_JSON:].split(b"\0", 1)[0])
+    metadata: dict[str, Any] = json.loads(copy[_JSON:].split(b"\0", 1)[0])
+    return metadata
 
 
 def _written(copy: bytes, metadata: dict[str, Any]) -> bytes:

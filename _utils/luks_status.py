@@ -40,7 +40,7 @@ def _backing(mapping: luks_mapping.Mapping) -> luks_device.Device | None:
 
 
 def _facts(device: luks_device.Device | None, mapping: luks_mapping.Mapping | None, backups: str) -> dict[str, Any]:
-    facts = {
+    facts: dict[str, Any] = {
         "device": device and device.path,
         "size": None,
         "luks": None if device else False,
@@ -64,7 +64,9 @@ def _facts(device: luks_device.Device | None, mapping: luks_mapping.Mapping | No
     return facts
 
 
-def _of_device(facts: dict[str, Any], device, mapping, backups: str) -> None:
+def _of_device(
+    facts: dict[str, Any], device: luks_device.Device | None, mapping: luks_mapping.Mapping | None, backups: str
+) -> None:
     if not device:
         return
     facts["size"] = device.size
@@ -82,7 +84,9 @@ def _of_device(facts: dict[str, Any], device, mapping, backups: str) -> None:
         facts["leaked_slots"] = luks_backup.being_removed(header, backups)
 
 
-def _of_mapping(facts: dict[str, Any], device, mapping, backups: str) -> None:
+def _of_mapping(
+    facts: dict[str, Any], device: luks_device.Device | None, mapping: luks_mapping.Mapping | None, backups: str
+) -> None:
     if not mapping:
         return
     facts["mounts"] = [dataclasses.asdict(each) for each in luks_filesystem.mounts(mapping.path)]

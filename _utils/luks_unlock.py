@@ -38,7 +38,7 @@ def resolve(
         return galaxy_host_key.resolve(source, functions, pillar, subject, parameter, timeout)
     device = device or _device_of(subject)
     header = luks_header.read(device) if device else None
-    if header is None:
+    if device is None or header is None:
         raise KeySourceError(
             source, f"opens a volume that exists, and {subject} is none; make it with a passphrase, then bind it"
         )

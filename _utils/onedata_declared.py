@@ -51,7 +51,7 @@ class Declared:
                 found.append(self.space(name).mount_point)
         return found
 
-    def space(self, name: object) -> Space:
+    def space(self, name: str) -> Space:
         """That space. Raises ``SaltInvocationError`` where there is none, ``ConfigError`` where it is wrong."""
         return onedata_space.of(name, self._find(name)[0])
 
