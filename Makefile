@@ -13,7 +13,7 @@ UTILS = test_config_against_uwsgi test_gravity_config test_gravity_formula test_
 
 SALT = newest
 
-.PHONY: help demo demo-small docs galaxy test test-one test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
+.PHONY: changelog help demo demo-small docs galaxy test test-one test-newest test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
 
 # the first target, so that make alone shows it
 help:
@@ -93,6 +93,10 @@ lint: venv-lint
 	.venv-lint/bin/ruff format --check .
 	.venv-lint/bin/mypy
 	find formulas -name '*.sls' -exec .venv-lint/bin/salt-lint {} +
+
+# what changelog.d has becomes the release of VERSION in CHANGELOG.md
+changelog: venv-lint
+	.venv-lint/bin/towncrier build --yes --version "$$(cat VERSION)"
 
 # each warning fails: a link that leads nowhere, a docstring that is not reStructuredText
 docs: venv-docs

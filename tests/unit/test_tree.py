@@ -113,3 +113,11 @@ def test_no_util_has_string_annotations():
 def test_the_formula_has_the_trees_version():
     formula = yaml.safe_load((REPO / "FORMULA").read_text())
     assert str(formula["version"]) == (REPO / "VERSION").read_text().strip()
+
+
+def test_each_change_is_told_in_whole_sentences():
+    kinds = "|".join(sorted(set(re.findall(r"^### (\w+)$", (REPO / "CHANGELOG.md").read_text(), re.MULTILINE)))).lower()
+    for path in (REPO / "changelog.d").iterdir():
+        if path.name != "README.md":
+            assert re.fullmatch(rf"(\d+|\+[\w-]+)\.({kinds})(\.\d+)?\.md", path.name)
+            assert re.fullmatch(r"\S[^\n]+\.\n", path.read_text()), path
