@@ -78,7 +78,7 @@ def status(name=None):
     """
     The state of the declared spaces.
 
-    name
+    name : str
         one space alone
 
     Returns a mapping, without ``name`` one for each space by its name: ``mounted``, ``alive`` (``False`` also for a
@@ -106,12 +106,12 @@ def mount(name, timeout=_TIMEOUT, test=False):
     """
     Mount a space; a dead mount of it is detached first.
 
-    name
+    name : str
         the space's name
-    timeout : 60
+    timeout : float = 60
         seconds until the mount answers. A token's database that fails is asked again, and a mount that hangs is waited
         for, for as long
-    test : False
+    test : bool = False
         change nothing; ``changed`` says whether it would be
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where something else is
@@ -141,11 +141,11 @@ def unmount(name, lazy=False, test=False):
     """
     Unmount a space.
 
-    name
+    name : str
         the space's name
-    lazy : False
+    lazy : bool = False
         detach it even while it is in use (``umount --lazy``); a dead mount is always detached so
-    test : False
+    test : bool = False
         change nothing; ``changed`` says whether it would be
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where it is busy, naming
@@ -166,7 +166,7 @@ def version():
     """
     The version of ``oneclient``.
 
-    Raises ``CommandExecutionError`` where it is not installed.
+    Returns it as a text. Raises ``CommandExecutionError`` where it is not installed.
 
     CLI Example:
 

@@ -15,26 +15,6 @@ def _module(path):
     return ast.parse(path.read_text())
 
 
-def _functions(path):
-    return [node for node in _module(path).body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-
-
-COMMANDS = {"_modules": r"salt '\*'", "_runners": "salt-run"}
-PUBLIC = [
-    (command, path.stem, node)
-    for directory, command in COMMANDS.items()
-    for path in sorted((REPO / directory).glob("*.py"))
-    for node in _functions(path)
-]
-
-
-@pytest.mark.parametrize(("command", "module", "node"), PUBLIC, ids=[f"{c[-4:]} {m}.{n.name}" for c, m, n in PUBLIC])
-def test_each_public_function_says_how_it_is_called(command, module, node):
-    text = ast.get_docstring(node)
-    assert "CLI Example:\n\n.. code-block:: bash\n" in text
-    assert re.search(rf"{command} {module}\.{node.name.rstrip('_')}\b", text)
-
-
 @pytest.mark.parametrize("path", sorted((REPO / "_utils").glob("*.py")), ids=lambda path: path.stem)
 def test_utils_are_plain_python(path):
     text = path.read_text()
