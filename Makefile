@@ -13,7 +13,7 @@ UTILS = test_config_against_uwsgi test_gravity_config test_gravity_formula test_
 
 SALT = newest
 
-.PHONY: help demo demo-small docs galaxy test test-one test-functional test-integration test-unit test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
+.PHONY: changelog coverage help demo demo-small docs galaxy test test-one test-functional test-integration test-unit test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
 
 # the first target, so that make alone shows it
 help:
@@ -96,7 +96,21 @@ bench: venv-newest venv-bed
 lint: venv-lint
 	.venv-lint/bin/ruff check .
 	.venv-lint/bin/ruff format --check .
+	.venv-lint/bin/mypy
 	find formulas -name '*.sls' -exec .venv-lint/bin/salt-lint {} +
+
+# lines of _utils that no test runs, with what subprocesses and the guests run; COVERAGE names other suites
+coverage: venv-newest venv-bed venv-bed-old
+	.venv-newest/bin/pip install -q --no-deps coverage==7.17.3
+	rm -rf artifacts/coverage && mkdir -p -m 1777 artifacts/coverage
+	-tests/isolated .venv-newest/bin/coverage run -m pytest -q -p no:cacheprovider -m 'not slow' $(or $(COVERAGE),tests/unit tests/functional)
+	-$(if $(COVERAGE),,.venv-newest/bin/coverage run -m pytest -q -p no:cacheprovider tests/uml/test_guest.py)
+	.venv-newest/bin/coverage combine -q
+	.venv-newest/bin/coverage report
+
+# what changelog.d has becomes the release of VERSION in CHANGELOG.md
+changelog: venv-lint
+	.venv-lint/bin/towncrier build --yes --version "$$(cat VERSION)"
 
 # each warning fails: a link that leads nowhere, a docstring that is not reStructuredText
 docs: venv-docs

@@ -109,7 +109,8 @@ def orphans(directory: str = DIRECTORY) -> dict[str, str]:
     """
     found = {}
     for path in _backups(directory):
-        found[_FILE.match(os.path.basename(path)).group(1)] = path
+        if match := _FILE.match(os.path.basename(path)):
+            found[match[1]] = path
     if not found:
         return {}
     for name in galaxy_host_sysfs.names("/sys/class/block"):
@@ -239,7 +240,8 @@ def _write_header(device: luks_device.Device, path: str) -> None:
     """
     with open(path, "rb") as file:
         content = file.read()
-    blocks = [0] + ([luks_header.second_copy(path)] if luks_header.second_copy(path) else [])
+    second = luks_header.second_copy(path)
+    blocks = [0, second] if second else [0]
     node = os.open(device.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         for block in blocks:
