@@ -6,6 +6,7 @@ configuration.
 import os
 import string
 from collections.abc import Iterable
+from typing import Any, NoReturn
 
 import galaxy_gravity_file
 import galaxy_gravity_settings
@@ -42,11 +43,11 @@ class Handlers:
 
     service: str
     servers: tuple[str, ...]
-    settings: dict
+    settings: dict[str, Any]
     is_list: bool = False
 
 
-def dynamic(settings: dict, where: str) -> list[Handlers]:
+def dynamic(settings: dict[str, Any], where: str) -> list[Handlers]:
     """
     The handlers of ``gravity: handlers:``, of checked settings; ``where`` names that part in errors.
 
@@ -92,9 +93,9 @@ def _expand(template: str, name: str, number: int, instance: str, place: str) ->
         for literal, field, form, conversion in string.Formatter().parse(template):
             text += literal
             if field is not None:
-                if conversion or not _FORMAT.fullmatch(form):
+                if conversion or not _FORMAT.fullmatch(form or ""):
                     raise ValueError
-                text += format(values[field], form)
+                text += format(values[field], form or "")
     except (ValueError, KeyError):
         fields = ", ".join(f"{{{key}}}" for key in values)
         raise ConfigError(f"{place}: name_template: cannot be used; write {_TEMPLATE!r}, of {fields}") from None
@@ -107,7 +108,7 @@ def require_name(name: object, place: str) -> None:
         raise ConfigError(f"{place}: {str(name)[:60]!r} cannot be a service's name; use letters, digits, _, - and .")
 
 
-def static(galaxy: dict, config: str, named_by: Iterable[int]) -> list[Handlers]:
+def static(galaxy: dict[str, Any], config: str, named_by: Iterable[int]) -> list[Handlers]:
     """
     The handlers of Galaxy's job configuration.
 
@@ -184,7 +185,7 @@ def _xml_names(data: bytes, path: str) -> list[str]:
     # the elements that are open; the third part says whether the first handlers has been
     depth, inside, seen = 0, False, False
 
-    def refuse(*_) -> None:
+    def refuse(*_: object) -> NoReturn:
         raise ConfigError(f"{path}: has a DOCTYPE, which is not read; remove it")
 
     def start(tag: str, attributes: dict[str, str]) -> None:

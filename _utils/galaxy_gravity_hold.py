@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import galaxy_definition
 import galaxy_gravity_installed
@@ -33,7 +34,7 @@ def hold(
     mounts: Iterable[str] | None,
     test: bool = False,
     directory: str = galaxy_gravity_installed.UNITS,
-) -> dict[str, dict]:
+) -> dict[str, dict[str, Any]]:
     """
     Write the drop-ins, and remove those of ours that are not needed any more.
 

@@ -74,7 +74,7 @@ class Found:
         sentences
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.is_foreign = False
         self.units: dict[str, Systemd] = {}
         self.stale: list[str] = []
@@ -184,5 +184,5 @@ def _old(instance: Instance, target: str, ours: Iterable[str], services: dict[st
     return [unit for old in ours if old not in known for unit in (old, *services.get(old, []))]
 
 
-def _values(pattern: Pattern, text: str | None) -> list[str]:
+def _values(pattern: re.Pattern[str], text: str | None) -> list[str]:
     return [word for line in pattern.findall(text or "") for word in line.split()]

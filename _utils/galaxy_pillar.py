@@ -5,6 +5,7 @@ The check of a pillar, the effective settings, ``pillar.example`` and ``docs/pil
 """
 
 import enum
+from typing import Any
 
 from galaxy_host_record import record
 
@@ -50,7 +51,7 @@ class Key:
     default: object = None
     unit: str = ""
     choices: tuple[object, ...] = ()
-    keys: tuple = ()
+    keys: tuple[Any, ...] = ()
     example: object = None
     secret: bool = False
 

@@ -5,6 +5,7 @@ What the web servers that serve Galaxy have in common: their workers, one snapsh
 import dataclasses
 import enum
 import signal
+from typing import Any
 
 from galaxy_errors import ProcessError
 from galaxy_host_address import Address
@@ -72,11 +73,11 @@ class Worker:
     ready: bool
     requests: int | None
     in_request: list[Request]
-    details: dict
+    details: dict[str, Any]
     in_flight: int | None = None
     oldest_request: float | None = None
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         """Plain data for a module's return."""
         common = dataclasses.asdict(self)
         details = common.pop("details")
@@ -105,10 +106,10 @@ class Snapshot:
 
     kind: str
     title: str
-    version: str
+    version: str | None
     pid: int
     workers: list[Worker]
-    listen_queue: dict
+    listen_queue: dict[str, Any]
     galaxy_version: str | None = None
     answers: bool | None = None
     answer: str = ""
@@ -242,6 +243,11 @@ class WebServer:
     def gap_of_reload(self) -> str:
         """What a reload of it costs, as a sentence without its full stop; empty where it costs nothing."""
         return ""
+
+    @property
+    def is_reloaded_by_restart(self) -> bool:
+        """Whether a reload would keep the old code, so that it is restarted in its place."""
+        return False
 
     def reload(self, master: Process) -> str:
         """

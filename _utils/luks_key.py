@@ -120,7 +120,14 @@ def remove_slot(
     return True
 
 
-def _add(device, key, new, options, place, test=False) -> bool:
+def _add(
+    device: luks_device.Device | str,
+    key: Secret,
+    new: Secret,
+    options: luks_header.Options,
+    place: Place,
+    test: bool = False,
+) -> bool:
     header = _settled(device)
     luks_header.require_key(device, key)
     if luks_header.opens(device, new):
@@ -143,14 +150,18 @@ def _add(device, key, new, options, place, test=False) -> bool:
     return True
 
 
-def _write_slot(path, version, key, new, options) -> None:
+def _write_slot(
+    path: luks_device.Device | str, version: int, key: Secret, new: Secret, options: luks_header.Options
+) -> None:
     # cryptsetup reads the old key first, of the size that it is told, and the new one from the rest of its input
     argv = ["cryptsetup", "luksAddKey", "--batch-mode", *options.slot_argv(version)]
     argv += [f"--keyfile-size={len(key.reveal())}", str(path), "-"]
     luks_header.unlock(argv, Secret(key.reveal() + new.reveal()), path)
 
 
-def _remove(device, key, remaining, place, test=False) -> bool:
+def _remove(
+    device: luks_device.Device | str, key: Secret, remaining: Secret | None, place: Place, test: bool = False
+) -> bool:
     header = _settled(device)
     slots = luks_header.slots_of(device, header, key)
     leaked = luks_backup.being_removed(header, place.backups)
@@ -177,7 +188,7 @@ def _remove(device, key, remaining, place, test=False) -> bool:
     return True
 
 
-def _settled(device) -> luks_header.Header:
+def _settled(device: luks_device.Device | str) -> luks_header.Header:
     """The header, where its key slots may change now."""
     header = luks_header.require(device)
     if header.reencrypting:
@@ -187,7 +198,9 @@ def _settled(device) -> luks_header.Header:
     return header
 
 
-def _require_other(device, header, going, remaining) -> list[int]:
+def _require_other(
+    device: luks_device.Device | str, header: luks_header.Header, going: list[int], remaining: Secret
+) -> list[int]:
     """The key slots that stay and that ``remaining`` opens."""
     kept = [number for number in luks_header.slots_of(device, header, remaining) if number not in going]
     if not kept:
@@ -204,7 +217,9 @@ def _require_other(device, header, going, remaining) -> list[int]:
     return kept
 
 
-def _destroy(device, header, numbers, remaining, place) -> None:
+def _destroy(
+    device: luks_device.Device | str, header: luks_header.Header, numbers: list[int], remaining: Secret, place: Place
+) -> None:
     luks_backup.make(device, place.backups, remaining, place.keep)
     luks_backup.record_removal(header, numbers, place.backups)
     for number in numbers:

@@ -12,21 +12,13 @@ import threading
 import pytest
 from salt.exceptions import CommandExecutionError
 from support.attacker import GALAXY, MALLORY, public_directory, staying
-from support.site import Site, free_port
+from support.site import PLAIN_APP, Site, free_port
 
 from galaxy_host_wait import Deadline, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="runs uWSGIs as other users")
 # has a name, as supervisord wants it
 USER = pwd.getpwnam("games")
-# imports nothing: another user may not read this Python's library
-_APP = """
-def uwsgi_app():
-    def app(environ, start_response):
-        start_response("200 OK", [])
-        return [b"Galaxy"]
-    return app
-"""
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ def site():
     """Its configuration is root's; anybody may serve it."""
     with public_directory() as root:
         made = Site(pathlib.Path(root) / "galaxy", pidfile=None, mule=None, farm=None)
-        (made.root / "lib/galaxy/webapps/galaxy/buildapp.py").write_text(_APP)
+        (made.root / "lib/galaxy/webapps/galaxy/buildapp.py").write_text(PLAIN_APP)
         yield made
         made.stop()
 
