@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 import galaxy_gravity_supervisor
-import galaxy_gravity_systemd
-import galaxy_manager_systemd
 from galaxy_errors import FileMissing, GalaxyError
 from galaxy_gravity_instance import Instance
 from galaxy_gravity_supervisor import GravityProgram, Supervisor
+from galaxy_host_later import Later
 from galaxy_host_record import record
-from galaxy_manager_systemd import Systemd
 from galaxy_manager_unit import Unit, UnitStatus
+
+galaxy_gravity_systemd = Later("galaxy_gravity_systemd")
+galaxy_manager_systemd = Later("galaxy_manager_systemd")
 
 # a crash loop's rounds are shorter: a Galaxy that cannot start says so within minutes
 _RECENT = 600
@@ -96,7 +97,7 @@ def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
     """
     groups: dict[object, list[str]] = {}
     for name, unit in units.items():
-        key = unit.user if isinstance(unit, Systemd) else getattr(unit, "supervisor", None)
+        key = unit.supervisor if isinstance(unit, GravityProgram) else unit.user
         groups.setdefault((type(unit), key), []).append(name)
     found: dict[str, UnitStatus | GalaxyError] = {}
     for names in groups.values():
@@ -108,10 +109,10 @@ def _ask(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
     """Of units that one manager has."""
     several = list(units.values())
     try:
-        if isinstance(several[0], Systemd):
-            told: Iterable[UnitStatus] = galaxy_manager_systemd.statuses(several)
-        elif isinstance(several[0], GravityProgram):
-            told = galaxy_gravity_supervisor.statuses(several)
+        if isinstance(several[0], GravityProgram):
+            told: Iterable[UnitStatus] = galaxy_gravity_supervisor.statuses(several)
+        elif isinstance(several[0], galaxy_manager_systemd.Systemd):
+            told = galaxy_manager_systemd.statuses(several)
         else:
             told = [unit.status() for unit in several]
     except GalaxyError as exc:

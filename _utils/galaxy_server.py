@@ -6,7 +6,6 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-import galaxy_host_lock
 import galaxy_uwsgi_process
 from galaxy_errors import ConfigError, GalaxyError, IsGravitys, ProcessError
 from galaxy_host_later import Later
@@ -23,6 +22,7 @@ from galaxy_webserver import Snapshot
 
 galaxy_gravity_config = Later("galaxy_gravity_config")
 galaxy_gravity_services = Later("galaxy_gravity_services")
+galaxy_host_lock = Later("galaxy_host_lock")
 galaxy_host_redaction = Later("galaxy_host_redaction")
 galaxy_manager_detection = Later("galaxy_manager_detection")
 
