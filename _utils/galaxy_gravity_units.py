@@ -13,8 +13,13 @@ from galaxy_host_later import Later
 from galaxy_host_record import record
 from galaxy_manager_unit import Unit, UnitStatus
 
-galaxy_gravity_systemd = Later("galaxy_gravity_systemd")
-galaxy_manager_systemd = Later("galaxy_manager_systemd")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import galaxy_gravity_systemd
+    import galaxy_manager_systemd
+else:
+    galaxy_gravity_systemd = Later("galaxy_gravity_systemd")
+    galaxy_manager_systemd = Later("galaxy_manager_systemd")
 
 # a crash loop's rounds are shorter: a Galaxy that cannot start says so within minutes
 _RECENT = 600
@@ -83,7 +88,9 @@ def find(instance: Instance) -> Units:
 def _of_supervisor(instance: Instance, supervisor: Supervisor) -> tuple[dict[str, Unit], list[str]]:
     wanted = galaxy_gravity_supervisor.titles(instance)
     present = [program.title for program in supervisor.programs]
-    units = {name: GravityProgram(title, supervisor) for name, title in wanted.items() if title in present}
+    units: dict[str, Unit] = {
+        name: GravityProgram(title, supervisor) for name, title in wanted.items() if title in present
+    }
     stale = [title for title in present if title not in wanted.values()]
     return units, [*stale, *supervisor.old_names()]
 
@@ -107,14 +114,14 @@ def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
 
 def _ask(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
     """Of units that one manager has."""
-    several = list(units.values())
+    of_supervisor = [unit for unit in units.values() if isinstance(unit, GravityProgram)]
     try:
-        if isinstance(several[0], GravityProgram):
-            told: Iterable[UnitStatus] = galaxy_gravity_supervisor.statuses(several)
-        elif isinstance(several[0], galaxy_manager_systemd.Systemd):
-            told = galaxy_manager_systemd.statuses(several)
+        if of_supervisor:
+            told: Iterable[UnitStatus] = galaxy_gravity_supervisor.statuses(of_supervisor)
+        elif of_systemd := [unit for unit in units.values() if isinstance(unit, galaxy_manager_systemd.Systemd)]:
+            told = galaxy_manager_systemd.statuses(of_systemd)
         else:
-            told = [unit.status() for unit in several]
+            told = [unit.status() for unit in units.values()]
     except GalaxyError as exc:
         return dict.fromkeys(units, exc)
     return {name: _noted(unit, status) for (name, unit), status in zip(units.items(), told, strict=True)}

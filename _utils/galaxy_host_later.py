@@ -8,10 +8,13 @@ import os
 import sys
 import threading
 import time
+from types import ModuleType
+from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _LOCK = threading.RLock()
-_waiting: list = []
+_waiting: list[Any] = []
+
 _OURS = ("galaxy_", "luks_", "onedata_")
 # all others of the tree are imported after this one
 _BORN = time.time()
@@ -27,10 +30,10 @@ class Later:
         self._name = name
         _waiting.append(self)
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._load(), name)
 
-    def _load(self):
+    def _load(self) -> ModuleType:
         with _LOCK:
             if self in _waiting:
                 sys.path.insert(0, _HERE)
@@ -62,9 +65,9 @@ def drop_outdated() -> None:
             del sys.modules[name]
 
 
-def _changed(module) -> float:
+def _changed(module: ModuleType) -> float:
     """When its file was changed, in seconds since the epoch; 0 where that cannot be told."""
     try:
-        return os.stat(module.__file__).st_mtime
-    except (OSError, TypeError):
+        return os.stat(module.__file__ or "").st_mtime
+    except OSError:
         return 0.0
