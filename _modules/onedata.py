@@ -28,6 +28,7 @@ import galaxy_host_later
 galaxy_host_later.drop_outdated()
 
 import galaxy_host_arguments as arguments
+import galaxy_host_progress
 import onedata_mount
 from galaxy_host_later import Later
 
@@ -38,6 +39,7 @@ __virtualname__ = "onedata"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
+    __opts__: dict
     __pillar__: dict
 
 
@@ -119,7 +121,8 @@ def mount(name, timeout=onedata_mount.TIMEOUT, test=False):
             onedata_mount.version()
             declared.token(name, __salt__, __pillar__, 0)
     else:
-        changed = onedata_mount.mount(space, declared.token(name, __salt__, __pillar__, seconds), seconds)
+        with galaxy_host_progress.told("onedata.mount", __opts__, __salt__):
+            changed = onedata_mount.mount(space, declared.token(name, __salt__, __pillar__, seconds), seconds)
     return {**onedata_mount.status(space), "changed": changed}
 
 

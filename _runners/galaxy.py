@@ -31,9 +31,11 @@ import galaxy_fleet_ask
 import galaxy_fleet_rolling
 import galaxy_fleet_table
 import galaxy_host_arguments as arguments
+import galaxy_host_progress
 import galaxy_host_turn
 import galaxy_host_wait
 import galaxy_remote
+import galaxy_remote_progress
 from galaxy_fleet_rolling import Plan
 from galaxy_host_turn import Turn
 
@@ -91,7 +93,8 @@ def startup(minion, server=None):
 
         salt-run galaxy.startup galaxy.example.org
     """
-    return _call(galaxy_remote.call_once, _locks(), minion, "galaxy.startup", server=server)
+    with _shown(minion):
+        return _call(galaxy_remote.call_once, _locks(), minion, "galaxy.startup", server=server)
 
 
 def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
@@ -151,7 +154,7 @@ def restart(minion, stamp=None):
     """
 
     def work(turn):
-        with salt.client.get_local_client(mopts=__opts__) as client:
+        with salt.client.get_local_client(mopts=__opts__) as client, _shown(minion):
             return galaxy_remote.call(client, minion, "state.apply", mods="galaxy.restarted", queue=True)
 
     return _answer(lambda: _in_turn(minion, f"L@{galaxy_remote.minion_id(minion)}", "galaxy.restart", stamp, work))
@@ -185,7 +188,7 @@ def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
     try:
         seconds = arguments.seconds("timeout", timeout)
         again = None if watch is None else arguments.seconds("watch", watch)
-        if again is not None and not (_is_command() and sys.stdout.isatty()):
+        if again is not None and not (galaxy_remote_progress.is_command(__opts__) and sys.stdout.isatty()):
             raise SaltInvocationError("watch needs a terminal")
         found = _ask_fleet(tgt, tgt_type, seconds)
         if again is not None:
@@ -288,7 +291,8 @@ def _roll(plan, question, test) -> dict:
     _say(f"job {plan.job}: {len(work)} machines, {plan.batch} at a time; {len(already)} are done already")
     _fire(f"galaxy/fleet/{plan.job}/begin", {"data": {"machines": list(work), "already": already}})
     clients = functools.partial(salt.client.get_local_client, mopts=__opts__)
-    done = galaxy_fleet_rolling.roll(work, plan, clients, tell)
+    with _shown(*work):
+        done = galaxy_fleet_rolling.roll(work, plan, clients, tell)
     success = not done["failed"]
     _fire(f"galaxy/fleet/{plan.job}/end", {"data": done})
     return {**answer, **done, "success": success, "retcode": 0 if success else 1}
@@ -319,11 +323,6 @@ def _ask_fleet(tgt, tgt_type, seconds) -> dict:
         return galaxy_fleet_ask.ask(client, tgt, tgt_type, seconds)
 
 
-def _is_command() -> bool:
-    """Whether a person runs this, and not the master itself."""
-    return __opts__.get("__cli") == "salt-run"
-
-
 def _draw(lines) -> None:
     """In place of what the terminal shows."""
     sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n")
@@ -333,10 +332,14 @@ def _draw(lines) -> None:
 def _say(text) -> None:
     """To the log, and to the terminal beside the answer."""
     log.info("%s", text)
-    if _is_command():
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-            sys.stderr.flush()
+    if galaxy_remote_progress.is_command(__opts__):
+        galaxy_host_progress.say(text)
+
+
+def _shown(*minions):
+    """What these minions tell of their work meanwhile is on the terminal too."""
+    listen = functools.partial(salt.utils.event.get_master_event, __opts__, __opts__["sock_dir"], listen=True)
+    return galaxy_remote_progress.shown(__opts__, listen, minions)
 
 
 def _boot(minion, stamp, tries) -> dict:
@@ -346,7 +349,8 @@ def _boot(minion, stamp, tries) -> dict:
     def work(turn):
         with salt.client.get_local_client(mopts=__opts__) as client:
             tell = functools.partial(_tell, minion)
-            failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
+            with _shown(minion):
+                failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
         return {"success": not failure, "return": failure}
 
     return _in_turn(minion, target, "galaxy.boot", stamp, work)
@@ -389,8 +393,9 @@ def _locks() -> str:
     return os.path.join(__opts__["cachedir"], "galaxy")
 
 
-def _tell(minion, failure) -> None:
-    _fire(f"galaxy/{minion}/{'failed' if failure else 'ready'}", {"id": minion, "data": failure})
+def _tell(minion, what, data) -> None:
+    """As if the minion said it."""
+    _fire(f"galaxy/{minion}/{what}", {"id": minion, "data": data})
 
 
 def _fire(tag, data) -> None:

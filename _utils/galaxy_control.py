@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterable
 
 import galaxy_host_process
+import galaxy_host_progress
 import galaxy_wait
 from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
 from galaxy_host_later import Later
@@ -60,6 +61,7 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         _require_startable(galaxy, look, limits)
         brought_up = _first_unit(look).bring_up(Deadline(limits.timeout))
         for tried in range(1, limits.retries + 2):
+            galaxy_host_progress.attempt(tried, limits.retries + 1)
             try:
                 done = _start(galaxy, Deadline(limits.timeout), limits)
                 return {**done, "changed": done["changed"] or brought_up, "tries": tried}
@@ -251,7 +253,7 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
         failing.extend(one for one in found if not one.is_kept_up or _came_back(one, deadline))
         return bool(failing) or not any(one.status.state is State.STARTING for one in found)
 
-    wait_until(is_settled, deadline)
+    wait_until(is_settled, deadline, what="the services beside the web server must be up")
     if failing:
         raise NotReady(
             f"Galaxy serves, but not all of its services run: {_named(failing)}; companions=ignore does without them"
@@ -328,7 +330,7 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict:
         log.info("galaxy: %s is told to stop %s", unit.manager, unit.service)
         unit.stop()
         # an init script may only have sent a signal, and a worker ends a moment after its master
-        wait_until(lambda: not any(process.is_alive for process in everyone), Deadline(grace))
+        galaxy_host_process.ended(everyone, grace)
     signals = []
     if master and master.is_alive:
         if not force:

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Mapping
 
 import galaxy_host_process
+import galaxy_host_progress
 from galaxy_errors import CommandError
 from galaxy_host_record import record
 from galaxy_host_secret import Secret, forbid_core_dump
@@ -24,6 +25,8 @@ _LINES = 12
 # bytes of both streams; no command of ours says nearly as much
 LIMIT = 32 << 20
 _CHUNK = 1 << 16
+# seconds between two looks whether it is time to say that it still runs
+_TICK = 1.0
 _C_LOCALE = {"LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # of a login of root's, and of systemd's services
@@ -167,9 +170,12 @@ def _exchange(process: subprocess.Popen, data: bytes | None, deadline: Deadline,
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, selectors.EVENT_WRITE if stream is process.stdin else selectors.EVENT_READ)
             while selector.get_map():
-                ready = selector.select(deadline.left)
+                ready = selector.select(min(deadline.left, _TICK))
                 if deadline.passed:
                     raise subprocess.TimeoutExpired(process.args, deadline.seconds)
+                # a short one is a part of what is waited for, and not that itself
+                if deadline.spent > galaxy_host_progress.SHORTEST:
+                    galaxy_host_progress.tick(" ".join(process.args))
                 for key, _ in ready:
                     if key.fileobj is process.stdin:
                         left = _write(key.fd, left)

@@ -6,6 +6,8 @@ import resource
 import time
 from collections.abc import Callable
 
+import galaxy_host_progress
+
 INTERVAL = 0.08
 # a waiting minion may cost this part of a core, unless the pauses became longer than LONGEST seconds: a machine that is
 # slow, or busy with its boot, would not see for a minute that Galaxy is there
@@ -58,13 +60,18 @@ class Throttled:
         return result
 
 
-def wait_until(condition: Callable[[], object], deadline: Deadline, interval: float = INTERVAL) -> object:
+def wait_until(
+    condition: Callable[[], object],
+    deadline: Deadline,
+    interval: float = INTERVAL,
+    what: str | Callable[[], str] = "",
+) -> object:
     """
     Call ``condition`` until it returns something true, and return that; ``None`` once the deadline has passed.
 
     It is called at least once. The pause between two calls is ``interval`` seconds, or longer, up to ``LONGEST``, where
     a call takes so much CPU that the waiting would use more than ``CPU_SHARE`` of a core. What ``condition`` raises
-    ends the waiting.
+    ends the waiting. ``what`` says what is waited for, where that takes long.
     """
     while True:
         before = _cpu_seconds()
@@ -73,6 +80,7 @@ def wait_until(condition: Callable[[], object], deadline: Deadline, interval: fl
             return result
         if deadline.passed:
             return None
+        galaxy_host_progress.tick(what)
         pause = max(interval, min(LONGEST, (_cpu_seconds() - before) / CPU_SHARE))
         time.sleep(min(pause, deadline.left))
 
