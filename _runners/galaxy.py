@@ -17,6 +17,7 @@ import sys
 import time
 
 import salt.client
+import salt.utils.data
 import salt.utils.event
 import salt.utils.minions
 from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
@@ -41,8 +42,8 @@ from galaxy_host_turn import Turn
 
 log = logging.getLogger(__name__)
 
-# who is booted, docs/boot.md
-_ROLE = "I@galaxy:boot:enabled:True or G@roles:galaxy"
+# who is booted, docs/boot.md: by its pillar or its grains
+_ROLE_PILLAR, _ROLE_GRAIN = "galaxy:boot:enabled:True", "roles:galaxy"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,7 +158,10 @@ def restart(minion, stamp=None):
         with salt.client.get_local_client(mopts=__opts__) as client, _shown(minion):
             return galaxy_remote.call(client, minion, "state.apply", mods="galaxy.restarted", queue=True)
 
-    return _answer(lambda: _in_turn(minion, f"L@{galaxy_remote.minion_id(minion)}", "galaxy.restart", stamp, work))
+    def restarted():
+        return _in_turn(galaxy_remote.minion_id(minion), lambda _: True, "galaxy.restart", stamp, work)
+
+    return _answer(restarted)
 
 
 def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
@@ -343,7 +347,10 @@ def _shown(*minions):
 
 
 def _boot(minion, stamp, tries) -> dict:
-    target = f"L@{galaxy_remote.minion_id(minion)} and ( {_ROLE} )"
+    target = f"L@{galaxy_remote.minion_id(minion)}"
+    if not __opts__["minion_data_cache"]:
+        # the minion itself knows
+        target += f" and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
     retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
 
     def work(turn):
@@ -353,16 +360,32 @@ def _boot(minion, stamp, tries) -> dict:
                 failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
         return {"success": not failure, "return": failure}
 
-    return _in_turn(minion, target, "galaxy.boot", stamp, work)
+    return _in_turn(minion, _has_role, "galaxy.boot", stamp, work)
 
 
-def _in_turn(minion, target, name, stamp, work) -> dict:
+def _has_role(minion) -> bool:
+    """
+    By what the master has of this minion; of a compound target it would read what it has of each minion, which would be
+    a million readings when a thousand of them start.
+    """
+    if not __opts__["minion_data_cache"]:
+        return True
+    _, grains, pillar = salt.utils.minions.get_minion_data(minion, __opts__)
+    asked = ((pillar, _ROLE_PILLAR), (grains, _ROLE_GRAIN))
+    return any(salt.utils.data.subdict_match(known or {}, role) for known, role in asked)
+
+
+def _is_accepted(minion) -> bool:
+    return minion in salt.utils.minions.CkMinions(__opts__).check_minions([minion], "list")["minions"]
+
+
+def _in_turn(minion, is_meant, name, stamp, work) -> dict:
     """Do what many events may ask for; each that comes while it is under way, or from before, ends at once."""
     turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
     if since is not None and turn.has_served(since):
         return {"success": False, "return": f"{name} of {minion} is under way, or was, since {stamp}"}
-    # by what the master has of its key, pillar and grains: no job, and no file of a lock, for any other
-    if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
+    # no job, and no file of a lock, for any other
+    if not (_is_accepted(minion) and is_meant(minion)):
         return {"success": True, "return": None}
     done = turn.take(work)
     return done or {"success": False, "return": f"{name} of {minion} is under way, and will be done once more"}
