@@ -289,7 +289,8 @@ def _roll(plan, question, test) -> dict:
         return {**answer, "success": True, "would_restart": work, "retcode": 0}
 
     def tell(subject, step, data):
-        _say(f"{subject} {step} {', '.join(f'{key}: {value}' for key, value in data.items())}")
+        said = {key: " and ".join(map(str, value)) if isinstance(value, list) else value for key, value in data.items()}
+        _say(f"{subject} {step} {', '.join(f'{key}: {value}' for key, value in said.items())}")
         _fire(f"galaxy/fleet/{plan.job}/{subject}/{step}", {"id": subject, "data": data})
 
     _say(f"job {plan.job}: {len(work)} machines, {plan.batch} at a time; {len(already)} are done already")
