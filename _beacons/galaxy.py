@@ -101,7 +101,14 @@ def __virtual__():
 
 
 def validate(config):
-    """Whether the configuration of the beacon, and pillar, are sound: ``(bool, text)``."""
+    """
+    Whether the configuration of the beacon, and pillar, are sound.
+
+    config : list
+        the beacon's, of mappings with one key each
+
+    Returns that as ``True`` or ``False``, and a sentence.
+    """
     if not isinstance(config, list) or not all(isinstance(each, dict) for each in config):
         return False, "The galaxy beacon takes a list of single keys"
     for key, value in _merged(config).items():
@@ -121,7 +128,14 @@ def validate(config):
 
 
 def beacon(config):
-    """The events that are due now."""
+    """
+    The events that are due now.
+
+    config : list
+        the beacon's, of mappings with one key each
+
+    Returns a list of mappings; ``tag`` is the last part of the event's.
+    """
     given = _merged(config)
     thresholds = galaxy_watch.Thresholds(**{key: given[key] for key in _THRESHOLDS if key in given})
     due = []

@@ -46,9 +46,13 @@ Several Galaxies on one machine have names:
 Functions that start, stop or reload need root.
 """
 
+from __future__ import annotations
+
 import sys
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+TYPE_CHECKING = False
 
 if sys.platform.startswith("linux"):
     import galaxy_host_later
@@ -68,21 +72,33 @@ if sys.platform.startswith("linux"):
     from galaxy_server import Galaxy
     from galaxy_webserver import WorkerState
 
-    galaxy_control = Later("galaxy_control")
-    galaxy_definition = Later("galaxy_definition")
-    galaxy_fleet = Later("galaxy_fleet")
-    galaxy_fleet_table = Later("galaxy_fleet_table")
-    galaxy_gravity_hold = Later("galaxy_gravity_hold")
-    galaxy_gravity_update = Later("galaxy_gravity_update")
-    galaxy_health = Later("galaxy_health")
-    galaxy_metrics = Later("galaxy_metrics")
-    galaxy_reload = Later("galaxy_reload")
-    galaxy_wait = Later("galaxy_wait")
-    onedata_declared = Later("onedata_declared")
+    if TYPE_CHECKING:
+        import galaxy_control
+        import galaxy_definition
+        import galaxy_fleet
+        import galaxy_fleet_table
+        import galaxy_gravity_hold
+        import galaxy_gravity_update
+        import galaxy_health
+        import galaxy_metrics
+        import galaxy_reload
+        import galaxy_wait
+        import onedata_declared
+    else:
+        galaxy_control = Later("galaxy_control")
+        galaxy_definition = Later("galaxy_definition")
+        galaxy_fleet = Later("galaxy_fleet")
+        galaxy_fleet_table = Later("galaxy_fleet_table")
+        galaxy_gravity_hold = Later("galaxy_gravity_hold")
+        galaxy_gravity_update = Later("galaxy_gravity_update")
+        galaxy_health = Later("galaxy_health")
+        galaxy_metrics = Later("galaxy_metrics")
+        galaxy_reload = Later("galaxy_reload")
+        galaxy_wait = Later("galaxy_wait")
+        onedata_declared = Later("onedata_declared")
 
 __virtualname__ = "galaxy"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
@@ -105,14 +121,18 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
     """
     How Galaxy is. A Galaxy that is down is an answer, never an error.
 
-    server
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
         a name in pillar; ``'*'`` asks all
-    timeout : 5
+    timeout : float = 5
         seconds for the web server's answer
-    min_workers : 1
-        how many workers must be ready for ``ready``
-    verbose : False
+    verbose : bool = False
         add ``worker_records``, as in :py:func:`busy_workers`, for every worker
+    min_workers : int = 1
+        how many workers must be ready for ``ready``
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns a mapping, with ``server='*'`` one for each server by its name:
 
@@ -179,15 +199,19 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
     """
     The workers that are not free, and why.
 
-    server
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
         a name in pillar; ``'*'`` asks all
-    timeout : 5
+    timeout : float = 5
         seconds for the web server's answer
-    state
+    state : str or list
         only workers in this state, or in one of a list: ``not_accepting``, ``busy``, ``saturated``, ``paused``,
         ``stuck``, and on demand ``idle`` and ``cheap``
-    pids_only : False
+    pids_only : bool = False
         the plain list of their PIDs
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns a list, empty where all are free; with ``server='*'`` a list for each server by its name, and for a server
     that cannot be asked a text that says why. Each record has
@@ -222,8 +246,14 @@ def accepting(config=None, server=None, timeout=_LOOK, **keywords):
     """
     Whether at least one worker accepts requests (uWSGI's ``accepting``).
 
-    timeout : 5
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 5
         seconds for the web server's answer
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns ``True`` or ``False``. Raises ``CommandExecutionError`` where the web server cannot be asked.
 
@@ -241,11 +271,18 @@ def stats(config=None, server=None, timeout=_LOOK, **keywords):
     """
     The stats server's document, in uWSGI's own form.
 
-    timeout : 5
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 5
         seconds for the stats server's answer
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
-    Of a request's variables only method, path, protocol and remote address stay: the rest holds cookies, authorization
-    headers and query strings. Raises ``CommandExecutionError`` where the stats server cannot be read.
+    Returns the document as a mapping. Of a request's variables only method, path, protocol and remote address stay: the
+    rest holds cookies, authorization headers and query strings. Raises ``CommandExecutionError`` where the stats server
+    cannot be read.
 
     CLI Example:
 
@@ -261,9 +298,15 @@ def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
     """
     The PID of the web server's master, uWSGI's or gunicorn's.
 
-    timeout : 5
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 5
         seconds for the stats server's answer; where there is no answer, the process that listens on the socket is
         looked for
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns one PID, never a worker's, a router's or a client's; ``None`` only where it is certain that Galaxy does not
     run. Raises ``CommandExecutionError``, with the reason, where that cannot be told, where another program holds the
@@ -284,6 +327,13 @@ def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
 def sockets(config=None, server=None, **keywords):
     """
     Where Galaxy listens.
+
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns a list of ``{"address": …, "option": …, "source": …}``: uWSGI's option (``socket``, ``http``, …, ``stats``)
     and ``file:line`` or the command line, or ``given`` for an address from an argument or pillar. Raises
@@ -311,6 +361,13 @@ def config(config=None, server=None, **keywords):
     """
     The options in effect: the configuration by uWSGI's own reading rules, and command line, environment and working
     directory of the live master, or, where none runs, of the process manager's definition.
+
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns ``path``; ``sockets``, ``master_fifo``, ``logs`` (lists); ``stats``, ``processes``, ``threads``, ``mules``,
     ``master``, ``need_app``, ``die_on_term``, ``no_server``, ``pidfile``: each ``{"value": …, "option": …, "source":
@@ -361,15 +418,15 @@ def settings(server=None, values_only=False):
     """
     The settings in effect below ``galaxy:``, and all that is wrong with them.
 
-    server
+    server : str
         a name in pillar: only the settings of this server
-    values_only : False
+    values_only : bool = False
         the values alone, in the shape that the formula uses
 
     Returns a mapping: ``servers``, by name, each a mapping of settings (``storage:device`` is the key ``device`` in the
     section ``storage``) to ``value`` and ``source`` (``minion configuration``, ``grains``, ``pillar`` or ``default``);
-    ``machine``, the same for ``onedata`` and ``boot``; and ``problems``, sentences. Secrets are shown as asterisks.
-    Raises ``SaltInvocationError`` for a name that pillar does not declare.
+    ``machine``, the same for ``onedata``, ``boot`` and ``monitoring``; and ``problems``, sentences. Secrets are shown
+    as asterisks. Raises ``SaltInvocationError`` for a name that pillar does not declare.
 
     CLI Example:
 
@@ -399,6 +456,13 @@ def commands(config=None, server=None, **keywords):
     """
     The commands that start and stop Galaxy on this machine, for a person to type; nothing is run.
 
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
+
     Returns ``manager``, ``service``, and the argv lists ``start``, ``stop``, ``restart``, ``status`` and ``startup``
     (which brings the manager itself up) of the web server, and the same of each service by its name in ``services``.
     Raises ``CommandExecutionError`` where nothing manages
@@ -424,14 +488,18 @@ def wait(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Wait until Galaxy is ready.
 
-    server
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
         a name in pillar; ``'*'`` waits for all, one after the other
-    timeout : 300
+    timeout : float = 300
         seconds at most
-    min_workers : 1
-        how many workers must accept with their application loaded; 0 waits for the stats server alone
-    test : False
+    test : bool = False
         do not wait; what waiting would not change is raised
+    min_workers : int = 1
+        how many workers must accept with their application loaded; 0 waits for the stats server alone
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``, with ``server='*'`` one for each server by its
     name. Raises ``CommandExecutionError`` with the reason and the log's last lines: after ``timeout``, and at once when
@@ -456,14 +524,20 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Start Galaxy through its process manager and wait until it is ready.
 
-    timeout : 300
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 300
         seconds at most, waiting for another start or stop included
-    min_workers : 1
-        how many workers must be ready
-    companions : require
-        ``ignore``: Celery, job handlers and what else runs beside the web server may fail
-    test : False
+    test : bool = False
         only say whether it would be started; what would stand in the way is raised
+    min_workers : int = 1
+        how many workers must be ready
+    companions : str = require
+        ``ignore``: Celery, job handlers and what else runs beside the web server may fail
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Under Gravity all services are started, handlers and Celery before the web server. Returns ``{"changed": …,
     "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``;
@@ -485,16 +559,22 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
     """
     Stop Galaxy through its process manager, and end the workers that outlive that.
 
-    timeout : 10
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 10
         seconds that processes have to end after the manager's stop, and again after SIGTERM, before SIGKILL; also how
         long another start or stop of this server is waited for
-    force : False
-        end the master too, by SIGINT and then SIGKILL, where it outlives the manager's stop or nothing manages it
-    pid
+    pid : int
         with ``force``, the PID of the master to end although it runs another configuration, or as another user, than
         this Galaxy's: the configuration's addresses must lead to it
-    test : False
+    test : bool = False
         only say whether it would be stopped; what would stand in the way is raised
+    force : bool = False
+        end the master too, by SIGINT and then SIGKILL, where it outlives the manager's stop or nothing manages it
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Under Gravity all services are stopped, the web server first, and gunicorn's workers that outlived a killed master
     are ended. Only the master that was asked about and the processes that it started are signalled, each only while it
@@ -528,26 +608,34 @@ def restart(config=None, server=None, timeout=None, rolling=False, test=False, *
     """
     Stop Galaxy and start it, as :py:func:`stop` and :py:func:`start`, with no other start or stop between.
 
-    rolling : False
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 300
+        seconds at most until it is ready again
+    rolling : bool = False
         of a Galaxy with several gunicorns, restart one at a time, and then the services beside them but tusd. All are
         looked at first: one that is down is started, one that runs and is not ready is a reason to touch nothing. Each
         must be ready, and stay so for ``settle`` seconds, before the next is touched; it stops at the first that is not
-    settle : 11
+    test : bool = False
+        do nothing; what would stand in the way is raised
+    settle : float = 11
         seconds, longer than ``fail_timeout`` of the proxy
-
-    timeout : 300
-        seconds at most until it is ready again
-    min_workers : 1
+    min_workers : int = 1
         how many workers must be ready
-    force : False
+    force : bool = False
         as for :py:func:`stop`
-    check : False
+    check : bool = False
         of a Galaxy under Gravity, load its application once on trial, as Galaxy's user, and touch nothing where that
         fails
-    test : False
-        do nothing; what would stand in the way is raised
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns ``{"stop": …, "start": …}``, with ``rolling`` what :py:func:`reload` returns; ``{}`` with ``test``.
+
+    Raises ``CommandExecutionError`` as :py:func:`stop` and :py:func:`start` do, and where ``check`` or ``rolling``
+    finds what stands in the way.
 
     CLI Example:
 
@@ -567,15 +655,21 @@ def startup(config=None, server=None, timeout=None, test=False, **keywords):
     """
     First start, as after a boot: bring the process manager up where needed, start Galaxy, wait until it is ready.
 
-    timeout : 300
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 300
         seconds for each try
-    min_workers : 1
+    test : bool = False
+        only say whether it would be started; what would stand in the way is raised
+    min_workers : int = 1
         how many workers must be ready
-    retries : 5
+    retries : int = 5
         how often a Galaxy that does not come up is stopped and started again. One whose master lives, but which cannot
         be asked, is never stopped
-    test : False
-        only say whether it would be started; what would stand in the way is raised
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns what :py:func:`start` returns, and ``tries``. Raises ``CommandExecutionError`` with the last try's reason
     and the log's last lines.
@@ -595,18 +689,23 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Reload Galaxy gracefully: requests under way are finished, then new workers take over.
 
-    timeout : 300
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 300
         seconds at most until new workers are ready
-    min_workers : 1
-        how many workers must be ready
-    test : False
+    test : bool = False
         do nothing; what would stand in the way is raised
-
-    force : False
+    min_workers : int = 1
+        how many workers must be ready
+    force : bool = False
         also a Galaxy with one gunicorn, which has a gap: with preload on it is a restart; with preload off nobody
         accepts until the new workers have loaded, and code that is broken takes Galaxy down
-    check : False
+    check : bool = False
         as for :py:func:`restart`
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Of uWSGI through its master FIFO where an option in effect names one, else by SIGHUP to the master; of several
     gunicorns as :py:func:`restart` with ``rolling``. Returns ``{"changed": True, "method": "master-fifo", "SIGHUP",
@@ -629,11 +728,11 @@ def define(server=None, absent=False, test=False):
     Write the definition of a server for its process manager, as ``manage_service`` and its keys in pillar say: the unit
     of systemd with its file of variables, or the program file of supervisord.
 
-    server
+    server : str
         a name in pillar
-    absent : False
+    absent : bool = False
         remove the definition instead; a running Galaxy is not stopped
-    test : False
+    test : bool = False
         only say what would be written or removed
 
     Returns the files that were (or would be) changed, by path: ``diff`` (for a file that may hold a secret, only that
@@ -655,8 +754,8 @@ def define(server=None, absent=False, test=False):
     values = found.servers[spec.server]
     if not absent and Galaxy(spec, __salt__).gravity:
         raise CommandExecutionError(
-            f"{spec.config}: Gravity runs this Galaxy and writes its units, so there is none of ours: take "
-            "manage_service out of pillar, and set gravity_update there, or use the state galaxy.updated"
+            f"{spec.config}: Gravity runs this Galaxy and writes its units. Remove manage_service from pillar, "
+            "and set gravity_update there, or use the state galaxy.updated"
         )
     others = _mount_points(found) if values["log"] and not absent else ()
     return galaxy_definition.write(values, waits, absent, test, others)
@@ -666,10 +765,14 @@ def summary(config=None, server=None, timeout=_LOOK, **keywords):
     """
     How Galaxy is, as one line of text.
 
-    server
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
         a name in pillar; ``'*'`` asks all
-    timeout : 5
+    timeout : float = 5
         seconds for the web server's answer
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns the state (``ready``, ``degraded``, ``not ready``, ``down`` or ``unknown``), numbers and the first problem;
     with ``server='*'`` one line for each server by its name. Raises as :py:func:`status`.
@@ -689,10 +792,14 @@ def check(config=None, server=None, timeout=_LOOK, **keywords):
     """
     The line and the exit code of a monitoring plugin, for Nagios, Icinga and Checkmk (docs/monitoring.md).
 
-    server
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
         a name in pillar; all servers of pillar, where none is named
-    timeout : 5
+    timeout : float = 5
         seconds for each web server's answer
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns one line of text: ``GALAXY OK``, ``WARNING``, ``CRITICAL`` or ``UNKNOWN``, what is wrong, and after ``|``
     the numbers. The return code is 0 where all are ready, 1 where one is degraded, 2 where one is down or not ready,
@@ -718,12 +825,16 @@ def metrics(config=None, server=None, timeout=_LOOK, path=None, **keywords):
     """
     How Galaxy is, in the text format of OpenMetrics (docs/monitoring.md).
 
-    server
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
         a name in pillar; all servers of pillar, where none is named
-    timeout : 5
+    timeout : float = 5
         seconds for each web server's answer
-    path
+    path : str
         write the text to this file, which is replaced in one step, as node_exporter's textfile collector needs it
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns the text; with ``path`` the path. Raises ``CommandExecutionError`` where pillar is wrong or the file cannot
     be written.
@@ -748,13 +859,19 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
     Bring the files that Gravity wrote for its process manager up to date with its configuration, as ``galaxyctl
     update`` does, but stop nothing that runs, and never touch another Galaxy's units.
 
-    timeout : 300
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    timeout : float = 300
         seconds to wait for another start or stop, and, where something was stopped, until Galaxy is ready again
-    force : False
+    test : bool = False
+        change nothing
+    force : bool = False
         also where something that runs is stopped or restarted for it, or a second configuration file has the same data;
         what is configured is started afterwards
-    test : False
-        change nothing
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Gravity itself makes the files, as Galaxy's user; root writes none of them before it has checked each line.
 
@@ -794,7 +911,7 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
             plan = found.plan()
             found.apply(plan, limits.force)
             # new units wait for Galaxy's data as those before
-            galaxy_gravity_hold.hold(galaxy.instance, None)
+            galaxy_gravity_hold.hold(found.instance, None)
         answer = plan.record(limits.force)
         return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
 
@@ -805,12 +922,18 @@ def hold(config=None, server=None, mounts=(), absent=False, test=False, **keywor
     ``salt-galaxy.conf`` beside each unit of its own, or, under Gravity's supervisord, beside the units of systemd that
     start that.
 
-    mounts
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
+        a name in pillar; not needed where there is one Galaxy
+    mounts : list = []
         directories on which a filesystem must be mounted; the Onedata spaces that pillar declares are added
-    absent : False
+    absent : bool = False
         remove the drop-ins instead
-    test : False
+    test : bool = False
         only say what would be written or removed
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Returns the files that were (or would be) changed, by path: ``diff`` and ``mode``; empty where all are right, and
     for a Galaxy that Gravity does not run. Raises ``CommandExecutionError`` where they are units of a user's own
@@ -826,14 +949,15 @@ def hold(config=None, server=None, mounts=(), absent=False, test=False, **keywor
     arguments.flag("test", test)
     mounts = arguments.paths("mounts", mounts)
     galaxy, limits = _galaxy(config=config, server=server, **keywords)
-    if not galaxy.gravity:
+    instance = galaxy.instance if galaxy.gravity else None
+    if not instance:
         return {}
     spaces = onedata_declared.Declared(__salt__["config.get"]).mount_points()
     needed = () if absent else dict.fromkeys([*mounts, *spaces])
     if test:
-        return galaxy_gravity_hold.hold(galaxy.instance, needed, test=True)
+        return galaxy_gravity_hold.hold(instance, needed, test=True)
     with galaxy_host_lock.hold("galaxy.hold", galaxy.spec.identity, Deadline(limits.timeout)):
-        return galaxy_gravity_hold.hold(galaxy.instance, needed)
+        return galaxy_gravity_hold.hold(instance, needed)
 
 
 def health(config=None, server=None, timeout=_HEALTH, **keywords):
@@ -841,10 +965,14 @@ def health(config=None, server=None, timeout=_HEALTH, **keywords):
     Whether Celery's workers reply, and Galaxy's web workers and job handlers give signs of life: what no process
     manager knows. It costs Galaxy some 10 s of CPU time, so ask it on demand, and not in a beacon.
 
-    server
+    config : str
+        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+    server : str
         a name in pillar; ``'*'`` asks all
-    timeout : 120
+    timeout : float = 120
         seconds
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of this module
 
     Galaxy's own Python asks, as Galaxy's user and with Galaxy's own configuration.
 
@@ -904,7 +1032,7 @@ def _settings():
     return galaxy_settings.of(__opts__, __grains__, __pillar__)
 
 
-def _galaxy(**given):
+def _galaxy(**given) -> tuple[Galaxy, galaxy_spec.Limits]:
     """The Galaxy that the keywords mean, and the limits."""
     spec, limits = galaxy_spec.resolve(given, _settings())
     return Galaxy(spec, __salt__), limits

@@ -22,8 +22,8 @@ keyword.
 ``prompt``
     ask on the terminal of ``salt-call``
 
-A volume that ``clevis://`` or ``token://`` shall open must have a key slot with a passphrase of recovery beside. A
-single newline at the end of a passphrase (not of a key file) is left out. Every function with ``key`` takes
+A volume that ``clevis://`` or ``token://`` shall open must also have a key slot with a recovery passphrase. A single
+newline at the end of a passphrase (not of a key file) is left out. Every function with ``key`` takes
 ``passphrase`` in its place, the passphrase itself, for interactive use with ``salt-call --local`` only; mind the
 shell's history. From a master it is refused, since Salt keeps arguments in the job cache.
 """
@@ -31,38 +31,59 @@ shell's history. From a master it is refused, since Salt keeps arguments in the 
 from __future__ import annotations
 
 import logging
+import sys
 
 import salt.utils.path
 from salt.exceptions import SaltInvocationError
 
-import galaxy_host_later
+TYPE_CHECKING = False
 
-galaxy_host_later.drop_outdated()
+if sys.platform.startswith("linux"):
+    import galaxy_host_later
 
-import galaxy_host_arguments as arguments
-import galaxy_host_key
-import galaxy_host_progress
-import luks_backup
-import luks_cryptdev_ini
-from galaxy_host_later import Later
+    galaxy_host_later.drop_outdated()
 
-luks_device = Later("luks_device")
-luks_encrypt = Later("luks_encrypt")
-luks_grow = Later("luks_grow")
-luks_header = Later("luks_header")
-luks_key = Later("luks_key")
-luks_mapping = Later("luks_mapping")
-luks_open = Later("luks_open")
-luks_reencrypt = Later("luks_reencrypt")
-luks_status = Later("luks_status")
-luks_unlock = Later("luks_unlock")
+    import galaxy_host_arguments as arguments
+    import galaxy_host_key
+    import galaxy_host_progress
+    import luks_backup
+    import luks_cryptdev_ini
+    from galaxy_host_later import Later
+
+    if TYPE_CHECKING:
+        import luks_device
+        import luks_encrypt
+        import luks_grow
+        import luks_header
+        import luks_key
+        import luks_mapping
+        import luks_open
+        import luks_reencrypt
+        import luks_status
+        import luks_unlock
+        from galaxy_host_secret import Secret
+    else:
+        luks_device = Later("luks_device")
+        luks_encrypt = Later("luks_encrypt")
+        luks_grow = Later("luks_grow")
+        luks_header = Later("luks_header")
+        luks_key = Later("luks_key")
+        luks_mapping = Later("luks_mapping")
+        luks_open = Later("luks_open")
+        luks_reencrypt = Later("luks_reencrypt")
+        luks_status = Later("luks_status")
+        luks_unlock = Later("luks_unlock")
+
+    _BACKUPS, _INI = luks_backup.DIRECTORY, luks_cryptdev_ini.PATH
+else:
+    # defaults of functions that nobody is offered
+    _BACKUPS = _INI = ""
 
 log = logging.getLogger(__name__)
 
 __virtualname__ = "luks"
 __func_alias__ = {"format_": "format", "open_": "open"}
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
@@ -70,18 +91,20 @@ if TYPE_CHECKING:
 
 
 def __virtual__():
+    if not sys.platform.startswith("linux"):
+        return False, "luks: encrypted volumes are looked after on Linux only"
     if not salt.utils.path.which("cryptsetup"):
         return False, "luks: cryptsetup is not installed"
     return __virtualname__
 
 
-def status(device, backups=luks_backup.DIRECTORY):
+def status(device, backups=_BACKUPS):
     """
     The state of an encrypted volume.
 
-    device
+    device : str
         the device, or ``/dev/mapper/<name>`` of an open volume
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         where its header backups are
 
     Returns a dictionary:
@@ -124,7 +147,7 @@ def open_volumes():
     The LUKS volumes that are open on this machine, by mapper name, those of lost devices included.
 
     Returns a dictionary; each value is what ``luks.status`` returns. A volume of which a fact cannot be told says why
-    in ``error``, and hides no other volume.
+    in ``error``, and hides no other volume. Nothing is raised for it.
 
     CLI Example:
 
@@ -145,7 +168,7 @@ def encrypt(
     mkfs_options=(),
     mount_options=(),
     discard=False,
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     may_format=True,
     key_timeout=0,
     device_timeout=0,
@@ -161,36 +184,41 @@ def encrypt(
     completes an interrupted one. A device that does not read as blank is refused, whether or not its data is of a known
     kind.
 
-    device
+    device : str
         the device
-    mapper
+    mapper : str
         name of the opened volume in ``/dev/mapper``
-    mount_point
+    mount_point : str
         an empty directory; made if missing
-    key, passphrase
-        what opens it; read only where it is needed
-    filesystem : ext4
+    key : str
+        place of the key that opens it; read only where it is needed
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
+    filesystem : str = ext4
         ``ext4``, ``ext3``, ``ext2``, ``xfs`` or ``btrfs``
-    mkfs_options, mount_options
-        lists of options, of ``mkfs`` and of ``mount -o``
-    discard : False
+    mkfs_options : list = []
+        options of ``mkfs``
+    mount_options : list = []
+        options of ``mount -o``
+    discard : bool = False
         pass discards on to the device, see ``--allow-discards`` in :manpage:`cryptsetup(8)`
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory of the header backup
-    may_format : True
+    may_format : bool = True
         whether a blank device may be formatted
-    key_timeout : 0
+    key_timeout : float = 0
         seconds for which a key's database that fails is asked again, such as a Vault that starts after this machine
-    device_timeout : 0
+    device_timeout : float = 0
         seconds for which a device that is not there is waited for
-    nonempty : refuse
+    nonempty : str = refuse
         what becomes of files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
-    keep
+    keep : int
         how many header backups of the volume are kept, the newest ones; all by default
-    test : False
+    test : bool = False
         only say what would be done; fails where the run would, so the key is read and tried
-    version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
-        of a new volume, as in ``luks.format``
+    options
+        of a new volume: ``version``, ``cipher``, ``key_size``, ``hash``, ``pbkdf``, ``iteration_time``, ``iterations``
+        and ``memory``, as in ``luks.format``
 
     Returns the list of steps taken, of ``format``, ``mkfs``, ``header_backup``, ``open``, ``fsck`` (ext2 to ext4, as
     ``fsck -p``), ``set_aside`` (files below the mount point), ``mount``, ``remount`` (mount options were others); empty
@@ -238,12 +266,28 @@ def open_(
     """
     Open a volume as ``/dev/mapper/<mapper>``, and mount it where a mount point is given.
 
-    device, mapper, key, passphrase, mount_options, discard, key_timeout, device_timeout, nonempty
-        as in ``luks.encrypt``
-    mount_point
+    device : str
+        the volume
+    mapper : str
+        name of the opened volume in ``/dev/mapper``
+    key : str
+        place of the key; read only where the volume is not open
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
+    mount_point : str
         an empty directory; made if missing. The filesystem is the one that the volume has; ext2 to ext4 is checked
         before, as by ``fsck -p``
-    test : False
+    mount_options : list = []
+        options of ``mount -o``
+    discard : bool = False
+        pass discards on to the device, see ``--allow-discards`` in :manpage:`cryptsetup(8)`
+    key_timeout : float = 0
+        seconds for which a key's database that fails is asked again
+    device_timeout : float = 0
+        seconds for which a device that is not there is waited for
+    nonempty : str = refuse
+        what becomes of files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
+    test : bool = False
         only say whether it would be opened or mounted; the key is tried
 
     Returns ``True`` when it was opened or mounted, ``False`` when it was so already. Raises ``CommandExecutionError``,
@@ -275,9 +319,9 @@ def close(mapper, test=False):
     """
     Unmount the filesystem of an open volume, and close it.
 
-    mapper
+    mapper : str
         its name in ``/dev/mapper``
-    test : False
+    test : bool = False
         only say whether it would be closed
 
     Returns ``True`` when it was closed, ``False`` when it was not open. Raises ``CommandExecutionError`` when it is
@@ -299,17 +343,21 @@ def resize(mapper, key=None, passphrase=None, partition=False, test=False):
     """
     Let an open volume, and the filesystem mounted from it, use all of a device that has grown.
 
-    mapper
+    mapper : str
         its name in ``/dev/mapper``
-    key, passphrase
-        what opens it; LUKS2 asks for it, LUKS1 does not
-    partition : False
+    key : str
+        place of the key that opens it; LUKS2 asks for it, LUKS1 does not
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
+    partition : bool = False
         where the volume is on a partition, grow that first, into the free space behind it (needs ``growpart``)
-    test : False
+    test : bool = False
         only say what would be done
 
     Returns ``before`` and ``after``, each the bytes of ``volume`` and ``filesystem`` (``None`` when it is not mounted);
     with ``test`` the list of the steps that would be taken, of ``partition``, ``volume``, ``filesystem``.
+
+    Raises ``CommandExecutionError`` where the volume is not open, or the key does not open it.
 
     CLI Example:
 
@@ -331,7 +379,7 @@ def reencrypt(
     key=None,
     passphrase=None,
     other_keys=(),
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     keep=None,
     test=False,
     **options,
@@ -343,21 +391,23 @@ def reencrypt(
     It takes as long as reading and writing the whole device; events ``galaxy/<minion>/progress`` tell how far it is.
     After a power cut the same call goes on where it stopped; the volume can be opened and used meanwhile.
 
-    device
+    device : str
         the volume
-    key, passphrase
-        what opens it, and will
-    other_keys
+    key : str
+        place of the key that opens it, and will
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
+    other_keys : list = []
         list of the places of the other keys that shall open it afterwards; a key that is not named opens it no longer.
         What Clevis or systemd-cryptenroll bound to it stays bound, and must work now
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory of the header backup. The older ones open nothing any more, and are removed at the end
-    keep
+    keep : int
         as in ``luks.encrypt``
-    test : False
+    test : bool = False
         only say whether it would be done
-    pbkdf, iteration_time, iterations, memory
-        of the new key slots, as in ``luks.format``
+    options
+        of the new key slots: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
 
     Returns ``True``. Raises ``CommandExecutionError``, with nothing changed, for LUKS1 and where a key does not open
     the volume.
@@ -383,7 +433,7 @@ def format_(
     passphrase=None,
     force=False,
     signature=None,
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     keep=None,
     test=False,
     **options,
@@ -391,35 +441,44 @@ def format_(
     """
     Make a blank device a LUKS volume, and back up its header. It is not opened, and gets no filesystem.
 
-    device
+    device : str
         a block device that is free and reads as blank
-    key, passphrase
-        the key that shall open it
-    force : False
+    key : str
+        place of the key that shall open it
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
+    force : bool = False
         format a device that carries something; requires ``signature``. A device in use is refused all the same
-    signature
+    signature : str
         the type (``ext4``) or UUID that the device carries now, as ``luks.status`` shows it; ``data`` where it carries
         data of no known kind
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory of the header backup
-    keep
+    keep : int
         as in ``luks.encrypt``
-    test : False
+    test : bool = False
         change nothing, and fail where the run would
-    version : 2
+    version : int = 2
         LUKS version
-    cipher, key_size : aes-xts-plain64, 512
-        cipher, and its key size in bits
-    hash
+    cipher : str = aes-xts-plain64
+        the cipher, as :manpage:`cryptsetup(8)` writes it
+    key_size : int = 512
+        size of the cipher's key, in bits
+    hash : str
         hash of the key derivation; cryptsetup's default otherwise
-    pbkdf : argon2id
+    pbkdf : str = argon2id
         key derivation of a LUKS2 key slot: ``argon2id``, ``argon2i`` or ``pbkdf2``
-    iteration_time
+    iteration_time : int
         milliseconds that unlocking shall take on this machine
-    iterations, memory
-        cost of the key derivation, in place of that benchmark; memory in KiB
+    iterations : int
+        cost of the key derivation, in place of that benchmark
+    memory : int
+        the same, in KiB
 
     Returns ``uuid`` and ``header_backup`` (path); with ``test`` both are ``None``.
+
+    Raises ``CommandExecutionError``, with nothing changed, where the device is in use, is too small, or carries
+    something that ``signature`` does not name; and where the header cannot be backed up.
 
     CLI Example:
 
@@ -441,10 +500,16 @@ def test_key(device, key=None, passphrase=None):
     """
     Whether a key opens a volume.
 
-    device, key, passphrase
-        the volume, and the key to try
+    device : str
+        the volume
+    key : str
+        place of the key to try
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
 
     Returns ``True`` or ``False``; nothing is opened or changed.
+
+    Raises ``CommandExecutionError`` where the device is not there or is no LUKS volume.
 
     CLI Example:
 
@@ -463,7 +528,7 @@ def add_key(
     key=None,
     passphrase=None,
     new_passphrase=None,
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     keep=None,
     test=False,
     **options,
@@ -471,22 +536,29 @@ def add_key(
     """
     Let another key open the volume too. The header is backed up first.
 
-    device
+    device : str
         the volume
-    new_key, new_passphrase
-        the key to add
-    key, passphrase
-        a key that opens it now
-    backups : /var/backups/luks
+    new_key : str
+        place of the key to add
+    key : str
+        place of a key that opens it now
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
+    new_passphrase : str
+        the key itself, in place of ``new_key``; for ``salt-call --local`` alone
+    backups : str = /var/backups/luks
         directory of the header backup
-    keep
+    keep : int
         as in ``luks.encrypt``
-    test : False
+    test : bool = False
         only say whether it would be added; fails where the run would
-    pbkdf, iteration_time, iterations, memory
-        of the new key slot, as in ``luks.format``
+    options
+        of the new key slot: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
 
     Returns ``True`` when it was added, ``False`` when it opened the volume already.
+
+    Raises ``CommandExecutionError``, with nothing changed, where ``key`` does not open the volume, no key slot is free,
+    or the header cannot be backed up.
 
     CLI Example:
 
@@ -504,7 +576,7 @@ def change_key(
     key=None,
     passphrase=None,
     new_passphrase=None,
-    backups=luks_backup.DIRECTORY,
+    backups=_BACKUPS,
     keep=None,
     **options,
 ):
@@ -512,10 +584,27 @@ def change_key(
     Replace a key by another. The new one is written and tried before the old one is removed. After an interruption, the
     same call completes it.
 
-    device, new_key, new_passphrase, key, passphrase, backups, keep, pbkdf, iteration_time, iterations, memory
-        as in ``luks.add_key``
+    device : str
+        the volume
+    new_key : str
+        place of the key that shall open it
+    key : str
+        place of the key that is replaced
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
+    new_passphrase : str
+        the key itself, in place of ``new_key``; for ``salt-call --local`` alone
+    backups : str = /var/backups/luks
+        directory of the header backup
+    keep : int
+        how many header backups of the volume are kept, the newest ones; all by default
+    options
+        of the new key slot: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
 
     Returns ``True``; ``False`` when it was so already.
+
+    Raises ``CommandExecutionError`` where neither key opens the volume, both are the same, no key slot is free, or the
+    header cannot be backed up.
 
     CLI Example:
 
@@ -526,25 +615,30 @@ def change_key(
     return luks_key.change(*_change(device, key, passphrase, new_key, new_passphrase, backups, keep, options))
 
 
-def remove_key(device, key=None, passphrase=None, remaining=None, backups=luks_backup.DIRECTORY, keep=None, test=False):
+def remove_key(device, key=None, passphrase=None, remaining=None, backups=_BACKUPS, keep=None, test=False):
     """
     Destroy the key slots that a key opens. The header is backed up first; that backup still has the key.
 
-    device
+    device : str
         the volume
-    key, passphrase
-        the key to remove; never the last one
-    remaining
+    key : str
+        place of the key to remove; never the last one
+    passphrase : str
+        the key itself, in place of ``key``; for ``salt-call --local`` alone
+    remaining : str
         place of a key that stays, which is tried: the number of key slots proves nothing, since a crash within a
         removal leaves a slot that opens nothing. Such a removal is completed too
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory of the header backup, and of the record of what is being removed
-    keep
+    keep : int
         as in ``luks.encrypt``
-    test : False
+    test : bool = False
         only say whether something would be removed; fails where the run would
 
     Returns ``True`` when it was removed, ``False`` when there was nothing to remove.
+
+    Raises ``CommandExecutionError``, with nothing removed, where ``remaining`` is not given, opens no other key slot,
+    or opens only what a token opens too.
 
     CLI Example:
 
@@ -558,21 +652,27 @@ def remove_key(device, key=None, passphrase=None, remaining=None, backups=luks_b
     return luks_key.remove(subject, secret, stays, _place(backups, keep), bool(test))
 
 
-def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups=luks_backup.DIRECTORY, keep=None):
+def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups=_BACKUPS, keep=None):
     """
     Destroy one key slot by its number, whatever opens it, such as a slot that ``luks.status`` lists in
     ``leaked_slots``.
 
-    device
+    device : str
         the volume
-    slot
+    slot : int
         its number
-    remaining, remaining_passphrase
-        a key that stays; it must open another key slot
-    backups, keep
-        as in ``luks.remove_key``
+    remaining : str
+        place of a key that stays; it must open another key slot
+    remaining_passphrase : str
+        the key itself, in place of ``remaining``; for ``salt-call --local`` alone
+    backups : str = /var/backups/luks
+        directory of the header backup, and of the record of what is being removed
+    keep : int
+        how many header backups of the volume are kept, the newest ones; all by default
 
     Returns ``True`` when it was destroyed, ``False`` when it is not in use.
+
+    Raises ``CommandExecutionError``, with nothing removed, where ``remaining`` opens no other key slot.
 
     CLI Example:
 
@@ -589,12 +689,14 @@ def generate_key(name, test=False):
     """
     Make a key file: 64 random bytes as hexadecimal digits, mode 0600. An existing file is never overwritten.
 
-    name
+    name : str
         absolute path of the file
-    test : False
+    test : bool = False
         change nothing, and fail where the run would
 
     Returns the path.
+
+    Raises ``CommandExecutionError`` where there already is a file, or it cannot be written.
 
     CLI Example:
 
@@ -607,18 +709,21 @@ def generate_key(name, test=False):
     return path
 
 
-def header_backup(device, backups=luks_backup.DIRECTORY, keep=None):
+def header_backup(device, backups=_BACKUPS, keep=None):
     """
     Back up the header of a volume, checked by restoring it to a scratch file.
 
-    device
+    device : str
         the volume
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory, mode 0700, for the file, mode 0600
-    keep
+    keep : int
         as in ``luks.encrypt``
 
     Returns the path of the file; where the header has not changed since the last backup, the path of that.
+
+    Raises ``CommandExecutionError`` where the device is no LUKS volume, its volume key is being changed, or the file
+    cannot be written.
 
     CLI Example:
 
@@ -632,21 +737,24 @@ def header_backup(device, backups=luks_backup.DIRECTORY, keep=None):
         return luks_backup.make(subject, place.backups, None, place.keep)
 
 
-def header_restore(device, name, force=False, backups=luks_backup.DIRECTORY):
+def header_restore(device, name, force=False, backups=_BACKUPS):
     """
     Write a header backup back to its volume. The keys are then those of the time of the backup. A run that is cut short
     leaves a volume without a valid header, never one that seems blank; run it again.
 
-    device
+    device : str
         the volume, closed
-    name
+    name : str
         path of the backup
-    force : False
+    force : bool = False
         write it to a device that has no valid LUKS header (any more). Never over another volume or other data
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory for a backup of the header that is replaced
 
     Returns ``True``.
+
+    Raises ``CommandExecutionError``, with nothing changed, where the file is no header backup, the device is in use, or
+    it carries another volume or other data.
 
     CLI Example:
 
@@ -660,15 +768,18 @@ def header_restore(device, name, force=False, backups=luks_backup.DIRECTORY):
     return True
 
 
-def from_cryptdev_ini(name=luks_cryptdev_ini.PATH):
+def from_cryptdev_ini(name=_INI):
     """
     The volume that a ``luks-cryptdev.ini`` of the scripts before this tree describes.
 
-    name : /etc/luks/luks-cryptdev.ini
+    name : str = /etc/luks/luks-cryptdev.ini
         path of the file
 
     Returns the volume as ``galaxy:storage`` in pillar declares it: ``device``, ``mapper``, ``mount_point``,
     ``filesystem``, ``cipher``, ``key_size``, ``hash``.
+
+    Raises ``CommandExecutionError`` where the file cannot be read, somebody else than root can write it, or it lacks
+    the device, the mapper or the mount point.
 
     CLI Example:
 
@@ -683,7 +794,9 @@ def _device(spec) -> luks_device.Device:
     return luks_device.find(arguments.text("device", spec))
 
 
-def _change(device, key, passphrase, new_key, new_passphrase, backups, keep, options) -> tuple:
+def _change(
+    device, key, passphrase, new_key, new_passphrase, backups, keep, options
+) -> tuple[luks_device.Device, Secret, Secret, luks_header.Options, luks_key.Place]:
     luks, subject = _luks_options(options), _device(device)
     new = _secret(f"{device} (new)", subject, new_key, new_passphrase, "new_key")
     return subject, _secret(device, subject, key, passphrase), new, luks, _place(backups, keep)
@@ -705,8 +818,8 @@ def _key(source, passphrase, subject, parameter="key", timeout=0, device=None, t
     if passphrase is not None:
         if __opts__.get("file_client") != "local" or __opts__.get("__cli") == "salt-minion":
             raise SaltInvocationError(
-                "a passphrase as argument is for `salt-call --local`. From a master it is kept in the job cache, where "
-                f"it may be by now: change it, and give its place as `{parameter}`"
+                "a passphrase as argument works with `salt-call --local` only: a master keeps it in the job cache, "
+                f"and may have kept this one. Change the passphrase, and give its place as `{parameter}`"
             )
         return lambda: galaxy_host_key.passphrase(passphrase, "passphrase")
     if source is not None:

@@ -23,20 +23,32 @@ the path of a file, mode 0600. No function takes a token itself: Salt keeps argu
 
 from __future__ import annotations
 
-import galaxy_host_later
+import sys
 
-galaxy_host_later.drop_outdated()
+TYPE_CHECKING = False
 
-import galaxy_host_arguments as arguments
-import galaxy_host_progress
-import onedata_mount
-from galaxy_host_later import Later
+if sys.platform.startswith("linux"):
+    import galaxy_host_later
 
-onedata_declared = Later("onedata_declared")
+    galaxy_host_later.drop_outdated()
+
+    import galaxy_host_arguments as arguments
+    import galaxy_host_progress
+    import onedata_mount
+    from galaxy_host_later import Later
+
+    if TYPE_CHECKING:
+        import onedata_declared
+    else:
+        onedata_declared = Later("onedata_declared")
+
+    _TIMEOUT = onedata_mount.TIMEOUT
+else:
+    # a default of functions that nobody is offered
+    _TIMEOUT = 0
 
 __virtualname__ = "onedata"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
@@ -44,6 +56,8 @@ if TYPE_CHECKING:
 
 
 def __virtual__():
+    if not sys.platform.startswith("linux"):
+        return False, "onedata: Onedata spaces are mounted on Linux only"
     return __virtualname__
 
 
@@ -66,7 +80,7 @@ def status(name=None):
     """
     The state of the declared spaces.
 
-    name
+    name : str
         one space alone
 
     Returns a mapping, without ``name`` one for each space by its name: ``mounted``, ``alive`` (``False`` also for a
@@ -90,16 +104,16 @@ def status(name=None):
     return onedata_mount.status(_declared().space(name))
 
 
-def mount(name, timeout=onedata_mount.TIMEOUT, test=False):
+def mount(name, timeout=_TIMEOUT, test=False):
     """
     Mount a space; a dead mount of it is detached first.
 
-    name
+    name : str
         the space's name
-    timeout : 60
+    timeout : float = 60
         seconds until the mount answers. A token's database that fails is asked again, and a mount that hangs is waited
         for, for as long
-    test : False
+    test : bool = False
         change nothing; ``changed`` says whether it would be
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where something else is
@@ -130,11 +144,11 @@ def unmount(name, lazy=False, test=False):
     """
     Unmount a space.
 
-    name
+    name : str
         the space's name
-    lazy : False
+    lazy : bool = False
         detach it even while it is in use (``umount --lazy``); a dead mount is always detached so
-    test : False
+    test : bool = False
         change nothing; ``changed`` says whether it would be
 
     Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where it is busy, naming
@@ -155,7 +169,7 @@ def version():
     """
     The version of ``oneclient``.
 
-    Raises ``CommandExecutionError`` where it is not installed.
+    Returns it as a text. Raises ``CommandExecutionError`` where it is not installed.
 
     CLI Example:
 

@@ -58,9 +58,9 @@ def status(minion, server=None):
     """
     How Galaxy is on a minion.
 
-    minion
+    minion : str
         its ID
-    server
+    server : str
         a name in the minion's pillar; not needed where there is one Galaxy
 
     Returns ``success``, and as ``return`` what ``galaxy.status`` returned there, or what went wrong.
@@ -78,9 +78,9 @@ def startup(minion, server=None):
     """
     Start Galaxy on a minion, and wait until it is ready.
 
-    minion
+    minion : str
         its ID
-    server
+    server : str
         a name in the minion's pillar; not needed where there is one Galaxy
 
     Where Galaxy is being started there already (by another call, by hand, by a boot), the answer says so, at once and
@@ -103,13 +103,13 @@ def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
     Bring a minion back that has started: ``state.apply galaxy.boot``, where the minion has the role (docs/boot.md). For
     the reactor, and by hand.
 
-    minion
+    minion : str
         its ID
-    stamp
+    stamp : str
         ``_stamp`` of the event that tells of its start, from the reactor; a boot that began later has served that start
-    retries : 0
+    retries : int = 0
         how often a boot that failed is tried again
-    pause : 60
+    pause : float = 60
         seconds before each further try; fewer where the minion starts anew meanwhile
 
     One boot of a minion is under way at a time. Calls that come meanwhile end at once, however many they are, and the
@@ -137,9 +137,9 @@ def restart(minion, stamp=None):
     """
     Restart Galaxy on a minion: ``state.apply galaxy.restarted``. For the reactor, and by hand.
 
-    minion
+    minion : str
         its ID
-    stamp
+    stamp : str
         as for :py:func:`boot`: of the event that tells that Galaxy is stuck
 
     One restart of a minion's Galaxy is under way at a time, as for :py:func:`boot`.
@@ -168,11 +168,13 @@ def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
     """
     The Galaxies of many minions, one row each, worst first (docs/fleet.md).
 
-    tgt, tgt_type
-        minions, as for ``salt``
-    timeout : 10
+    tgt : str = *
+        the minions, as ``salt`` takes them
+    tgt_type : str = glob
+        how ``tgt`` names them, as ``salt`` takes it: ``glob``, ``list``, ``compound``, …
+    timeout : float = 10
         seconds: who has not answered by then is silent
-    watch
+    watch : float
         seconds: ask again and again, so often, and draw the table anew on the terminal, until Ctrl-C
 
     Returns ``rows`` (``minion``, ``server``, ``state``, numbers and ``problems``), ``totals``, ``silent`` and
@@ -220,25 +222,29 @@ def rolling_restart(
     Restart the Galaxies of many minions, machine after machine and on each server after server, so that the others
     serve meanwhile (docs/fleet.md).
 
-    tgt, tgt_type
-        minions, as for ``salt``; those without a Galaxy in pillar are left out
-    batch : 1
+    tgt : str
+        the minions, as ``salt`` takes them; those without a Galaxy in pillar are left out
+    batch : int = 1
         how many machines at a time
-    max_failures : 0
+    max_failures : int = 0
         how many machines may fail, or not serve to begin with; it stops at the next one
-    test : False
+    tgt_type : str = glob
+        how ``tgt`` names them: ``glob``, ``list``, ``compound``, …
+    test : bool = False
         only say what would be done
-    resume
+    resume : int
         ``job`` of an earlier call: servers that were started since that one began are not restarted again
-    drain, undrain
+    drain : dict
         called before and after each machine, such as a load balancer's: ``{"function": …, "arg": […], "kwarg": {…},
         "tgt": …, "tgt_type": …}``, where ``{minion}`` in a text is the machine's ID, and ``tgt`` the machine itself if
         not given
-    drain_timeout : 60
+    undrain : dict
+        the same, called after each machine that serves again
+    drain_timeout : float = 60
         seconds that requests under way have to end after ``drain``; a machine that has some after that is not restarted
-    timeout : 15
+    timeout : float = 15
         seconds that all have to answer before anything is done
-    settle : 11
+    settle : float = 11
         seconds that machines must go on serving after they were restarted, before the next are touched: longer than the
         proxy's ``fail_timeout``, for which it sends nothing to a machine that did not answer
 
@@ -272,7 +278,9 @@ def rolling_restart(
         seconds = arguments.seconds("timeout", timeout)
         with galaxy_host_turn.alone(_locks(), "galaxy.rolling_restart") as mine:
             if not mine:
-                raise SaltInvocationError("another rolling restart is under way on this master")
+                raise SaltInvocationError(
+                    "Another rolling restart is under way on this master; try again when it is over"
+                )
             answer = _roll(plan, (tgt, tgt_type, seconds), test)
     except _FAILURES as exc:
         return {"success": False, "problem": galaxy_remote.text(str(exc)), "retcode": galaxy_fleet.FAILED}
@@ -293,7 +301,7 @@ def _roll(plan, question, test) -> dict:
         _say(f"{subject} {step} {', '.join(f'{key}: {value}' for key, value in said.items())}")
         _fire(f"galaxy/fleet/{plan.job}/{subject}/{step}", {"id": subject, "data": data})
 
-    _say(f"job {plan.job}: {len(work)} machines, {plan.batch} at a time; {len(already)} are done already")
+    _say(f"job {plan.job}: machines to restart: {len(work)}, {plan.batch} at a time; done already: {len(already)}")
     _fire(f"galaxy/fleet/{plan.job}/begin", {"data": {"machines": list(work), "already": already}})
     clients = functools.partial(salt.client.get_local_client, mopts=__opts__)
     with _shown(*work):
@@ -384,7 +392,7 @@ def _in_turn(minion, is_meant, name, stamp, work) -> dict:
     """Do what many events may ask for; each that comes while it is under way, or from before, ends at once."""
     turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
     if since is not None and turn.has_served(since):
-        return {"success": False, "return": f"{name} of {minion} is under way, or was, since {stamp}"}
+        return {"success": False, "return": f"{name} of {minion} has run since {stamp}, or runs now"}
     # no job, and no file of a lock, for any other
     if not (_is_accepted(minion) and is_meant(minion)):
         return {"success": True, "return": None}

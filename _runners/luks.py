@@ -32,9 +32,9 @@ def status(minion, device):
     """
     The state of a volume of a minion.
 
-    minion
+    minion : str
         its ID
-    device
+    device : str
         as in ``luks.status``
 
     Returns ``success``, and as ``return`` what ``luks.status`` returned there, or what went wrong.
@@ -52,12 +52,16 @@ def open_(minion, device, mapper, key, mount_point=None):
     """
     Open a volume of a minion, and mount it where a mount point is given.
 
-    minion
+    minion : str
         its ID
-    device, mapper, mount_point
-        as in ``luks.open``
-    key
+    device : str
+        the volume
+    mapper : str
+        its name in ``/dev/mapper``
+    key : str
         the place of the key, as in ``luks.open``
+    mount_point : str
+        where it is mounted; it is only opened by default
 
     Where the volume is being opened there already, the answer says so, at once and with ``success`` false.
 

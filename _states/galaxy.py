@@ -18,6 +18,8 @@ pillar. While pillar is wrong, a state that takes settings from it fails, and na
 
 from salt.exceptions import CommandExecutionError
 
+TYPE_CHECKING = False
+
 import galaxy_host_later
 
 galaxy_host_later.drop_outdated()
@@ -27,12 +29,15 @@ import galaxy_host_returns as returns
 from galaxy_errors import ManagerError
 from galaxy_host_later import Later
 
-galaxy_boot = Later("galaxy_boot")
-galaxy_host_directory = Later("galaxy_host_directory")
+if TYPE_CHECKING:
+    import galaxy_boot
+    import galaxy_host_directory
+else:
+    galaxy_boot = Later("galaxy_boot")
+    galaxy_host_directory = Later("galaxy_host_directory")
 
 __virtualname__ = "galaxy"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     __salt__: dict
     __opts__: dict
@@ -51,13 +56,18 @@ def settings(name, digest=None):
     """
     Pillar is right below ``galaxy:``. The formula has this state first, and does nothing where it fails.
 
-    name
+    name : str
         any text
-    digest
+    digest : str
         of the settings (``galaxy.settings values_only=True``) that the formula was rendered with: where pillar has
         others, its states are not those of this pillar
 
     ``changes`` is always empty; ``comment`` has every fault.
+
+    .. code-block:: yaml
+
+        galaxy's pillar:
+          galaxy.settings: []
     """
     try:
         found = __salt__["galaxy.settings"](values_only=True)
@@ -79,9 +89,9 @@ def defined(name, server=None):
     The process manager has the definition that pillar describes (``manage_service`` and its keys): systemd's unit with
     its file of variables, or supervisord's program file.
 
-    name
+    name : str
         any text
-    server
+    server : str
         the server's name in pillar
 
     ``changes`` has each file with its ``diff`` (for a file that may hold a secret, only that it changed) and ``mode``.
@@ -110,12 +120,18 @@ def undefined(name, server=None):
     """
     The process manager does not have the definition that ``galaxy.defined`` writes. A running Galaxy is not stopped.
 
-    name
+    name : str
         any text
-    server
+    server : str
         the server's name in pillar
 
     ``changes`` has each file that was removed.
+
+    .. code-block:: yaml
+
+        no unit of ours:
+          galaxy.undefined:
+            - server: main
     """
     try:
         changes = __salt__["galaxy.define"](server=server, absent=True, test=__opts__["test"])
@@ -133,10 +149,14 @@ def directory(name, user, group, mode="0755"):
     There is a directory with this owner and mode. The state fails where a user other than its owner and root could put
     something else in its place; a link that such a user could have made is never followed.
 
-    name
+    name : str
         its absolute path; missing directories above it are made too
-    user, group, mode : 0755
-        its owner and mode
+    user : str
+        its owner, by name or number
+    group : str
+        its group, by name or number
+    mode : str = 0755
+        its mode, octal digits in quotes
 
     ``changes`` has ``directory`` for a new one, else ``user``, ``group`` and ``mode`` with ``old`` and ``new``.
 
@@ -166,25 +186,38 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
     """
     Galaxy runs under its process manager and as many workers as wanted are ready.
 
-    name
+    name : str
         any text
-    config, server
-        which Galaxy, as in the execution module
-    timeout : 300
-        seconds for each try
-    retries : 5
-        how often a Galaxy that does not come up is stopped and started again
-    min_workers : 1
-        how many workers must accept with their application loaded
-    reload : False
+    config : str
+        path of the configuration, as in the execution module
+    server : str
+        a name in pillar, as in the execution module
+    reload : bool = False
         a change in a watched state reloads a Galaxy that is ready gracefully, instead of a restart
-    force : False
-        let a restart end a master that outlives the manager's stop (``galaxy.stop``)
-    mounts
+    mounts : list = []
         directories on which a filesystem must be mounted, or Galaxy is not started: its data is there
+    timeout : float = 300
+        seconds for each try
+    retries : int = 5
+        how often a Galaxy that does not come up is stopped and started again
+    min_workers : int = 1
+        how many workers must accept with their application loaded
+    force : bool = False
+        let a restart end a master that outlives the manager's stop (``galaxy.stop``)
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of the execution module
 
     ``changes`` has ``galaxy`` with ``old`` and ``new``: ``ready``; after a watched change ``restarted`` or
     ``reloaded``.
+
+    .. code-block:: yaml
+
+        galaxy:
+          galaxy.running:
+            - config: /srv/galaxy/config/galaxy.yml
+            - min_workers: 2
+            - watch:
+              - file: /srv/galaxy/config/galaxy.yml
     """
     meant = _meant(config, server, keywords)
     try:
@@ -192,7 +225,9 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
         change = {"galaxy": {"old": {"ready": _status(meant)["ready"]}, "new": {"ready": True}}}
         if missing:
             # nothing more can be asked before a state above has mounted its data
-            return returns.would(name, f"Galaxy would be started once {', '.join(missing)} is mounted.", change)
+            return returns.would(
+                name, f"Galaxy would be started after a filesystem is mounted on {', '.join(missing)}.", change
+            )
         try:
             done = __salt__["galaxy.startup"](**meant, test=__opts__["test"])
         except ManagerError:
@@ -212,16 +247,27 @@ def ready(name, config=None, server=None, **keywords):
     """
     As many workers as wanted are ready; waits for that, and starts nothing.
 
-    name
+    name : str
         any text
-    config, server
-        which Galaxy, as in the execution module
-    timeout : 300
+    config : str
+        path of the configuration, as in the execution module
+    server : str
+        a name in pillar, as in the execution module
+    timeout : float = 300
         seconds at most
-    min_workers : 1
+    min_workers : int = 1
         how many workers must accept with their application loaded
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of the execution module
 
     ``changes`` is always empty.
+
+    .. code-block:: yaml
+
+        galaxy serves:
+          galaxy.ready:
+            - server: main
+            - timeout: 600
     """
     meant = _meant(config, server, keywords)
     try:
@@ -243,17 +289,27 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
     """
     Galaxy does not run: its service is stopped, and none of its processes is left. Where that cannot be told, it fails.
 
-    name
+    name : str
         any text
-    config, server
-        which Galaxy, as in the execution module
-    timeout : 10
+    config : str
+        path of the configuration, as in the execution module
+    server : str
+        a name in pillar, as in the execution module
+    timeout : float = 10
         seconds that processes have to end after the manager's stop, and workers again after SIGTERM, before SIGKILL
-    force : False
+    force : bool = False
         end the master too where it outlives that, or where nothing manages it
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of the execution module
 
     ``changes`` has ``galaxy`` with ``old`` and ``new``: ``running``, or ``active`` where Galaxy did not run, but its
     manager had a process of the service or would have started it again.
+
+    .. code-block:: yaml
+
+        galaxy is down for the upgrade:
+          galaxy.dead:
+            - timeout: 60
     """
     meant = _meant(config, server, keywords)
     try:
@@ -280,14 +336,18 @@ def updated(name, config=None, server=None, mounts=(), **keywords):
     The files that Gravity wrote for its process manager are what its configuration asks for: what ``galaxyctl update``
     does, but nothing that runs is stopped, and another Galaxy's units are never touched.
 
-    name
+    name : str
         any text
-    config, server
-        which Galaxy, as in the execution module
-    force : False
-        also where something that runs is stopped or restarted for it; what is configured is started afterwards
-    mounts
+    config : str
+        path of the configuration, as in the execution module
+    server : str
+        a name in pillar, as in the execution module
+    mounts : list = []
         directories on which a filesystem must be mounted, or nothing is done: the configuration or Galaxy is there
+    force : bool = False
+        also where something that runs is stopped or restarted for it; what is configured is started afterwards
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of the execution module
 
     ``changes`` has ``added``, ``rewritten`` and ``removed`` (paths), ``stopped`` (units or programs) and ``diff``, as
     far as there are any. Most changes of the configuration alter no file: a restart takes them up.
@@ -303,7 +363,9 @@ def updated(name, config=None, server=None, mounts=(), **keywords):
     try:
         missing = _unmounted(mounts)
         if missing:
-            return returns.would(name, f"Gravity's files would be looked at once {', '.join(missing)} is mounted.", {})
+            return returns.would(
+                name, f"Gravity's files would be looked at after a filesystem is mounted on {', '.join(missing)}.", {}
+            )
         plan = __salt__["galaxy.update"](**meant, test=True)
         changes = {key: plan[key] for key in ("added", "rewritten", "removed", "stopped", "diff") if plan[key]}
         if plan["refused"]:
@@ -323,14 +385,25 @@ def held(name, config=None, server=None, mounts=(), **keywords):
     """
     Nothing of a Galaxy under Gravity starts, at boot or by hand, before its data is mounted (``galaxy.hold``).
 
-    name
+    name : str
         any text
-    config, server
-        which Galaxy, as in the execution module
-    mounts
+    config : str
+        path of the configuration, as in the execution module
+    server : str
+        a name in pillar, as in the execution module
+    mounts : list = []
         directories on which a filesystem must be mounted; the Onedata spaces that pillar declares are added
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of the execution module
 
     ``changes`` has each file with its ``diff`` and ``mode``; there are none for a Galaxy that Gravity does not run.
+
+    .. code-block:: yaml
+
+        galaxy waits for its data:
+          galaxy.held:
+            - mounts:
+              - /export
     """
     return _held(name, _meant(config, server, keywords), mounts)
 
@@ -339,32 +412,55 @@ def released(name, config=None, server=None, **keywords):
     """
     What ``galaxy.held`` wrote is not there. A running Galaxy is not stopped.
 
-    name
+    name : str
         any text
-    config, server
-        which Galaxy, as in the execution module
+    config : str
+        path of the configuration, as in the execution module
+    server : str
+        a name in pillar, as in the execution module
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of the execution module
 
     ``changes`` has each file that was removed.
+
+    .. code-block:: yaml
+
+        galaxy waits for nothing:
+          galaxy.released: []
     """
     return _held(name, {**_meant(config, server, keywords), "absent": True})
 
 
-def restarted(name, config=None, server=None, **keywords):
+def restarted(name, config=None, server=None, mounts=(), **keywords):
     """
     Galaxy is restarted, whatever state it is in.
 
-    name
+    name : str
         any text
-    config, server
-        which Galaxy, as in the execution module
-    timeout, min_workers, force
-        as in ``galaxy.restart``
-    mounts
-        as in ``galaxy.running``
+    config : str
+        path of the configuration, as in the execution module
+    server : str
+        a name in pillar, as in the execution module
+    mounts : list = []
+        directories on which a filesystem must be mounted, or Galaxy is not restarted
+    timeout : float
+        seconds until it is ready again
+    min_workers : int = 1
+        how many workers must be ready
+    force : bool = False
+        end a master that outlives the manager's stop
+    keywords
+        others that name the server, such as ``stats``, or set limits: see the top of the execution module
 
     ``changes`` is ``{"galaxy": "restarted"}``.
+
+    .. code-block:: yaml
+
+        galaxy is stuck:
+          galaxy.restarted:
+            - timeout: 600
     """
-    return mod_watch(name, sfun="running", config=config, server=server, **keywords)
+    return mod_watch(name, sfun="running", config=config, server=server, mounts=mounts, **keywords)
 
 
 def reported(name):
@@ -374,10 +470,16 @@ def reported(name):
 
     Give it ``order: last``. Without a master no event is sent.
 
-    name
+    name : str
         any text
 
     ``changes`` is always empty.
+
+    .. code-block:: yaml
+
+        the master knows:
+          galaxy.reported:
+            - order: last
     """
     data = galaxy_boot.failure(__running__.values())
     tag = f"galaxy/{__opts__['id']}/{'failed' if data else 'ready'}"
@@ -390,6 +492,15 @@ def reported(name):
 def mod_watch(name, sfun=None, **keywords):
     """
     Restart or reload a running Galaxy because a watched state changed; any other state is as it is without a watch.
+
+    name : str
+        as of the state
+    sfun : str
+        the function of the state
+    keywords
+        its other arguments
+
+    ``changes`` is as for the state ``sfun``; for ``running`` it has ``galaxy`` with ``restarted`` or ``reloaded``.
 
     .. note::
         Called by the requisite system; not for direct use.
@@ -410,7 +521,9 @@ def _deed(name, config=None, server=None, reload=False, mounts=(), **keywords):
     try:
         missing = _unmounted(mounts)
         if missing:
-            return returns.would(name, f"Galaxy would be started once {', '.join(missing)} is mounted.", {})
+            return returns.would(
+                name, f"Galaxy would be started after a filesystem is mounted on {', '.join(missing)}.", {}
+            )
         deed = "reload" if reload and _status(meant)["ready"] else "restart"
         change = {"galaxy": f"{deed}ed"}
         try:
@@ -429,15 +542,20 @@ def _held(name, meant, mounts=()):
     try:
         missing = _unmounted(mounts)
         if missing:
-            return returns.would(name, f"What starts Galaxy is looked for once {', '.join(missing)} is mounted.", {})
+            return returns.would(
+                name,
+                "The units that start Galaxy would be looked for after a filesystem is mounted on "
+                f"{', '.join(missing)}.",
+                {},
+            )
         paths = arguments.paths("mounts", mounts)
         changes = __salt__["galaxy.hold"](**meant, mounts=paths, test=__opts__["test"])
         if paths and __opts__["test"] and _is_to_be_defined():
-            return returns.would(name, "What Gravity writes would have drop-ins.", changes)
+            return returns.would(name, "The units that Gravity writes would get drop-ins.", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not changes:
-        return returns.same(name, "Nothing is to be written or removed.")
+        return returns.same(name, "The drop-ins are as declared.")
     if __opts__["test"]:
         return returns.would(name, "Drop-ins of systemd's units would be changed.", changes)
     return returns.changed(name, "Drop-ins of systemd's units were changed.", changes)

@@ -38,7 +38,7 @@ _BACKUPS = "/var/backups/luks"
 
 def __virtual__():
     if "luks.status" not in __salt__:
-        return False, "luks: the luks execution module is not loaded; install cryptsetup, and run saltutil.sync_all"
+        return False, "luks: its execution module is not loaded: it needs Linux and cryptsetup; run saltutil.sync_all"
     return __virtualname__
 
 
@@ -62,19 +62,49 @@ def mounted(
     """
     The volume is open, and its filesystem mounted; its header is backed up.
 
-    name
+    name : str
         the mount point: an empty directory, made if missing
-    device, mapper, key
-        the device, the name in ``/dev/mapper``, and the place of the key
-    encrypt : False
+    device : str
+        the device
+    mapper : str
+        name of the opened volume in ``/dev/mapper``
+    key : str
+        place of the key
+    encrypt : bool = False
         make a device that reads as blank an encrypted volume first; a device that carries anything is never touched.
         The next run completes an interrupted one
-    filesystem, mkfs_options, mount_options, discard, backups, key_timeout, device_timeout, nonempty, keep
-        as in ``luks.encrypt``; where the volume is mounted with other options, it is remounted
-    version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
-        of a new volume, as in ``luks.format``
+    filesystem : str = ext4
+        ``ext4``, ``ext3``, ``ext2``, ``xfs`` or ``btrfs``
+    mkfs_options : list = []
+        options of ``mkfs``
+    mount_options : list = []
+        options of ``mount -o``; where the volume is mounted with others, it is remounted
+    discard : bool = False
+        pass discards on to the device
+    backups : str = /var/backups/luks
+        directory of the header backup
+    key_timeout : float = 0
+        seconds for which a key's database that fails is asked again
+    device_timeout : float = 0
+        seconds for which a device that is not there is waited for
+    nonempty : str = refuse
+        what becomes of files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
+    keep : int
+        how many header backups of the volume are kept, the newest ones; all by default
+    options
+        of a new volume: ``version``, ``cipher``, ``key_size``, ``hash``, ``pbkdf``, ``iteration_time``, ``iterations``
+        and ``memory``, as in ``luks.format``
 
     ``changes`` has each step that was taken, as ``luks.encrypt`` names it, with what it was done to.
+
+    .. code-block:: yaml
+
+        /export:
+          luks.mounted:
+            - device: /dev/disk/by-id/virtio-galaxy-data
+            - mapper: galaxy
+            - key: pillar://galaxy:storage:passphrase
+            - encrypt: True
     """
     wanted = {
         "device": device,
@@ -123,16 +153,25 @@ def formatted(name, key, backups=_BACKUPS, keep=None, **options):
     The device is a LUKS volume, and its header is backed up. A device that is a volume already keeps its parameters; a
     device that carries anything else is refused, and ``force`` is not taken.
 
-    name
+    name : str
         the device
-    key
+    key : str
         place of the key that shall open a new volume
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory of the header backup
-    keep
+    keep : int
         as in ``luks.encrypt``
-    version, cipher, key_size, hash, pbkdf, iteration_time, iterations, memory
-        of a new volume, as in ``luks.format``
+    options
+        of a new volume: ``version``, ``cipher``, ``key_size``, ``hash``, ``pbkdf``, ``iteration_time``, ``iterations``
+        and ``memory``, as in ``luks.format``
+
+    ``changes`` has ``format`` with the device, or ``header_backup`` with the directory where only that was missing.
+
+    .. code-block:: yaml
+
+        /dev/disk/by-id/virtio-galaxy-data:
+          luks.formatted:
+            - key: sdb://vault/galaxy
     """
     insisting = sorted({"force", "signature", "test"}.intersection(options))
     if insisting:
@@ -167,7 +206,7 @@ def formatted(name, key, backups=_BACKUPS, keep=None, **options):
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["luks"] or not found["header_backup"]:
-        return returns.failed(name, "It is no LUKS volume, or has no header backup, after all", change)
+        return returns.failed(name, "It is still no LUKS volume, or still has no header backup", change)
     return returns.changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", change)
 
 
@@ -175,10 +214,27 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
     """
     The volume is open.
 
-    name
+    name : str
         mapper: its name in ``/dev/mapper``
-    device, key, discard, key_timeout, device_timeout
-        as in ``luks.open``
+    device : str
+        the volume
+    key : str
+        place of the key; read only where the volume is not open
+    discard : bool = False
+        pass discards on to the device
+    key_timeout : float = 0
+        seconds for which a key's database that fails is asked again
+    device_timeout : float = 0
+        seconds for which a device that is not there is waited for
+
+    ``changes`` has the mapper with ``old``: none, and ``new``: the device.
+
+    .. code-block:: yaml
+
+        galaxy:
+          luks.opened:
+            - device: /dev/disk/by-id/virtio-galaxy-data
+            - key: sdb://vault/galaxy
     """
     change = {name: {"old": None, "new": device}}
     wanted = {"key": key, "discard": discard, "key_timeout": key_timeout, "device_timeout": device_timeout}
@@ -191,7 +247,7 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["open"] or found["mapper"] != name:
-        return returns.failed(name, f"{device} is not open after all", change)
+        return returns.failed(name, f"{device} was opened, but is not open", change)
     return returns.changed(name, f"{device} was opened", change)
 
 
@@ -200,8 +256,16 @@ def closed(name):
     The volume is not open, and nothing is mounted from it. Where it is busy, the state fails: nothing is unmounted, and
     the comment names what holds it.
 
-    name
+    name : str
         mapper: its name in ``/dev/mapper``
+
+    ``changes`` has the mapper with ``old``: the device, and ``new``: none; and each mount point with what was mounted
+    there as ``old``.
+
+    .. code-block:: yaml
+
+        galaxy:
+          luks.closed: []
     """
     try:
         volume = __salt__["luks.open_volumes"]().get(name)
@@ -213,7 +277,7 @@ def closed(name):
         if __opts__["test"]:
             return returns.would(name, "It would be closed", changes)
         if name in __salt__["luks.open_volumes"]():
-            return returns.failed(name, "It is open after all", changes)
+            return returns.failed(name, "It was closed, but is open", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     return returns.changed(name, "It was closed", changes)
@@ -223,12 +287,21 @@ def resized(name, key=None, partition=False):
     """
     An open volume, and the filesystem mounted from it, use all of the device, which may have grown.
 
-    name
+    name : str
         mapper: its name in ``/dev/mapper``
-    key
+    key : str
         place of the key; LUKS2 asks for it, LUKS1 does not
-    partition : False
+    partition : bool = False
         grow the volume's partition first, as in ``luks.resize``
+
+    ``changes`` has those of ``partition``, ``volume`` and ``filesystem`` that have grown, each with the word ``grown``.
+
+    .. code-block:: yaml
+
+        galaxy:
+          luks.resized:
+            - key: sdb://vault/galaxy
+            - partition: True
     """
     try:
         steps = __salt__["luks.resize"](name, partition=partition, test=True)
@@ -251,18 +324,27 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     """
     A key opens the volume.
 
-    name
+    name : str
         the device
-    new_key
+    new_key : str
         place of the key that shall open it
-    key
+    key : str
         place of a key that opens it now
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory of the header backup
-    keep
+    keep : int
         as in ``luks.encrypt``
-    pbkdf, iteration_time, iterations, memory
-        of the new key slot, as in ``luks.format``
+    options
+        of the new key slot: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
+
+    ``changes`` has ``key`` with ``old``: none, and ``new``: the place of the key.
+
+    .. code-block:: yaml
+
+        /dev/disk/by-id/virtio-galaxy-data:
+          luks.key_present:
+            - new_key: sdb://vault/rescue
+            - key: sdb://vault/galaxy
     """
     change = {"key": {"old": None, "new": new_key}}
     try:
@@ -287,17 +369,26 @@ def key_absent(name, key, remaining=None, backups=_BACKUPS, keep=None):
     A key does not open the volume (any more). The last key is never removed, and no key without the proof that another
     key opens the volume.
 
-    name
+    name : str
         the device
-    key
+    key : str
         place of the key to remove
-    remaining
+    remaining : str
         place of a key that stays, which is tried; needed where ``key`` opens the volume. Where it is given, an
         interrupted removal is completed
-    backups : /var/backups/luks
+    backups : str = /var/backups/luks
         directory of the header backup, which still has the key
-    keep
+    keep : int
         as in ``luks.encrypt``
+
+    ``changes`` has ``key`` with ``old``: the place of the key, and ``new``: none.
+
+    .. code-block:: yaml
+
+        /dev/disk/by-id/virtio-galaxy-data:
+          luks.key_absent:
+            - key: pillar://galaxy:storage:old_passphrase
+            - remaining: sdb://vault/galaxy
     """
     change = {"key": {"old": key, "new": None}}
     wanted = {"key": key, "remaining": remaining, "backups": backups, "keep": keep}
@@ -318,8 +409,15 @@ def key_file(name):
     """
     There is a key file; a missing one is generated at random, an existing one is never changed.
 
-    name
+    name : str
         its absolute path
+
+    ``changes`` has the path with ``new key file``.
+
+    .. code-block:: yaml
+
+        /etc/luks/galaxy.key:
+          luks.key_file: []
     """
     try:
         if __salt__["file.file_exists"](name):

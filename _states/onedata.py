@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def __virtual__():
     if "onedata.status" not in __salt__:
-        return False, "onedata: the onedata execution module is not loaded; run saltutil.sync_all"
+        return False, "onedata: the onedata execution module is not loaded: it is for Linux; run saltutil.sync_all"
     return __virtualname__
 
 
@@ -36,12 +36,18 @@ def mounted(name, timeout=60):
     """
     The space is mounted and answers; a mount whose process has ended is mounted anew.
 
-    name
+    name : str
         the space's name
-    timeout : 60
+    timeout : float = 60
         seconds until the mount answers
 
     ``changes`` has the space's name with ``old`` and ``new``: ``mounted``, ``unmounted`` or ``dead``.
+
+    .. code-block:: yaml
+
+        userdata:
+          onedata.mounted:
+            - timeout: 120
     """
     return _change(name, "mounted", lambda test: __salt__["onedata.mount"](name, timeout=timeout, test=test))
 
@@ -50,12 +56,18 @@ def unmounted(name, lazy=False):
     """
     The space is not mounted.
 
-    name
+    name : str
         the space's name
-    lazy : False
+    lazy : bool = False
         detach it even while it is in use
 
     ``changes`` as for :py:func:`mounted`.
+
+    .. code-block:: yaml
+
+        userdata:
+          onedata.unmounted:
+            - lazy: True
     """
     return _change(name, "unmounted", lambda test: __salt__["onedata.unmount"](name, lazy=lazy, test=test))
 

@@ -18,7 +18,7 @@ REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
 PAUSE = 60
 
 
-def failure(states: Iterable[Mapping]) -> dict:
+def failure(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """
     ``step`` (the SLS below ``galaxy``), ``state`` (ID) and ``reason`` of the first state that failed; empty where none
     has.
@@ -31,7 +31,7 @@ def failure(states: Iterable[Mapping]) -> dict:
     return {"step": step, **galaxy_remote.plain({"state": first.get("__id__"), "reason": first.get("comment")})}
 
 
-def boot(client: Any, minion: str, target: str, report: bool = True) -> dict:
+def boot(client: Any, minion: str, target: str, report: bool = True) -> dict[str, Any]:
     """
     Apply ``galaxy.boot`` on a minion, and wait for as long as it is at it.
 
@@ -63,8 +63,14 @@ def boot(client: Any, minion: str, target: str, report: bool = True) -> dict:
 
 
 def boot_in_turn(
-    client: Any, minion: str, target: str, turn: Turn, tell: Callable[[str, dict], object], retries: int, pause: float
-) -> dict:
+    client: Any,
+    minion: str,
+    target: str,
+    turn: Turn,
+    tell: Callable[[str, dict[str, Any]], object],
+    retries: int,
+    pause: float,
+) -> dict[str, Any]:
     """
     Boot a minion whose turn it is, and tell the master's bus what the minion does not tell itself: once how it went,
     and what a further try waits for.
@@ -102,5 +108,5 @@ def seconds_of(stamp: Any) -> float | None:
         return None
 
 
-def _unknown(reason: str) -> dict:
+def _unknown(reason: str) -> dict[str, Any]:
     return {"step": "boot", "state": None, "reason": reason}

@@ -5,6 +5,7 @@ Start a Galaxy and stop it: decisions on what a look has proven.
 import logging
 import signal
 from collections.abc import Iterable
+from typing import Any
 
 import galaxy_host_process
 import galaxy_host_progress
@@ -19,8 +20,13 @@ from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
 
-galaxy_gravity_trial = Later("galaxy_gravity_trial")
-galaxy_gravity_update = Later("galaxy_gravity_update")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import galaxy_gravity_trial
+    import galaxy_gravity_update
+else:
+    galaxy_gravity_trial = Later("galaxy_gravity_trial")
+    galaxy_gravity_update = Later("galaxy_gravity_update")
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +35,7 @@ GRACE = 10
 IGNORE = "ignore"
 
 
-def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Start the services through their manager, in an order that works, and wait; nothing is done where all is well.
 
@@ -45,7 +51,7 @@ def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         return _start(galaxy, deadline, limits)
 
 
-def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Bring the manager up where needed, start, wait; stop and start again while Galaxy does not come up.
 
@@ -68,13 +74,13 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
             except NotReady as exc:
                 _require_retry(galaxy.look(galaxy_wait.LOOK), exc)
                 if tried > limits.retries:
-                    raise NotReady(f"Gave up after {tried} tries. {exc}") from None
+                    raise NotReady(f"Gave up after {tried} {'try' if tried == 1 else 'tries'}. {exc}") from None
                 log.info("Try %d of %d failed, Galaxy is stopped and started again", tried, limits.retries + 1)
                 _stop(galaxy, GRACE, force=True)
         raise AssertionError("unreachable")
 
 
-def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool = False) -> dict:
+def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool = False) -> dict[str, Any]:
     """
     Stop the services through their manager; end the workers that outlive it.
 
@@ -98,7 +104,7 @@ def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool
         return _stop(galaxy, timeout, force, known=True)
 
 
-def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     ``stop``, then ``start``, with nothing in between.
 
@@ -125,9 +131,10 @@ def require_loadable(galaxy: Galaxy, limits: Limits) -> None:
     """Where ``check`` asks for it: raises ``ProcessError`` with the reason unless the application loads on trial."""
     if not limits.check:
         return
-    if not galaxy.gravity:
+    instance = galaxy.instance if galaxy.gravity else None
+    if not instance:
         raise ConfigError("check=True loads the application of a Galaxy that Gravity runs; uWSGI serves this one")
-    galaxy_gravity_trial.require_loadable(galaxy_gravity_update.Update(galaxy.instance).commands, limits.timeout)
+    galaxy_gravity_trial.require_loadable(galaxy_gravity_update.Update(instance).commands, limits.timeout)
 
 
 def look_at(galaxy: Galaxy, name: str) -> ServiceLook:
@@ -151,7 +158,7 @@ def require_unit(galaxy: Galaxy, one: ServiceLook) -> Unit:
     )
 
 
-def about(look: Look) -> dict:
+def about(look: Look) -> dict[str, Any]:
     """Which process manager has it, and as which services."""
     units = [one.service.unit for one in look.services if one.service.unit]
     return {
@@ -167,8 +174,10 @@ def _require_restartable(galaxy: Galaxy, limits: Limits) -> None:
 
 
 def _first_unit(look: Look) -> Unit:
-    """Of the web server: whether its manager is up says it of all."""
-    return look.webs[0].service.unit
+    """Of the web server, of a look with its units: whether its manager is up says it of all."""
+    unit = look.webs[0].service.unit
+    assert unit
+    return unit
 
 
 def _require_startable(galaxy: Galaxy, look: Look, limits: Limits, force: bool = False) -> None:
@@ -183,22 +192,22 @@ def _require_startable(galaxy: Galaxy, look: Look, limits: Limits, force: bool =
         one.service.unit = unit = require_unit(galaxy, one)
         if one.master and not force and _is_strangers(one.master, unit):
             raise ManagerError(
-                f"Galaxy runs already, PID {one.master.pid}, but {unit.manager} did not start it as {unit.service}: a "
-                "second one would find its sockets taken. galaxy.stop force=True ends it; where it is right as it is, "
-                "say which manager= and service= have it"
+                f"Galaxy runs already, PID {one.master.pid}, but {unit.manager} did not start it as {unit.service}. "
+                "A second one could not use its sockets. End it with galaxy.stop force=True; or, if it is right as "
+                "it is, name its process manager and service (manager=, service=)"
             )
         if one.survivors:
             log.info("Processes whose master is gone hold the sockets: %s", one.survivors)
 
 
-def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dict:
+def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dict[str, Any]:
     look = galaxy.look(min(limits.timeout, galaxy_wait.LOOK))
     _require_startable(galaxy, look, limits)
     if _is_well(look, limits):
         return {"changed": False, **about(look), **galaxy_wait.ready(look.snapshots, 0.0)}
     for one in look.webs:
         if one.master and not one.snapshot:
-            raise NotReady(_silent(one))
+            raise NotReady(_silent(one, one.master))
     galaxy_wait.require_enough(look, limits.min_workers)
     if must_be_up:
         _first_unit(look).require_up()
@@ -211,7 +220,7 @@ def _is_well(look: Look, limits: Limits) -> bool:
     return bool(look.is_ready(limits.min_workers)) and counted.is_kept_up
 
 
-def _start(galaxy: Galaxy, deadline: Deadline, limits: Limits) -> dict:
+def _start(galaxy: Galaxy, deadline: Deadline, limits: Limits) -> dict[str, Any]:
     look = galaxy.look(min(max(deadline.left, 0.05), galaxy_wait.LOOK))
     _require_startable(galaxy, look, limits)
     if _is_well(look, limits):
@@ -251,19 +260,20 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
     def is_settled() -> bool:
         found = galaxy.look(galaxy_wait.LOOK, probe=False).companions
         failing.extend(one for one in found if not one.is_kept_up or _came_back(one, deadline))
-        return bool(failing) or not any(one.status.state is State.STARTING for one in found)
+        return bool(failing) or not any(one.status and one.status.state is State.STARTING for one in found)
 
     wait_until(is_settled, deadline, what="the services beside the web server must be up")
     if failing:
         raise NotReady(
-            f"Galaxy serves, but not all of its services run: {_named(failing)}; companions=ignore does without them"
+            f"Galaxy serves, but not all of its services run: {_named(failing)}; with companions=ignore a start "
+            "does not need them"
         )
 
 
 def _came_back(one: ServiceLook, deadline: Deadline) -> bool:
     """Whether it ended since the deadline was set, and its manager has started it again by itself."""
     status = one.status
-    return bool(status.restarts) and status.age is not None and status.age < deadline.spent
+    return status is not None and bool(status.restarts) and status.age is not None and status.age < deadline.spent
 
 
 def _named(services: Iterable[ServiceLook]) -> str:
@@ -282,18 +292,18 @@ def _require_retry(look: Look, failure: NotReady) -> None:
     for one in look.webs:
         # in a crash loop, a new master may live for a moment
         if one.master and not one.snapshot and not failure.ended:
-            raise NotReady(f"{failure}\n{_silent(one)}") from None
+            raise NotReady(f"{failure}\n{_silent(one, one.master)}") from None
 
 
-def _silent(one: ServiceLook) -> str:
+def _silent(one: ServiceLook, master: Process) -> str:
     reason = " ".join(one.errors) or "no reason is known"
     return (
-        f"Galaxy's master, PID {one.master.pid}, lives, so it is not stopped; but it cannot be told whether it is "
+        f"Galaxy's master, PID {master.pid}, lives, so it is not stopped; but it cannot be told whether it is "
         f"ready: {reason}"
     )
 
 
-def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dict:
+def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dict[str, Any]:
     look = galaxy.look(min(max(grace, 0.05), galaxy_wait.LOOK))
     if known:
         _require_known(look)
@@ -314,7 +324,7 @@ def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dic
     }
 
 
-def stop_service(one: ServiceLook, grace: float, force: bool) -> dict:
+def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
     """
     Stop one service through its manager; end the workers that outlive it.
 
@@ -325,24 +335,24 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict:
     # what else the service has, such as job handlers, is the manager's alone to end
     members = [process for process in _identified(one.status.pids if one.status else ()) if process not in own]
     everyone = [*own, *members]
-    tell = unit is not None and one.is_active is not False and not (master and _is_strangers(master, unit))
-    if tell:
-        log.info("galaxy: %s is told to stop %s", unit.manager, unit.service)
-        unit.stop()
+    told = unit if unit and one.is_active is not False and not (master and _is_strangers(master, unit)) else None
+    if told:
+        log.info("galaxy: %s is told to stop %s", told.manager, told.service)
+        told.stop()
         # an init script may only have sent a signal, and a worker ends a moment after its master
         galaxy_host_process.ended(everyone, grace)
     signals = []
-    if master and master.is_alive:
+    if web and master and master.is_alive:
         if not force:
             raise ProcessError(_unstoppable(master, unit))
         signals += galaxy_host_process.end([master], web.stop_signal, grace)
     signals += galaxy_host_process.end([one for one in own if one.is_alive], signal.SIGTERM, grace)
     left = [str(process.pid) for process in own if process.is_alive]
     if left:
-        raise ProcessError(f"PID {', '.join(left)} outlived SIGKILL; it waits for a device, look at its wchan")
+        raise ProcessError(f"PID {', '.join(left)} outlived SIGKILL: it waits for a device (see /proc/PID/wchan)")
     ended = [process for process in everyone if not process.is_alive]
     return {
-        "changed": bool(tell or ended),
+        "changed": bool(told or ended),
         "stopped": [process.pid for process in ended],
         "signals": signals,
         "problems": _still_served(one),
@@ -369,7 +379,7 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
         if master and not force and (not unit or _is_strangers(master, unit)):
             raise ProcessError(_unstoppable(master, unit))
         for process in _identified(one.status.pids if one.status else ()):
-            if one.service.web and one.service.web.is_another(process):
+            if unit and one.service.web and one.service.web.is_another(process):
                 raise ProcessError(
                     f"{unit.service} of {unit.manager} has PID {process.pid}, which serves another configuration than "
                     f"{galaxy.spec.config}; it is not stopped. Say with service= which one has this Galaxy"

@@ -17,6 +17,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import galaxy_host_command
 import galaxy_host_files
@@ -38,7 +39,7 @@ _CONTROL = Pattern("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\ufff
 _LONGEST = 128 << 10
 _SECRETS = Pattern(r"(?i)^[+-]\s*environment\s*=")
 _ADVICE = "Use uWSGI's logto, or leave it to the manager"
-_HIDDEN = "changed; not shown, for it may hold secrets"
+_HIDDEN = "changed; not shown, because it may hold secrets"
 
 
 @record(frozen=True)
@@ -51,8 +52,8 @@ class File:
 
 
 def write(
-    server: Mapping, waits: bool = False, absent: bool = False, test: bool = False, others: Sequence[str] = ()
-) -> dict[str, dict]:
+    server: Mapping[str, Any], waits: bool = False, absent: bool = False, test: bool = False, others: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """
     Write the definition of a server, or remove it.
 
@@ -93,13 +94,13 @@ def write(
     return changes
 
 
-def mount_point(storage: Mapping) -> str:
+def mount_point(storage: Mapping[str, Any]) -> str:
     """Where a volume is mounted. Raises ``ConfigError`` where its luks-cryptdev.ini does not tell."""
     ini = storage["cryptdev_ini"]
     return luks_cryptdev_ini.read(ini).mountpoint if ini else storage["mount_point"]
 
 
-def systemd_unit(settings: Mapping) -> dict[str, File | None]:
+def systemd_unit(settings: Mapping[str, Any]) -> dict[str, File | None]:
     """
     The unit, and the file of its environment; by path, ``None`` for one that is not to be there.
 
@@ -149,7 +150,7 @@ def mount_lines(mounts: Iterable[str]) -> list[str]:
     return lines
 
 
-def supervisord_program(settings: Mapping) -> dict[str, File | None]:
+def supervisord_program(settings: Mapping[str, Any]) -> dict[str, File | None]:
     """The program's file, by path. Raises ``DefinitionError``, naming the setting and never its value."""
     path = _absolute("program_file", settings.get("program_file"))
     service = _service(settings)
@@ -176,7 +177,7 @@ def supervisord_program(settings: Mapping) -> dict[str, File | None]:
     return {path: File(0o600 if variables else 0o644, "\n".join(lines), secret=bool(variables))}
 
 
-def apply(files: Mapping[str, File | None], test: bool = False) -> dict[str, dict]:
+def apply(files: Mapping[str, File | None], test: bool = False) -> dict[str, dict[str, Any]]:
     """
     Write the files that differ, remove those that are not to be there, and see that they are as told.
 
@@ -202,7 +203,7 @@ def apply(files: Mapping[str, File | None], test: bool = False) -> dict[str, dic
             galaxy_host_files.make_directories(os.path.dirname(path), os.geteuid(), os.getegid(), 0o755)
             galaxy_host_files.write_atomic(path, file.content.encode(), file.mode)
         if not _is_same(_there(path), file):
-            raise FileError(path, "was written, and is another now: something else writes it too")
+            raise FileError(path, "was written, but has other content now: something else writes it too")
     return changes
 
 
@@ -225,7 +226,7 @@ def _is_same(one: File | None, other: File | None) -> bool:
     return one is other or bool(one and other and (one.mode, one.content) == (other.mode, other.content))
 
 
-def _difference(path: str, old: File | None, new: File | None) -> dict:
+def _difference(path: str, old: File | None, new: File | None) -> dict[str, Any]:
     change = {}
     if new is None:
         change["diff"] = "removed"
@@ -280,7 +281,7 @@ def _ini(key: str, value: str) -> str:
     return value.replace("%", "%%")
 
 
-def _environment(settings: Mapping) -> dict[str, str]:
+def _environment(settings: Mapping[str, Any]) -> dict[str, str]:
     given = settings.get("environment") or {}
     if not isinstance(given, Mapping):
         raise DefinitionError("environment", "is not a mapping of names to values")
@@ -288,7 +289,7 @@ def _environment(settings: Mapping) -> dict[str, str]:
     for name in sorted(given, key=str):
         key, value = f"environment:{name}", given[name]
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise DefinitionError("environment", f"has {name!r}, which is no name of a variable: letters, digits and _")
+            raise DefinitionError("environment", f"has {name!r}; a name has letters, digits and _ only")
         if not isinstance(value, (str, int, float)):
             raise DefinitionError(key, f"is a {type(value).__name__}; give a text")
         # a YAML block, a GPG-encrypted one too, leaves a newline that is not part of the value
@@ -301,14 +302,14 @@ def _environment(settings: Mapping) -> dict[str, str]:
     return variables
 
 
-def _service(settings: Mapping) -> str:
+def _service(settings: Mapping[str, Any]) -> str:
     service = settings.get("service") or "galaxy"
     if not isinstance(service, str) or not _SERVICE.fullmatch(service):
-        raise DefinitionError("service", "is no name for a definition: letters, digits and _ . - @, without a group")
+        raise DefinitionError("service", "is no name of letters, digits and _ . - @ (without a group)")
     return service
 
 
-def _user(settings: Mapping, key: str) -> str:
+def _user(settings: Mapping[str, Any], key: str) -> str:
     value = settings.get(key)
     value = "galaxy" if value is None else str(value)
     if not _USER.fullmatch(value):
@@ -328,45 +329,45 @@ def _absolute(key: str, value: object) -> str:
     return path
 
 
-def _root(settings: Mapping) -> str:
+def _root(settings: Mapping[str, Any]) -> str:
     if settings.get("root"):
         return _absolute("root", settings["root"])
     return _absolute("config", os.path.dirname(_absolute("config", settings.get("config"))))
 
 
-def _command(settings: Mapping) -> list[str]:
+def _command(settings: Mapping[str, Any]) -> list[str]:
     config = _absolute("config", settings.get("config"))
     return [_absolute("uwsgi", settings.get("uwsgi")), "--ini" if config.endswith(".ini") else "--yaml", config]
 
 
-def _unit_paths(settings: Mapping) -> tuple[str, str]:
+def _unit_paths(settings: Mapping[str, Any]) -> tuple[str, str]:
     """Of the environment and the unit."""
     path = f"{UNITS}/{_service(settings).removesuffix('.service')}.service"
     return f"{path}.environment", path
 
 
-def _mounts(settings: Mapping, key: str = "mounts") -> list[str]:
+def _mounts(settings: Mapping[str, Any], key: str = "mounts") -> list[str]:
     given = settings.get(key) or []
     if not isinstance(given, (list, tuple)):
         raise DefinitionError(key, "is not a list of mount points")
     return [_absolute(key, each) for each in given]
 
 
-def _autostart(settings: Mapping) -> bool:
+def _autostart(settings: Mapping[str, Any]) -> bool:
     value = settings.get("autostart", True)
     if not isinstance(value, bool):
         raise DefinitionError("autostart", "is not true or false")
     return value
 
 
-def _stop_timeout(settings: Mapping) -> int:
+def _stop_timeout(settings: Mapping[str, Any]) -> int:
     value = settings.get("stop_timeout", 60)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 1e9:
         raise DefinitionError("stop_timeout", "is not a number of seconds, 1 or more")
     return int(value)
 
 
-def _log(settings: Mapping) -> str | None:
+def _log(settings: Mapping[str, Any]) -> str | None:
     """Where root opens a file for Galaxy's output: only where nobody else can put a link in its place."""
     if not settings.get("log"):
         return None

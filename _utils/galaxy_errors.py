@@ -5,6 +5,8 @@ All are ``CommandExecutionError``, so an execution module lets them pass and a s
 the facts behind a message are attributes. A message says what failed, where, and what to do.
 """
 
+from collections.abc import Iterable, Sequence
+
 from salt.exceptions import CommandExecutionError
 
 import galaxy_host_pattern
@@ -21,7 +23,7 @@ class GalaxyError(CommandExecutionError):
     are their makers' choice.
     """
 
-    def __init__(self, message="", info=None):
+    def __init__(self, message: object = "", info: object = None) -> None:
         super().__init__(_UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], str(message)), info=info)
 
 
@@ -52,7 +54,7 @@ class SettingsError(GalaxyError):
         a sentence for each fault
     """
 
-    def __init__(self, problems):
+    def __init__(self, problems: Iterable[str]) -> None:
         super().__init__("Nothing is done while pillar is wrong: " + "; ".join(problems))
         self.problems = list(problems)
 
@@ -66,7 +68,7 @@ class FileError(GalaxyError):
         ``everybody``; empty where the reason is another
     """
 
-    def __init__(self, path, what, user=""):
+    def __init__(self, path: str, what: object, user: str = "") -> None:
         super().__init__(f"{path}: {what}")
         self.path = path
         self.user = user
@@ -86,7 +88,7 @@ class StatsError(GalaxyError):
         bytes that had come when it failed
     """
 
-    def __init__(self, address, what, received=0):
+    def __init__(self, address: object, what: str, received: int = 0) -> None:
         super().__init__(f"uWSGI stats server {address}: {what}")
         self.address = address
         self.received = received
@@ -136,7 +138,9 @@ class CommandError(GalaxyError):
         what ran, how it ended (``None``: not at all, or past its timeout), and what it said on its two streams
     """
 
-    def __init__(self, argv, what, returncode=None, stderr="", output=""):
+    def __init__(
+        self, argv: list[str], what: str, returncode: int | None = None, stderr: str = "", output: str = ""
+    ) -> None:
         super().__init__(f"{argv[0]}: {what} (command: {' '.join(argv)})")
         self.argv = argv
         self.returncode = returncode
@@ -156,7 +160,7 @@ class DefinitionError(GalaxyError):
         of the setting at fault; its value may be a secret and is in no message
     """
 
-    def __init__(self, key, what):
+    def __init__(self, key: str, what: str) -> None:
         super().__init__(f"{key} {what}")
         self.key = key
 
@@ -173,7 +177,7 @@ class MasterGone(ProcessError):
         of those processes
     """
 
-    def __init__(self, what, pids):
+    def __init__(self, what: str, pids: Sequence[int]) -> None:
         super().__init__(what)
         self.pids = pids
 
@@ -186,7 +190,7 @@ class NotMine(ProcessError):
         of that process
     """
 
-    def __init__(self, pid, what):
+    def __init__(self, pid: int, what: str) -> None:
         super().__init__(f"PID {pid}, which serves there, {what}: it is not this Galaxy")
         self.pid = pid
 
@@ -199,7 +203,7 @@ class SharedSocket(ProcessError):
         of those masters
     """
 
-    def __init__(self, what, pids):
+    def __init__(self, what: str, pids: Sequence[int]) -> None:
         super().__init__(what)
         self.pids = pids
 
@@ -212,7 +216,7 @@ class NotReady(GalaxyError):
         its master died, or its process manager said that the service failed
     """
 
-    def __init__(self, what, ended=False):
+    def __init__(self, what: object, ended: bool = False) -> None:
         super().__init__(what)
         self.ended = ended
 
@@ -229,7 +233,7 @@ class OnedataError(GalaxyError):
         of the space
     """
 
-    def __init__(self, name, what):
+    def __init__(self, name: str, what: object) -> None:
         super().__init__(f"Onedata space {name}: {what}")
         self.name = name
 
@@ -242,7 +246,7 @@ class VolumeError(GalaxyError):
         the device, mapper, mount point, or file at fault
     """
 
-    def __init__(self, subject, what):
+    def __init__(self, subject: object, what: object) -> None:
         super().__init__(f"{subject}: {what}")
         self.subject = str(subject)
         self.what = what
@@ -259,7 +263,7 @@ class DeviceMissing(DeviceError):
 class DeviceNotBlank(VolumeError):
     """The device carries something; ``signatures`` are those that libblkid knows of it."""
 
-    def __init__(self, subject, what, signatures):
+    def __init__(self, subject: object, what: str, signatures: Sequence[object]) -> None:
         super().__init__(subject, what)
         self.signatures = signatures
 
@@ -304,6 +308,6 @@ class VolumeBusy(VolumeError):
         those that hold it, as ``galaxy_host_holders.Holder``
     """
 
-    def __init__(self, subject, what, processes):
+    def __init__(self, subject: object, what: str, processes: Sequence[object]) -> None:
         super().__init__(subject, what)
         self.processes = processes

@@ -50,7 +50,7 @@ class _Malformed(Exception):
     """What is wrong with the shape of an answer."""
 
 
-def fleet(answers: Mapping[str, list[dict]], silent: Iterable[str]) -> dict:
+def fleet(answers: Mapping[str, list[dict[str, Any]]], silent: Iterable[str]) -> dict[str, Any]:
     """
     All rows, worst first.
 
@@ -80,7 +80,7 @@ def fleet(answers: Mapping[str, list[dict]], silent: Iterable[str]) -> dict:
     }
 
 
-def exit_code(rows_: Iterable[Mapping]) -> int:
+def exit_code(rows_: Iterable[Mapping[str, Any]]) -> int:
     """
     0 where all are ready, 1 where the worst is degraded, 2 where a server is down, silent or not ready, 3 where
     nothing of that is so but a state cannot be told.
@@ -89,7 +89,7 @@ def exit_code(rows_: Iterable[Mapping]) -> int:
     return next((code for code in _WORST if code in codes), OK)
 
 
-def rows(minion: str, returned: Any) -> list[dict]:
+def rows(minion: str, returned: Any) -> list[dict[str, Any]]:
     """
     The rows of one minion; empty where its pillar names no Galaxy.
 
@@ -134,7 +134,7 @@ def rows(minion: str, returned: Any) -> list[dict]:
     return found
 
 
-def check_line(rows_: list[dict]) -> str:
+def check_line(rows_: list[dict[str, Any]]) -> str:
     """
     The line of a monitoring plugin (Nagios, Icinga, Checkmk's MRPE): the worst state, what is wrong, and after ``|``
     the numbers.
@@ -155,7 +155,7 @@ def text(value: Any, limit: int) -> str:
     return said if len(said) <= limit else said[: limit - 1] + "…"
 
 
-def _of_server(minion: str, name: Any, status: Any) -> dict:
+def _of_server(minion: str, name: Any, status: Any) -> dict[str, Any]:
     shown = None if name is None else text(name, NAME)
     if isinstance(status, str):
         return _row(minion, shown, State.UNKNOWN, [text(status, TEXT)])
@@ -165,7 +165,7 @@ def _of_server(minion: str, name: Any, status: Any) -> dict:
         return _malformed(minion, shown, str(exc))
 
 
-def _read(minion: str, name: str | None, status: Mapping) -> dict:
+def _read(minion: str, name: str | None, status: Mapping[str, Any]) -> dict[str, Any]:
     if "running" not in status:
         raise _Malformed("it has no `running`")
     server = status.get("server")
@@ -198,7 +198,7 @@ def _read(minion: str, name: str | None, status: Mapping) -> dict:
     return _row(minion, name, state, problems, **facts)
 
 
-def _state(status: Mapping, facts: Mapping, problems: list[str]) -> State:
+def _state(status: Mapping[str, Any], facts: Mapping[str, Any], problems: list[str]) -> State:
     running, ready = (_typed(key, status.get(key), bool) for key in ("running", "ready"))
     if ready:
         return State.DEGRADED if problems or facts["stuck"] else State.READY
@@ -209,7 +209,7 @@ def _state(status: Mapping, facts: Mapping, problems: list[str]) -> State:
     return State.DEGRADED if facts["ready_workers"] else State.NOT_READY
 
 
-def _companions(services: Any) -> tuple[dict | None, list[str]]:
+def _companions(services: Any) -> tuple[dict[str, Any] | None, list[str]]:
     """How many services beside the web server run, and a sentence for each that does not."""
     found = []
     for name, service in list(_mapping("services", services).items())[:SERVICES]:
@@ -220,14 +220,14 @@ def _companions(services: Any) -> tuple[dict | None, list[str]]:
     return ({"running": len(found) - len(lost), "all": len(found)} if found else None), lost[:PROBLEMS]
 
 
-def _row(minion: str, server: str | None, state: State, problems: list[str], **facts: Any) -> dict:
+def _row(minion: str, server: str | None, state: State, problems: list[str], **facts: Any) -> dict[str, Any]:
     numbers = ("ready_workers", "workers", "busy", "stuck", "oldest_request", "queue", "queue_limit", "companions")
     unknown = dict.fromkeys((*numbers, "web_server", "version", "uptime"))
     named = {"minion": text(minion, NAME), "server": server, "state": state.value}
     return {**named, **unknown, **facts, "problems": problems}
 
 
-def _malformed(minion: str, server: str | None, what: str) -> dict:
+def _malformed(minion: str, server: str | None, what: str) -> dict[str, Any]:
     return _row(minion, server, State.UNKNOWN, [f"The answer is malformed: {what}."])
 
 
@@ -245,7 +245,7 @@ def _problems(given: Any) -> list[str]:
     return [text(one, TEXT) for one in given[:PROBLEMS]]
 
 
-def _mapping(what: str, value: Any) -> Mapping:
+def _mapping(what: str, value: Any) -> Mapping[str, Any]:
     return {} if value is None else _typed(what, value, Mapping)
 
 
@@ -274,15 +274,19 @@ def _optional(what: str, value: Any) -> str | None:
     return None if value is None else text(_typed(what, value, str), NAME)
 
 
-def _said(row: Mapping, named: bool) -> str:
+def _said(row: Mapping[str, Any], named: bool) -> str:
     name = f"{row['server']} " if named else ""
     counted = row["workers"] is not None
-    ready = f", {row['ready_workers'] or 0} of {row['workers']} workers ready" if counted else ""
+    ready = (
+        f", {row['ready_workers'] or 0} of {row['workers']} worker{'s' * (row['workers'] != 1)} ready"
+        if counted
+        else ""
+    )
     problem = f": {row['problems'][0]}" if row["problems"] else ""
     return f"{name}{row['state']}{ready}{problem}"
 
 
-def _perfdata(row: Mapping, named: bool) -> list[str]:
+def _perfdata(row: Mapping[str, Any], named: bool) -> list[str]:
     prefix = f"{row['server']}_" if named else ""
     numbers = (
         ("workers", row["ready_workers"], "", row["workers"]),

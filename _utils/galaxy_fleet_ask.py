@@ -19,7 +19,7 @@ _SHARE, _LONGEST = 0.25, 5.0
 _INTERRUPT = "salt/event/exit"
 
 
-def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict:
+def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict[str, Any]:
     """
     Ask all minions of a target at once.
 
@@ -33,7 +33,7 @@ def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict:
     """
     deadline = Deadline(timeout)
     job, expected = _publish(client, target, target_type, deadline)
-    answers = {}
+    answers: dict[str, list[dict[str, Any]]] = {}
     while len(answers) < len(expected):
         # a wait of 0 would be without end
         event = client.event.get_event(wait=max(deadline.left, 0.01), tag=f"salt/job/{job}/ret/", full=True)
@@ -61,11 +61,11 @@ def _publish(client: Any, target: Any, target_type: str, deadline: Deadline) -> 
             listen=True,
         )
     if not published:
-        raise SaltInvocationError(" ".join(said.getvalue().split()) or f"no minion is matched by {target!r}")
+        raise SaltInvocationError(" ".join(said.getvalue().split()) or f"no minion matches {target!r}")
     return published["jid"], set(published["minions"])
 
 
-def _take(answers: dict, data: Any, expected: set[str]) -> None:
+def _take(answers: dict[str, list[dict[str, Any]]], data: Any, expected: set[str]) -> None:
     if isinstance(data, Mapping) and "return" in data:
         minion = data.get("id")
         # the first answer counts, as for Salt

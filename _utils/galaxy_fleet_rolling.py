@@ -5,7 +5,7 @@ Galaxies of many machines restarted one after the other, so that the others serv
 import concurrent.futures
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
@@ -35,8 +35,8 @@ class Hook:
     """
 
     function: str
-    arguments: tuple = ()
-    keywords: Mapping = dataclasses.field(default_factory=dict)
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     target: str = _MINION
     target_type: str = "glob"
 
@@ -51,7 +51,7 @@ class Hook:
             full_return=True,
         )
         if not isinstance(answers, Mapping) or not answers:
-            return f"{self.function}: no minion is matched by {self.target!r}"
+            return f"{self.function}: no minion matches {self.target!r}"
         for name in answers:
             answer = galaxy_remote.answer_of(answers, name)
             if answer is None:
@@ -116,7 +116,7 @@ class Plan:
     settle: float = SETTLE
 
 
-def look(found: Mapping, plan: Plan, asked: float) -> tuple[dict[str, list[str | None]], list[str]]:
+def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, list[str | None]], list[str]]:
     """
     What there is to do, after all have been asked.
 
@@ -129,15 +129,15 @@ def look(found: Mapping, plan: Plan, asked: float) -> tuple[dict[str, list[str |
     started since the job began. Raises ``CommandExecutionError`` where more than ``max_failures`` machines do not
     serve, or a batch is all that there is.
     """
-    machines: dict[str, list[Mapping]] = {}
+    machines: dict[str, list[Mapping[str, Any]]] = {}
     for row in found["rows"]:
         machines.setdefault(row["minion"], []).append(row)
     lame = {minion: rows for minion, rows in machines.items() if not _serves(rows)}
     if len(lame) > plan.max_failures:
         reasons = "; ".join(_reason(minion, rows) for minion, rows in list(lame.items())[:10])
         raise CommandExecutionError(
-            f"Nothing is restarted: {len(lame)} of {len(machines)} machines do not serve, and max_failures is "
-            f"{plan.max_failures}: {reasons}"
+            f"Nothing is restarted: {len(lame)} of {len(machines)} machines {'does' if len(lame) == 1 else 'do'} "
+            f"not serve, and max_failures is {plan.max_failures}: {reasons}"
         )
     done, work = [], {}
     for minion in sorted(machines, key=lambda one: (one not in lame, one)):
@@ -148,19 +148,20 @@ def look(found: Mapping, plan: Plan, asked: float) -> tuple[dict[str, list[str |
             done.append(minion)
     # a single machine may be restarted; of several, some shall serve meanwhile
     if len(machines) > 1 and plan.batch >= len(machines) - len(lame):
+        serving = len(machines) - len(lame)
         raise CommandExecutionError(
-            f"Nothing is restarted: {len(machines) - len(lame)} of {len(machines)} machines serve, and a batch of "
+            f"Nothing is restarted: {serving} of {len(machines)} machines serve{'s' * (serving == 1)}, and a batch of "
             f"{plan.batch} would leave none; give a smaller batch"
         )
     return work, done
 
 
 def roll(
-    work: Mapping[str, list],
+    work: Mapping[str, list[Any]],
     plan: Plan,
     clients: Callable[[], Any],
-    tell: Callable[[str, str, dict], object],
-) -> dict:
+    tell: Callable[[str, str, dict[str, Any]], object],
+) -> dict[str, Any]:
     """
     Restart machine after machine, a batch at a time, each after the one before has served for ``settle`` seconds; a
     machine that failed ends it, where more than ``max_failures`` have.
@@ -174,7 +175,9 @@ def roll(
 
     Returns ``restarted`` (minions), ``failed`` (reasons by minion) and ``untouched`` (minions).
     """
-    minions, restarted, failed = list(work), [], {}
+    minions = list(work)
+    restarted: list[str] = []
+    failed: dict[str, str] = {}
     while minions and len(failed) <= plan.max_failures:
         batch, minions = minions[: plan.batch], minions[plan.batch :]
         with concurrent.futures.ThreadPoolExecutor(len(batch)) as pool:
@@ -187,7 +190,9 @@ def roll(
     return {"restarted": restarted, "failed": failed, "untouched": minions}
 
 
-def _settle(work: Mapping[str, list], seconds: float, clients: Callable, tell: Callable) -> dict[str, str]:
+def _settle(
+    work: Mapping[str, list[Any]], seconds: float, clients: Callable[..., Any], tell: Callable[..., Any]
+) -> dict[str, str]:
     """Give a proxy the time to try them again; why some did not go on serving meanwhile, by machine."""
     wait_until(lambda: False, Deadline(seconds), interval=seconds)
     failed = {}
@@ -203,7 +208,7 @@ def _settle(work: Mapping[str, list], seconds: float, clients: Callable, tell: C
     return failed
 
 
-def _machine(minion: str, servers: list, plan: Plan, clients: Callable, tell: Callable) -> str:
+def _machine(minion: str, servers: list[Any], plan: Plan, clients: Callable[..., Any], tell: Callable[..., Any]) -> str:
     """Why it failed; empty where all its servers are ready."""
     tell(minion, "restarting", {"servers": servers})
     began = time.monotonic()
@@ -217,7 +222,7 @@ def _machine(minion: str, servers: list, plan: Plan, clients: Callable, tell: Ca
     return reason
 
 
-def _restart(client: Any, minion: str, servers: list, plan: Plan) -> str:
+def _restart(client: Any, minion: str, servers: list[Any], plan: Plan) -> str:
     if plan.drain:
         reason = plan.drain.call(client, minion) or _drained(client, minion, servers, plan.drain_timeout)
         if reason:
@@ -232,26 +237,28 @@ def _restart(client: Any, minion: str, servers: list, plan: Plan) -> str:
     return reason or (plan.undrain.call(client, minion) if plan.undrain else "")
 
 
-def _lameness(client: Any, minion: str, servers: list) -> str:
+def _lameness(client: Any, minion: str, servers: list[Any]) -> str:
     """Why they do not all serve; empty where they do."""
     lame = [row for row in _rows(client, minion, servers) if row["state"] not in _SERVING]
     return _reason(minion, lame) if lame else ""
 
 
-def _drained(client: Any, minion: str, servers: list, seconds: float) -> str:
+def _drained(client: Any, minion: str, servers: list[Any], seconds: float) -> str:
     """Wait until no worker is in a request; why that was not so in time."""
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
 
-    def is_quiet():
+    def is_quiet() -> bool:
         rows[:] = _rows(client, minion, servers)
         return all(row["busy"] == 0 and not row["queue"] for row in rows)
 
     if wait_until(is_quiet, Deadline(seconds), interval=PAUSE):
         return ""
-    return f"{minion} is drained, but has requests after {seconds:g} seconds: {rows[0]['busy']} workers are busy"
+    busy = rows[0]["busy"]
+    workers = f"{busy} worker{' is' if busy == 1 else 's are'} busy"
+    return f"{minion} is drained, but has requests after {seconds:g} seconds: {workers}"
 
 
-def _rows(client: Any, minion: str, servers: list) -> list[dict]:
+def _rows(client: Any, minion: str, servers: list[Any]) -> list[dict[str, Any]]:
     """How these servers are, asked one after the other."""
     found = []
     for server in servers:
@@ -260,22 +267,22 @@ def _rows(client: Any, minion: str, servers: list) -> list[dict]:
     return found
 
 
-def _call(client: Any, minion: str, function: str, server: str | None) -> dict:
+def _call(client: Any, minion: str, function: str, server: str | None) -> dict[str, Any]:
     keywords = {"server": server} if server else {}
     return galaxy_remote.call(client, minion, function, **keywords)
 
 
-def _serves(rows: list[Mapping]) -> bool:
+def _serves(rows: list[Mapping[str, Any]]) -> bool:
     return all(row["state"] in _SERVING for row in rows)
 
 
-def _is_new(row: Mapping, job: int, asked: float) -> bool:
+def _is_new(row: Mapping[str, Any], job: int, asked: float) -> bool:
     """Whether the server was started after the job began; the minion's clock has no part in it."""
     # an uptime is rounded
     return row["state"] in _SERVING and row["uptime"] is not None and asked - row["uptime"] - 1 > job
 
 
-def _reason(minion: str, rows: list[Mapping]) -> str:
+def _reason(minion: str, rows: Sequence[Mapping[str, Any]]) -> str:
     row = next((one for one in rows if one["state"] not in _SERVING), rows[0])
     name = f"{minion} {row['server']}" if len(rows) > 1 else minion
     return f"{name} is {row['state']}" + (f" ({row['problems'][0]})" if row["problems"] else "")

@@ -49,7 +49,7 @@ def rendered(data: Any, width: int | None = None, color: bool = False) -> str:
     if "rows" in data and "totals" in data:
         return table(data, width, color)
     if set(data) == {"problem", "retcode", "outputter"}:
-        return data["problem"]
+        return str(data["problem"])
     if all(isinstance(one, str) and one.startswith(galaxy_fleet.CHECK) for one in data.values()):
         lines = {minion: galaxy_fleet.text(line, galaxy_fleet.LINE) for minion, line in data.items()}
         return "\n".join(lines.values() if len(lines) == 1 else (f"{minion}: {lines[minion]}" for minion in lines))
@@ -71,19 +71,19 @@ def _of(part: float | None, whole: float | None) -> str:
     return f"{part}/{whole}" if whole else f"{part}"
 
 
-def _busy(row: Mapping) -> str:
+def _busy(row: Mapping[str, Any]) -> str:
     if row["busy"] is None:
         return _NONE
     return f"{row['busy']}+{row['stuck']}!" if row["stuck"] else f"{row['busy']}"
 
 
-def _companions(row: Mapping) -> str:
+def _companions(row: Mapping[str, Any]) -> str:
     companions = row["companions"]
     return _of(companions["running"], companions["all"]) if companions else _NONE
 
 
 # heading, text of a row, and whether it is a number
-_COLUMNS: tuple[tuple[str, Callable[[Mapping], str], bool], ...] = (
+_COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
     ("STATE", lambda row: row["state"], False),
     ("MINION", lambda row: row["minion"], False),
     ("SERVER", lambda row: row["server"] or _NONE, False),
@@ -100,7 +100,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping], str], bool], ...] = (
 _LEAST = ("VERSION", "OTHERS", "UP", "OLDEST", "QUEUE", "SERVER")
 
 
-def table(found: Mapping, width: int | None = None, color: bool = False) -> str:
+def table(found: Mapping[str, Any], width: int | None = None, color: bool = False) -> str:
     """
     The rows as a table, with the totals below.
 
@@ -125,7 +125,7 @@ def table(found: Mapping, width: int | None = None, color: bool = False) -> str:
     return "\n".join([*lines, *_totals(found)])
 
 
-def line(row: Mapping) -> str:
+def line(row: Mapping[str, Any]) -> str:
     """One row as a sentence, the first problem at the end."""
     workers, parts = _of(row["ready_workers"], row["workers"]), []
     if workers != _NONE:
@@ -148,7 +148,7 @@ def line(row: Mapping) -> str:
     return ", ".join([row["state"], *parts]) + problem
 
 
-def problems(rows: Iterable[Mapping]) -> str:
+def problems(rows: Iterable[Mapping[str, Any]]) -> str:
     """All problems of the rows, each below the name of its server; empty where there is none."""
     lines = []
     for row in rows:
@@ -158,7 +158,7 @@ def problems(rows: Iterable[Mapping]) -> str:
     return "\n".join(lines)
 
 
-def _totals(found: Mapping) -> list[str]:
+def _totals(found: Mapping[str, Any]) -> list[str]:
     totals = found["totals"]
     counted = [f"{totals[state.value]} {state.value}" for state in State if totals[state.value]]
     minions, servers = totals["minions"], totals["servers"]
@@ -174,7 +174,7 @@ def _names(names: list[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _fitted(columns: list, width: int | None) -> list:
+def _fitted(columns: list[Any], width: int | None) -> list[Any]:
     """Without the least of the columns, until the problem has place too."""
     for heading in _LEAST:
         fixed = sum(_wide(one) + 1 for one in columns if one[0] != "PROBLEM")
@@ -184,12 +184,12 @@ def _fitted(columns: list, width: int | None) -> list:
     return columns
 
 
-def _wide(column: tuple) -> int:
+def _wide(column: tuple[Any, ...]) -> int:
     heading, texts, _ = column
     return max(map(_width, (heading, *texts)))
 
 
-def _lines(columns: list, width: int | None) -> list[str]:
+def _lines(columns: list[Any], width: int | None) -> list[str]:
     lines = [""] * (len(columns[0][1]) + 1)
     for heading, texts, is_number in columns:
         wide = _wide((heading, texts, is_number))

@@ -150,11 +150,11 @@ def account(instance: Instance) -> Account:
     uid = galaxy_gravity_installed.user_id(instance)
     found = Account.of(uid, instance.group)
     if not found:
-        group = f", or no group {instance.group}" if instance.group else ""
-        raise ConfigError(f"{instance.path}: Galaxy's user, {uid}, has no name here{group}")
+        group = f", or there is no group {instance.group}" if instance.group else ""
+        raise ConfigError(f"{instance.path}: no account here has the ID of Galaxy's user, {uid}{group}")
     if found.uid == 0:
         raise ConfigError(
-            f"{instance.path}: this Galaxy runs as root, and root runs no program of Galaxy's for us: have it run as a "
+            f"{instance.path}: this Galaxy runs as root, and no program of Galaxy's is run as root; let it run as a "
             "user of its own"
         )
     return found

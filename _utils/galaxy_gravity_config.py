@@ -9,6 +9,7 @@ import dataclasses
 import os
 import pwd
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import galaxy_gravity_file
 import galaxy_gravity_handlers
@@ -61,7 +62,7 @@ def read(
     return reader.instance(_chosen(every, instance, path), len(every) > 1)
 
 
-def _chosen(every: list[dict], name: str | None, path: str) -> dict:
+def _chosen(every: list[dict[str, Any]], name: str | None, path: str) -> dict[str, Any]:
     names = [settings["instance_name"] for settings in every]
     for one in names:
         galaxy_gravity_handlers.require_name(one, f"{path}: gravity: instance_name")
@@ -82,7 +83,12 @@ class _Reader:
     """One file, and what is known of whoever runs Gravity with it."""
 
     def __init__(
-        self, path: str, document: dict, environment: Mapping[str, str], as_root: bool | None, directory: str | None
+        self,
+        path: str,
+        document: dict[str, Any],
+        environment: Mapping[str, str],
+        as_root: bool | None,
+        directory: str | None,
     ):
         self._path = path
         # Gravity is told the file's real path by its units, and all that is relative goes by that
@@ -93,7 +99,7 @@ class _Reader:
         self._directory = directory
         self._problems: list[str] = []
 
-    def settings(self) -> list[dict]:
+    def settings(self) -> list[dict[str, Any]]:
         """The settings of each instance."""
         section, where = self._document["gravity"], f"{self._path}: gravity"
         if isinstance(section, list) and section:
@@ -116,7 +122,7 @@ class _Reader:
             raise ConfigError(f"{where}: is not a mapping of settings; write it as in Galaxy's galaxy.yml.sample")
         return [galaxy_gravity_settings.read(section or {}, self._environment, where)]
 
-    def instance(self, settings: dict, is_one_of_several: bool) -> Instance:
+    def instance(self, settings: dict[str, Any], is_one_of_several: bool) -> Instance:
         galaxy_config, galaxy = self._galaxy(settings)
         name = settings["instance_name"]
         manager, user = self._manager(settings)
@@ -145,7 +151,7 @@ class _Reader:
         programs = self._programs(result, settings, galaxy, base)
         return dataclasses.replace(result, programs=programs, problems=tuple(self._problems))
 
-    def _galaxy(self, settings: dict) -> tuple[str, dict]:
+    def _galaxy(self, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Galaxy's configuration file and what it says."""
         named = settings["galaxy_config_file"]
         if "galaxy" in self._document or (not named and not isinstance(self._document["gravity"], list)):
@@ -172,30 +178,32 @@ class _Reader:
                 raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from None
         return owners
 
-    def _manager(self, settings: dict) -> tuple[str, str | None]:
+    def _manager(self, settings: dict[str, Any]) -> tuple[str, str | None]:
         """The process manager, and the user that Galaxy runs as if that is not the one who runs Gravity."""
         manager, user = settings["process_manager"], settings["galaxy_user"]
         if manager is None:
             manager = "systemd" if self._as_root or (self._as_root is None and user) else "supervisor"
         if self._as_root and manager != "systemd":
-            raise ConfigError(f"{self._path}: gravity: process_manager: is {manager}, with which root may not run it")
+            raise ConfigError(f"{self._path}: gravity: process_manager: is {manager}; root may not run Galaxy with it")
         if self._as_root and not user:
             raise ConfigError(f"{self._path}: gravity: galaxy_user: is not given; root needs it to run Galaxy")
         return manager, user if manager == "systemd" and self._as_root is not False else None
 
-    def _root(self, settings: dict, galaxy: dict, galaxy_config: str) -> tuple[str | None, str | None]:
+    def _root(
+        self, settings: dict[str, Any], galaxy: dict[str, Any], galaxy_config: str
+    ) -> tuple[str | None, str | None]:
         """Galaxy's root, and the directory that relative paths go by."""
         given = settings["galaxy_root"] or _text_of(galaxy, "root", galaxy_config)
         named = self._environment.get("GALAXY_ROOT_DIR")
         if given is not None or named:
-            root = self._absolute("galaxy_root", given if given is not None else named, self._directory)
+            root = self._absolute("galaxy_root", given if given is not None else named or "", self._directory)
             return root, root
         above = os.path.dirname(os.path.dirname(galaxy_config))
         if not self._has_galaxy(settings) and self._exists(os.path.join(above, "lib", "galaxy")):
             return above, above
         return None, self._directory
 
-    def _has_galaxy(self, settings: dict) -> bool:
+    def _has_galaxy(self, settings: dict[str, Any]) -> bool:
         """Whether Galaxy is installed as a package in the virtualenv."""
         virtualenv = settings["virtualenv"] or self._environment.get("VIRTUAL_ENV")
         if not virtualenv or not os.path.isabs(virtualenv):
@@ -204,7 +212,7 @@ class _Reader:
         return any(self._exists(place + ending) for place in places for ending in (".py", "/__init__.py"))
 
     def _data_dirs(
-        self, settings: dict, galaxy: dict, galaxy_config: str, root: str | None, base: str | None
+        self, settings: dict[str, Any], galaxy: dict[str, Any], galaxy_config: str, root: str | None, base: str | None
     ) -> tuple[str | None, str | None]:
         """Galaxy's directory of data, and Gravity's own in it, or elsewhere."""
         given = _text_of(galaxy, "data_dir", galaxy_config)
@@ -235,12 +243,12 @@ class _Reader:
             return os.path.join(home, "galaxy-gravity")
         if manager == "supervisor":
             self._problems.append(
-                f"{self._path}: has several instances, for which supervisord's files are in the home of whoever runs "
-                "Gravity, which is not known; name a directory as GRAVITY_STATE_DIR"
+                f"{self._path}: has several instances, so supervisord's files are in the home directory of the user "
+                "who runs Gravity; this user is not known; set GRAVITY_STATE_DIR"
             )
         return None
 
-    def _prefix(self, galaxy: dict, galaxy_config: str) -> str:
+    def _prefix(self, galaxy: dict[str, Any], galaxy_config: str) -> str:
         prefix = (_text_of(galaxy, "galaxy_url_prefix", galaxy_config) or "").strip("/")
         return f"/{prefix}" if prefix else ""
 
@@ -260,7 +268,9 @@ class _Reader:
         except FileError:
             return False
 
-    def _programs(self, instance: Instance, settings: dict, galaxy: dict, base: str | None) -> tuple[Program, ...]:
+    def _programs(
+        self, instance: Instance, settings: dict[str, Any], galaxy: dict[str, Any], base: str | None
+    ) -> tuple[Program, ...]:
         static = []
         try:
             owners = self._owners(self._path, instance.galaxy_config)
@@ -274,7 +284,7 @@ class _Reader:
         self._problems += maker.problems
         return programs
 
-    def _refusals(self, settings: dict, galaxy: dict, galaxy_config: str) -> Iterator[str]:
+    def _refusals(self, settings: dict[str, Any], galaxy: dict[str, Any], galaxy_config: str) -> Iterator[str]:
         """Why galaxyctl would end on a service."""
         if settings["gx_it_proxy"]["enable"] and not galaxy.get("interactivetools_enable"):
             yield f"{galaxy_config}: galaxy: interactivetools_enable: is not set, which gx_it_proxy needs"
@@ -296,7 +306,7 @@ def _owners_home(path: str | None) -> str | None:
         return None
 
 
-def _text_of(galaxy: dict, key: str, galaxy_config: str) -> str | None:
+def _text_of(galaxy: dict[str, Any], key: str, galaxy_config: str) -> str | None:
     """What Galaxy's section says; ``None``: nothing. Raises ``ConfigError`` where it is no text."""
     value = galaxy.get(key)
     if value is not None and not galaxy_gravity_settings.is_text(value):

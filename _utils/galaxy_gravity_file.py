@@ -2,6 +2,9 @@
 The YAML files that Gravity reads, within bounds: whoever writes them is not trusted with our memory or time.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
 import yaml
 
 import galaxy_host_files
@@ -17,13 +20,16 @@ class _Bounded:
     """Counts what an alias stands for as if it were written out; refuses keys that occur twice, and deep nesting."""
 
     depth = deepest = nodes = 0
+    # of the parser, which the class is mixed into
+    peek_event: Callable[[], yaml.Event]
+    check_event: Callable[[type[yaml.Event]], bool]
 
-    def __init__(self, stream):
-        super().__init__(stream)
+    def __init__(self, stream: bytes):
+        super().__init__(stream)  # type: ignore[call-arg]
         # of each node that is complete: values in it, and levels below it
         self._sizes: dict[int, tuple[int, int]] = {}
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
         event = self.peek_event()
         is_alias = self.check_event(yaml.AliasEvent)
         nodes, deepest = self.nodes, self.deepest
@@ -31,10 +37,10 @@ class _Bounded:
         self.depth += 1
         self.deepest = self.depth
         self._require_small(event)
-        node = super().compose_node(parent, index)
+        node: yaml.Node = super().compose_node(parent, index)  # type: ignore[misc]
         if is_alias:
             if id(node) not in self._sizes:
-                _refuse(event, "an alias of what it stands in; write the value out")
+                _refuse(event, "an alias of a value that contains it; write the value out")
             inner, below = self._sizes[id(node)]
             self.nodes += inner
             self.deepest += below
@@ -45,8 +51,8 @@ class _Bounded:
         self.deepest = max(self.deepest, deepest)
         return node
 
-    def compose_mapping_node(self, anchor):
-        node = super().compose_mapping_node(anchor)
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[misc]
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -56,7 +62,7 @@ class _Bounded:
             seen.add(key.value)
         return node
 
-    def _require_small(self, event) -> None:
+    def _require_small(self, event: yaml.Event) -> None:
         if self.deepest > MAX_DEPTH or self.nodes > MAX_NODES:
             _refuse(event, f"more than {MAX_DEPTH} levels or {MAX_NODES} values; make the file smaller")
 
@@ -65,25 +71,27 @@ class _Loader(_Bounded, yaml.SafeLoader):
     pass
 
 
-_FastLoader = None
+_FastLoader: Any = None
 if yaml.__with_libyaml__:
 
     class _Parts(yaml.composer.Composer, yaml.cyaml.CParser, yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
-        def __init__(self, stream):
+        def __init__(self, stream: bytes):
             yaml.cyaml.CParser.__init__(self, stream)
             yaml.composer.Composer.__init__(self)
             yaml.constructor.SafeConstructor.__init__(self)
             yaml.resolver.Resolver.__init__(self)
 
-    class _FastLoader(_Bounded, _Parts):
+    class _Fast(_Bounded, _Parts):
         """With libyaml, which goes over a sample's three thousand lines of comments in no time."""
 
+    _FastLoader = _Fast
 
-def _refuse(place, what: str) -> None:
+
+def _refuse(place: yaml.Event | yaml.Node, what: str) -> NoReturn:
     raise yaml.MarkedYAMLError(problem=f"has {what}", problem_mark=place.start_mark)
 
 
-def read_mapping(path: str, named_by=()) -> dict:
+def read_mapping(path: str, named_by: Iterable[int] = ()) -> dict[str, Any]:
     """
     The document of a YAML file, a mapping, in which no key may occur twice.
 

@@ -6,6 +6,7 @@ configuration.
 import os
 import string
 from collections.abc import Iterable
+from typing import Any, NoReturn
 
 import galaxy_gravity_file
 import galaxy_gravity_settings
@@ -42,11 +43,11 @@ class Handlers:
 
     service: str
     servers: tuple[str, ...]
-    settings: dict
+    settings: dict[str, Any]
     is_list: bool = False
 
 
-def dynamic(settings: dict, where: str) -> list[Handlers]:
+def dynamic(settings: dict[str, Any], where: str) -> list[Handlers]:
     """
     The handlers of ``gravity: handlers:``, of checked settings; ``where`` names that part in errors.
 
@@ -75,7 +76,7 @@ def dynamic(settings: dict, where: str) -> list[Handlers]:
         servers = [_expand(template, name, number, settings["instance_name"], place) for number in range(count)]
         if settings["use_service_instances"]:
             if not servers:
-                raise ConfigError(f"{place}: processes: is {count}, on which galaxyctl ends; give 1 or more")
+                raise ConfigError(f"{place}: processes: is {count}, and galaxyctl fails on it; give 1 or more")
             found[name] = Handlers(name, tuple(servers), options, is_list=True)
         else:
             for server in servers:
@@ -92,9 +93,9 @@ def _expand(template: str, name: str, number: int, instance: str, place: str) ->
         for literal, field, form, conversion in string.Formatter().parse(template):
             text += literal
             if field is not None:
-                if conversion or not _FORMAT.fullmatch(form):
+                if conversion or not _FORMAT.fullmatch(form or ""):
                     raise ValueError
-                text += format(values[field], form)
+                text += format(values[field], form or "")
     except (ValueError, KeyError):
         fields = ", ".join(f"{{{key}}}" for key in values)
         raise ConfigError(f"{place}: name_template: cannot be used; write {_TEMPLATE!r}, of {fields}") from None
@@ -107,7 +108,7 @@ def require_name(name: object, place: str) -> None:
         raise ConfigError(f"{place}: {str(name)[:60]!r} cannot be a service's name; use letters, digits, _, - and .")
 
 
-def static(galaxy: dict, config: str, named_by: Iterable[int]) -> list[Handlers]:
+def static(galaxy: dict[str, Any], config: str, named_by: Iterable[int]) -> list[Handlers]:
     """
     The handlers of Galaxy's job configuration.
 
@@ -146,7 +147,9 @@ def _of_file(path: str, named_by: Iterable[int]) -> list[Handlers]:
         return _of_names(_xml_names(data, path), path)
     if path.endswith((".yml", ".yaml")):
         return _of_mapping(galaxy_gravity_file.read_mapping(path, named_by), path)
-    raise ConfigError(f"{path}: is no job configuration for Gravity by its name; call it .yml, .yaml or .xml")
+    raise ConfigError(
+        f"{path}: Gravity does not take it for a job configuration; let its name end in .yml, .yaml or .xml"
+    )
 
 
 def _of_names(names: Iterable[str], place: str) -> list[Handlers]:
@@ -182,7 +185,7 @@ def _xml_names(data: bytes, path: str) -> list[str]:
     # the elements that are open; the third part says whether the first handlers has been
     depth, inside, seen = 0, False, False
 
-    def refuse(*_) -> None:
+    def refuse(*_: object) -> NoReturn:
         raise ConfigError(f"{path}: has a DOCTYPE, which is not read; remove it")
 
     def start(tag: str, attributes: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import galaxy_definition
 import galaxy_gravity_installed
@@ -33,7 +34,7 @@ def hold(
     mounts: Iterable[str] | None,
     test: bool = False,
     directory: str = galaxy_gravity_installed.UNITS,
-) -> dict[str, dict]:
+) -> dict[str, dict[str, Any]]:
     """
     Write the drop-ins, and remove those of ours that are not needed any more.
 
@@ -99,8 +100,8 @@ def _units(instance: Instance, directory: str, mounts: list[str]) -> Iterator[st
                 yield name
     elif instance.manager == "systemd":
         raise ManagerError(
-            f"{instance.path}: units of a user's systemd are that user's, and root holds none of them back until "
-            f"{', '.join(mounts)} is mounted: name galaxy_user, so that Galaxy has units of the system's"
+            f"{instance.path}: the units are a user's systemd's, and root cannot keep them from starting before "
+            f"{', '.join(mounts)} is mounted; set galaxy_user, so that the system's systemd has the units"
         )
     elif galaxy_manager_systemd.runs():
         names = {instance.path, os.path.realpath(instance.path), instance.galaxy_config}

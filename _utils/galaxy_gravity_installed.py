@@ -78,8 +78,8 @@ def _named_user(instance: Instance, name: str) -> int:
             raise ConfigError(f"{instance.path}: Galaxy's user cannot be told: {exc}") from None
         if name not in {value(text, "User") for text in texts}:
             raise ConfigError(
-                f"{instance.path}: says that Galaxy runs as user {name} (galaxy_user), but that is up to "
-                f"{describe(min(others))}, and no unit of systemd's says so too; give the file to root"
+                f"{instance.path}: says that Galaxy runs as user {name} (galaxy_user), but {describe(min(others))} "
+                "can change that, and no unit of systemd says the same; give the file to root"
             )
     return account.uid
 

@@ -4,8 +4,10 @@ has in its environment.
 """
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import galaxy_gravity_settings
 import galaxy_gunicorn_command
@@ -37,7 +39,7 @@ class Maker:
         what of a service cannot be used: sentences
     """
 
-    def __init__(self, instance: Instance, settings: dict, environment: Mapping[str, str], base: str | None):
+    def __init__(self, instance: Instance, settings: dict[str, Any], environment: Mapping[str, str], base: str | None):
         self._instance = instance
         self._settings = settings
         self._environment = environment
@@ -65,7 +67,7 @@ class Maker:
             self._add(handler.service, Role.HANDLER, "standalone", settings)
         return tuple(self._programs.values())
 
-    def _add(self, service: str, role: Role, type_: str, members: list[dict]) -> None:
+    def _add(self, service: str, role: Role, type_: str, members: list[dict[str, Any]]) -> None:
         for number, settings in enumerate(members):
             is_one = len(members) == 1
             name = service if is_one else f"{service}_{number}"
@@ -87,7 +89,7 @@ class Maker:
                 environment=environment,
             )
 
-    def _handler(self, handler: Handlers, server: str) -> dict:
+    def _handler(self, handler: Handlers, server: str) -> dict[str, Any]:
         settings = {**_HANDLER, "server_name": server, "environment": {}}
         place = f"{self._where}: handlers: {handler.service}"
         for key in _HANDLER:
@@ -95,7 +97,7 @@ class Maker:
             if isinstance(value, (int, float)):
                 settings[key] = value
             else:
-                self.problems.append(f"{place}: {key}: is not a number of seconds; {settings[key]} is taken for it")
+                self.problems.append(f"{place}: {key}: is not a number of seconds; {settings[key]} is used")
         variables = handler.settings.get("environment") or {}
         is_good = isinstance(variables, dict) and all(
             galaxy_gravity_settings.is_text(one) for pair in variables.items() for one in pair
@@ -103,10 +105,10 @@ class Maker:
         if is_good:
             settings["environment"] = variables
         else:
-            self.problems.append(f"{place}: environment: is not a mapping of texts, on which galaxyctl ends")
+            self.problems.append(f"{place}: environment: is not a mapping of texts, and galaxyctl fails on it")
         return settings
 
-    def _variables(self, service: str, type_: str, settings: dict) -> dict[str, str]:
+    def _variables(self, service: str, type_: str, settings: dict[str, Any]) -> dict[str, str]:
         """The environment that Gravity adds to its own."""
         found = {}
         if type_ in ("gunicorn", "celery", "celery-beat"):
@@ -127,7 +129,7 @@ class Maker:
         own = settings["environment"].items()
         return {**found, **{name: _filled(text, values) for name, text in own if name != "PATH"}}
 
-    def _web(self, name: str, settings: dict, environment: Mapping[str, str]) -> Web:
+    def _web(self, name: str, settings: dict[str, Any], environment: Mapping[str, str]) -> Web:
         place = f"{self._where}: {name}"
         # as Gravity writes it: the words of a value may be several
         text = (
@@ -141,7 +143,9 @@ class Maker:
         around = {**self._environment, **environment}
 
         def options(directory: str) -> galaxy_gunicorn_command.Options:
-            return galaxy_gunicorn_command.read(Invocation(words, place, directory, around))
+            found = galaxy_gunicorn_command.read(Invocation(words, place, directory, around))
+            assert found
+            return found
 
         try:
             found = options(self._base or "/")
@@ -164,9 +168,9 @@ class Maker:
 def _filled(text: str, values: Mapping[str, str | None]) -> str:
     """A variable's value with the fields that Gravity fills in; others, on which it ends, stay."""
 
-    def fill(found) -> str:
+    def fill(found: re.Match[str]) -> str:
         if found[1] is None:
-            return found[0][0]
+            return found[0][:1]
         value = values.get(found[1])
         return found[0] if value is None else value
 

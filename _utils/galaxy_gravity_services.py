@@ -2,15 +2,18 @@
 The services of a Galaxy that Gravity set up, and one look at all of them.
 """
 
+from collections.abc import Mapping
+
 import galaxy_gravity_installed
 import galaxy_gravity_units
 import galaxy_version
 from galaxy_errors import ConfigError, GalaxyError
-from galaxy_gravity_instance import Instance, Program
+from galaxy_gravity_instance import Instance, Web
 from galaxy_gravity_units import Units
 from galaxy_gunicorn_server import GunicornServer
 from galaxy_host_wait import Deadline
 from galaxy_look import Look, Service, ServiceLook
+from galaxy_manager_unit import Unit, UnitStatus
 from galaxy_service import Role
 
 _ORDER = list(Role)
@@ -23,7 +26,7 @@ class Services:
         self.instance = instance
         self._uid = _uid(instance)
         self._units: Units | None = None
-        self._webs = {program.name: self._web(program) for program in instance.programs if program.web}
+        self._webs = {program.name: self._web(program.web) for program in instance.programs if program.web}
 
     @property
     def units(self) -> Units:
@@ -47,7 +50,8 @@ class Services:
         """All facts, each asked once: as ``Galaxy.look``."""
         deadline = Deadline(timeout)
         problems = list(self.instance.problems)
-        units, statuses = {}, {}
+        units: Mapping[str, Unit] = {}
+        statuses: Mapping[str, UnitStatus | GalaxyError] = {}
         if managed:
             try:
                 units = self.units.units
@@ -64,7 +68,9 @@ class Services:
             look.services.append(one)
         return look
 
-    def _look_at(self, one: ServiceLook, status: object, deadline: Deadline, probe: bool) -> None:
+    def _look_at(
+        self, one: ServiceLook, status: UnitStatus | GalaxyError | None, deadline: Deadline, probe: bool
+    ) -> None:
         if isinstance(status, GalaxyError):
             one.errors.append(str(status))
         else:
@@ -80,8 +86,7 @@ class Services:
         else:
             one.silent = one.attempt(web.is_silent)
 
-    def _web(self, program: Program) -> GunicornServer:
-        asked = program.web
+    def _web(self, asked: Web) -> GunicornServer:
         return GunicornServer(
             asked.binds,
             self._uid,

@@ -6,6 +6,7 @@ The settings of Gravity below ``gravity:``, with what its environment adds and i
 import functools
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from galaxy_errors import ConfigError
 from galaxy_gravity_instance import DEFAULT_NAME
@@ -59,7 +60,7 @@ def _number(value: object) -> float:
 
 def _text(value: object) -> str:
     # the value may be a secret where the key is an environment
-    if not is_text(value):
+    if not isinstance(value, str) or not is_text(value):
         what = "a text with NUL or half a character" if isinstance(value, str) else _kind(value)
         raise _Bad(f"is {what}; give a text (in quotes)")
     return value
@@ -71,7 +72,7 @@ def _variables(value: object) -> dict[str, str]:
     return dict(value)
 
 
-def _handlers(value: object) -> dict[str, dict]:
+def _handlers(value: object) -> dict[str, dict[str, Any]]:
     if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
         raise _Bad("is not a mapping of mappings; write each handler as NAME: {processes: 1}")
     if not all(isinstance(name, str) for name in value):
@@ -170,7 +171,7 @@ _SERVICES = {
     ),
 }
 _LISTS = ("gunicorn", "tusd")
-_PLAIN = {
+_PLAIN: dict[str, tuple[Any, Check]] = {
     "process_manager": (None, _or_none(_one_of("supervisor", "systemd", "multiprocessing"))),
     "service_command_style": ("gravity", _one_of("gravity", "direct", "_exec")),
     "use_service_instances": (True, _flag),
@@ -187,7 +188,7 @@ _PLAIN = {
 }
 
 
-def read(section: dict, environment: Mapping[str, str], where: str) -> dict:
+def read(section: dict[str, Any], environment: Mapping[str, str], where: str) -> dict[str, Any]:
     """
     All settings of one instance.
 
@@ -222,7 +223,7 @@ def read(section: dict, environment: Mapping[str, str], where: str) -> dict:
     return settings
 
 
-def _read_service(key: str, value: object, place: str) -> dict | list[dict]:
+def _read_service(key: str, value: object, place: str) -> dict[str, Any] | list[dict[str, Any]]:
     fields = _SERVICES[key]
     if value is None:
         return {name: default for name, (default, _) in fields.items()}
@@ -231,7 +232,7 @@ def _read_service(key: str, value: object, place: str) -> dict | list[dict]:
     return _read_fields(value, fields, place)
 
 
-def _read_fields(value: object, fields: Mapping[str, tuple[object, Check]], place: str) -> dict:
+def _read_fields(value: object, fields: Mapping[str, tuple[object, Check]], place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{place}: is {_kind(value)}; give a mapping of settings")
     if not all(isinstance(name, str) for name in value):
@@ -259,7 +260,7 @@ def is_text(value: object) -> bool:
         return False
 
 
-def _from_environment(variables: Mapping[str, str]) -> dict:
+def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:
     """What the variables, whose names are in lower case, say; ``gravity_gunicorn.workers`` is a part of a service."""
     found: dict[str, object] = {}
     for key in (*_PLAIN, *_SERVICES):
@@ -268,7 +269,7 @@ def _from_environment(variables: Mapping[str, str]) -> dict:
             if text is not None:
                 found[key] = text
             continue
-        value = None if text is None else _from_json(text, key, key in _LISTS)
+        value: Any = None if text is None else _from_json(text, key, key in _LISTS)
         if isinstance(value, dict) and key in _SERVICES and key not in _LISTS:
             value = {str(name).lower(): inner for name, inner in value.items()}
         if text is None or isinstance(value, dict):
@@ -278,7 +279,7 @@ def _from_environment(variables: Mapping[str, str]) -> dict:
     return found
 
 
-def _parts(key: str, variables: Mapping[str, str]) -> dict:
+def _parts(key: str, variables: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, object] = {}
     prefix = f"{_PREFIX}{key}."
     for name, text in variables.items():
@@ -306,7 +307,7 @@ def _from_json(text: str, key: str, or_text: bool) -> object:
     raise ConfigError(f"environment: {(_PREFIX + key).upper()}: is not JSON; write it as JSON")
 
 
-def _merged(first: Mapping, second: Mapping) -> dict:
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Both together; where both say something that is not a mapping, the second one's."""
     found = dict(first)
     for key, value in second.items():

@@ -69,6 +69,11 @@ class Supervisor(SupervisorConfig):
 
     def __init__(self, instance: Instance):
         self.instance = instance
+        if instance.state_dir is None:
+            raise ConfigError(
+                f"{instance.path}: where the files of its supervisord are is not known; name a directory as "
+                "GRAVITY_STATE_DIR"
+            )
         owner = galaxy_host_files.owner(instance.state_dir)
         user = galaxy_gravity_installed.user_id(instance)
         if user != owner:
@@ -82,6 +87,7 @@ class Supervisor(SupervisorConfig):
         self._present = galaxy_host_files.names(self._folder, named_by=(owner,))
         included = self._files_of(instance.name, owner)
         super().__init__(os.path.join(self.home, "supervisord.conf"), owner=owner, included=included)
+        self.owner: int = owner
         self.client = Client(self.endpoint())
 
     def endpoint(self) -> Endpoint:
@@ -135,7 +141,8 @@ class Supervisor(SupervisorConfig):
         PIDs of what a supervisord at this address had started and that still run, by the title of the program: the
         processes that it started, and those that outlived them. Their environment says it.
         """
-        url, found = f"unix://{self.endpoint().path}", {}
+        url = f"unix://{self.endpoint().path}"
+        found: dict[str, list[int]] = {}
         for pid in galaxy_host_process.pids():
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{pid}").st_uid != self.owner:
@@ -186,8 +193,10 @@ class Supervisor(SupervisorConfig):
             raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
         account = Account.of(self.owner)
         if account is None or self.owner == 0:
-            who = "root" if self.owner == 0 else f"user {self.owner}, who has no name here"
-            raise ManagerError(f"supervisord is not brought up as {who}, whose {self.home} is; start it by galaxyctl")
+            who = "root" if self.owner == 0 else f"user {self.owner}, for whom there is no account here"
+            raise ManagerError(
+                f"supervisord is not brought up as {who}, the owner of {self.home}; start it by galaxyctl"
+            )
         argv, environment = [self._program(), "-c", self.path], self._variables(account)
         directory = self.instance.galaxy_root or "/"
         log.info("supervisord is brought up as user %s: %s", account.name, " ".join(argv))
@@ -225,8 +234,10 @@ class Supervisor(SupervisorConfig):
         if venv:
             environment["VIRTUAL_ENV"] = venv
         # what Gravity is told by it cannot be told by its file
-        usual = (os.path.join(self.instance.data_dir, "gravity"), os.path.join(account.home, ".config/galaxy-gravity"))
-        if self.instance.state_dir not in usual:
+        usual = {os.path.join(account.home, ".config/galaxy-gravity")}
+        if self.instance.data_dir:
+            usual.add(os.path.join(self.instance.data_dir, "gravity"))
+        if self.instance.state_dir and self.instance.state_dir not in usual:
             environment["GRAVITY_STATE_DIR"] = self.instance.state_dir
         return environment
 
@@ -310,7 +321,7 @@ def statuses(units: list[GravityProgram]) -> list[UnitStatus]:
     names = [info.name for info in infos]
     found = []
     for unit in units:
-        mine = unit._mine(infos)
+        mine = unit._mine(infos) or []
         status = unit._status_of(mine)
         # the log names processes without their group
         name = mine[0].name if len(mine) == 1 and names.count(mine[0].name) == 1 else ""
@@ -327,7 +338,7 @@ def _without(supervisor: Supervisor, units: list[GravityProgram]) -> list[UnitSt
     survivors, found = supervisor.survivors(), []
     for unit in units:
         pids = tuple(survivors.get(unit.service, ()))
-        problems = ()
+        problems: tuple[str, ...] = ()
         if pids:
             which = ", ".join(map(str, pids))
             problems = (

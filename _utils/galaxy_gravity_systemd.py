@@ -74,7 +74,7 @@ class Found:
         sentences
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.is_foreign = False
         self.units: dict[str, Systemd] = {}
         self.stale: list[str] = []
@@ -98,7 +98,7 @@ class Found:
         self.stale += [name for name in old if "@." in name and name not in known]
         if user and not os.path.lexists(f"{folder.path}/default.target.wants/{target}"):
             self.problems.append(
-                f"{target} of user {user} is wanted by no default.target, so nothing of it starts at boot: systemctl "
+                f"no default.target of user {user} wants {target}, so nothing of it starts at boot: run systemctl "
                 f"--user add-wants default.target {target}, and loginctl enable-linger {user}."
             )
 
@@ -184,5 +184,5 @@ def _old(instance: Instance, target: str, ours: Iterable[str], services: dict[st
     return [unit for old in ours if old not in known for unit in (old, *services.get(old, []))]
 
 
-def _values(pattern: Pattern, text: str | None) -> list[str]:
+def _values(pattern: re.Pattern[str], text: str | None) -> list[str]:
     return [word for line in pattern.findall(text or "") for word in line.split()]

@@ -59,7 +59,7 @@ def require_target(name: str, text: str, services: Collection[str]) -> None:
         wanted = [_template(unit) for unit in value.split()]
         return set(wanted) <= set(services)
 
-    tests = {
+    tests: Mapping[str, Mapping[str, _Test]] = {
         "Unit": {"Description": _any, "After": _is_after, "Wants": is_own},
         "Install": {"WantedBy": "multi-user.target".__eq__},
     }
@@ -78,12 +78,14 @@ def _require(name: str, text: str, tests: Mapping[str, Mapping[str, _Test]]) -> 
         if line.startswith("["):
             section = line[1:-1]
             if line != f"[{section}]" or section not in tests:
-                raise DefinitionError(f"{name}:{number}", "begins a section that Gravity has not; not installed")
+                raise DefinitionError(f"{name}:{number}", "begins a section that Gravity does not write; not installed")
             continue
         match = _LINE.fullmatch(line)
-        test = match and tests.get(section, {}).get(match[1])
-        if not test:
-            raise DefinitionError(f"{name}:{number}", f"is a line that Gravity has not in [{section}]; not installed")
+        test = tests.get(section, {}).get(match[1]) if match else None
+        if not match or not test:
+            raise DefinitionError(
+                f"{name}:{number}", f"is a line that Gravity does not write in [{section}]; not installed"
+            )
         if not test(match[2]):
             raise DefinitionError(f"{name}:{number}", f"has a {match[1]} that root does not install")
         seen.append(match[1])

@@ -82,7 +82,9 @@ def find(instance: Instance) -> Units:
 def _of_supervisor(instance: Instance, supervisor: Supervisor) -> tuple[dict[str, Unit], list[str]]:
     wanted = galaxy_gravity_supervisor.titles(instance)
     present = [program.title for program in supervisor.programs]
-    units = {name: GravityProgram(title, supervisor) for name, title in wanted.items() if title in present}
+    units: dict[str, Unit] = {
+        name: GravityProgram(title, supervisor) for name, title in wanted.items() if title in present
+    }
     stale = [title for title in present if title not in wanted.values()]
     return units, [*stale, *supervisor.old_names()]
 
@@ -106,14 +108,15 @@ def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
 
 def _ask(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
     """Of units that one manager has."""
-    several = list(units.values())
+    of_systemd = [unit for unit in units.values() if isinstance(unit, Systemd)]
+    of_supervisor = [unit for unit in units.values() if isinstance(unit, GravityProgram)]
     try:
-        if isinstance(several[0], Systemd):
-            told: Iterable[UnitStatus] = galaxy_manager_systemd.statuses(several)
-        elif isinstance(several[0], GravityProgram):
-            told = galaxy_gravity_supervisor.statuses(several)
+        if of_systemd:
+            told: Iterable[UnitStatus] = galaxy_manager_systemd.statuses(of_systemd)
+        elif of_supervisor:
+            told = galaxy_gravity_supervisor.statuses(of_supervisor)
         else:
-            told = [unit.status() for unit in several]
+            told = [unit.status() for unit in units.values()]
     except GalaxyError as exc:
         return dict.fromkeys(units, exc)
     return {name: _noted(unit, status) for (name, unit), status in zip(units.items(), told, strict=True)}

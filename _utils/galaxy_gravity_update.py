@@ -10,6 +10,7 @@ import difflib
 import logging
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import galaxy_gravity_dry_run
 import galaxy_gravity_installed
@@ -66,7 +67,7 @@ class Plan:
     @property
     def diff(self) -> str:
         """A unified diff, without values of the environment, which may be secrets."""
-        lines = []
+        lines: list[str] = []
         for path, (old, new) in sorted(self.changes.items()):
             before, behind = _shown(old), _shown(new)
             lines += difflib.unified_diff(
@@ -79,7 +80,7 @@ class Plan:
         """Why it is not done; empty where nothing is to be done."""
         return [*self.conflicts, *(() if force else self.reasons)] if self.changes else []
 
-    def record(self, force: bool = False) -> dict:
+    def record(self, force: bool = False) -> dict[str, Any]:
         """For the one who asked; ``refused`` has what stands in the way."""
         refused = self.refusals(force)
         return {
@@ -163,7 +164,7 @@ class Update:
             return
         if not self.is_system:
             raise ManagerError(
-                f"Units of a user's systemd are that user's to update: run, as {self.commands.account.name}, galaxyctl "
+                f"These units belong to a user's systemd. Update them as {self.commands.account.name}: galaxyctl "
                 f"--config-file {self.instance.path} update"
             )
         base = self._programs_directory
@@ -177,7 +178,8 @@ class Update:
         left = Update(self.instance, self.directory).plan().changes
         if left:
             raise ManagerError(
-                f"Files of Gravity's did not last: {', '.join(sorted(left))}; something else writes them"
+                f"Gravity's files were updated, but have other content now: {', '.join(sorted(left))}; "
+                "something else writes them"
             )
 
     def _wanted_units(self, written: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -230,8 +232,8 @@ class Update:
         places = (
             galaxy_gravity_systemd.PLACES if self.directory == galaxy_gravity_installed.UNITS else (self.directory,)
         )
-        places = dict.fromkeys(map(os.path.realpath, places))
-        paths = [os.path.join(place, name) for name in wanted if name not in self._units.own for place in places]
+        real = dict.fromkeys(map(os.path.realpath, places))
+        paths = [os.path.join(place, name) for name in wanted if name not in self._units.own for place in real]
         there = sorted(path for path in paths if os.path.lexists(path))
         if not there:
             return []
@@ -301,7 +303,7 @@ class Update:
         """Let Gravity bring supervisord's programs in, and see no units."""
         with galaxy_gravity_dry_run.place(self.commands) as here:
             environment = dict(here.environment)
-            if not galaxy_gravity_dry_run.has_shared_state(self.instance):
+            if self.instance.state_dir and not galaxy_gravity_dry_run.has_shared_state(self.instance):
                 environment["GRAVITY_STATE_DIR"] = self.instance.state_dir
             log.info("Gravity is told: update, as %s", self.commands.account.name)
             options = galaxy_gravity_dry_run.options(self.is_system)

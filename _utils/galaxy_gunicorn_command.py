@@ -6,6 +6,7 @@ import argparse
 import functools
 import os
 import shlex
+from typing import NoReturn
 
 import galaxy_host_address
 import galaxy_host_wrappers
@@ -37,7 +38,7 @@ class Options:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
 
 

@@ -45,7 +45,7 @@ def version(
     if not _PATH.fullmatch(path):
         raise GunicornError(f"{address}: {prefix[:100]!r} is no prefix of Galaxy's URLs; it looks like /galaxy")
     where = f"{address}: GET {path}"
-    host = "localhost" if address.is_unix else f"{address.peer[0]}:{address.port}"
+    host = "localhost" if isinstance(address.peer, str) else f"{address.peer[0]}:{address.port}"
     request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
     deadline = Deadline(timeout)
     try:

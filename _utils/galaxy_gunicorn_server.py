@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import galaxy_gunicorn_command
 import galaxy_gunicorn_heartbeat
@@ -34,7 +35,7 @@ _PATIENCE = 10.0
 class GunicornWorker(Worker):
     """A worker of gunicorn."""
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         # the kernel walks all of its pages for that: not at every look
         return {**super().record(), "pss": _pss(self.pid)}
 
@@ -45,7 +46,12 @@ class GunicornSnapshot(Snapshot):
     kind, title, version = "gunicorn", "gunicorn", None
 
     def __init__(
-        self, master: Process, workers: list[Worker], listen_queue: dict, size: int = 0, loaders: Iterable[Process] = ()
+        self,
+        master: Process,
+        workers: list[Worker],
+        listen_queue: dict[str, Any],
+        size: int = 0,
+        loaders: Iterable[Process] = (),
     ):
         self.pid, self.owners = master.pid, master.uids or ()
         self.workers, self.listen_queue, self._size = workers, listen_queue, size
@@ -174,10 +180,10 @@ class GunicornServer(WebServer):
             "errors": None,
         }
         loaders = [master] if self.options.preload else family
-        found = GunicornSnapshot(master, workers, queue, self.options.workers, loaders)
+        told = GunicornSnapshot(master, workers, queue, self.options.workers, loaders)
         if probe:
-            self.probe(found, deadline.left)
-        return found
+            self.probe(told, deadline.left)
+        return told
 
     def readiness(self, timeout: float) -> Snapshot:
         master = self._require_master()
@@ -198,6 +204,7 @@ class GunicornServer(WebServer):
             return
         try:
             # once it lives, the address is its own word
+            assert isinstance(snapshot, GunicornSnapshot)
             who = snapshot.owners
             snapshot.galaxy_version = galaxy_gunicorn_http.version(
                 self.listens_on[0], self._prefix, timeout, who, lambda uid: uid in (0, *who), self.options.tls
@@ -220,6 +227,10 @@ class GunicornServer(WebServer):
             "gunicorn has preload off: at SIGHUP the old workers end before the new ones have loaded, so that nobody "
             "accepts for the time of one load, and new code that is broken takes Galaxy down"
         )
+
+    @property
+    def is_reloaded_by_restart(self) -> bool:
+        return self.options.preload
 
     def family(self, master: Process) -> list[Process]:
         return [child for child in master.children() if _is_fork(master, child)]
@@ -292,7 +303,7 @@ class GunicornServer(WebServer):
         self,
         number: int,
         process: Process,
-        requests: dict | None,
+        requests: Mapping[int, Connection] | None,
         accepted: set[int],
         listeners: set[int],
         left_waiting: float,
@@ -311,7 +322,7 @@ class GunicornServer(WebServer):
             state, reason = WorkerState.PAUSED, "was suspended"
         elif beat is not None and self.options.timeout and beat > limit:
             state, reason = WorkerState.STUCK, f"no heartbeat for {beat:.0f} s"
-        elif beat is not None and left_waiting > _PATIENCE and not held.sockets.isdisjoint(listeners):
+        elif held and beat is not None and left_waiting > _PATIENCE and not held.sockets.isdisjoint(listeners):
             # whoever listens and whose event loop runs would have taken the connection
             state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
         elif beat is not None:

@@ -8,6 +8,7 @@ database's password passes through us. What it answers is Galaxy's word, and is 
 import json
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from galaxy_errors import CommandError
 from galaxy_gravity_command import Commands
@@ -92,7 +93,7 @@ os._exit(0)
 _NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]{0,80}")
 
 
-def read(commands: Commands, timeout: float = 120) -> dict:
+def read(commands: Commands, timeout: float = 120) -> dict[str, Any]:
     """
     Ask Galaxy's Celery workers and look at the signs of life of its processes on this machine.
 
@@ -123,7 +124,8 @@ def read(commands: Commands, timeout: float = 120) -> dict:
         *(commands.instance.galaxy_config, "celery" if asks_celery else "-"),
         *(f"{max(timeout - 2, timeout / 2):g}", f"{_PING:g}", f"{_MAX_ROWS:g}"),
     ]
-    doubts, faults = [], []
+    doubts: list[str] = []
+    faults: list[str] = []
     try:
         answer = _checked(commands.python(_SCRIPT, *words, role=Role.CELERY, timeout=timeout))
     except CommandError as exc:
@@ -135,7 +137,8 @@ def read(commands: Commands, timeout: float = 120) -> dict:
             f"Galaxy's own Python does not tell how Galaxy is: {exc}; see whether, as {commands.account.name}, "
             "python -c 'import galaxy.config' works with it"
         )
-    celery, processes = {}, {}
+    celery: dict[str, str] = {}
+    processes: dict[str, dict[str, Any]] = {}
     if answer:
         celery = {name: "pong" for name, is_well in answer["celery"].items() if is_well}
         if asks_celery:
@@ -150,7 +153,7 @@ def read(commands: Commands, timeout: float = 120) -> dict:
     }
 
 
-def _judge_celery(answer: Mapping, celery: Mapping[str, str], doubts: list[str], faults: list[str]) -> None:
+def _judge_celery(answer: Mapping[str, Any], celery: Mapping[str, str], doubts: list[str], faults: list[str]) -> None:
     error = answer["errors"].get("celery")
     if error:
         doubts.append(f"Celery's workers could not be asked ({error}): see that the broker runs and can be reached")
@@ -158,13 +161,17 @@ def _judge_celery(answer: Mapping, celery: Mapping[str, str], doubts: list[str],
         faults.append(f"no Celery worker replies within {_PING} s: it does not run, is stopped, or hangs")
     elif not any(name.partition("@")[2] == answer["host"] for name in celery):
         doubts.append(
-            f"Celery workers of other machines reply, and none with the name of this one, {answer['host']}: whether "
-            "this Galaxy's own is well cannot be told"
+            f"Celery workers of other machines reply, but none with this machine's name, {answer['host']}: it "
+            "cannot be told whether this Galaxy's own workers are well"
         )
 
 
 def _judge_processes(
-    commands: Commands, answer: Mapping, processes: dict[str, dict], doubts: list[str], faults: list[str]
+    commands: Commands,
+    answer: Mapping[str, Any],
+    processes: dict[str, dict[str, Any]],
+    doubts: list[str],
+    faults: list[str],
 ) -> None:
     error = answer["errors"].get("processes")
     if error:
@@ -173,8 +180,8 @@ def _judge_processes(
     for name, pid, app_type, age in answer["processes"]:
         process = Process.of(pid)
         # rows of processes that were killed stay, and their PID may be another's by now
-        uids = process and process.uids
-        if not uids or uids[1] != commands.account.uid or process.create_time > time.time() - age + 1:
+        uids = process.uids if process else None
+        if not process or not uids or uids[1] != commands.account.uid or process.create_time > time.time() - age + 1:
             continue
         processes[name] = {"pid": pid, "age": round(max(age, 0.0), 1), "app_type": app_type}
         if process.is_suspended:
@@ -189,7 +196,7 @@ def _judge_processes(
     ]
 
 
-def _checked(text: str) -> dict:
+def _checked(text: str) -> dict[str, Any]:
     """
     The script's answer, with ``host``, ``celery`` (by name, whether it is well), ``processes`` (rows) and ``errors``
     (by part). Raises ``ValueError`` where it is none.

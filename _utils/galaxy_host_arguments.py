@@ -3,12 +3,12 @@ Check the arguments of execution functions: each check returns the value in its 
 """
 
 import os
-from collections.abc import Iterable
+from typing import Any
 
 from salt.exceptions import SaltInvocationError
 
 
-def seconds(name: str, value: object, allow_zero: bool = False) -> float:
+def seconds(name: str, value: Any, allow_zero: bool = False) -> float:
     """A number of seconds above 0, or from 0 with ``allow_zero``; digits in a text are taken as the number."""
     try:
         number = -1.0 if isinstance(value, bool) else float(value)
@@ -52,7 +52,7 @@ def absolute(name: str, value: object) -> str:
 
 def listed(name: str, value: object) -> tuple[str, ...]:
     """A list of texts; a text with commas is taken as one."""
-    values: Iterable | object = value.split(",") if isinstance(value, str) else value
+    values: object = value.split(",") if isinstance(value, str) else value
     if not isinstance(values, (list, tuple)):
         raise SaltInvocationError(f"{name} is {value!r}; give a list")
     return tuple(map(str, values))

@@ -10,6 +10,7 @@ import pwd
 import selectors
 import subprocess
 from collections.abc import Mapping
+from typing import Any
 
 import galaxy_host_process
 import galaxy_host_progress
@@ -88,10 +89,8 @@ def run(
     """
     usual = os.environ if account is None else _usual(account)
     variables = {**usual, **_C_LOCALE, **(environment or {})}
-    is_secret = isinstance(stdin, Secret)
-    if is_secret:
-        stdin = stdin.reveal()
-    source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    given = stdin.reveal() if isinstance(stdin, Secret) else stdin
+    source = subprocess.DEVNULL if given is None else subprocess.PIPE
     log.debug("running %s%s", " ".join(argv), f" as {account.name}" if account else "")
     options = {} if account is None else _become(argv, account)
     try:
@@ -112,10 +111,10 @@ def run(
         raise CommandError(argv, f"not permitted; {advice}") from None
     except OSError as exc:
         raise CommandError(argv, f"cannot be run: {exc.strerror}") from None
-    if is_secret:
+    if isinstance(stdin, Secret):
         forbid_core_dump(process.pid)
     try:
-        output, errors = _exchange(process, stdin, Deadline(timeout), limit)
+        output, errors = _exchange(process, " ".join(argv), given, Deadline(timeout), limit)
     except (subprocess.TimeoutExpired, OverflowError) as exc:
         _kill(process, account)
         # one that the kernel holds, on a filesystem that hangs, does not end before that lets go: nobody waits for it
@@ -139,7 +138,7 @@ def _usual(account: Account) -> dict[str, str]:
     return {"PATH": _PATH, "HOME": account.home, "USER": account.name, "LOGNAME": account.name}
 
 
-def _become(argv: list[str], account: Account) -> dict:
+def _become(argv: list[str], account: Account) -> dict[str, Any]:
     """What makes a new process the account's."""
     # a session of its own: no terminal in which it could type for us, and a process group that can be ended as a whole
     options = {"start_new_session": True, "umask": 0o022}
@@ -150,24 +149,28 @@ def _become(argv: list[str], account: Account) -> dict:
     return options
 
 
-def _kill(process: subprocess.Popen, account: Account | None) -> None:
+def _kill(process: subprocess.Popen[bytes], account: Account | None) -> None:
     if account is not None:
         # it was not waited for yet, so its number is still its group's
         galaxy_host_process.kill_group(process.pid)
     process.kill()
 
 
-def _exchange(process: subprocess.Popen, data: bytes | None, deadline: Deadline, limit: int) -> tuple[bytes, bytes]:
+def _exchange(
+    process: subprocess.Popen[bytes], command: str, data: bytes | None, deadline: Deadline, limit: int
+) -> tuple[bytes, bytes]:
     """
-    What it writes to its two streams until it ends, while it is given ``data``. Raises ``TimeoutExpired``, and
-    ``OverflowError`` beyond ``limit`` bytes.
+    What a process of that command writes to its two streams until it ends, while it is given ``data``. Raises
+    ``TimeoutExpired``, and ``OverflowError`` beyond ``limit`` bytes.
     """
-    streams, heard, total = (process.stdin, process.stdout, process.stderr), ([], []), 0
+    streams = {stream.fileno(): stream for stream in (process.stdin, process.stdout, process.stderr) if stream}
+    heard: tuple[list[bytes], list[bytes]] = ([], [])
+    total = 0
     left = memoryview(data or b"")
     try:
         with selectors.DefaultSelector() as selector:
-            for stream in filter(None, streams):
-                os.set_blocking(stream.fileno(), False)
+            for descriptor, stream in streams.items():
+                os.set_blocking(descriptor, False)
                 selector.register(stream, selectors.EVENT_WRITE if stream is process.stdin else selectors.EVENT_READ)
             while selector.get_map():
                 ready = selector.select(min(deadline.left, _TICK))
@@ -175,7 +178,7 @@ def _exchange(process: subprocess.Popen, data: bytes | None, deadline: Deadline,
                     raise subprocess.TimeoutExpired(process.args, deadline.seconds)
                 # a short one is a part of what is waited for, and not that itself
                 if deadline.spent > galaxy_host_progress.SHORTEST:
-                    galaxy_host_progress.tick(" ".join(process.args))
+                    galaxy_host_progress.tick(command)
                 for key, _ in ready:
                     if key.fileobj is process.stdin:
                         left = _write(key.fd, left)
@@ -189,10 +192,10 @@ def _exchange(process: subprocess.Popen, data: bytes | None, deadline: Deadline,
                         raise OverflowError
                     if is_done:
                         selector.unregister(key.fileobj)
-                        key.fileobj.close()
+                        streams[key.fd].close()
         process.wait(deadline.left)
     finally:
-        for stream in filter(None, streams):
+        for stream in streams.values():
             with contextlib.suppress(OSError):
                 stream.close()
     return b"".join(heard[0]), b"".join(heard[1])

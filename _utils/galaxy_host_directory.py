@@ -6,13 +6,14 @@ import grp
 import os
 import pwd
 import stat
+from typing import Any
 
 import galaxy_host_arguments as arguments
 import galaxy_host_files
 from galaxy_errors import FileError
 
 
-def difference(path: str, user: str, group: str, mode: str) -> dict:
+def difference(path: str, user: str, group: str, mode: str) -> dict[str, Any]:
     """
     How the directory differs from what is wanted: ``user``, ``group`` and ``mode`` that do not hold, each with ``old``
     and ``new``, and ``directory`` where there is none; empty where all is right.

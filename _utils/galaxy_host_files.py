@@ -128,8 +128,7 @@ def owner(path: str) -> int:
     else there.
     """
     with walk(path) as entry:
-        entry.require_there()
-        uid = entry.status.st_uid
+        uid = entry.require_there().st_uid
         together = [Group(gid) for gid in _groups(uid)] if uid not in ours() else []
         entry.require_none_but(uid, *together)
         return uid
@@ -139,8 +138,7 @@ def changed(path: str) -> float | None:
     """When the file was changed, in seconds since the epoch; ``None`` where that cannot be told."""
     try:
         with walk(path) as entry:
-            entry.require_there()
-            return entry.status.st_mtime
+            return entry.require_there().st_mtime
     except FileError as exc:
         log.info("%s", exc)
         return None
@@ -206,6 +204,7 @@ def socket_at(path: str, named_by: Iterable[int] = (), trusted: bool = False) ->
                 entry.require_none_but()
             for user, behind in _namers(entry, named_by).items():
                 _require_may(entry, user, behind, 2, "connect to it, so root does not for them")
+            assert entry.descriptor is not None
             descriptor = os.dup(entry.descriptor)
     except FileMissing:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
@@ -224,8 +223,8 @@ def may_put(path: str, uid: int) -> bool:
     if uid in ours():
         return True
     with walk(os.path.dirname(path) or "/") as entry:
-        entry.require_there()
-        if entry.status.st_uid == uid or entry.status.st_mode & 0o022:
+        status = entry.require_there()
+        if status.st_uid == uid or status.st_mode & 0o022:
             return True
     with walk(path, last_link=False) as entry:
         return entry.status is not None and entry.status.st_uid == uid
@@ -246,7 +245,7 @@ def make_directories(path: str, uid: int, gid: int, mode: int) -> bool:
             made.append(_own_new_directory(entry, uid, gid, mode))
 
     with walk(path, make, links=False) as entry:
-        if not stat.S_ISDIR(entry.status.st_mode):
+        if not stat.S_ISDIR(entry.require_there().st_mode):
             raise FileError(path, "is not a directory")
     if made:
         log.info("made %s, %04o, for user %d and group %d", path, mode, uid, gid)
@@ -261,8 +260,7 @@ def give(path: str, uid: int, gid: int, mode: int) -> bool:
     part that others control.
     """
     with walk(path, links=False) as entry:
-        entry.require_there()
-        status = entry.status
+        status = entry.require_there()
         if (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (uid, gid, mode):
             return False
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
@@ -287,11 +285,11 @@ def write_fifo(path: str, data: bytes, uid: int) -> None:
     Raises ``FileError`` where it is anything else, also a link to one, or nobody reads.
     """
     with walk(path, last_link=False) as entry:
-        entry.require_there()
-        if not stat.S_ISFIFO(entry.status.st_mode):
+        status = entry.require_there()
+        if not stat.S_ISFIFO(status.st_mode):
             raise FileError(path, "is not a FIFO")
-        if entry.status.st_uid != uid:
-            who = describe(entry.status.st_uid)
+        if status.st_uid != uid:
+            who = describe(status.st_uid)
             raise FileError(path, f"is the FIFO of {who}, not of {describe(uid)}", who)
         entry.require_none_but(uid)
         try:
@@ -301,9 +299,9 @@ def write_fifo(path: str, data: bytes, uid: int) -> None:
             raise FileError(path, f"cannot be written to: {reason}") from None
         try:
             if os.write(descriptor, data) != len(data):
-                raise FileError(path, "is full; whoever reads it does not")
+                raise FileError(path, "is full; nobody reads it")
         except BlockingIOError:
-            raise FileError(path, "is full; whoever reads it does not") from None
+            raise FileError(path, "is full; nobody reads it") from None
         except OSError as exc:
             raise FileError(path, f"cannot be written to: {exc.strerror}") from None
         finally:
@@ -319,9 +317,9 @@ def write_atomic(path: str, data: bytes, mode: int) -> None:
     """
     directory, name = os.path.split(path)
     with walk(directory) as entry:
-        entry.require_there()
+        status = entry.require_there()
         entry.require_none_but()
-        for user in writers(entry.status):
+        for user in writers(status):
             who = describe(user)
             raise FileError(path, f"{who} can write the directory; root puts nothing there", who)
         folder = os.open(entry.link, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -350,11 +348,11 @@ def _deciders(entry: Entry) -> set[int]:
 
 
 def _require_trusted(entry: Entry, *others: User) -> None:
-    entry.require_there()
+    status = entry.require_there()
     entry.require_none_but(*others)
-    if not (stat.S_ISREG(entry.status.st_mode) or stat.S_ISDIR(entry.status.st_mode)):
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise FileError(entry.path, "is neither a regular file nor a directory")
-    for user in writers(entry.status):
+    for user in writers(status):
         if user not in others:
             who, owners = describe(user), " or ".join(["root", *map(describe, others[:1])])
             raise FileError(entry.path, f"{who} can write it; only {owners} may be able to (chown, chmod go-w)", who)
@@ -362,8 +360,8 @@ def _require_trusted(entry: Entry, *others: User) -> None:
 
 def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = False) -> int:
     """A descriptor of the regular file, or the directory, which all who had a part in naming it can read."""
-    entry.require_there()
-    if not (stat.S_ISDIR if directory else stat.S_ISREG)(entry.status.st_mode):
+    status = entry.require_there()
+    if not (stat.S_ISDIR if directory else stat.S_ISREG)(status.st_mode):
         raise FileError(entry.path, f"is not a {'directory' if directory else 'regular file'}")
     for user, behind in _namers(entry, named_by).items():
         _require_readable(entry, user, behind)
@@ -382,14 +380,15 @@ def _require_readable(entry: Entry, user: User, behind: int) -> None:
         return
     who = describe(user)
     reason = f"could not read as much of it as root: it is a file of {entry.filesystem}"
-    raise FileError(entry.path, f"{who} has a part in naming it, and {reason}", who)
+    raise FileError(entry.path, f"{who} controls its path, but {reason}", who)
 
 
 def _require_may(entry: Entry, user: User, behind: int, bit: int, what: str) -> None:
-    if all(_may(user, status, 1) for status in entry.passed[behind:]) and _may(user, entry.status, bit):
+    end = entry.require_there()
+    if all(_may(user, status, 1) for status in entry.passed[behind:]) and _may(user, end, bit):
         return
     who = describe(user)
-    raise FileError(entry.path, f"{who} has a part in naming it, and may not {what}", who)
+    raise FileError(entry.path, f"{who} controls its path, but may not {what}", who)
 
 
 def _may(user: User, status: os.stat_result, bit: int) -> bool:

@@ -43,7 +43,8 @@ def find(number: str, mount_points: Iterable[str] = ()) -> list[Holder]:
     for path in mount_points:
         with contextlib.suppress(OSError):
             filesystems.add(os.stat(path).st_dev)
-    own, seen = galaxy_host_sysfs.link("/proc/self/ns/mnt"), set()
+    own = galaxy_host_sysfs.link("/proc/self/ns/mnt")
+    seen: set[str] = set()
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         use = next(_uses(pid, device, filesystems), None)

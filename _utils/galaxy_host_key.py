@@ -10,6 +10,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
@@ -32,8 +33,8 @@ _INTERVAL = 2
 
 def resolve(
     source: str,
-    functions: Mapping[str, Callable],
-    pillar: Mapping,
+    functions: Mapping[str, Callable[..., Any]],
+    pillar: Mapping[str, Any],
     subject: str,
     parameter: str = "key",
     timeout: float = 0,
@@ -206,7 +207,7 @@ def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
     """What the database at ``source`` gives, once it does."""
     failures = []
 
-    def answer() -> list:
+    def answer() -> list[Any]:
         try:
             return [get(source)]
         except CommandExecutionError as exc:
@@ -223,7 +224,7 @@ def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
     return found[0]
 
 
-def _traverse(pillar: Mapping, path: str) -> object:
+def _traverse(pillar: Mapping[str, Any], path: str) -> object:
     found: object = pillar
     for name in path.split(":"):
         found = found.get(name) if isinstance(found, Mapping) else None

@@ -9,10 +9,13 @@ import os
 import sys
 import threading
 import time
+from types import ModuleType
+from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _LOCK = threading.RLock()
-_waiting: list = []
+_waiting: list[Any] = []
+
 _OURS = ("galaxy_", "luks_", "onedata_")
 # all others of the tree are imported after this one
 _BORN = time.time()
@@ -28,10 +31,10 @@ class Later:
         self._name = name
         _waiting.append(self)
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._load(), name)
 
-    def _load(self):
+    def _load(self) -> ModuleType:
         with _LOCK:
             if self in _waiting:
                 sys.path.insert(0, _HERE)
@@ -61,8 +64,8 @@ def drop_outdated() -> None:
             del sys.modules[name]
 
 
-def _is_replaced(module) -> bool:
-    with contextlib.suppress(OSError, TypeError):
+def _is_replaced(module: ModuleType) -> bool:
+    with contextlib.suppress(OSError):
         # not one of the future, for ever
-        return _BORN < os.stat(module.__file__).st_mtime <= time.time()
+        return _BORN < os.stat(module.__file__ or "").st_mtime <= time.time()
     return False

@@ -4,18 +4,24 @@ need few of them.
 """
 
 import re
+from typing import Any
 
+# to a type checker, one is a regular expression
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from re import compile as Pattern  # noqa: N812
+else:
 
-class Pattern:
-    """
-    As ``re.compile(text, flags)``, later.
-    """
+    class Pattern:
+        """
+        As ``re.compile(text, flags)``, later.
+        """
 
-    def __init__(self, text: str, flags: int = 0):
-        self._given = text, flags
+        def __init__(self, text: str | bytes, flags: int = 0):
+            self._given = text, flags
 
-    def __getattr__(self, name: str):
-        value = getattr(re.compile(*self._given), name)
-        # the next use finds it without this function
-        setattr(self, name, value)
-        return value
+        def __getattr__(self, name: str) -> Any:
+            value = getattr(re.compile(*self._given), name)
+            # the next use finds it without this function
+            setattr(self, name, value)
+            return value

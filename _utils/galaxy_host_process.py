@@ -15,6 +15,7 @@ import select
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from galaxy_errors import ProcessError
 from galaxy_host_record import record
@@ -90,7 +91,7 @@ class Process:
         process = cls(pid, int(fields[_START]) if fields else -1, descriptor)
         return process if fields and process.is_alive else None
 
-    def __del__(self):
+    def __del__(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -110,7 +111,7 @@ class Process:
         if self._poll is not None:
             return not self._poll.poll(0)
         fields = _stat(self.pid)
-        return bool(fields) and int(fields[_START]) == self._start and fields[_STATE] not in (b"Z", b"X")
+        return fields is not None and int(fields[_START]) == self._start and fields[_STATE] not in (b"Z", b"X")
 
     @property
     def create_time(self) -> float:
@@ -167,7 +168,7 @@ class Process:
         return self.is_alive and (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
     @property
-    def image(self) -> tuple | None:
+    def image(self) -> tuple[Any, ...] | None:
         """
         The same for a process and for those that it forked, until one of them executes a program: the kernel places
         stack and arguments by chance at each execve(2). ``None`` where that may not be looked at.
@@ -190,7 +191,7 @@ class Process:
     def is_suspended(self) -> bool:
         """Whether a signal has stopped it (SIGSTOP), or a tracer."""
         fields = self._stat()
-        return bool(fields) and fields[_STATE] in (b"T", b"t")
+        return fields is not None and fields[_STATE] in (b"T", b"t")
 
     @property
     def cgroups(self) -> list[str]:
@@ -208,7 +209,7 @@ class Process:
         return found if found and found.is_parent_of(self) else None
 
     @property
-    def origin(self) -> tuple[int | None, tuple | None]:
+    def origin(self) -> tuple[int | None, tuple[Any, ...] | None]:
         """The PID of its parent, a number that may be another process's by now, and ``image``, at one moment."""
         fields = self._stat()
         if not fields:
@@ -220,7 +221,7 @@ class Process:
     def is_parent_of(self, process: "Process") -> bool:
         """Whether ``process`` is a child of it now."""
         fields = process._stat()
-        return bool(fields) and int(fields[_PARENT]) == self.pid and self.is_alive
+        return fields is not None and int(fields[_PARENT]) == self.pid and self.is_alive
 
     @property
     def ancestors(self) -> Iterator["Process"]:
@@ -284,7 +285,7 @@ class Process:
         return path if self.is_alive else None
 
 
-def end(processes: Iterable[Process], first: int, patience: float) -> list[dict]:
+def end(processes: Iterable[Process], first: int, patience: float) -> list[dict[str, Any]]:
     """
     Signal each process with ``first``, and those that are there after ``patience`` seconds with SIGKILL.
 

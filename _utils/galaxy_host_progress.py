@@ -28,7 +28,7 @@ _current: ContextVar[Any] = ContextVar("progress", default=None)
 
 
 @contextlib.contextmanager
-def told(step: str, opts: Mapping, functions: Mapping[str, Callable]) -> Iterator[None]:
+def told(step: str, opts: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """
     Tell how the work goes while it waits: event ``galaxy/<minion>/progress`` with ``step``, ``try`` and ``tries``
     (``None`` where it is not tried again), ``seconds`` since it began, and ``waits_for``, a sentence; and a line on the
@@ -67,7 +67,7 @@ def attempt(number: int, most: int) -> None:
         progress.attempt = (number, most)
 
 
-def line(data: Mapping) -> str:
+def line(data: Mapping[str, Any]) -> str:
     """The data of an event as a line."""
     tried = f"try {data['try']} of {data.get('tries')}, " if data.get("try") else ""
     waits_for = f": {data['waits_for']}" if data.get("waits_for") else ""
@@ -84,7 +84,7 @@ def say(text: str) -> None:
 class _Progress:
     """Of one call."""
 
-    def __init__(self, step: str, opts: Mapping, functions: Mapping[str, Callable]):
+    def __init__(self, step: str, opts: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]):
         self.attempt: tuple[int | None, int | None] = (None, None)
         self._step, self._opts, self._functions = step, opts, functions
         self._began = time.monotonic()
@@ -123,7 +123,7 @@ def _said(waits_for: str | Callable[[], str]) -> str:
     return " ".join(said.split())[:_TEXT]
 
 
-def _send(send: Callable, tag: str, data: Mapping) -> None:
+def _send(send: Callable[..., Any], tag: str, data: Mapping[str, Any]) -> None:
     try:
         send(tag, data)
     except Exception as exc:
@@ -131,7 +131,7 @@ def _send(send: Callable, tag: str, data: Mapping) -> None:
         log.info("%s was not sent: %s", tag, type(exc).__name__)
 
 
-def _has_master(opts: Mapping) -> bool:
+def _has_master(opts: Mapping[str, Any]) -> bool:
     """As Salt has it where it sends an event."""
     is_local = opts.get("local") or opts.get("file_client") == "local"
     return bool(not is_local or opts.get("use_master_when_local"))

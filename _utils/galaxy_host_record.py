@@ -4,28 +4,34 @@ Records: dataclasses without code of their own. Salt loads every file anew in ea
 """
 
 import dataclasses
+from typing import Any, NoReturn
+
+# to a type checker, a record is a dataclass
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass as record
+else:
+
+    def record(cls: type | None = None, *, frozen: bool = False, eq: bool = True):
+        """
+        As ``dataclasses.dataclass``, with functions that all records share; ``dataclasses.fields``, ``replace``,
+        ``asdict`` and ``field`` work as there.
+        """
+        if cls is None:
+            return lambda given: record(given, frozen=frozen, eq=eq)
+        dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+        cls.__init__, cls.__repr__ = _init, _repr
+        fields = cls.__dataclass_fields__.values()
+        cls._plain_defaults = {one.name: one.default for one in fields if one.default is not dataclasses.MISSING}
+        cls._made_defaults = [one for one in fields if one.default_factory is not dataclasses.MISSING]
+        if eq:
+            cls.__eq__, cls.__hash__ = _eq, _hash if frozen else None
+        if frozen:
+            cls.__setattr__ = cls.__delattr__ = _refuse
+        return cls
 
 
-def record(cls: type | None = None, *, frozen: bool = False, eq: bool = True):
-    """
-    As ``dataclasses.dataclass``, with functions that all records share; ``dataclasses.fields``, ``replace``, ``asdict``
-    and ``field`` work as there.
-    """
-    if cls is None:
-        return lambda given: record(given, frozen=frozen, eq=eq)
-    dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
-    cls.__init__, cls.__repr__ = _init, _repr
-    fields = cls.__dataclass_fields__.values()
-    cls._plain_defaults = {one.name: one.default for one in fields if one.default is not dataclasses.MISSING}
-    cls._made_defaults = [one for one in fields if one.default_factory is not dataclasses.MISSING]
-    if eq:
-        cls.__eq__, cls.__hash__ = _eq, _hash if frozen else None
-    if frozen:
-        cls.__setattr__ = cls.__delattr__ = _refuse
-    return cls
-
-
-def _init(self, *values, **named) -> None:
+def _init(self: Any, *values: object, **named: object) -> None:
     cls = type(self)
     fields = cls.__dataclass_fields__
     given = dict(zip(fields, values, strict=False))
@@ -42,22 +48,22 @@ def _init(self, *values, **named) -> None:
     self.__dict__.update(given)
 
 
-def _repr(self) -> str:
+def _repr(self: Any) -> str:
     shown = (f"{field.name}={getattr(self, field.name)!r}" for field in dataclasses.fields(self) if field.repr)
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
-def _compared(self) -> tuple:
+def _compared(self: Any) -> tuple[Any, ...]:
     return tuple(getattr(self, field.name) for field in dataclasses.fields(self) if field.compare)
 
 
-def _eq(self, other: object) -> bool:
+def _eq(self: Any, other: object) -> bool:
     return _compared(self) == _compared(other) if other.__class__ is self.__class__ else NotImplemented
 
 
-def _hash(self) -> int:
+def _hash(self: Any) -> int:
     return hash(_compared(self))
 
 
-def _refuse(self, name: str, *_) -> None:
+def _refuse(self: Any, name: str, *_: object) -> NoReturn:
     raise dataclasses.FrozenInstanceError(f"{type(self).__name__}.{name} cannot be changed")

@@ -4,6 +4,7 @@ The one type in which a passphrase, key or token travels.
 
 import contextlib
 import resource
+from typing import NoReturn, SupportsIndex
 
 MASK = "**********"
 
@@ -28,7 +29,7 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("a Secret is never serialised")
 
     def reveal(self) -> bytes:

@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import galaxy_host_files
 from galaxy_errors import FileError
@@ -59,7 +59,7 @@ def listeners(addresses: Iterable[Address]) -> set[int]:
 def owners(address: Address) -> set[int]:
     """User IDs of those who made the sockets that listen on an address of this machine, as far as the kernel tells."""
     if address.is_unix:
-        return {one.uid for one in _unix_listeners({address.path})} - {None}
+        return {one.uid for one in _unix_listeners({address.path}) if one.uid is not None}
     return {listener.uid for listener in _listening([address])}
 
 
@@ -165,7 +165,7 @@ def _dump(request: bytes) -> Iterator[bytes]:
 
 def _parse_sock_diag(data: bytes) -> tuple[list[bytes], bool]:
     """The messages of one netlink datagram, and whether it ends the answer. Raises ``OSError``."""
-    messages = []
+    messages: list[bytes] = []
     try:
         while data:
             length, kind = struct.unpack_from("=IH", data)
@@ -276,7 +276,7 @@ def _resolve(host: str, deadline: Deadline) -> set[_IP]:
         return set()
 
 
-def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int, tuple]]:
+def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int, Any]]:
     """
     Family and socket address for each address of a host. The resolver itself takes half a minute for a name whose
     server, which its owner chose, is silent. Raises ``OSError`` (``TimeoutError`` by ``deadline``), ``UnicodeError``.
@@ -285,7 +285,7 @@ def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int
         raise TimeoutError
     # uWSGI and gunicorn listen on a name's IPv4 addresses alone: at another one of localhost, anybody may
     family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
-    answers: queue.SimpleQueue = queue.SimpleQueue()
+    answers: queue.SimpleQueue[list[tuple[int, Any]] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
@@ -389,26 +389,28 @@ def connect(
     Raises ``OSError`` (``TimeoutError`` by ``deadline``), ``UnicodeError`` for a name that cannot be one, ``FileError``
     for a unix socket that one of these users could not connect to himself, and where somebody else listens.
     """
+    peer = address.peer
     if may_listen:
         # to whom it would come, where the address means every interface
-        there = address if address.is_unix else Address(*address.peer)
+        there = address if isinstance(peer, str) else Address(*peer)
         for uid in sorted(owners(there)):
             if not may_listen(uid):
                 raise FileError(str(address), f"{describe(uid)} listens there, who has nothing to do with this Galaxy")
     if address.is_unix and not address.is_abstract:
         with galaxy_host_files.socket_at(address.path, named_by) as path:
             return _connect([(socket.AF_UNIX, path)], deadline)
-    if address.is_unix:
-        targets = [(socket.AF_UNIX, address.peer)]
-    elif _is_ipv4(address.peer[0]):
+    targets: list[tuple[int, Any]]
+    if isinstance(peer, str):
+        targets = [(socket.AF_UNIX, peer)]
+    elif _is_ipv4(peer[0]):
         # which it mostly is, and getaddrinfo would take as long as all else here
-        targets = [(socket.AF_INET, address.peer)]
+        targets = [(socket.AF_INET, peer)]
     else:
-        targets = _look_up(address.peer, deadline)
+        targets = _look_up(peer, deadline)
     return _connect(targets, deadline)
 
 
-def _connect(targets: list[tuple], deadline: Deadline) -> socket.socket:
+def _connect(targets: list[tuple[int, Any]], deadline: Deadline) -> socket.socket:
     for index, (family, peer) in enumerate(targets, 1):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:

@@ -5,8 +5,11 @@ The one loop that waits.
 import resource
 import time
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import galaxy_host_progress
+
+_Result = TypeVar("_Result")
 
 INTERVAL = 0.08
 # a waiting minion may cost this part of a core, unless the pauses became longer than LONGEST seconds: a machine that is
@@ -37,7 +40,7 @@ class Deadline:
         return self.left == 0.0
 
 
-class Throttled:
+class Throttled(Generic[_Result]):
     """
     A look that may cost much, called from a loop that is quick: only so often that it takes ``share`` of the time.
 
@@ -45,12 +48,12 @@ class Throttled:
     and ``longest`` bound the seconds between two looks.
     """
 
-    def __init__(self, look: Callable[..., object], share: float = 0.01, shortest: float = 0.2, longest: float = 3.0):
+    def __init__(self, look: Callable[..., _Result], share: float = 0.01, shortest: float = 0.2, longest: float = 3.0):
         self._look = look
         self._share, self._shortest, self._longest = share, shortest, longest
         self._next = 0.0
 
-    def __call__(self, *args) -> object:
+    def __call__(self, *args: Any) -> _Result | None:
         before = time.monotonic()
         if before < self._next:
             return None
@@ -61,11 +64,11 @@ class Throttled:
 
 
 def wait_until(
-    condition: Callable[[], object],
+    condition: Callable[[], _Result],
     deadline: Deadline,
     interval: float = INTERVAL,
     what: str | Callable[[], str] = "",
-) -> object:
+) -> _Result | None:
     """
     Call ``condition`` until it returns something true, and return that; ``None`` once the deadline has passed.
 

@@ -48,7 +48,9 @@ class Entry:
 
     def __init__(self, path: str):
         self.path = path
-        self.directory = self.descriptor = self.status = None
+        self.directory: int | None = None
+        self.descriptor: int | None = None
+        self.status: os.stat_result | None = None
         self.name = self.filesystem = ""
         self.controllers: dict[User, int] = {}
         self.passed: list[os.stat_result] = []
@@ -64,10 +66,11 @@ class Entry:
         """A path of the very same file, whatever has its name by now."""
         return f"/proc/self/fd/{self.descriptor}"
 
-    def require_there(self) -> None:
-        """Raises ``FileMissing`` where the path ends at nothing."""
+    def require_there(self) -> os.stat_result:
+        """The status. Raises ``FileMissing`` where the path ends at nothing."""
         if self.status is None:
             raise FileMissing(self.path, "no such file or directory")
+        return self.status
 
     def require_none_but(self, *allowed: User) -> None:
         """Raises ``FileError`` where somebody else than the ``allowed`` users and groups controls the path."""
@@ -152,8 +155,9 @@ def _go(entry: Entry, make: Callable[[Entry], object] | None, links: bool, last_
 def require_path(path: object) -> None:
     """Raises ``FileError`` unless it is an absolute path, of no more bytes than the kernel takes."""
     try:
-        good = isinstance(path, str) and path.startswith("/") and "\0" not in path
-        good = good and len(os.fsencode(path)) < _PATH_MAX
+        good = (
+            isinstance(path, str) and path.startswith("/") and "\0" not in path and len(os.fsencode(path)) < _PATH_MAX
+        )
     except UnicodeError:
         good = False
     if not good:
@@ -225,13 +229,11 @@ def _filesystem(entry: Entry, status: os.stat_result) -> str:
 
 def describe(user: User) -> str:
     """A user by name, for a message."""
-    if user == EVERYBODY:
+    kind, number = ("group", user.gid) if isinstance(user, Group) else ("user", user)
+    if number is None:
         return "everybody"
-    kind, number, lookup = "user", user, lambda uid: pwd.getpwuid(uid).pw_name
-    if isinstance(user, Group):
-        kind, number, lookup = "group", user.gid, lambda gid: grp.getgrgid(gid).gr_name
     try:
-        return f"{kind} {lookup(number)}"
+        return f"{kind} {grp.getgrgid(number).gr_name if kind == 'group' else pwd.getpwuid(number).pw_name}"
     except (KeyError, OverflowError):
         return f"{kind} {number}"
 

@@ -239,7 +239,7 @@ def _tokens(text: str) -> list[str] | None:
     return tokens if position == len(text) else None
 
 
-def _unquoted(match: re.Match) -> str:
+def _unquoted(match: re.Match[str]) -> str:
     escaped, single, double = match.groups()
     if escaped is not None:
         return escaped

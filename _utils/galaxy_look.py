@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from galaxy_errors import GalaxyError, MasterGone
 from galaxy_host_process import Process
@@ -15,6 +16,8 @@ from galaxy_service import Role
 from galaxy_webserver import Snapshot, WebServer
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 
 @record
@@ -97,7 +100,7 @@ class ServiceLook:
             return self.snapshot.loaded
         return time.time() - self.status.age if self.status and self.status.age is not None else None
 
-    def attempt(self, ask: Callable, *arguments):
+    def attempt(self, ask: Callable[..., _Answer], *arguments: object) -> _Answer | None:
         """What ``ask`` gives; ``None`` where it fails, with the reason among the errors."""
         try:
             return ask(*arguments)

@@ -8,6 +8,7 @@ where nothing runs, or where the definition names the server's configuration; ne
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import galaxy_manager_initscript
 import galaxy_manager_systemd
@@ -16,7 +17,7 @@ from galaxy_errors import ManagerError
 from galaxy_host_process import Process
 from galaxy_manager_initscript import InitScript
 from galaxy_manager_supervisor_config import NotTrusted, Program, SupervisorConfig, config_files, config_files_of
-from galaxy_manager_supervisor_rpc import Client
+from galaxy_manager_supervisor_rpc import Client, ProcessInfo
 from galaxy_manager_supervisord import Supervisord, resolve
 from galaxy_manager_systemd import Systemd
 from galaxy_manager_systemd_definition import require_instance
@@ -35,7 +36,7 @@ def detect(
     manager: str | None = None,
     service: str | None = None,
     conf_file: str | None = None,
-    functions: Mapping[str, Callable] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
     own: Own = lambda invocation: None,
 ) -> Unit | None:
     """
@@ -118,7 +119,13 @@ def _given(manager: str | None, service: str, search: "_Search") -> Unit:
 class _Search:
     """One search; ``untrusted`` collects why configurations were left out."""
 
-    def __init__(self, config, conf_file, functions, own):
+    def __init__(
+        self,
+        config: str | None,
+        conf_file: str | None,
+        functions: Mapping[str, Callable[..., Any]] | None,
+        own: Own,
+    ):
         self.config, self.conf_file, self.functions, self.own = config, conf_file, functions, own
         self.untrusted: list[str] = []
         self._supervisors: list[SupervisorConfig] | None = None
@@ -183,7 +190,9 @@ class _Search:
             self.untrusted.append(f"{exc}.")
             return None
 
-    def _supervisord(self, service: str, supervisor: SupervisorConfig, answer=None) -> Supervisord:
+    def _supervisord(
+        self, service: str, supervisor: SupervisorConfig, answer: list[ProcessInfo] | None = None
+    ) -> Supervisord:
         return Supervisord(service, supervisor, self.own, self.functions, answer)
 
     def _supervisord_of(self, master: Process) -> Unit | None:
@@ -194,11 +203,11 @@ class _Search:
                     continue
                 supervisor = self._trusted(path, ancestor)
                 # its answer, not its name, says that the process is its child
-                answer = (Client(supervisor.endpoint()).processes() or ()) if supervisor else ()
-                for info in answer:
-                    if info.pid in below:
+                answer = Client(supervisor.endpoint()).processes() if supervisor else None
+                for info in answer or ():
+                    if supervisor and info.pid in below:
                         service = self._extent(info.group, info.name, supervisor.programs)
-                        return self._supervisord(service, supervisor, list(answer))
+                        return self._supervisord(service, supervisor, answer)
             below.add(ancestor.pid)
         return None
 

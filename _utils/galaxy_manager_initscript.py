@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import galaxy_host_files
 import galaxy_host_wrappers
@@ -36,7 +37,7 @@ class InitScript(Unit):
         self,
         manager: str,
         service: str,
-        functions: Mapping[str, Callable] | None,
+        functions: Mapping[str, Callable[..., Any]] | None,
         own: Own = lambda invocation: None,
     ):
         super().__init__(service)

@@ -210,7 +210,7 @@ class SupervisorConfig:
         if "%" not in text:
             return text
 
-        def replace(match: re.Match) -> str:
+        def replace(match: re.Match[str]) -> str:
             name, width, kind = match.groups()
             if name is None:
                 return "%"
@@ -250,9 +250,9 @@ class SupervisorConfig:
             }
             names.update((f"ENV_{key}", value) for key, value in environment.items())
             process = self._get(section, "process_name", names) or name
-            directory = self._get(section, "directory", names) or self._get("supervisord", "directory")
+            directory: str | None = self._get(section, "directory", names) or self._get("supervisord", "directory")
             if not directory:
-                directory = self.process and self.process.cwd
+                directory = self.process.cwd if self.process else None
             invocation = Invocation(
                 _words(self._get(section, "command", names)),
                 source if process == name else f"{source}, process {process}",
@@ -327,7 +327,7 @@ def config_files_of(process: Process, owner: int | None = None) -> list[str]:
     cwd = process.cwd
     told = _told(argv[script + 1 :])
     if told:
-        paths = [os.path.join(cwd, told)] if cwd or os.path.isabs(told) else []
+        paths = [os.path.join(cwd or "/", told)] if cwd or os.path.isabs(told) else []
     else:
         beside = [os.path.join(os.path.dirname(argv[script]), name) for name in _BESIDE]
         near = [os.path.join(cwd, name) for name in _NEAR] if cwd else []

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import struct
+from typing import Any, NoReturn
 
 import galaxy_host_files
 import galaxy_host_sockets
@@ -70,7 +71,7 @@ class Client:
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
 
-    def call(self, method: str, *arguments):
+    def call(self, method: str, *arguments: Any) -> Any:
         """
         What ``supervisor.<method>`` answers.
 
@@ -115,7 +116,7 @@ class Client:
         self.call("getState")
 
 
-def _process_info(info: dict) -> ProcessInfo:
+def _process_info(info: dict[str, Any]) -> ProcessInfo:
     texts = [info[key] for key in ("name", "group", "statename", "spawnerr", "description")]
     logs = tuple(filter(None, (info["stderr_logfile"], info["stdout_logfile"])))
     numbers = [info[key] for key in ("pid", "start", "now")]
@@ -160,13 +161,13 @@ def _body(answer: bytes) -> bytes:
     return body
 
 
-def _loads(text: bytes) -> tuple:
+def _loads(text: bytes) -> tuple[Any, ...]:
     """The values of an answer. Raises ``xmlrpc.client.Error``, ``ValueError`` and ``ExpatError``."""
     import xmlrpc.client
     from xml.parsers import expat
 
     unmarshaller, parser = xmlrpc.client.Unmarshaller(), expat.ParserCreate()
-    unmarshaller.xml(None, None)
+    unmarshaller.xml("", None)
     parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
     parser.CharacterDataHandler = unmarshaller.data
     # a few bytes of it can stand for gigabytes, and supervisord sends none
@@ -179,7 +180,7 @@ def _loads(text: bytes) -> tuple:
         raise ValueError("its answer is not XML-RPC") from None
 
 
-def _refuse_doctype(*_):
+def _refuse_doctype(*_: object) -> NoReturn:
     raise ValueError("its answer has a document type, which supervisord's has not")
 
 

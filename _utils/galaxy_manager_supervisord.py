@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import galaxy_host_command
 import galaxy_host_files
@@ -57,7 +58,7 @@ class Supervisord(Unit):
         service: str,
         config: SupervisorConfig,
         own: Own = lambda invocation: None,
-        functions: Mapping[str, Callable] | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
         answer: list[ProcessInfo] | None = None,
     ):
         self._config, self._own, self._functions, self._answer = config, own, functions, answer

@@ -103,7 +103,7 @@ class Systemd(Unit):
         if state is State.STOPPED and is_refused and not shown.get("Job"):
             state, detail = State.FAILED, f"what its unit asserts does not hold, see systemctl status {self.service}"
         main, started = (_number(shown.get(key, "")) for key in ("MainPID", "ExecMainStartTimestampMonotonic"))
-        problems = ()
+        problems: tuple[str, ...] = ()
         if shown.get("NeedDaemonReload") == "yes":
             problems = (f"The files of {self.service} have changed since systemd read them; systemctl daemon-reload.",)
         return UnitStatus(

@@ -190,7 +190,7 @@ def _password_entry(user: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _value(match: re.Match, environment: Mapping[str, str]) -> str:
+def _value(match: re.Match[str], environment: Mapping[str, str]) -> str:
     if match[0] == "$$":
         return "$"
     return environment.get(match[1] or "", "") if match[1] else match[0]

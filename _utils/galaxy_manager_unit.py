@@ -12,6 +12,7 @@ import os
 import pwd
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from salt.exceptions import SaltException
 
@@ -164,7 +165,7 @@ class Unit:
         raise NotImplementedError
 
 
-def call(functions: Mapping[str, Callable] | None, function: str, *arguments):
+def call(functions: Mapping[str, Callable[..., Any]] | None, function: str, *arguments: object) -> Any:
     """What Salt's execution function returns. Raises ``ManagerError`` where it fails or is not there."""
     if not functions or function not in functions:
         raise ManagerError(f"Salt has no {function} on this machine, so services cannot be told anything through it")

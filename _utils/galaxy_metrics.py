@@ -22,7 +22,7 @@ class _Family:
     help: str
     unit: str = ""
     type: str = "gauge"
-    samples: list = dataclasses.field(default_factory=list)
+    samples: list[Any] = dataclasses.field(default_factory=list)
 
     def add(self, value: Any, **labels: Any) -> None:
         """A sample, where the value is known."""
@@ -64,7 +64,7 @@ def text(statuses: Mapping[str, Any], now: float | None = None) -> str:
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
-def _server(statuses: Mapping[str, Mapping]) -> list[_Family]:
+def _server(statuses: Mapping[str, Mapping[str, Any]]) -> list[_Family]:
     running = _Family("galaxy_running", "Whether the master of the web server lives: 1 or 0.")
     ready = _Family("galaxy_ready", "Whether as many workers as wanted are ready: 1 or 0.")
     workers = _Family("galaxy_workers", "Workers of the web server, by state.")
@@ -87,7 +87,7 @@ def _server(statuses: Mapping[str, Mapping]) -> list[_Family]:
     return [running, ready, workers, ready_workers, oldest, uptime, problems, versions]
 
 
-def _queue(statuses: Mapping[str, Mapping]) -> list[_Family]:
+def _queue(statuses: Mapping[str, Mapping[str, Any]]) -> list[_Family]:
     unit = "connections"
     length = _Family("galaxy_listen_queue_connections", "Connections that wait to be accepted.", unit)
     limit = _Family("galaxy_listen_queue_limit_connections", "How many connections may wait.", unit)
@@ -100,7 +100,7 @@ def _queue(statuses: Mapping[str, Mapping]) -> list[_Family]:
     return [length, limit, errors]
 
 
-def _services(statuses: Mapping[str, Mapping]) -> list[_Family]:
+def _services(statuses: Mapping[str, Mapping[str, Any]]) -> list[_Family]:
     running = _Family("galaxy_service_running", "Whether the process manager has the service running: 1 or 0.")
     restarts = _Family("galaxy_service_restarts", "How often the process manager restarted it.", type="counter")
     for name, status in statuses.items():
@@ -111,7 +111,7 @@ def _services(statuses: Mapping[str, Mapping]) -> list[_Family]:
     return [running, restarts]
 
 
-def _versions(status: Mapping) -> dict[str, str]:
+def _versions(status: Mapping[str, Any]) -> dict[str, str]:
     galaxy = status.get("galaxy_version") or {}
     known = {
         "web_server": status.get("web_server"),

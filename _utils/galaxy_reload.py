@@ -3,6 +3,7 @@ Reload a Galaxy: let new workers take over, without a gap where its web server c
 """
 
 import logging
+from typing import Any
 
 import galaxy_control
 import galaxy_wait
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 _PAUSE = 0.5
 
 
-def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Reload gracefully and wait for new workers.
 
@@ -44,7 +45,7 @@ def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         if len(look.webs) > 1:
             return _roll(galaxy, look, limits, deadline)
         one = look.webs[0]
-        if galaxy.gravity and one.service.web.options.preload:
+        if one.service.web and one.service.web.is_reloaded_by_restart:
             _restart(galaxy, one, limits, deadline)
             done = {"method": "restart", **galaxy_wait.until_ready(galaxy, look, deadline, max(1, limits.min_workers))}
         else:
@@ -53,7 +54,7 @@ def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
         return {"changed": True, **done}
 
 
-def roll(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def roll(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Restart the gunicorns of a Galaxy one at a time, and then the services beside them but tusd.
 
@@ -86,11 +87,10 @@ def _require_reloadable(look: Look, limits: Limits) -> None:
         raise ProcessError(f"Galaxy does not run on this machine, so it cannot be reloaded; start it instead{reason}")
     if not one.snapshot:
         raise ProcessError(" ".join(one.errors) or "Galaxy's web server tells nothing of its workers")
-    gap = one.service.web.gap_of_reload
+    gap = one.service.web.gap_of_reload if one.service.web else ""
     if gap and not limits.force:
         raise ProcessError(
-            f"{gap}. With a list of two gunicorns in gravity: it is reloaded without a gap; force=True reloads it as "
-            "it is"
+            f"{gap}. To reload without a gap, give gravity: a list of two gunicorns; force=True reloads it nevertheless"
         )
 
 
@@ -108,12 +108,16 @@ def _require_rollable(look: Look) -> None:
             raise ProcessError(f"Nothing was touched: {one.service.name} is not ready. {_reason(one)}".strip())
 
 
-def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict:
+def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict[str, Any]:
     one = look.webs[0]
+    master, web, snapshot = one.master, one.service.web, one.snapshot
+    assert master
+    assert web
+    assert snapshot
     # or nobody could tell the new workers from the old
-    old = {worker.pid for worker in one.snapshot.workers}
-    method = one.service.web.reload(one.master)
-    log.info("PID %d reloads, told by %s", one.master.pid, method)
+    old = {worker.pid for worker in snapshot.workers}
+    method = web.reload(master)
+    log.info("PID %d reloads, told by %s", master.pid, method)
 
     def is_new(now: Snapshot) -> bool:
         return old.isdisjoint(worker.pid for worker in now.workers if worker.pid)
@@ -122,7 +126,7 @@ def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> d
     return {"method": method, **galaxy_wait.until_ready(galaxy, look, deadline, wanted, is_new)}
 
 
-def _roll(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict:
+def _roll(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> dict[str, Any]:
     for one in look.webs:
         if not _is_ready(one):
             log.info("galaxy: %s is down, and is started first", one.service.name)

@@ -64,7 +64,7 @@ def server_name(server: Any) -> str:
     return _name("server", "a name", server)
 
 
-def call(client: Any, minion: str, function: str, **keywords: Any) -> dict:
+def call(client: Any, minion: str, function: str, **keywords: Any) -> dict[str, Any]:
     """
     Run the function and wait for as long as the minion is at it.
 
@@ -86,7 +86,7 @@ def call(client: Any, minion: str, function: str, **keywords: Any) -> dict:
     return {"success": type(retcode) is int and retcode == 0, "return": plain(answer.get("ret"))}
 
 
-def call_once(client: Any, directory: str, minion: str, function: str, **keywords: Any) -> dict:
+def call_once(client: Any, directory: str, minion: str, function: str, **keywords: Any) -> dict[str, Any]:
     """
     As :py:func:`call`, for a function of ``ONCE``; where the minion is at the same already, whoever asked for it, the
     answer says so at once, and only the question of what it is at is sent there.
@@ -109,7 +109,7 @@ def call_once(client: Any, directory: str, minion: str, function: str, **keyword
         return call(client, minion, function, **keywords)
 
 
-def answer_of(answers: Any, minion: str) -> dict | None:
+def answer_of(answers: Any, minion: str) -> dict[str, Any] | None:
     """What the minion returned, of all that ``LocalClient.cmd`` gives with ``full_return``; ``None``: nothing."""
     answer = answers.get(minion) if isinstance(answers, dict) else None
     return answer if isinstance(answer, dict) and answer and answer.get("out") != "no_return" else None
@@ -136,7 +136,7 @@ def text(value: Any) -> str:
 class _Plain:
     """One answer on its way; counts what has been taken of it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._values, self._characters = VALUES, CHARACTERS
 
     def value(self, value: Any, depth: int) -> Any:
@@ -155,7 +155,7 @@ class _Plain:
             return self._list(value, depth - 1) if depth else CUT
         return self._text(value)
 
-    def _mapping(self, value: Mapping, depth: int) -> dict:
+    def _mapping(self, value: Mapping[str, Any], depth: int) -> dict[str, Any]:
         done = {}
         for key, inner in value.items():
             if self._values <= 0 or self._characters <= 0:
@@ -164,7 +164,7 @@ class _Plain:
             done[self._text(key)] = self.value(inner, depth)
         return done
 
-    def _list(self, value: Iterable, depth: int) -> list:
+    def _list(self, value: Iterable[Any], depth: int) -> list[Any]:
         done = []
         for inner in value:
             done.append(self.value(inner, depth))
@@ -195,7 +195,7 @@ def _shortened(said: str) -> str:
     return said if len(said) <= TEXT else said[: TEXT - len(CUT)] + CUT
 
 
-def _escaped(match: re.Match) -> str:
+def _escaped(match: re.Match[str]) -> str:
     number = ord(match.group())
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 

@@ -25,13 +25,13 @@ def tag(minion: str) -> str:
     return f"{_PREFIX}{minion}/progress"
 
 
-def is_command(opts: Mapping) -> bool:
+def is_command(opts: Mapping[str, Any]) -> bool:
     """Whether a person runs this by ``salt-run``, and not the master itself."""
     return opts.get("__cli") == "salt-run"
 
 
 @contextlib.contextmanager
-def shown(opts: Mapping, listen: Callable[[], Any], minions: Collection[str]) -> Iterator[None]:
+def shown(opts: Mapping[str, Any], listen: Callable[[], Any], minions: Collection[str]) -> Iterator[None]:
     """
     Show what these minions tell meanwhile, where a person looks on.
 

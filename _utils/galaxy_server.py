@@ -2,9 +2,11 @@
 One Galaxy: its services, and one look at all of them.
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import galaxy_host_lock
 import galaxy_uwsgi_process
@@ -21,10 +23,18 @@ from galaxy_uwsgi_server import UwsgiServer
 from galaxy_uwsgi_stats import Stats
 from galaxy_webserver import Snapshot
 
-galaxy_gravity_config = Later("galaxy_gravity_config")
-galaxy_gravity_services = Later("galaxy_gravity_services")
-galaxy_host_redaction = Later("galaxy_host_redaction")
-galaxy_manager_detection = Later("galaxy_manager_detection")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import galaxy_gravity_config
+    import galaxy_gravity_instance
+    import galaxy_gravity_services
+    import galaxy_host_redaction
+    import galaxy_manager_detection
+else:
+    galaxy_gravity_config = Later("galaxy_gravity_config")
+    galaxy_gravity_services = Later("galaxy_gravity_services")
+    galaxy_host_redaction = Later("galaxy_host_redaction")
+    galaxy_manager_detection = Later("galaxy_manager_detection")
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +51,14 @@ class Galaxy:
     Nothing is read before it is asked for, so a server whose volume is not mounted has a ``Galaxy`` too.
     """
 
-    def __init__(self, spec: Spec, functions: Mapping[str, Callable]):
+    def __init__(self, spec: Spec, functions: Mapping[str, Callable[..., Any]]):
         self.spec = spec
         self._uwsgi = UwsgiServer(spec.config, spec.stats, spec.socket, self._proven_unit)
         self._functions = functions
         self._believed: int | None = None
 
     @property
-    def instance(self) -> "galaxy_gravity_config.Instance | None":
+    def instance(self) -> "galaxy_gravity_instance.Instance | None":
         """
         What Gravity is asked to run; ``None`` where uWSGI serves.
 
@@ -60,12 +70,13 @@ class Galaxy:
         return self._instance
 
     @functools.cached_property
-    def _instance(self) -> "galaxy_gravity_config.Instance | GalaxyError | None":
+    def _instance(self) -> "galaxy_gravity_instance.Instance | GalaxyError | None":
         try:
             _ = self._uwsgi.options
         except IsGravitys:
             if self._uwsgi.is_given:
                 return None
+            assert self.spec.config
             try:
                 return galaxy_gravity_config.read(self.spec.config, self.spec.instance)
             except GalaxyError as exc:
@@ -101,7 +112,7 @@ class Galaxy:
             raise ConfigError(f"{self.spec.config}: gunicorn serves this Galaxy, which has no stats server of uWSGI's")
         return self._uwsgi
 
-    def alone(self, action: str, deadline: Deadline):
+    def alone(self, action: str, deadline: Deadline) -> contextlib.AbstractContextManager[None]:
         """A context in which nobody else starts or stops this Galaxy. Raises ``LockError``."""
         return galaxy_host_lock.hold(action, self.spec.identity, deadline)
 
@@ -116,7 +127,7 @@ class Galaxy:
             _ = self._uwsgi.stats_address
             return
         instance = self.instance
-        if any(program.web and program.web.is_blind for program in instance.programs):
+        if instance and any(program.web and program.web.is_blind for program in instance.programs):
             raise ConfigError(" ".join(f"{text}." for text in instance.problems))
 
     def _is_defined(self, unit: Unit) -> bool:
@@ -257,7 +268,7 @@ class Galaxy:
             if master:
                 return self._uwsgi.learn(master.invocation())
             unit = self.find_unit(Service("uwsgi", Role.WEB), None)
-            return bool(unit) and self._uwsgi.learn(unit.invocation())
+            return unit is not None and self._uwsgi.learn(unit.invocation())
         except GalaxyError as exc:
             log.debug("No command line is known: %s", exc)
             return False

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import galaxy_host_address
 import galaxy_pillar
@@ -56,8 +57,8 @@ class Settings:
         raw = self._merge(layers)
         checked = self._section(galaxy_pillar.PILLAR, raw, ("galaxy",))
         named = checked.pop("servers")
-        self.machine: dict[str, dict] = {name: checked.pop(name) for name in _MACHINE if name != "servers"}
-        self.servers: dict[str, dict] = {}
+        self.machine: dict[str, dict[str, Any]] = {name: checked.pop(name) for name in _MACHINE if name != "servers"}
+        self.servers: dict[str, dict[str, Any]] = {}
         shared = None
         self.describes_own = self._describes_own(raw, bool(named))
         if self.describes_own:
@@ -83,7 +84,7 @@ class Settings:
         """Of the servers that have a configuration or an address."""
         return [name for name, values in self.servers.items() if any(values[key] for key in _NAMING)]
 
-    def values(self, names: list[str]) -> dict:
+    def values(self, names: list[str]) -> dict[str, Any]:
         """
         ``servers`` (by name), ``machine`` and ``problems`` for the formula, secrets as asterisks; no server while there
         are problems, so that nothing is done. ``digest`` is of all of it.
@@ -98,7 +99,7 @@ class Settings:
         """Where a server's settings stand: ``galaxy`` or ``galaxy:servers:<name>``."""
         return "galaxy" if server == OWN and self.describes_own else f"galaxy:servers:{server}"
 
-    def shown(self, server: str) -> dict[str, dict]:
+    def shown(self, server: str) -> dict[str, dict[str, Any]]:
         """Each setting of a server as ``{"value": …, "source": …}``, by its name; what is secret as asterisks."""
         base = tuple(self.path(server).split(":"))
         return {
@@ -106,7 +107,7 @@ class Settings:
             for name, value in _flat(galaxy_pillar.SERVER, self.servers[server])
         }
 
-    def shown_machine(self) -> dict[str, dict]:
+    def shown_machine(self) -> dict[str, dict[str, Any]]:
         """As ``shown``, of what is the machine's."""
         return {
             name: {"value": value, "source": self._source(("galaxy",), name)}
@@ -122,8 +123,8 @@ class Settings:
 
     # Merging.
 
-    def _merge(self, layers: Mapping[str, object]) -> dict:
-        merged: dict = {}
+    def _merge(self, layers: Mapping[str, object]) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
         for source, layer in reversed(list(layers.items())):
             if layer is None:
                 continue
@@ -133,7 +134,7 @@ class Settings:
             self._merge_into(merged, layer, source, ("galaxy",))
         return merged
 
-    def _merge_into(self, merged: dict, layer: Mapping, source: str, path: tuple[str, ...]) -> None:
+    def _merge_into(self, merged: dict[str, Any], layer: Mapping[str, Any], source: str, path: tuple[str, ...]) -> None:
         for name, value in layer.items():
             where = (*path, str(name))
             if isinstance(value, Mapping):
@@ -148,7 +149,7 @@ class Settings:
 
     # Checking.
 
-    def _section(self, keys: tuple[Key, ...], given: Mapping, path: tuple[str, ...]) -> dict:
+    def _section(self, keys: tuple[Key, ...], given: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         values = _defaults(keys)
         for name, value in given.items():
             if name not in values:
@@ -179,7 +180,7 @@ class Settings:
             return self._refuse(key, value, path)
         return read
 
-    def _named(self, key: Key, value: Mapping, path: tuple[str, ...]) -> dict:
+    def _named(self, key: Key, value: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         members = {}
         for name, member in value.items():
             where = (*path, str(name))
@@ -199,7 +200,7 @@ class Settings:
         self.problems.append(f"{':'.join(path)} is {shown}; give {wanted}")
         return _default(key)
 
-    def _describes_own(self, raw: Mapping, has_servers: bool) -> bool:
+    def _describes_own(self, raw: Mapping[str, Any], has_servers: bool) -> bool:
         own = {
             str(name) for name, value in raw.items() if value is not None and name not in _MACHINE and name != "storage"
         }
@@ -212,7 +213,7 @@ class Settings:
 
     # Completing.
 
-    def _complete(self, name: str, values: dict, shared: dict | None) -> None:
+    def _complete(self, name: str, values: dict[str, Any], shared: dict[str, Any] | None) -> None:
         path = self.path(name)
         # of the IDs of the formula's states
         values["suffix"] = "" if path == "galaxy" else f"-{name}"
@@ -258,7 +259,9 @@ class Settings:
             if values["config"]:
                 other = seen.setdefault(os.path.realpath(values["config"]), name)
                 if other != name:
-                    self.problems.append(f"{self.path(name)}:config is that of {self.path(other)} too")
+                    self.problems.append(
+                        f"{self.path(name)}:config is that of {self.path(other)} too; give each server its own"
+                    )
 
     def _unique_stats(self) -> None:
         # an address that is given is believed, so that of another server would be taken for this one
@@ -267,10 +270,12 @@ class Settings:
             if values["stats"]:
                 other = seen.setdefault(str(galaxy_host_address.parse(values["stats"])), name)
                 if other != name:
-                    self.problems.append(f"{self.path(name)}:stats is that of {self.path(other)} too")
+                    self.problems.append(
+                        f"{self.path(name)}:stats is that of {self.path(other)} too; give each server its own"
+                    )
 
     def _unique_storage(self, part: str) -> None:
-        seen: dict[str, dict] = {}
+        seen: dict[str, dict[str, Any]] = {}
         for name, values in self.servers.items():
             for storage in values["storages"]:
                 if storage["cryptdev_ini"]:
@@ -283,7 +288,7 @@ class Settings:
 
 
 @functools.cache
-def _plain_defaults(keys: tuple[Key, ...]) -> dict:
+def _plain_defaults(keys: tuple[Key, ...]) -> dict[str, Any]:
     return {key.name: key.default for key in keys}
 
 
@@ -293,7 +298,7 @@ def _other_defaults(keys: tuple[Key, ...]) -> tuple[Key, ...]:
     return tuple(key for key in keys if isinstance(key.default, (dict, list)))
 
 
-def _defaults(keys: tuple[Key, ...]) -> dict:
+def _defaults(keys: tuple[Key, ...]) -> dict[str, Any]:
     return {**_plain_defaults(keys), **{key.name: _default(key) for key in _other_defaults(keys)}}
 
 
@@ -303,7 +308,7 @@ def _default(key: Key) -> object:
     return copy.copy(key.default) if isinstance(key.default, (dict, list)) else key.default
 
 
-def of(opts: Mapping, grains: Mapping, pillar: Mapping) -> Settings:
+def of(opts: Mapping[str, Any], grains: Mapping[str, Any], pillar: Mapping[str, Any]) -> Settings:
     """The settings of a minion, by Salt's ``__opts__``, ``__grains__`` and ``__pillar__``."""
     layers = {
         "minion configuration": opts.get("galaxy"),
@@ -313,21 +318,24 @@ def of(opts: Mapping, grains: Mapping, pillar: Mapping) -> Settings:
     return Settings(layers, grains.get("os_family", ""))
 
 
-def _is_volume(storage: Mapping) -> bool:
+def _is_volume(storage: Mapping[str, Any]) -> bool:
     """Whether it declares a volume; a passphrase alone is only the place of a key."""
     return bool(storage["device"] or storage["cryptdev_ini"])
 
 
-def _server_contradictions(values: dict) -> Iterator[str]:
+def _server_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if values["conf_file"] and values["manager"] not in (None, "supervisord"):
         yield f"conf_file is supervisord's, but manager is {values['manager']}"
     if values["manage_service"] and values["gravity_update"]:
-        yield "gravity_update is for a Galaxy that Gravity runs, whose definition manage_service does not write"
+        yield (
+            "gravity_update is for a Galaxy that Gravity runs, manage_service for one that uWSGI serves; remove "
+            "one of them"
+        )
     if values["manage_service"]:
         needed = {"manager": values["manager"], "config": values["config"], "uwsgi": values["uwsgi"]}
         missing = [key for key, value in needed.items() if not value]
         if missing:
-            yield f"manage_service needs {', '.join(missing)} beside it"
+            yield f"manage_service needs {', '.join(missing)} too"
         if values["manager"] in ("upstart", "sysvinit"):
             yield f"manage_service writes for supervisord and systemd, but manager is {values['manager']}"
         if values["manager"] == "supervisord" and not values["program_file"]:
@@ -339,7 +347,7 @@ def _server_contradictions(values: dict) -> Iterator[str]:
         yield "storage:generate_key needs the path of a key file in storage:key"
 
 
-def _flat(keys, values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flat(keys: tuple[Key, ...], values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Names and values of all settings, those in a section with its name before them; secrets as asterisks."""
     for key in keys:
         value = values[key.name]
@@ -359,7 +367,7 @@ def _masked(key: Key, value: object) -> object:
     return dict.fromkeys(value, MASK) if isinstance(value, Mapping) else MASK
 
 
-def _masked_all(keys: tuple[Key, ...], values: Mapping) -> dict:
+def _masked_all(keys: tuple[Key, ...], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with all that is secret as asterisks, in the same shape."""
     masked = dict(values)
     for key in keys:
@@ -386,12 +394,12 @@ def _path(value: object) -> str | None:
     return value if isinstance(value, str) and os.path.isabs(value) and value.isprintable() else None
 
 
-def _address(value: object) -> str | None:
+def _address(value: Any) -> str | None:
     try:
         galaxy_host_address.parse(value)
     except AddressError:
         return None
-    return value
+    return str(value)
 
 
 def _number(value: object) -> float | None:

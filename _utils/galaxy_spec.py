@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from salt.exceptions import SaltInvocationError
 
@@ -136,7 +137,7 @@ def resolve_all(given: Mapping[str, object], settings: Settings) -> dict[str, tu
     return {name: resolve({**keywords, "server": name}, settings) for name in names}
 
 
-def _base(keywords: Mapping[str, object], settings: Settings) -> dict:
+def _base(keywords: Mapping[str, object], settings: Settings) -> dict[str, Any]:
     """What pillar adds to the keywords: all of the server that they mean, or nothing."""
     name = keywords.get("server")
     if name is None and any(keywords.get(key) for key in _NAMING):
@@ -152,7 +153,7 @@ def _base(keywords: Mapping[str, object], settings: Settings) -> dict:
     return {**settings.servers[name], "server": name}
 
 
-def _same_server(config: object, instance: object, settings: Settings) -> str | None:
+def _same_server(config: Any, instance: object, settings: Settings) -> str | None:
     """The server of pillar that has this very configuration."""
     if not config:
         return None
@@ -180,9 +181,9 @@ def _only(settings: Settings) -> str:
     raise NotNamed(f"Several Galaxy servers are declared: {', '.join(names)}; say which with server=")
 
 
-def _checked(given: Mapping[str, object]) -> dict:
+def _checked(given: Mapping[str, object]) -> dict[str, Any]:
     """The keywords with their values in the right types, aliases by their own names."""
-    keywords = {}
+    keywords: dict[str, Any] = {}
     for key, value in given.items():
         if key.startswith("__"):
             continue
@@ -202,7 +203,7 @@ def _checked(given: Mapping[str, object]) -> dict:
     return keywords
 
 
-def _address(name: str, value: object) -> object:
+def _address(name: str, value: Any) -> object:
     galaxy_host_address.parse(value)
     return value
 

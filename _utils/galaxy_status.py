@@ -3,6 +3,7 @@ How a Galaxy is, as plain data: what ``galaxy.status`` returns, made of one look
 """
 
 import time
+from typing import Any
 
 import galaxy_host_files
 from galaxy_look import Look, ServiceLook
@@ -16,7 +17,7 @@ from galaxy_webserver import WorkerState
 _ROUNDED = 2
 
 
-def read(galaxy: Galaxy, limits: Limits, timeout: float, verbose: bool = False) -> dict:
+def read(galaxy: Galaxy, limits: Limits, timeout: float, verbose: bool = False) -> dict[str, Any]:
     """
     How the server is; every failure becomes a sentence in ``problems``. See ``galaxy.status`` for the shape.
 
@@ -26,11 +27,11 @@ def read(galaxy: Galaxy, limits: Limits, timeout: float, verbose: bool = False) 
     return record(galaxy, galaxy.look(timeout), limits, verbose)
 
 
-def record(galaxy: Galaxy, look: Look, limits: Limits, verbose: bool = False) -> dict:
+def record(galaxy: Galaxy, look: Look, limits: Limits, verbose: bool = False) -> dict[str, Any]:
     """The plain data of a look."""
     snapshots, masters = look.snapshots, look.masters
     workers = [worker for snapshot in snapshots for worker in snapshot.workers]
-    result = {
+    result: dict[str, Any] = {
         "server": galaxy.spec.server,
         "web_server": galaxy.web_server,
         "running": look.running,
@@ -78,7 +79,7 @@ def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
             found += [name + text for text in one.snapshot.problems]
     ready = look.ready_workers
     if ready and ready < limits.min_workers:
-        found.append(f"{ready} of {limits.min_workers} wanted workers are ready.")
+        found.append(f"{ready} of {limits.min_workers} wanted workers {'is' if ready == 1 else 'are'} ready.")
     if look.running is None and not found:
         found.append(
             "Nothing says where Galaxy listens, no live uWSGI names its configuration, and no process manager has it."
@@ -102,7 +103,7 @@ def _outdated(galaxy: Galaxy, look: Look) -> list[str]:
     return found
 
 
-def _queue(look: Look) -> dict | None:
+def _queue(look: Look) -> dict[str, Any] | None:
     queues = [snapshot.listen_queue for snapshot in look.snapshots]
     if len(queues) < 2:
         return queues[0] if queues else None
@@ -111,13 +112,13 @@ def _queue(look: Look) -> dict | None:
     return {"length": sum(lengths) if lengths else None, "max": min(limits, default=None), "errors": None}
 
 
-def _manager(look: Look) -> dict | None:
+def _manager(look: Look) -> dict[str, Any] | None:
     """Of the web server; where there are several, of the one that is worst off."""
-    managed = [one for one in look.webs if one.service.unit]
+    managed = [(one, one.service.unit) for one in look.webs if one.service.unit]
     if not managed:
         return None
-    worst = next((one for one in managed if not one.is_kept_up), managed[0])
-    unit, status = worst.service.unit, worst.status
+    worst, unit = next((pair for pair in managed if not pair[0].is_kept_up), managed[0])
+    status = worst.status
     return {
         "name": unit.manager,
         "service": unit.service,
@@ -127,7 +128,7 @@ def _manager(look: Look) -> dict | None:
     }
 
 
-def _service(one: ServiceLook) -> dict:
+def _service(one: ServiceLook) -> dict[str, Any]:
     status = one.status
     main = one.master.pid if one.master else status.main_pid if status else None
     return {

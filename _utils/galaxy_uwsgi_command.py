@@ -72,7 +72,7 @@ def parse(invocation: galaxy_host_process.Invocation) -> Command:
     for name, value in _getopt(words or []):
         secret = isinstance(value, _Word)
         if name is None:
-            command.files.append((value, secret))
+            command.files.append((value or "", secret))
         else:
             command.options.append((name, value, secret))
     return command
@@ -185,7 +185,7 @@ def _behind_wrapper(words: list[str]) -> list[str]:
     """From the next word on that names a program which starts uWSGI, or uWSGI itself."""
     for index, word in enumerate(words[1:], 1):
         name = os.path.basename(word)
-        program = name in _SHELLS or name == "env" or re.match(r"(python|pypy)[\d.]*\Z", name)
+        program = name in _SHELLS or name == "env" or bool(re.match(r"(python|pypy)[\d.]*\Z", name))
         program = program or ("uwsgi" in name.lower() and not _CONFIGURATION.search(name))
         if program and not word.startswith("-") and words[index - 1] not in _TAKES_A_NAME:
             return words[index:]

@@ -11,6 +11,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import galaxy_host_address
 import galaxy_uwsgi_options
@@ -65,7 +66,7 @@ class Setting:
         the value holds something of an environment
     """
 
-    value: object
+    value: Any
     option: str
     source: str
     secret: bool = False
@@ -163,8 +164,9 @@ class Config:
     @functools.cached_property
     def mules(self) -> Setting:
         counts = [self._mules(option) for option in self._groups.get("mules", ())]
-        total = None if None in counts else sum(counts)
-        return self._setting(self._last("mules"), total) if counts else Setting(0, "mules", _DEFAULT)
+        known = [count for count in counts if count is not None]
+        last = self._last("mules")
+        return self._setting(last, sum(known) if known == counts else None) if last else Setting(0, "mules", _DEFAULT)
 
     @functools.cached_property
     def master(self) -> Setting:
@@ -373,8 +375,8 @@ class Config:
         host, _, port = text.rpartition(":")
         if text.startswith(("unix:", "/", "@", "http:")):
             raise AddressError(
-                "is no form of uWSGI's, which makes a TCP socket of it; write host:port, or a bare path such as "
-                "/run/galaxy.sock, without a colon"
+                "is a form that uWSGI does not know, so it makes a TCP socket of it; write host:port, or a bare path "
+                "such as /run/galaxy.sock, without a colon"
             )
         if "*" in host and (is_stats or host != "*"):
             raise AddressError("has an asterisk for the host; write :port for every interface, or an address")

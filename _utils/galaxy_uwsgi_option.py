@@ -47,7 +47,8 @@ class Option:
 
 def leading_int(text: str) -> int:
     """The number that a text begins with, as C's atoi: 0 where there is none."""
-    sign, digits = _INTEGER.match(text).groups()
+    match = _INTEGER.match(text)
+    sign, digits = match.groups() if match else ("", "")
     number = int(digits or 0) if len(digits) < 20 else 1 << 63
     return -number if sign == "-" else number
 

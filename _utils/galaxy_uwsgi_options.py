@@ -101,8 +101,8 @@ class Options:
         """
         owners = set()
         if path != self._given:
-            for one in {self._given, *self._deciders} - {None}:
-                owners |= self.deciders(one)
+            for one in {self._given, *self._deciders}:
+                owners |= self.deciders(one) if one is not None else set()
             if self._user is not None:
                 owners.add(self._user)
         return owners
@@ -134,8 +134,9 @@ class Options:
             deciders: set[int] = set()
             text = galaxy_uwsgi_file.read_text(path, self._owners(path), deciders)
         except ConfigError as exc:
-            is_named = option is not None and option.line
-            raise ConfigError(f"{option.source}: {option.key}: {exc}") if is_named else exc from None
+            if option and option.line:
+                raise ConfigError(f"{option.source}: {option.key}: {exc}") from None
+            raise
         self._deciders[path] = deciders
         self._text += len(text)
         self._has_brackets = self._has_brackets or "$(" in text or "@(" in text or "%(" in text
@@ -411,7 +412,7 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
     """
     if invocation is None:
         options = Options(path, is_alone=True)
-        options.load(path)
+        options.load(path or "")
         options.finish()
         return options
     command = galaxy_uwsgi_command.parse(invocation)
@@ -424,8 +425,8 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
             option.secret = is_private(value)
             added.append(option)
     # a bare word is a file, and has no name
-    for name, value, secret in (*command.options, *(("", value, secret) for value, secret in command.files)):
-        option = Option(name, value, source, 0)
+    for name, given, secret in (*command.options, *(("", file, secret) for file, secret in command.files)):
+        option = Option(name, given, source, 0)
         option.secret = secret
         added.append(option)
     if path and not any(map(options.names_given, added)):

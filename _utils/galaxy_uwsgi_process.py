@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import galaxy_host_process
 import galaxy_host_wrappers
@@ -150,17 +151,18 @@ def find_master(
         return (masters or lost)[0]
     masters, lost = mine
     if not masters:
-        pids = ", ".join(str(process.pid) for process in lost)
+        pids = [process.pid for process in lost]
         raise MasterGone(
-            f"{where}: held by uWSGI workers that outlived their master (PID {pids}); galaxy.stop ends them",
-            [process.pid for process in lost],
+            f"{where}: held by uWSGI workers that outlived their master (PID {', '.join(map(str, pids))}); galaxy.stop "
+            "ends them",
+            pids,
         )
     chosen = _choose(masters, addresses, config)
     if len(chosen) > 1:
         pids = [process.pid for process in chosen]
         raise SharedSocket(
             f"{where}: {len(pids)} uWSGI masters serve it (PID {', '.join(map(str, pids))}), as in a zerg pool, and "
-            "nothing says which is meant; give stats= or service= of the one",
+            "nothing says which one is meant; name it with stats= or service=",
             pids,
         )
     log.debug("Master of %s: PID %d, by its sockets", addresses, chosen[0].pid)
@@ -201,7 +203,7 @@ def survivors(addresses: Iterable[Address]) -> list[Process]:
     return [process for lost in _split(_holders(inodes))[1] for process in (lost, *family(lost))]
 
 
-def sharers(addresses: Iterable[Address], master: Process) -> list[Process]:
+def sharers(addresses: Iterable[Address], master: Process | None) -> list[Process]:
     """The other uWSGI masters that serve ``addresses`` beside ``master``, as in a zerg pool."""
     inodes = listeners(addresses)
     return [process for process in _split(_holders(inodes))[0] if process != master] if inodes else []
@@ -278,9 +280,9 @@ def _holders(inodes: set[int]) -> list[Process]:
     everyone = galaxy_host_process.pids()
     # a look at the command line costs a tenth of is_uwsgi, and suffices unless uWSGI renamed itself
     for candidates in (filter(_is_named_uwsgi, everyone), everyone):
-        held: dict[int, Process] = {}
-        forked: dict[int, Process] = {}
-        images: dict[int, tuple | None] = {}
+        held: dict[int | None, Process] = {}
+        forked: dict[int | None, Process] = {}
+        images: dict[int | None, tuple[Any, ...] | None] = {}
         for pid in candidates:
             process = Process.of(pid)
             if not process:
@@ -288,10 +290,11 @@ def _holders(inodes: set[int]) -> list[Process]:
             # a master comes before its workers, whose program and open files need not be looked at then
             number, images[pid] = process.origin
             parent = held.get(number) or forked.get(number)
-            known = parent is not None and parent.is_alive
-            if known and images[pid] == images[number] and (images[pid] or _is_same_program(parent, process)):
+            if parent and not parent.is_alive:
+                parent = None
+            if parent and images[pid] == images[number] and (images[pid] or _is_same_program(parent, process)):
                 forked[pid] = process
-            elif (known or holds(pid, inodes)) and is_uwsgi(process) and process.is_alive:
+            elif (parent or holds(pid, inodes)) and is_uwsgi(process) and process.is_alive:
                 held[pid] = process
         if held:
             return list(held.values())

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import galaxy_host_address
 import galaxy_host_files
@@ -107,7 +108,8 @@ class UwsgiServer(WebServer):
         if options.stats_off:
             raise ConfigError(options.stats_off)
         if options.stats:
-            return options.stats.value
+            address: Address = options.stats.value
+            return address
         for setting in options.unusable:
             if setting.option in _STATS_OPTIONS:
                 raise setting.value
@@ -117,7 +119,7 @@ class UwsgiServer(WebServer):
 
     @property
     def _source(self) -> str:
-        return " and ".join(filter(None, (self.path, self._invocation and self._invocation.source)))
+        return " and ".join(filter(None, (self.path, self._invocation.source if self._invocation else "")))
 
     @property
     def listens_on(self) -> tuple[Address, ...]:
@@ -128,7 +130,7 @@ class UwsgiServer(WebServer):
         except GalaxyError:
             return ()
 
-    def _addresses(self) -> tuple:
+    def _addresses(self) -> tuple[Any, ...]:
         """All of its addresses that are known, its stats server's last."""
         try:
             stats = self.stats_address
@@ -163,7 +165,8 @@ class UwsgiServer(WebServer):
 
     def masters(self) -> list[Process]:
         """The live masters of it that name its configuration, wherever they listen."""
-        return [process for process in galaxy_uwsgi_process.masters(self.path) if self._is_mine(process)]
+        named = galaxy_uwsgi_process.masters(self.path) if self.path else []
+        return [process for process in named if self._is_mine(process)]
 
     @property
     def _is_believed(self) -> bool:
@@ -184,7 +187,7 @@ class UwsgiServer(WebServer):
 
     def _stranger(self, process: Process) -> str:
         """Why a process is none of this server's; empty where it is."""
-        if self._is_believed or process.pid == self._believed:
+        if not self.path or self._is_believed or process.pid == self._believed:
             return ""
         named = galaxy_uwsgi_process.names(process, self.path)
         if not named and not galaxy_uwsgi_process.is_uwsgi(process):
@@ -204,12 +207,12 @@ class UwsgiServer(WebServer):
             if user:
                 return f"runs as {describe(uids[1])}, but {unit!r} runs Galaxy as {describe(user)}"
         if deciders:
-            return f"runs as {describe(uids[1])}, but what {self.path} says is up to {describe(min(deciders))}"
+            return f"runs as {describe(uids[1])}, but {describe(min(deciders))} decides what {self.path} says"
         if uids[1] == self._declared(unit):
             return ""
         return (
-            f"runs as {describe(uids[1])}, and nothing of root's says that Galaxy does: set uid in {self.path}, or its "
-            "user in the service that starts it"
+            f"runs as {describe(uids[1])}, and no file of root's says that Galaxy does: set uid in {self.path}, or "
+            "the user in the service that starts it"
         )
 
     def _may_listen(self, uid: int) -> bool:
@@ -231,6 +234,8 @@ class UwsgiServer(WebServer):
 
     def _declared(self, unit: Unit | None) -> int | None:
         """The user that root's own options have uWSGI become."""
+        if not self.path:
+            return None
         with contextlib.suppress(GalaxyError):
             command = unit.invocation() if unit else None
             options = galaxy_uwsgi_config.read(self.path, command or Invocation(("uwsgi", self.path), self.path))
@@ -239,7 +244,7 @@ class UwsgiServer(WebServer):
         return None
 
     def find_master(self, snapshot: Snapshot | None) -> Process | None:
-        hints = [snapshot.pid] if snapshot else []
+        hints: list[int | None] = [snapshot.pid] if snapshot else []
         try:
             pidfile = self.options.pidfile
             hints += [_pid_in(pidfile.value, self._named_by)] if pidfile else []
@@ -274,7 +279,9 @@ class UwsgiServer(WebServer):
 
     def reload(self, master: Process) -> str:
         uids = master.uids
-        for setting in self._fifos() if uids else ():
+        for setting in self._fifos():
+            if not uids:
+                break
             try:
                 galaxy_host_files.write_fifo(setting.value, b"r", uids[1])
                 return "master-fifo"
@@ -282,7 +289,7 @@ class UwsgiServer(WebServer):
                 log.info("Not told by its FIFO: %s", exc)
         return super().reload(master)
 
-    def _fifos(self) -> tuple:
+    def _fifos(self) -> tuple[Any, ...]:
         try:
             return self.options.master_fifo
         except GalaxyError:
@@ -301,7 +308,7 @@ class UwsgiServer(WebServer):
         try:
             return self.options.deciders
         except GalaxyError:
-            return galaxy_host_files.deciders(self.path)
+            return galaxy_host_files.deciders(self.path) if self.path else set()
 
     @property
     def _named_by(self) -> frozenset[int]:

@@ -11,6 +11,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import galaxy_host_sockets
 import galaxy_uwsgi_worker
@@ -51,20 +52,20 @@ class Stats(Snapshot):
     kind = "uwsgi"
     title = "uWSGI"
 
-    def __init__(self, address: Address, document: dict):
+    def __init__(self, address: Address, document: dict[str, Any]):
         self.address = address
         self.document = document
         self.version: str = document["version"]
         self.pid: int = document["pid"]
 
     @functools.cached_property
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[Worker]:  # type: ignore[override]
         """A ``Worker`` for each, in uWSGI's order."""
         now = time.time()
         return [galaxy_uwsgi_worker.read(record, now) for record in self.document["workers"]]
 
     @property
-    def listen_queue(self) -> dict:
+    def listen_queue(self) -> dict[str, Any]:  # type: ignore[override]
         """``length`` now, ``max`` of the smallest socket (``None``: unix sockets do not say), ``errors``."""
         sizes = [sock["max_queue"] for sock in self.document.get("sockets", []) if sock.get("max_queue")]
         return {
@@ -79,7 +80,7 @@ class Stats(Snapshot):
         spawned = [worker.details["last_spawn"] for worker in self.workers if worker.pid]
         return min(filter(None, spawned), default=None)
 
-    def redacted(self) -> dict:
+    def redacted(self) -> dict[str, Any]:
         """The whole document, its request variables cut to those without secrets and queries."""
         workers = []
         for worker in self.document["workers"]:
@@ -166,7 +167,8 @@ def _send(sock: socket.socket, address: Address, request: bytes) -> None:
 
 
 def _receive(sock: socket.socket, address: Address, deadline: Deadline, limit: int) -> bytes:
-    chunks, received = [], 0
+    chunks: list[bytes] = []
+    received = 0
     while True:
         try:
             sock.settimeout(max(deadline.left, 0.001))
@@ -244,7 +246,7 @@ def _bounded(digits: str) -> int:
 
 def _is_deep(document: object) -> bool:
     """Whether anything is nested more deeply than can be sent on."""
-    level = [document] if type(document) in (dict, list) else []
+    level: list[Any] = [document] if type(document) in (dict, list) else []
     for _ in range(_MAX_DEPTH):
         level = [
             child
@@ -262,13 +264,13 @@ _DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
 _BOUNDED_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_int=_bounded)
 
 
-def _check(address: Address, document: object, received: int) -> dict:
+def _check(address: Address, document: object, received: int) -> dict[str, Any]:
     """The document, each field that this tree reads proven to have its type."""
 
-    def refuse(what: str):
+    def refuse(what: str) -> NoReturn:
         raise StatsNotUWSGI(address, f"JSON, but not uWSGI's stats: {what}", received)
 
-    def number(record: dict, where: str, keys: Iterable[str], limit: int = _MAX_NUMBER) -> None:
+    def number(record: dict[str, Any], where: str, keys: Iterable[str], limit: int = _MAX_NUMBER) -> None:
         get = record.get
         for key in keys:
             value = get(key, 0)

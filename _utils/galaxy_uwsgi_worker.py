@@ -2,6 +2,8 @@
 What uWSGI's stats document says of one worker, in types.
 """
 
+from typing import Any
+
 from galaxy_webserver import Request, Worker, WorkerState
 
 # what a request's variables may show: the others hold cookies, authorization headers and query strings
@@ -14,12 +16,12 @@ NUMBERS = (
 )
 
 
-def accepts(record: dict) -> bool:
+def accepts(record: dict[str, Any]) -> bool:
     """Whether the worker of the record accepts: one that ended in a reload keeps its flag, but not its PID."""
     return bool(record["accepting"] and record["pid"])
 
 
-def read(record: dict, now: float) -> Worker:
+def read(record: dict[str, Any], now: float) -> Worker:
     """
     The worker of one ``workers[]`` record, whose types are checked.
 
@@ -59,17 +61,18 @@ def _signal(status: str) -> int | None:
     return int(number) if status.startswith("sig") and number.isdecimal() and len(number) <= 3 else None
 
 
-def _reason(record: dict, state: WorkerState, signal: int | None, cores: int | None, busy: int | None) -> str:
+def _reason(record: dict[str, Any], state: WorkerState, signal: int | None, cores: int | None, busy: int | None) -> str:
     if signal is not None:
         return f"handles uWSGI signal {signal}"
     if state is WorkerState.NOT_ACCEPTING:
         return "loads its application or is respawned" if record["pid"] else "not spawned"
     if busy:
         return f"{busy} of {cores} cores in a request"
-    return {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}.get(state, state.value)
+    words: dict[WorkerState, str] = {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}
+    return words.get(state, str(state.value))
 
 
-def _state(record: dict, cores: int | None, busy: int) -> WorkerState:
+def _state(record: dict[str, Any], cores: int | None, busy: int) -> WorkerState:
     status = record["status"]
     if status == "cheap":
         return WorkerState.CHEAP
@@ -84,7 +87,7 @@ def _state(record: dict, cores: int | None, busy: int) -> WorkerState:
     return WorkerState.IDLE
 
 
-def _request(core: dict, now: float) -> Request:
+def _request(core: dict[str, Any], now: float) -> Request:
     found = dict(text.partition("=")[::2] for text in core.get("vars", ()) if isinstance(text, str))
     started = core.get("req_info", {}).get("request_start")
     return Request(
@@ -101,7 +104,7 @@ def _path(uri: str | None) -> str | None:
     return uri.partition("?")[0] if uri else None
 
 
-def safe_vars(variables: list) -> list[str]:
+def safe_vars(variables: list[Any]) -> list[str]:
     """Those of ``KEY=value`` that hold no secret, a URI without its query."""
     pairs = [text.partition("=") for text in variables if isinstance(text, str)]
     return [f"{key}={_path(value) or ''}" for key, _, value in pairs if key in _SAFE_VARS]

@@ -37,7 +37,7 @@ def on_disk(root: str | None, virtualenv: str | None, named_by: Iterable[int] = 
         except FileError as exc:
             log.debug("No version of Galaxy: %s", exc)
             continue
-        found = dict(match.groups() for line in text.splitlines() if (match := _ASSIGNMENT.match(line)))
+        found = {match[1]: match[2] for line in text.splitlines() if (match := _ASSIGNMENT.match(line))}
         if b"VERSION_MAJOR" in found:
             minor = found.get(b"VERSION_MINOR")
             return b".".join(filter(None, (found[b"VERSION_MAJOR"], minor))).decode()

@@ -4,6 +4,7 @@ Wait until a Galaxy is ready, and see early that it will not be.
 
 import logging
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 import galaxy_webserver
 from galaxy_errors import ConfigError, GalaxyError, NotReady
@@ -23,7 +24,7 @@ LOOK = 2
 _LOG_LINES = 60
 
 
-def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
+def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     Wait until as many workers as wanted are ready.
 
@@ -49,13 +50,13 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict:
     return until_ready(galaxy, look, Deadline(limits.timeout), limits.min_workers)
 
 
-def ready(snapshots: list[Snapshot], seconds: float) -> dict:
+def ready(snapshots: list[Snapshot], seconds: float) -> dict[str, Any]:
     """What is returned of a Galaxy that is ready."""
     accepting = sum(snapshot.accepting for snapshot in snapshots)
     return {"ready": True, "pid": snapshots[0].pid, "accepting": accepting, "seconds": round(seconds, 2)}
 
 
-def not_ready() -> dict:
+def not_ready() -> dict[str, Any]:
     """What is returned in test mode, where it is not."""
     return {"ready": False, "pid": None, "accepting": 0, "seconds": 0.0}
 
@@ -66,7 +67,7 @@ def until_ready(
     deadline: Deadline,
     wanted: int,
     also: Callable[[Snapshot], bool] = lambda _: True,
-) -> dict:
+) -> dict[str, Any]:
     """
     Wait until the web servers of a look are ready, with ``wanted`` workers; of each, ``also`` must hold too.
 
@@ -78,8 +79,8 @@ def until_ready(
     log.info("Waiting up to %g s for %s", deadline.left, galaxy_webserver.workers(wanted))
 
     def all_ready() -> list[Snapshot] | None:
-        snapshots = [watch.look() for watch in watches]
-        if None in snapshots:
+        snapshots = [snapshot for watch in watches if (snapshot := watch.look())]
+        if len(snapshots) < len(watches):
             return None
         if not are_ready(snapshots, wanted):
             _require_enough(snapshots, wanted)
@@ -139,6 +140,8 @@ class _Watch:
     ):
         self.last = "no look yet"
         self.service = service
+        assert service.web
+        self._web = service.web
         self._galaxy, self._deadline = galaxy, deadline
         self._wanted, self._also = wanted, also
         self._master: Process | None = None
@@ -151,7 +154,7 @@ class _Watch:
         """What it tells, where it may well be ready."""
         snapshot = None
         try:
-            snapshot = self.service.web.readiness(self._patience)
+            snapshot = self._web.readiness(self._patience)
         except ConfigError:
             # no look will change that
             raise
@@ -162,7 +165,8 @@ class _Watch:
                 return snapshot
             self.judge(snapshot)
         if self._master and not self._master.is_alive:
-            self._fail(f"Galaxy's master, PID {self._master.pid}, died: {self._reason()}", ended=True)
+            pid = self._master.pid
+            self._fail(f"Galaxy's master, PID {pid}, died: {self._reason(pid)}", ended=True)
         if not self._master:
             self._master = self._find_master(snapshot)
         self._ask_manager()
@@ -170,7 +174,7 @@ class _Watch:
 
     def probe(self, snapshot: Snapshot) -> None:
         """Let an HTTP request tell whether it answers."""
-        self.service.web.probe(snapshot, self._patience)
+        self._web.probe(snapshot, self._patience)
         if snapshot.answers is False:
             self.last = " ".join(snapshot.problems)
 
@@ -190,13 +194,13 @@ class _Watch:
 
     def _look_for_master(self, snapshot: Snapshot | None) -> Process | None:
         try:
-            master = self.service.web.find_master(snapshot)
+            master = self._web.find_master(snapshot)
         except GalaxyError:
             # not its own sockets yet, or still those of the server before: the next look tells
             return None
         if master:
             # its stats server may be elsewhere than the file says
-            self.service.web.learn(master.invocation())
+            self._web.learn(master.invocation())
         return master
 
     def _look_at_manager(self) -> None:
@@ -204,7 +208,7 @@ class _Watch:
         if not unit:
             return
         status = unit.status()
-        self.service.web.told(status.main_pid)
+        self._web.told(status.main_pid)
         if status.state in (State.RUNNING, State.STARTING):
             self._came_up = True
         if status.state in (State.FAILED, State.RETRYING) or (self._came_up and status.state is State.STOPPED):
@@ -219,15 +223,15 @@ class _Watch:
                 log.info("galaxy: %s", exc)
         return self.service.unit
 
-    def _reason(self) -> str:
+    def _reason(self, died: int) -> str:
         unit = self._unit()
         if not unit:
             return "nothing manages it"
         status = unit.status()
-        if status.main_pid not in (None, self._master.pid):
+        if status.main_pid not in (None, died):
             # what the manager knew of the one that died is gone by now
             return f"{unit.manager} says {status.raw}, a new start, PID {status.main_pid}"
         return f"{unit.manager} says {status.raw}{status.why}"
 
-    def _fail(self, text: str, ended: bool = False) -> None:
+    def _fail(self, text: str, ended: bool = False) -> NoReturn:
         raise NotReady(_with_log(self._galaxy, [self.service], text), ended)

@@ -3,10 +3,11 @@ Watch a Galaxy over time: what has lasted long enough to be told, once, and when
 """
 
 import dataclasses
+from typing import Any
 
 from galaxy_host_record import record
-from galaxy_look import Look, ServiceLook
-from galaxy_manager_unit import State
+from galaxy_look import Look
+from galaxy_manager_unit import State, UnitStatus
 from galaxy_webserver import Worker, WorkerState
 
 CONDITIONS = ("down", "saturated", "stuck", "crashing")
@@ -41,7 +42,7 @@ class Memory:
     restarted: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> list[dict]:
+def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> list[dict[str, Any]]:
     """
     The events that are due at ``now`` (seconds of a clock that only goes forward); ``memory`` is brought up to date.
 
@@ -78,7 +79,7 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
     return due
 
 
-def _event(condition: str, look: Look, stuck: list[dict], crashing: dict[str, str]) -> dict:
+def _event(condition: str, look: Look, stuck: list[dict[str, Any]], crashing: dict[str, str]) -> dict[str, Any]:
     if condition == "stuck":
         return {"tag": "stuck", "requests": stuck}
     if condition == "crashing":
@@ -92,7 +93,7 @@ def _event(condition: str, look: Look, stuck: list[dict], crashing: dict[str, st
     return {"tag": "down", "reason": reason}
 
 
-def _stuck(look: Look, thresholds: Thresholds) -> list[dict]:
+def _stuck(look: Look, thresholds: Thresholds) -> list[dict[str, Any]]:
     return [
         {"pid": worker.pid, **request}
         for snapshot in look.snapshots
@@ -102,7 +103,7 @@ def _stuck(look: Look, thresholds: Thresholds) -> list[dict]:
     ]
 
 
-def _requests(worker: Worker) -> list[dict]:
+def _requests(worker: Worker) -> list[dict[str, Any]]:
     """Its requests under way; of a web server that tells their age alone, the oldest one."""
     known = [dataclasses.asdict(request) for request in worker.in_request]
     if known or (worker.oldest_request is None and worker.state is not WorkerState.STUCK):
@@ -118,18 +119,16 @@ def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) ->
         status, name = one.status, one.service.name
         if not status:
             continue
-        before = memory.restarts.get(name, status.restarts)
         if status.restarts is not None:
-            memory.restarts[name] = status.restarts
-            if status.restarts > before:
+            if status.restarts > memory.restarts.get(name, status.restarts):
                 memory.restarted[name] = now
+            memory.restarts[name] = status.restarts
         again = name in memory.restarted and now - memory.restarted[name] < max(thresholds.crashing, 1)
         if again or status.state in (State.RETRYING, State.FAILED):
-            found[name] = _word(one)
+            found[name] = _word(status)
     return found
 
 
-def _word(one: ServiceLook) -> str:
-    status = one.status
-    times = f", started again {status.restarts} times" if status.restarts else ""
-    return f"{status.raw}{status.why}{times}"
+def _word(status: UnitStatus) -> str:
+    times = "once" if status.restarts == 1 else f"{status.restarts} times"
+    return f"{status.raw}{status.why}{f', started again {times}' if status.restarts else ''}"

@@ -5,6 +5,7 @@ What the web servers that serve Galaxy have in common: their workers, one snapsh
 import dataclasses
 import enum
 import signal
+from typing import Any
 
 from galaxy_errors import ProcessError
 from galaxy_host_address import Address
@@ -72,11 +73,11 @@ class Worker:
     ready: bool
     requests: int | None
     in_request: list[Request]
-    details: dict
+    details: dict[str, Any]
     in_flight: int | None = None
     oldest_request: float | None = None
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         """Plain data for a module's return."""
         common = dataclasses.asdict(self)
         details = common.pop("details")
@@ -105,10 +106,10 @@ class Snapshot:
 
     kind: str
     title: str
-    version: str
+    version: str | None
     pid: int
     workers: list[Worker]
-    listen_queue: dict
+    listen_queue: dict[str, Any]
     galaxy_version: str | None = None
     answers: bool | None = None
     answer: str = ""
@@ -171,9 +172,8 @@ class Snapshot:
                 if self.accepting == 1
                 else f"All {self.accepting} workers that accept are"
             )
-            found.append(
-                f"{who} saturated; {length}{f' of at most {limit}' * bool(limit)} connections wait in the listen queue."
-            )
+            queue = f"{length} of at most {limit}" if limit else length
+            found.append(f"{who} saturated; connections that wait in the listen queue: {queue}.")
         if self.count(WorkerState.PAUSED):
             found.append(f"{part(self.count(WorkerState.PAUSED), total, 'is', 'are')} paused.")
         if self.count(WorkerState.STUCK):
@@ -243,6 +243,11 @@ class WebServer:
     def gap_of_reload(self) -> str:
         """What a reload of it costs, as a sentence without its full stop; empty where it costs nothing."""
         return ""
+
+    @property
+    def is_reloaded_by_restart(self) -> bool:
+        """Whether a reload would keep the old code, so that it is restarted in its place."""
+        return False
 
     def reload(self, master: Process) -> str:
         """

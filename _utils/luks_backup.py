@@ -24,7 +24,7 @@ from galaxy_host_secret import Secret
 log = logging.getLogger(__name__)
 
 DIRECTORY = "/var/backups/luks"
-_FILE = Pattern(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}\.luksheader\Z")
+_FILE = Pattern(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9a-f]{12})\.luksheader\Z")
 # luksHeaderRestore wants room for the beginning of the volume's payload too
 _PAYLOAD = 4 << 20
 # bytes that a backup and the scratch file take, at most
@@ -32,12 +32,12 @@ _ROOM = {1: 16 << 20, 2: (40 << 20)}
 _BLOCK = 4096
 
 
-def current(header: luks_header.Header, directory: str = DIRECTORY) -> str | None:
-    """The path of the backup of that very header, when there is one and it is sound."""
-    path = _path_for(header, directory)
+def current(device: luks_device.Device | str, header: luks_header.Header, directory: str = DIRECTORY) -> str | None:
+    """The path of the backup of that very header of the device, when there is one and it is sound."""
+    path = _path_for(device, header, directory)
     with luks_device.errors_of(path, "header backup cannot be read", HeaderError):
         sound = _is_ours(path) and not os.stat(path).st_mode & 0o077 and luks_header.read(path) == header
-    return path if sound else None
+    return path if sound and _path_for(path, header, directory) == path else None
 
 
 def _is_ours(path: str) -> bool:
@@ -67,7 +67,7 @@ def make(
             "no header backup made: its volume key is being changed, and this header opens garbage later. "
             "`luks.reencrypt` backs it up at its end",
         )
-    path = current(header, directory)
+    path = current(device, header, directory)
     if not path:
         with luks_device.errors_of(directory, "no header backup made", HeaderError):
             path = _write(device, header, directory, key)
@@ -89,7 +89,10 @@ def restore(device: luks_device.Device, path: str, force: bool = False, director
     if backup is None:
         raise HeaderError(path, "not a LUKS header backup")
     if backup.unfinished:
-        raise HeaderError(path, "the header of an unfinished volume; restored, it would call the volume's data absent")
+        raise HeaderError(
+            path, "the header of an unfinished volume; restored, it would say that the volume holds no data"
+        )
+    _require_undamaged(path, backup)
     with luks_device.claimed(device):
         luks_device.require_free(device)
         _require_replaceable(device, backup, force, directory)
@@ -108,7 +111,8 @@ def orphans(directory: str = DIRECTORY) -> dict[str, str]:
     """
     found = {}
     for path in _backups(directory):
-        found[_FILE.match(os.path.basename(path)).group(1)] = path
+        if match := _FILE.match(os.path.basename(path)):
+            found[match[1]] = path
     if not found:
         return {}
     for name in galaxy_host_sysfs.names("/sys/class/block"):
@@ -127,9 +131,9 @@ def require_no_orphan(device: luks_device.Device, directory: str) -> None:
     for uuid, path in orphans(directory).items():
         raise DeviceNotBlank(
             device,
-            f"not formatted, for {path} is the header backup of volume {uuid}, which no attached device carries: its "
-            f"header may have been erased here. `luks.header_restore {device} {path} force=True` brings it back; where "
-            "that volume is gone for good, move the backup away. Nothing was changed",
+            f"not formatted, because {path} is the header backup of volume {uuid}, which no attached device "
+            f"carries: its header may have been erased here. `luks.header_restore {device} {path} force=True` "
+            "brings it back. If that volume is gone for good, move the backup away. Nothing was changed",
             (),
         )
 
@@ -190,7 +194,7 @@ def record_removal(header: luks_header.Header, numbers: Collection[int], directo
 
 
 def _write(device: luks_device.Device | str, header: luks_header.Header, directory: str, key: Secret | None) -> str:
-    path = _path_for(header, directory)
+    path = _path_for(device, header, directory)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     try:
         galaxy_host_files.require_trusted(directory)
@@ -207,7 +211,7 @@ def _write(device: luks_device.Device | str, header: luks_header.Header, directo
         with open(restored, "wb") as file:
             file.truncate(os.path.getsize(new) + _PAYLOAD)
         _run("luksHeaderRestore", restored, new)
-        if luks_header.read(restored) != header:
+        if luks_header.read(restored) != header or _path_for(restored, header, directory) != path:
             raise HeaderError(device, "no header backup made: what was restored of it differs")
         if key and not luks_header.opens(restored, key):
             raise HeaderError(device, "no header backup made: its key does not open what was restored of it")
@@ -238,7 +242,8 @@ def _write_header(device: luks_device.Device, path: str) -> None:
     """
     with open(path, "rb") as file:
         content = file.read()
-    blocks = [0] + ([luks_header.second_copy(path)] if luks_header.second_copy(path) else [])
+    second = luks_header.second_copy(path)
+    blocks = [0, second] if second else [0]
     node = os.open(device.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         for block in blocks:
@@ -281,10 +286,22 @@ def _require_replaceable(device: luks_device.Device, backup: luks_header.Header,
         make(device, directory)
 
 
-def _path_for(header: luks_header.Header, directory: str) -> str:
-    # the name changes with the header, so no backup ever replaces an earlier one
-    digest = hashlib.sha256(header.metadata.encode()).hexdigest()
-    return os.path.join(directory, f"{header.uuid}-{digest[:12]}.luksheader")
+def _path_for(place: luks_device.Device | str, header: luks_header.Header, directory: str) -> str:
+    # the name changes with the header, so no backup ever replaces an earlier one, nor a sound one one that is not
+    return os.path.join(directory, f"{header.uuid}-{luks_header.digest(place, header)[:12]}.luksheader")
+
+
+def _require_undamaged(path: str, header: luks_header.Header) -> None:
+    """Raises ``HeaderError`` where the file has a name of ours that is not of what it holds."""
+    name = _FILE.match(os.path.basename(path))
+    # this tree's first backups are named by the metadata alone
+    earlier = hashlib.sha256(header.metadata.encode()).hexdigest()
+    if name and name.group(2) not in (luks_header.digest(path, header)[:12], earlier[:12]):
+        raise HeaderError(
+            path,
+            "damaged: it holds another header, or other key slots, than its name is of. Take another backup; where "
+            "there is none, a copy of this one under another name is restored as it is. Nothing was changed",
+        )
 
 
 def _record_path(uuid: str, directory: str, forget: bool = False) -> str:

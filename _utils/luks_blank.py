@@ -81,7 +81,7 @@ def require(device: luks_device.Device, force: bool = False, signature: str | No
             return
         carries = f"it carries {', '.join(dict.fromkeys(map(str, signatures)))}"
         advice = "repeat its current type or UUID as `signature`" if force else "its data would be lost"
-        raise DeviceNotBlank(device, f"not formatted, for {carries}; {advice}. Nothing was changed", signatures)
+        raise DeviceNotBlank(device, f"not formatted, because {carries}; {advice}. Nothing was changed", signatures)
     if force and signature == DATA:
         log.info("%s is formatted by force, whatever it holds", device)
         return
@@ -89,7 +89,7 @@ def require(device: luks_device.Device, force: bool = False, signature: str | No
     if data:
         raise DeviceNotBlank(
             device,
-            f"not formatted, for it carries {data[1]}, first at byte {data[0]}. Where that is not needed, erase it "
+            f"not formatted, because it carries {data[1]}, first at byte {data[0]}. If that is not needed, erase it "
             f"(`blkdiscard {device}`, or `dd if=/dev/zero of={device}`), or give `luks.format` `force=True` with "
             f"`signature={DATA}`. Nothing was changed",
             (),

@@ -3,6 +3,7 @@
 """
 
 import configparser
+from typing import Any
 
 import galaxy_host_files
 from galaxy_errors import ConfigError, FileError
@@ -28,7 +29,7 @@ class CryptDev:
     keysize: int
     hash_algorithm: str
 
-    def storage(self) -> dict:
+    def storage(self) -> dict[str, Any]:
         """The same volume as ``galaxy:storage`` in pillar declares it, but for its key."""
         return {
             "device": f"UUID={self.uuid}" if self.uuid else self.device,
@@ -86,4 +87,4 @@ def _value(path: str, key: str, text: str) -> str:
     if "\n" in text:
         raise ConfigError(f"{path}: [{_SECTION}] {key} goes over several lines; begin each line with its key")
     match = _QUOTED.match(text) or _BARE.match(text)
-    return match.group("value").strip()
+    return match["value"].strip() if match else ""

@@ -20,6 +20,7 @@ import luks_key
 import luks_mapping
 import luks_trial
 from galaxy_errors import DeviceNotBlank, KeySourceError
+from galaxy_host_mounts import Mount
 from galaxy_host_record import record
 from galaxy_host_secret import Secret
 
@@ -83,6 +84,7 @@ def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> l
                 raise KeySourceError(
                     "token://", "opens volumes only; make one with a passphrase, and enroll the token then"
                 )
+            assert secret is not None
             _require_fresh(device, secret, plan.place.backups, test)
             _require_makeable(plan, device)
         elif test:
@@ -138,7 +140,7 @@ def _steps(plan: Plan, device: luks_device.Device, header: luks_header.Header | 
     else:
         is_open = luks_mapping.require_openable(device, plan.mapper, header.uuid if header else "")
         if header:
-            return _steps_of_finished(plan, header, is_open, mount)
+            return _steps_of_finished(plan, device, header, is_open, mount)
         if is_open or not plan.may_format:
             luks_header.require(device)
     luks_filesystem.require_maker(plan.fstype)
@@ -146,10 +148,12 @@ def _steps(plan: Plan, device: luks_device.Device, header: luks_header.Header | 
     return [FORMAT, MKFS, BACKUP, OPEN, *aside, MOUNT]
 
 
-def _steps_of_finished(plan: Plan, header: luks_header.Header, is_open: bool, mount) -> list[str]:
+def _steps_of_finished(
+    plan: Plan, device: luks_device.Device, header: luks_header.Header, is_open: bool, mount: Mount | None
+) -> list[str]:
     path = f"/dev/mapper/{plan.mapper}"
     # while the volume key changes, the header goes with the data: what it says now is wrong later
-    steps = [] if header.reencrypting or luks_backup.current(header, plan.place.backups) else [BACKUP]
+    steps = [] if header.reencrypting or luks_backup.current(device, header, plan.place.backups) else [BACKUP]
     if not is_open:
         steps.append(OPEN)
     if mount:
@@ -166,30 +170,42 @@ def _steps_of_finished(plan: Plan, header: luks_header.Header, is_open: bool, mo
 def _take(plan: Plan, device: luks_device.Device, steps: list[str], secret: luks_header.Key | None) -> None:
     path = f"/dev/mapper/{plan.mapper}"
     if FORMAT in steps:
+        assert isinstance(secret, Secret)
         _make(plan, device, secret)
     if BACKUP in steps:
         proof = secret if isinstance(secret, Secret) else None
         luks_backup.make(device, plan.place.backups, proof, plan.place.keep)
     if OPEN in steps:
+        assert secret is not None
         luks_mapping.open_volume(device, plan.mapper, secret, plan.discard)
     if MOUNT in steps:
         mount_opened(
             plan.mapper, plan.mount_point, plan.mount_options, plan.fstype, FSCK in steps, ASIDE in steps, OPEN in steps
         )
     if REMOUNT in steps:
-        luks_filesystem.remount(luks_filesystem.require_mountable(path, plan.mount_point), plan.mount_options)
+        mount = luks_filesystem.require_mountable(path, plan.mount_point)
+        assert mount
+        luks_filesystem.remount(mount, plan.mount_options)
 
 
 def _back_up_settled(plan: Plan, device: luks_device.Device) -> bool:
     """The header backup, where opening the volume has ended a change of its volume key that was cut short."""
     header = luks_header.require(device)
-    if header.reencrypting or luks_backup.current(header, plan.place.backups):
+    if header.reencrypting or luks_backup.current(device, header, plan.place.backups):
         return False
     luks_backup.make(device, plan.place.backups, None, plan.place.keep)
     return True
 
 
-def mount_opened(mapper, target, options, fstype=None, check=True, may_move=False, close_after=False) -> None:
+def mount_opened(
+    mapper: str,
+    target: str,
+    options: tuple[str, ...],
+    fstype: str | None = None,
+    check: bool = True,
+    may_move: bool = False,
+    close_after: bool = False,
+) -> None:
     """
     Check and mount the filesystem of an open volume; with ``may_move`` what is below the mount point is set aside.
     When it cannot be mounted after all, the volume is closed again with ``close_after``.
@@ -242,6 +258,7 @@ def _require_possible(plan: Plan, device: luks_device.Device, steps: list[str], 
     if BACKUP in steps:
         luks_backup.require_room(plan.place.backups, luks_header.require(device).version)
     if OPEN in steps:
+        assert secret is not None
         require_usable(device, secret, plan.fstype)
     elif MOUNT in steps:
         luks_filesystem.require_readable(f"/dev/mapper/{plan.mapper}", plan.fstype)
@@ -286,7 +303,9 @@ def _require_fresh(device: luks_device.Device, key: luks_header.Key, backups: st
     luks_blank.require(device)
 
 
-def _require_empty(device: luks_device.Device, header: luks_header.Header | None, key, test: bool) -> None:
+def _require_empty(
+    device: luks_device.Device, header: luks_header.Header | None, key: luks_header.Key, test: bool
+) -> None:
     luks_mapping.close_look(device)
     mapping = luks_mapping.of(device)
     luks_device.require_free(luks_device.Device(mapping.path, mapping.number) if mapping else device)

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import re
+from typing import Any
 
 import galaxy_host_command
 import galaxy_host_sysfs
@@ -52,7 +53,7 @@ def remaining(name: str, partition: bool = False) -> list[str]:
     return steps
 
 
-def run(name: str, key: luks_header.Key | None, partition: bool = False) -> dict:
+def run(name: str, key: luks_header.Key | None, partition: bool = False) -> dict[str, Any]:
     """
     Grow what can be grown; ``key`` opens the volume, LUKS2 asks for that again.
 
@@ -108,7 +109,7 @@ def _offset(name: str) -> int:
     return int(match[1]) * 512
 
 
-def _sizes(mapping: luks_mapping.Mapping) -> dict:
+def _sizes(mapping: luks_mapping.Mapping) -> dict[str, Any]:
     mounts = luks_filesystem.mounts(mapping.path)
     volume = luks_device.Device(mapping.path, mapping.number).size
     return dataclasses.asdict(Sizes(volume, luks_filesystem.size(mounts[0]) if mounts else None))

@@ -14,6 +14,7 @@ import logging
 import secrets
 import struct
 import uuid
+from typing import Any
 
 import galaxy_host_command
 import luks_device
@@ -71,7 +72,7 @@ class Options:
     memory: int | None = None
 
     @classmethod
-    def checked(cls, **given: object) -> "Options":
+    def checked(cls, **given: Any) -> "Options":
         """The options given; raises ``ValueError`` for what is none, of the wrong type, or not of that version."""
         kinds = {field.name: int if field.type in (int, int | None) else str for field in dataclasses.fields(cls)}
         for name, value in given.items():
@@ -128,7 +129,8 @@ class Header:
     """
     What a valid LUKS header says; ``key_size`` in bits. ``metadata`` is all of it as text: two headers are equal only
     when nothing differs. ``unattended`` are the key slots that a token of Clevis or systemd opens; ``reencrypting``:
-    the volume is being encrypted with another volume key. ``volume_key`` tells two volume keys apart.
+    the volume is being encrypted with another volume key. ``volume_key`` tells two volume keys apart. ``areas`` are the
+    offset and size, in bytes, of what each key slot has on the medium.
     """
 
     version: int
@@ -140,6 +142,7 @@ class Header:
     unattended: frozenset[int] = frozenset()
     reencrypting: bool = False
     volume_key: str = dataclasses.field(default="", repr=False)
+    areas: tuple[tuple[int, int], ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def unfinished(self) -> bool:
@@ -173,6 +176,19 @@ def identity(path: luks_device.Device | str) -> str:
     """
     phdr = _phdr(str(path))
     return _uuid(phdr) if phdr.startswith(_MAGIC) else ""
+
+
+def digest(path: luks_device.Device | str, header: Header) -> str:
+    """
+    A SHA-256 of that header of the device or backup, and of what its key slots have on the medium: no checksum of LUKS
+    covers those, and one flipped bit makes a key slot open nothing.
+    """
+    found = hashlib.sha256(header.metadata.encode())
+    with luks_device.errors_of(path, "its key slots cannot be read", HeaderError), open(str(path), "rb") as file:
+        for offset, size in header.areas:
+            file.seek(offset)
+            found.update(file.read(size))
+    return found.hexdigest()
 
 
 def second_copy(path: luks_device.Device | str) -> int | None:
@@ -250,7 +266,11 @@ def write(path: luks_device.Device | str, key: Secret, options: Options) -> None
 def format_cheaply(path: str, key: Secret, options: Options) -> None:
     """The same on a file, where only the options matter: with as little key derivation as there can be."""
     least = 4 if (options.version, options.pbkdf) in ((2, None), (2, "argon2id"), (2, "argon2i")) else 1000
-    cost = {"iterations": options.iterations or least, "memory": options.memory or 32, "iteration_time": None}
+    cost: dict[str, Any] = {
+        "iterations": options.iterations or least,
+        "memory": options.memory or 32,
+        "iteration_time": None,
+    }
     cheap = dataclasses.replace(options, **cost)
     argv = ["cryptsetup", "luksFormat", "--batch-mode", *cheap.argv(), "--key-file=-", path]
     galaxy_host_command.run(argv, stdin=key, timeout=TIMEOUT)
@@ -262,7 +282,7 @@ def data_offset(path: luks_device.Device | str) -> int:
     if header is None:
         raise HeaderError(path, "not a LUKS volume")
     if header.version == 1:
-        return _PHDR.unpack_from(_phdr(str(path)))[5] * 512
+        return int(_PHDR.unpack_from(_phdr(str(path)))[5]) * 512
     return min(int(each["offset"]) for each in json.loads(header.metadata)["segments"].values())
 
 
@@ -331,7 +351,7 @@ def require_recovery(path: luks_device.Device | str, header: Header) -> None:
     if header.unattended.issuperset(slot.number for slot in header.slots):
         raise KeySlotError(
             path,
-            "only tokens open it, and no passphrase of recovery; add one first (`luks.add_key`). Nothing was changed",
+            "only tokens open it, and no recovery passphrase; add one first (`luks.add_key`). Nothing was changed",
         )
 
 
@@ -340,16 +360,15 @@ def unlock(argv: list[str], key: Key, path: luks_device.Device | str) -> str:
     Run a cryptsetup command that needs a key of the volume, and return its output; raises ``WrongKey`` when no key slot
     opens.
     """
-    is_token = isinstance(key, Token)
-    if is_token:
+    if isinstance(key, Token):
         argv = [*argv, "--token-only"]
     else:
         # `cryptsetup open` tries each token first: with one that works any key would seem to open any key slot
         argv = [*argv, *(["--token-type=none"] if argv[1] == "open" else []), "--key-file=-"]
     try:
-        return galaxy_host_command.run(argv, stdin=None if is_token else key, timeout=TIMEOUT)
+        return galaxy_host_command.run(argv, stdin=key if isinstance(key, Secret) else None, timeout=TIMEOUT)
     except CommandError as exc:
-        if is_token and exc.returncode in (_NO_TOKEN, _NO_KEY):
+        if isinstance(key, Token) and exc.returncode in (_NO_TOKEN, _NO_KEY):
             said = exc.stderr.splitlines()[-1:] or ["no message"]
             raise WrongKey(path, f"no token in its header opens it ({said[0]}); nothing was changed") from None
         if exc.returncode != _NO_KEY and _NO_SLOT not in exc.stderr:
@@ -372,7 +391,9 @@ def _version1(phdr: bytes) -> Header:
         if slot[0] == _SLOT_ENABLED
     )
     cipher_mode = f"{_text(cipher)}-{_text(mode)}"
-    return Header(1, _uuid(phdr), cipher_mode, key_bytes * 8, used, phdr.hex(), volume_key=digest.hex())
+    areas = tuple((slot[3] * 512, slot[4] * key_bytes) for slot in slots if slot[0] == _SLOT_ENABLED)
+    known_by = {"volume_key": digest.hex(), "areas": areas}
+    return Header(1, _uuid(phdr), cipher_mode, key_bytes * 8, used, phdr.hex(), **known_by)
 
 
 def _version2(phdr: bytes, dump: str) -> Header:
@@ -388,10 +409,15 @@ def _version2(phdr: bytes, dump: str) -> Header:
     requirements = metadata["config"].get("requirements", {}).get("mandatory", [])
     reencrypting = any(each.startswith("online-reencrypt") for each in requirements)
     volume_key = json.dumps(sorted(each["digest"] for each in metadata["digests"].values() if each["segments"]))
-    return Header(2, _uuid(phdr), cipher, key_size, used, dump, unattended, reencrypting, volume_key)
+    areas = tuple(
+        (int(slot["area"]["offset"]), int(slot["area"]["size"]))
+        for _, slot in sorted(metadata["keyslots"].items())
+        if slot["type"] == "luks2"
+    )
+    return Header(2, _uuid(phdr), cipher, key_size, used, dump, unattended, reencrypting, volume_key, areas)
 
 
-def _slot2(number: int, slot: dict) -> Slot:
+def _slot2(number: int, slot: dict[str, Any]) -> Slot:
     derivation = slot.get("kdf", {})
     identity = hashlib.sha256(derivation.get("salt", "").encode()).hexdigest()
     return Slot(number, derivation.get("type", ""), identity)

@@ -120,7 +120,14 @@ def remove_slot(
     return True
 
 
-def _add(device, key, new, options, place, test=False) -> bool:
+def _add(
+    device: luks_device.Device | str,
+    key: Secret,
+    new: Secret,
+    options: luks_header.Options,
+    place: Place,
+    test: bool = False,
+) -> bool:
     header = _settled(device)
     luks_header.require_key(device, key)
     if luks_header.opens(device, new):
@@ -143,14 +150,18 @@ def _add(device, key, new, options, place, test=False) -> bool:
     return True
 
 
-def _write_slot(path, version, key, new, options) -> None:
+def _write_slot(
+    path: luks_device.Device | str, version: int, key: Secret, new: Secret, options: luks_header.Options
+) -> None:
     # cryptsetup reads the old key first, of the size that it is told, and the new one from the rest of its input
     argv = ["cryptsetup", "luksAddKey", "--batch-mode", *options.slot_argv(version)]
     argv += [f"--keyfile-size={len(key.reveal())}", str(path), "-"]
     luks_header.unlock(argv, Secret(key.reveal() + new.reveal()), path)
 
 
-def _remove(device, key, remaining, place, test=False) -> bool:
+def _remove(
+    device: luks_device.Device | str, key: Secret, remaining: Secret | None, place: Place, test: bool = False
+) -> bool:
     header = _settled(device)
     slots = luks_header.slots_of(device, header, key)
     leaked = luks_backup.being_removed(header, place.backups)
@@ -161,8 +172,8 @@ def _remove(device, key, remaining, place, test=False) -> bool:
             return False
         raise KeySlotError(
             device,
-            "a key is removed only where another is proven to open the volume: give `remaining`, the place of one that "
-            "stays. Nothing was changed",
+            "a key is removed only if another is proven to open the volume: give `remaining`, the place of a key "
+            "that stays. Nothing was changed",
         )
     doomed = sorted({*slots, *leaked})
     if not doomed:
@@ -177,7 +188,7 @@ def _remove(device, key, remaining, place, test=False) -> bool:
     return True
 
 
-def _settled(device) -> luks_header.Header:
+def _settled(device: luks_device.Device | str) -> luks_header.Header:
     """The header, where its key slots may change now."""
     header = luks_header.require(device)
     if header.reencrypting:
@@ -187,23 +198,28 @@ def _settled(device) -> luks_header.Header:
     return header
 
 
-def _require_other(device, header, going, remaining) -> list[int]:
+def _require_other(
+    device: luks_device.Device | str, header: luks_header.Header, going: list[int], remaining: Secret
+) -> list[int]:
     """The key slots that stay and that ``remaining`` opens."""
     kept = [number for number in luks_header.slots_of(device, header, remaining) if number not in going]
     if not kept:
         raise KeySlotError(
-            device, "`remaining` opens no other key slot; without one the data would be lost. Nothing was changed"
+            device,
+            "`remaining` opens no other key slot; without another key the data would be lost. Nothing was changed",
         )
     if header.unattended.issuperset(kept):
         raise KeySlotError(
             device,
-            "`remaining` is the key of a token (Clevis, TPM2): with that the data would be lost. Leave a passphrase. "
-            "Nothing was changed",
+            "`remaining` is the key of a token (Clevis, TPM2): if the token is lost, the data would be lost. Keep "
+            "a passphrase. Nothing was changed",
         )
     return kept
 
 
-def _destroy(device, header, numbers, remaining, place) -> None:
+def _destroy(
+    device: luks_device.Device | str, header: luks_header.Header, numbers: list[int], remaining: Secret, place: Place
+) -> None:
     luks_backup.make(device, place.backups, remaining, place.keep)
     luks_backup.record_removal(header, numbers, place.backups)
     for number in numbers:

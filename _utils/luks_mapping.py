@@ -110,8 +110,8 @@ def require_openable(device: luks_device.Device, name: str, uuid: str) -> bool:
             name, "stale: its device was lost while it was open. Stop what uses it, `luks.close` it, then open it again"
         )
     if present and not present.serves(device):
-        other = os.path.basename(os.path.realpath(f"/sys/dev/block/{present.backing}"))
-        raise MapperError(name, f"taken: it is open for /dev/{other}, not for {device}. Nothing was changed")
+        node = os.path.basename(os.path.realpath(f"/sys/dev/block/{present.backing}"))
+        raise MapperError(name, f"taken: it is open for /dev/{node}, not for {device}. Nothing was changed")
     if present and uuid and uuid.replace("-", "") != present.uuid:
         raise MapperError(name, f"stale: open for volume {present.uuid}, but {device} now holds {uuid}")
     if not present and name in _names():
@@ -232,7 +232,7 @@ def _targets(mapping: Mapping) -> list[str]:
 
 
 def _require_idle(mapping: Mapping) -> None:
-    busy = _busy(mapping, "not closed, for it is in use")
+    busy = _busy(mapping, "not closed, because it is in use")
     if busy:
         raise busy
 

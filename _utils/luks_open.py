@@ -47,16 +47,16 @@ def run(wanted: Wanted, key: Callable[[], luks_header.Key], test: bool = False) 
             return False
         secret = None if is_open else key()
         if test:
-            if is_open:
+            if secret is None:
                 luks_filesystem.require_readable(path)
             elif is_mounted:
                 luks_header.require_key(device, secret)
             else:
                 luks_encrypt.require_usable(device, secret)
             return True
-        if not is_open:
+        if secret is not None:
             luks_mapping.open_volume(device, name, secret, wanted.discard)
-        if not is_mounted:
+        if target is not None and not is_mounted:
             check = not luks_filesystem.mounts(path)
             luks_encrypt.mount_opened(
                 name, target, wanted.mount_options, None, check, wanted.may_move, close_after=not is_open

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import galaxy_host_command
 import luks_backup
@@ -82,14 +83,15 @@ def is_begun(header: luks_header.Header) -> bool:
     return header.reencrypting or _note(header) is not None
 
 
-def _note(header: luks_header.Header) -> dict | None:
+def _note(header: luks_header.Header) -> dict[str, Any] | None:
     """The token that ``_begin`` left."""
     token = json.loads(header.metadata)["tokens"].get(str(_TOKEN_ID), {}) if header.version == 2 else {}
     return token if token.get("type") == _TOKEN else None
 
 
 def _tokens_left(header: luks_header.Header) -> list[int]:
-    return (_note(header) or {}).get("tokens", [])
+    tokens: list[int] = (_note(header) or {}).get("tokens", [])
+    return tokens
 
 
 def _begin(device: luks_device.Device, tokens: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import luks_device
 from galaxy_errors import HeaderError
@@ -27,7 +28,7 @@ _KEPT = ("backup-final", "backup-previous")
 _PAYLOAD = 4 << 20
 
 
-def completed(metadata: dict) -> dict | None:
+def completed(metadata: dict[str, Any]) -> dict[str, Any] | None:
     """
     The metadata of a LUKS2 header as they are after that step; ``None`` where the step is not due: the volume key is
     not being changed, data still have the old one, or another change than that of the key is under way.
@@ -104,22 +105,22 @@ def complete(path: luks_device.Device | str) -> None:
             os.fsync(node)
 
 
-def _is_backup(segment: dict) -> bool:
+def _is_backup(segment: dict[str, Any]) -> bool:
     return any(flag.startswith("backup") for flag in segment.get("flags", []))
 
 
-def _plain(segment: dict) -> dict:
+def _plain(segment: dict[str, Any]) -> dict[str, Any]:
     """The segment without the flag that says what it is kept for."""
     flags = [flag for flag in segment.get("flags", []) if not flag.startswith("backup")]
     return {**{key: value for key, value in segment.items() if key != "flags"}, **({"flags": flags} if flags else {})}
 
 
-def _covers(digest: dict, segments: dict, flag: str) -> bool:
+def _covers(digest: dict[str, Any], segments: dict[str, Any], flag: str) -> bool:
     """Whether the digest is of the volume key of a segment with that flag."""
     return any(flag in segments[number].get("flags", []) for number in digest["segments"])
 
 
-def _erase(node: int, before: dict, after: dict) -> None:
+def _erase(node: int, before: dict[str, Any], after: dict[str, Any]) -> None:
     for number, slot in before["keyslots"].items():
         if slot["type"] == "luks2" and number not in after["keyslots"]:
             os.pwrite(node, os.urandom(int(slot["area"]["size"])), int(slot["area"]["offset"]))
@@ -157,11 +158,12 @@ def _read_copy(path: luks_device.Device | str, node: int, offset: int, magic: by
     return copy if len(copy) == size and copy == _checked(copy) else b""
 
 
-def _metadata(copy: bytes) -> dict:
-    return json.loads(copy[_JSON:].split(b"\0", 1)[0])
+def _metadata(copy: bytes) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads(copy[_JSON:].split(b"\0", 1)[0])
+    return metadata
 
 
-def _written(copy: bytes, metadata: dict) -> bytes:
+def _written(copy: bytes, metadata: dict[str, Any]) -> bytes:
     text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode()
     content = bytearray(copy[:_JSON] + text.ljust(len(copy) - _JSON, b"\0"))
     content[_SEQUENCE] = (int.from_bytes(content[_SEQUENCE], "big") + 1).to_bytes(8, "big")

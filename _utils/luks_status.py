@@ -4,6 +4,7 @@ What is known of encrypted volumes, gathered without changing anything; ``luks.s
 
 import dataclasses
 import logging
+from typing import Any
 
 import luks_backup
 import luks_device
@@ -16,7 +17,7 @@ from galaxy_errors import CommandError, VolumeError
 log = logging.getLogger(__name__)
 
 
-def read(spec: str, backups: str = luks_backup.DIRECTORY) -> dict:
+def read(spec: str, backups: str = luks_backup.DIRECTORY) -> dict[str, Any]:
     """
     The state of the volume on the device ``spec`` (as ``luks_device.find`` takes it), or of the open volume
     ``/dev/mapper/<name>``, as plain data.
@@ -29,7 +30,7 @@ def read(spec: str, backups: str = luks_backup.DIRECTORY) -> dict:
     return _facts(device, luks_mapping.of(device), backups)
 
 
-def read_open(backups: str = luks_backup.DIRECTORY) -> dict:
+def read_open(backups: str = luks_backup.DIRECTORY) -> dict[str, Any]:
     """The same of every open volume, by its mapper name."""
     return {mapping.name: _facts(_backing(mapping), mapping, backups) for mapping in luks_mapping.all_open()}
 
@@ -38,8 +39,8 @@ def _backing(mapping: luks_mapping.Mapping) -> luks_device.Device | None:
     return None if mapping.stale else luks_device.at(mapping.backing)
 
 
-def _facts(device: luks_device.Device | None, mapping: luks_mapping.Mapping | None, backups: str) -> dict:
-    facts = {
+def _facts(device: luks_device.Device | None, mapping: luks_mapping.Mapping | None, backups: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {
         "device": device and device.path,
         "size": None,
         "luks": None if device else False,
@@ -63,7 +64,9 @@ def _facts(device: luks_device.Device | None, mapping: luks_mapping.Mapping | No
     return facts
 
 
-def _of_device(facts: dict, device, mapping, backups: str) -> None:
+def _of_device(
+    facts: dict[str, Any], device: luks_device.Device | None, mapping: luks_mapping.Mapping | None, backups: str
+) -> None:
     if not device:
         return
     facts["size"] = device.size
@@ -77,11 +80,13 @@ def _of_device(facts: dict, device, mapping, backups: str) -> None:
     facts["reencrypting"] = luks_reencrypt.is_begun(header)
     facts["slots"] = [{"number": slot.number, "pbkdf": slot.pbkdf} for slot in header.slots]
     if not header.unfinished:
-        facts["header_backup"] = luks_backup.current(header, backups)
+        facts["header_backup"] = luks_backup.current(device, header, backups)
         facts["leaked_slots"] = luks_backup.being_removed(header, backups)
 
 
-def _of_mapping(facts: dict, device, mapping, backups: str) -> None:
+def _of_mapping(
+    facts: dict[str, Any], device: luks_device.Device | None, mapping: luks_mapping.Mapping | None, backups: str
+) -> None:
     if not mapping:
         return
     facts["mounts"] = [dataclasses.asdict(each) for each in luks_filesystem.mounts(mapping.path)]

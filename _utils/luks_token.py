@@ -57,8 +57,9 @@ def require_working(device: luks_device.Device, header: luks_header.Header) -> l
             slots = ", ".join(map(str, token.slots))
             raise KeySlotError(
                 device,
-                f"{token} does not open key slot {slots} now, and would open the volume no more afterwards: {reason}. "
-                f"See to it first, or remove it: `luks.remove_slot {device} {token.slots[0]}`. Nothing was changed",
+                f"{token} does not open key slot {slots} now, and would not open the volume after the change: "
+                f"{reason}. Repair it first, or remove it: `luks.remove_slot {device} {token.slots[0]}`. Nothing "
+                "was changed",
             )
     return bound
 
@@ -82,7 +83,7 @@ def bind(device: luks_device.Device, number: int, key: Secret, options: luks_hea
             _bind_clevis(device, token, key, argv)
     except CommandError as exc:
         said = exc.stderr.splitlines()[-1] if exc.stderr else str(exc)
-        raise KeySlotError(device, f"{token} opens it no more: {said}. Run `luks.reencrypt` again") from None
+        raise KeySlotError(device, f"{token} does not open it any more: {said}. Run `luks.reencrypt` again") from None
 
 
 def _bind_clevis(device: luks_device.Device, token: Token, key: Secret, argv: list[str]) -> None:

@@ -4,6 +4,7 @@ The key of a volume, from the places that know of the volume itself, and from al
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import galaxy_host_key
 import luks_device
@@ -19,8 +20,8 @@ CLEVIS, TOKEN = "clevis://", "token://"
 
 def resolve(
     source: str,
-    functions: Mapping[str, Callable],
-    pillar: Mapping,
+    functions: Mapping[str, Callable[..., Any]],
+    pillar: Mapping[str, Any],
     device: luks_device.Device | None,
     subject: str,
     parameter: str = "key",
@@ -37,7 +38,7 @@ def resolve(
         return galaxy_host_key.resolve(source, functions, pillar, subject, parameter, timeout)
     device = device or _device_of(subject)
     header = luks_header.read(device) if device else None
-    if header is None:
+    if device is None or header is None:
         raise KeySourceError(
             source, f"opens a volume that exists, and {subject} is none; make it with a passphrase, then bind it"
         )

@@ -5,6 +5,7 @@ The Onedata spaces that a machine declares: in ``galaxy:onedata:spaces``, and in
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from salt.exceptions import SaltInvocationError
 
@@ -36,7 +37,7 @@ class Declared:
             raise SaltInvocationError(f"{_SPACES} must be a mapping of names to spaces; see pillar.example")
         self._spaces = {str(name): settings for name, settings in spaces.items()}
         self._ini = config_get("galaxy:onedata:ini", None)
-        self._of_ini: dict[str, tuple[dict, Secret | None]] | None = None
+        self._of_ini: dict[str, tuple[dict[str, Any], Secret | None]] | None = None
 
     def names(self) -> list[str]:
         """The names of all. Raises ``ConfigError`` where the INI cannot be read."""
@@ -50,11 +51,13 @@ class Declared:
                 found.append(self.space(name).mount_point)
         return found
 
-    def space(self, name: object) -> Space:
+    def space(self, name: str) -> Space:
         """That space. Raises ``SaltInvocationError`` where there is none, ``ConfigError`` where it is wrong."""
         return onedata_space.of(name, self._find(name)[0])
 
-    def token(self, name: str, functions: Mapping[str, Callable], pillar: Mapping, timeout: float) -> Secret:
+    def token(
+        self, name: str, functions: Mapping[str, Callable[..., Any]], pillar: Mapping[str, Any], timeout: float
+    ) -> Secret:
         """
         Its token, from the INI or the place that ``token`` names, without blanks around; ``galaxy_host_key.resolve``
         has the parameters.
@@ -73,7 +76,7 @@ class Declared:
             raise OnedataError(name, "its token is empty or more than one line")
         return token
 
-    def statuses(self) -> dict[str, dict]:
+    def statuses(self) -> dict[str, dict[str, Any]]:
         """``onedata_mount.status`` of each; one that is declared wrongly has its ``problem``, and hides no other."""
         found = {}
         try:
@@ -89,7 +92,7 @@ class Declared:
                 found[name] = onedata_mount.unknown(str(exc))
         return found
 
-    def _find(self, name: object) -> tuple[dict, Secret | None]:
+    def _find(self, name: object) -> tuple[dict[str, Any], Secret | None]:
         if isinstance(name, str):
             if name in self._spaces:
                 return self._spaces[name], None
@@ -99,7 +102,7 @@ class Declared:
         known = ", ".join(self.names()) or "none"
         raise SaltInvocationError(f"No Onedata space {name!r} is declared in {_SPACES}; known: {known}")
 
-    def _read_ini(self) -> dict[str, tuple[dict, Secret | None]]:
+    def _read_ini(self) -> dict[str, tuple[dict[str, Any], Secret | None]]:
         if self._of_ini is None:
             if self._ini is not None and not isinstance(self._ini, str):
                 raise SaltInvocationError(f"galaxy:onedata:ini is {self._ini!r}, not a path")

@@ -11,12 +11,14 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import galaxy_host_command
 import galaxy_host_files
 import galaxy_host_holders
 import galaxy_host_lock
 import galaxy_host_mounts
+import galaxy_host_walk
 from galaxy_errors import CommandError, FileMissing, MountPointError, OnedataError
 from galaxy_host_mounts import Mount
 from galaxy_host_record import record
@@ -89,7 +91,7 @@ def look(space: Space) -> State:
     return State(True, True, *facts)
 
 
-def status(space: Space) -> dict:
+def status(space: Space) -> dict[str, Any]:
     """How it is, as plain data: see ``onedata.status``."""
     state = look(space)
     return {
@@ -99,7 +101,7 @@ def status(space: Space) -> dict:
     }
 
 
-def unknown(problem: str) -> dict:
+def unknown(problem: str) -> dict[str, Any]:
     """The status of a space of which nothing but the ``problem`` is known."""
     return {
         **{"mounted": None, "alive": None, "problem": problem, "provider_host": None, "mount_point": None},
@@ -215,7 +217,7 @@ def _foreign(mount: Mount) -> str:
     """
     user = next((part[8:] for part in mount.options.split(",") if part.startswith("user_id=")), "")
     if user not in ("0", str(os.geteuid())):
-        whose = f" of {galaxy_host_files.describe(int(user))}" if user.isdecimal() else ""
+        whose = f" of {galaxy_host_walk.describe(int(user))}" if user.isdecimal() else ""
     elif mount.fstype == "fuse.oneclient" or (mount.fstype, mount.source) == ("fuse", ONECLIENT):
         return ""
     else:

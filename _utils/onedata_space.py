@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import galaxy_host_files
 from galaxy_errors import ConfigError, FileError, FileMissing
@@ -51,13 +52,13 @@ class Space:
     options: tuple[str, ...] = ()
 
 
-def of(name: str, settings: Mapping) -> Space:
+def of(name: str, settings: Mapping[str, Any]) -> Space:
     """
     The space that ``settings`` describe; keys are the fields of ``Space``, and those of its token, which is not looked
     at. Raises ``ConfigError``, naming the space and the key.
     """
 
-    def fail(key: str, what: str):
+    def fail(key: str, what: str) -> NoReturn:
         raise ConfigError(f"Onedata space {name}: {key} {what}")
 
     if not isinstance(settings, Mapping):
@@ -99,7 +100,7 @@ def of(name: str, settings: Mapping) -> Space:
     return Space(name=name, **{**found, "options": tuple(options), "mount_point": mount_point})
 
 
-def read_ini(path: str) -> dict[str, tuple[dict, Secret | None]]:
+def read_ini(path: str) -> dict[str, tuple[dict[str, Any], Secret | None]]:
     """
     The spaces of an ``onedatactl.ini``: by section (``userdata``, ``refdata``) the settings and the token. A section
     without a setting, as the scripts' own file has them, is no space.
@@ -129,7 +130,7 @@ def read_ini(path: str) -> dict[str, tuple[dict, Secret | None]]:
         for key in ("uid", "gid"):
             if options.get(key):
                 log.warning("%s: [%s] %s was never in effect, and %s", path, section, key, _NO_OWNER)
-        settings = {"provider_host": options.get("provider"), "mount_point": options.get("mountpoint")}
+        settings: dict[str, Any] = {"provider_host": options.get("provider"), "mount_point": options.get("mountpoint")}
         for key in ("insecure", "nonempty"):
             settings[key] = options.get(key, "").lower() in _TRUE
         token = options.get("token")

@@ -104,7 +104,7 @@ def _changes(done):
 def test_one_life(call, make, machine):
     bed = make(handlers=1)
     refused = call(bed, "state.apply", "galaxy", check=False, manage_service=True, manager="systemd", uwsgi="/u")
-    assert "take manage_service out of pillar, and set gravity_update" in refused["galaxy-service-config"]["comment"]
+    assert "Remove manage_service from pillar, and set gravity_update" in refused["galaxy-service-config"]["comment"]
     assert refused["galaxy-service-running"]["result"] is False
     would = call(bed, "state.apply", "galaxy", "test=True", gravity_update=True)
     assert {name: state["result"] for name, state in would.items()} == {
@@ -153,7 +153,7 @@ def test_units_of_a_users_systemd_are_found_or_refused_with_a_sentence(call, mak
         machine.run(*as_user, bed.venv / "bin" / "galaxyctl", "--config-file", bed.config, "start")
         status = call(bed, "galaxy.status")
         said = " ".join(status["problems"])
-        assert "galaxy.target of user games is wanted by no default.target" in said
+        assert "no default.target of user games wants galaxy.target" in said
         # without machined, another user's manager cannot be reached
         is_reached = f"systemd's manager of user {bed.user} cannot be reached" not in said
         assert status["manager"]["name"] == "systemd"
@@ -163,9 +163,9 @@ def test_units_of_a_users_systemd_are_found_or_refused_with_a_sentence(call, mak
         plan = call(bed, "galaxy.update", "test=True")
         assert {pathlib.Path(path).parent for path in plan["added"]} == {bed.root / ".config" / "systemd" / "user"}
         refused = call(bed, "state.single", "galaxy.updated", "x", f"config={bed.config}", check=False)
-        assert "Units of a user's systemd are that user's to update: run, as games" in refused["x"]["comment"]
+        assert "These units belong to a user's systemd. Update them as games" in refused["x"]["comment"]
         refused = call(bed, "state.single", "galaxy.held", "x", f"config={bed.config}", "mounts=/", check=False)
-        assert "name galaxy_user" in refused["x"]["comment"]
+        assert "set galaxy_user" in refused["x"]["comment"]
     finally:
         machine.run("systemctl", "stop", f"user@{uid}.service", check=False)
 

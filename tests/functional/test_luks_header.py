@@ -232,7 +232,7 @@ def test_only_the_newest_backups_are_kept(volume, options, place):
     luks_backup.make(volume, few.backups, KEY, few.keep)
     kept = list(pathlib.Path(few.backups).glob("*.luksheader"))
     assert len(kept) == 2
-    assert luks_backup.current(luks_header.read(volume), few.backups) in map(str, kept)
+    assert luks_backup.current(volume, luks_header.read(volume), few.backups) in map(str, kept)
 
 
 def test_a_directory_of_backups_that_cannot_be(volume, tmp_path):
@@ -266,7 +266,7 @@ def test_backup_is_private_verified_and_made_once(volume, backups):
     assert path.parent.stat().st_mode & 0o777 == 0o700
     header = luks_header.read(volume)
     assert luks_header.read(str(path)) == header
-    assert luks_backup.current(header, backups) == str(path)
+    assert luks_backup.current(volume, header, backups) == str(path)
     made = path.stat().st_mtime_ns
     assert luks_backup.make(volume, backups) == str(path)
     assert path.stat().st_mtime_ns == made
@@ -277,14 +277,44 @@ def test_a_damaged_or_readable_backup_is_none(volume, backups):
     header = luks_header.read(volume)
     path = pathlib.Path(luks_backup.make(volume, backups))
     path.chmod(0o644)
-    assert luks_backup.current(header, backups) is None
+    assert luks_backup.current(volume, header, backups) is None
     luks_backup.make(volume, backups)
     assert path.stat().st_mode & 0o777 == 0o600
     with open(path, "r+b") as file:
         file.write(bytes(64 << 10))
-    assert luks_backup.current(header, backups) is None
+    assert luks_backup.current(volume, header, backups) is None
     luks_backup.make(volume, backups)
-    assert luks_backup.current(header, backups) == str(path)
+    assert luks_backup.current(volume, header, backups) == str(path)
+
+
+def _flip(path, header):
+    """One bit of what its first key slot has on the medium."""
+    with open(path, "r+b") as file:
+        file.seek(header.areas[0][0] + 1000)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_a_flipped_bit_in_a_key_slot_is_noticed(volume, backups):
+    """In the backup: it is none, and made anew. On the device: the sound backup stays."""
+    header = luks_header.read(volume)
+    path = luks_backup.make(volume, backups, KEY)
+    _flip(path, header)
+    assert luks_header.read(path) == header
+    assert luks_backup.current(volume, header, backups) is None
+    before = pathlib.Path(volume).read_bytes()
+    with pytest.raises(HeaderError, match=f"{path}.*damaged.*Nothing was changed"):
+        luks_backup.restore(volume, path, directory=backups)
+    assert pathlib.Path(volume).read_bytes() == before
+    assert luks_backup.make(volume, backups, KEY) == path
+    assert luks_backup.current(volume, header, backups) == path
+    _flip(volume, header)
+    assert not luks_header.opens(volume, KEY)
+    assert luks_backup.current(volume, header, backups) is None
+    # what is there of it now, beside the sound one
+    assert luks_backup.make(volume, backups) != path
+    assert luks_header.opens(path, KEY)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
@@ -292,11 +322,11 @@ def test_a_backup_that_others_made_or_can_exchange_is_none(volume, backups):
     header = luks_header.read(volume)
     path = luks_backup.make(volume, backups)
     os.chown(path, 4001, 4001)
-    assert luks_backup.current(header, backups) is None
+    assert luks_backup.current(volume, header, backups) is None
     # it is made anew, of root's
     assert os.stat(luks_backup.make(volume, backups)).st_uid == 0
     os.chown(backups, 4001, 4001)
-    assert luks_backup.current(header, backups) is None
+    assert luks_backup.current(volume, header, backups) is None
     with pytest.raises(HeaderError, match=r"no header backup made: .*; give the directory to root"):
         luks_backup.make(volume, backups)
 

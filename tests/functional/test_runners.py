@@ -160,4 +160,4 @@ def test_two_rolling_restarts_are_not_at_work_at_a_time(runners, tmp_path):
     with galaxy_host_turn.alone(str(tmp_path / "galaxy"), "galaxy.rolling_restart") as mine:
         assert mine
         answer = runners["galaxy.rolling_restart"]("*")
-    assert answer["problem"] == "another rolling restart is under way on this master"
+    assert answer["problem"] == "Another rolling restart is under way on this master; try again when it is over"

@@ -172,7 +172,7 @@ def test_what_the_outputter_makes_of_answers(master, minions):
 def test_a_line_for_monitoring(master, minions):
     done = _run(master, "-L", f"{READY},{DOWN}", "galaxy.check", "--out=txt", program="salt")
     lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    assert lines[READY] == "GALAXY OK - ready, 1 of 1 workers ready | workers=1;;;0;1 busy=0;;;0;1 queue=0;;;0;100"
+    assert lines[READY] == "GALAXY OK - ready, 1 of 1 worker ready | workers=1;;;0;1 busy=0;;;0;1 queue=0;;;0;100"
     assert lines[DOWN].startswith("GALAXY CRITICAL - down")
     assert done.returncode != 0
 

@@ -19,9 +19,9 @@ import galaxy_pillar  # noqa: E402
 from galaxy_pillar import Key, Kind  # noqa: E402
 
 _HEAD = """\
-# Every key of the galaxy formula, with its default or, where its comment says so, with an example. The execution and
-# state modules read the same keys, so that `salt '*' galaxy.status` needs no argument. `salt '*' galaxy.settings` shows
-# what is in effect; docs/pillar.schema.json is the same as a JSON Schema.
+# Every key of the galaxy formula with its default. If the comment names the default, the value is an example. Execution
+# modules and states read the same keys, so `salt '*' galaxy.status` needs no argument. `salt '*' galaxy.settings` shows
+# what is in effect. docs/pillar.schema.json has the same as a JSON Schema. docs/glossary.md explains the words.
 """
 
 

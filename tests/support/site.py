@@ -118,6 +118,16 @@ def makers(root, kind):
         one.stop()
 
 
+# imports nothing: another user may not read this Python's library
+PLAIN_APP = """
+def uwsgi_app():
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [b"Galaxy"]
+    return app
+"""
+
+
 class Site(Gated):
     """
     ``config/galaxy.yml`` and ``lib/`` under ``root``; ``options`` are further lines of its uWSGI section, ``None``

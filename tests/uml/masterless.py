@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import pathlib
+import subprocess
 import sys
+from collections.abc import Iterator
 
 from machine import Machine
 
@@ -32,6 +36,47 @@ def configure(share: pathlib.Path, storage: dict) -> None:
     for name, content in files.items():
         (share / name).parent.mkdir(parents=True, exist_ok=True)
         (share / name).write_text(json.dumps(content))
+
+
+KEY_FILE = "/etc/luks/galaxy.key"
+# of a whole machine: the volume of Galaxy's data, still to be made
+STORAGE = {
+    **{"device": "/dev/ubdb", "encrypt": True, "key": KEY_FILE, "directories": ["database"]},
+    **{"luks": {"pbkdf": "pbkdf2", "iterations": 1000}, "packages": ["cryptsetup-bin", "e2fsprogs"]},
+}
+
+
+@contextlib.contextmanager
+def whole_machine(root: pathlib.Path, tree: pathlib.Path, galaxy: dict) -> Iterator[Machine]:
+    """A machine with systemd, and a minion with this tree in ``/etc/salt``, whose pillar has that ``galaxy``."""
+    system, disk, share = (root / name for name in ("system", "disk", "share"))
+    for image, size in ((system, 512 << 20), (disk, 64 << 20)):
+        with open(image, "wb") as file:
+            file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-F", system], check=True)
+    minion = {
+        **{"id": "whole", "log_level_logfile": "info", "file_client": "local"},
+        "pillar_roots": {"base": ["/etc/salt/pillar"]},
+        "file_roots": {"base": [str(tree), str(tree / "formulas")]},
+    }
+    top = {"base": {"*": ["galaxy"]}}
+    for name, content in (("minion", minion), ("pillar/top.sls", top), ("pillar/galaxy.sls", {"galaxy": galaxy})):
+        path = share / "salt" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    (share / "key").write_bytes(os.urandom(64))
+    with Machine(share, disk, system=system) as machine:
+        run(machine, "cp", "-r", "/run/share/salt", "/etc")
+        run(machine, "install", "-D", "-m", "600", "/run/share/key", KEY_FILE)
+        yield machine
+
+
+def run(machine: Machine, *argv: str) -> str:
+    """The output of a command that must succeed."""
+    status, output = machine.run(*argv)
+    if status:
+        raise AssertionError(f"{argv}: exit status {status}: {output}")
+    return output
 
 
 def salt_call(machine: Machine, *argv: str, config_dir: str = "/run/share/etc") -> tuple[int, object]:

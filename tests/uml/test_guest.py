@@ -2,7 +2,9 @@
 The suites in ``guest/`` run inside the guest, each in a machine of its own; test_guest_slow.py has what takes long.
 """
 
+import os
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -17,10 +19,15 @@ def run(share, suite, chosen, timeout):
     argv = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:logging"]
     argv += ["-m", chosen, "-W", "ignore::pytest.PytestUnknownMarkWarning"]
     environment = f"PYTHONPATH={REPO}/_utils:{REPO}/tests PYTEST_DISABLE_PLUGIN_AUTOLOAD=1".split()
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        # make coverage
+        environment += [f"COVERAGE_PROCESS_START={REPO}/pyproject.toml", "COVERAGE_FILE=/run/share/coverage"]
     with Machine(share, modules=("loop", "dm-log-writes")) as machine:
         # from its own directory, so the conftest of the host's suites is not loaded
         where = ["env", f"--chdir={GUEST}", *environment]
         status, output = machine.run(*where, *argv, "-c", "/dev/null", "--rootdir=.", suite, timeout=timeout)
+    for path in share.glob("coverage.*"):
+        shutil.copy(path, REPO / "artifacts/coverage" / path.name.replace("coverage", "data", 1))
     assert status == 0, output
 
 

@@ -4,20 +4,16 @@ anything: ``salt-galaxy-boot.service`` brings it back.
 """
 
 import functools
-import json
 import os
-import subprocess
 import sys
 
 import masterless
 import pytest
-from machine import Machine
-from masterless import SALT_CALL
+from masterless import KEY_FILE, SALT_CALL, STORAGE, run
 from support.site import UWSGI, Site
 
 from galaxy_host_wait import Deadline, wait_until
 
-KEY_FILE = "/etc/luks/galaxy.key"
 FETCH = """
 import socket, sys
 with socket.create_connection(sys.argv[1:3], timeout=60) as connection:
@@ -41,39 +37,13 @@ def site(root):
 
 @pytest.fixture(scope="module")
 def machine(root, site, tree):
-    system, disk, share = (root / name for name in ("system", "disk", "share"))
-    for image, size in ((system, 512 << 20), (disk, 64 << 20)):
-        with open(image, "wb") as file:
-            file.truncate(size)
-    subprocess.run(["mkfs.ext4", "-q", "-F", system], check=True)
-    storage = {
-        **{"device": "/dev/ubdb", "encrypt": True, "key": KEY_FILE, "directories": ["database"]},
-        **{"luks": {"pbkdf": "pbkdf2", "iterations": 1000}, "packages": ["cryptsetup-bin", "e2fsprogs"]},
-    }
     galaxy = {
         **{"config": str(site.config), "root": str(site.root), "uwsgi": UWSGI, "user": "root", "group": "root"},
         **{"manager": "systemd", "manage_service": True, "log": str(site.log), "timeout": 120, "retries": 0},
-        **{"storage": storage, "boot": {"salt_call": SALT_CALL}},
+        **{"storage": STORAGE, "boot": {"salt_call": SALT_CALL}},
     }
-    minion = {
-        **{
-            "id": "whole",
-            "log_level_logfile": "info",
-            "file_client": "local",
-            "pillar_roots": {"base": ["/etc/salt/pillar"]},
-        },
-        "file_roots": {"base": [str(tree), str(tree / "formulas")]},
-    }
-    top = {"base": {"*": ["galaxy"]}}
-    for name, content in (("minion", minion), ("pillar/top.sls", top), ("pillar/galaxy.sls", {"galaxy": galaxy})):
-        path = share / "salt" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
-    (share / "key").write_bytes(os.urandom(64))
-    (share / "file").write_bytes(os.urandom(100_000))
-    with Machine(share, disk, system=system) as found:
-        run(found, "cp", "-r", "/run/share/salt", "/etc")
-        run(found, "install", "-D", "-m", "600", "/run/share/key", KEY_FILE)
+    with masterless.whole_machine(root, tree, galaxy) as found:
+        (found.share / "file").write_bytes(os.urandom(100_000))
         yield found
 
 
@@ -84,13 +54,6 @@ def made(machine):
     changes = apply(machine, "galaxy,galaxy.boot.unit")
     run(machine, "cp", "/run/share/file", "/export/database")
     return changes
-
-
-def run(machine, *argv):
-    """The output of a command that must succeed."""
-    status, output = machine.run(*argv)
-    assert status == 0, output
-    return output
 
 
 def wait_for_boot(machine):

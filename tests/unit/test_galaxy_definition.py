@@ -170,11 +170,11 @@ class TestBadInput:
             ({"environment": {"A": "TOPSECRET" * 20000}}, "environment:A is longer"),
             ({"environment": {"A": None}}, "environment:A is a NoneType; give a text"),
             ({"environment": {"A": ["TOPSECRET"]}}, "environment:A is a list; give a text"),
-            ({"environment": {"A B": "TOPSECRET"}}, "environment has 'A B', which is no name"),
-            ({"environment": {"A\nB": "TOPSECRET"}}, "environment has 'A\\nB', which is no name"),
-            ({"environment": {"": "TOPSECRET"}}, "environment has '', which is no name"),
-            ({"environment": {1: "TOPSECRET"}}, "environment has 1, which is no name"),
-            ({"environment": {1: "x", "a": "x"}}, "environment has 1, which is no name"),
+            ({"environment": {"A B": "TOPSECRET"}}, "environment has 'A B'; a name has letters"),
+            ({"environment": {"A\nB": "TOPSECRET"}}, "environment has 'A\\nB'; a name has letters"),
+            ({"environment": {"": "TOPSECRET"}}, "environment has ''; a name has letters"),
+            ({"environment": {1: "TOPSECRET"}}, "environment has 1; a name has letters"),
+            ({"environment": {1: "x", "a": "x"}}, "environment has 1; a name has letters"),
             ({"environment": ["A=TOPSECRET"]}, "environment is not a mapping"),
             ({"service": "a:b"}, "service is no name"),
             ({"service": "../../x"}, "service is no name"),
@@ -274,7 +274,7 @@ class TestApply:
         files[secret] = File(0o600, "A=TOPSECRET2\n", secret=True)
         done = galaxy_definition.apply(files)
         assert done == {
-            secret: {"diff": "changed; not shown, for it may hold secrets"},
+            secret: {"diff": "changed; not shown, because it may hold secrets"},
             path: {"diff": f"--- {path}\n+++ {path}\n@@ -1 +1 @@\n-one\n+two"},
         }
         assert "TOPSECRET" not in json.dumps(done)

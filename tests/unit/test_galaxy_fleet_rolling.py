@@ -64,7 +64,9 @@ def test_those_that_do_not_serve_come_first_and_are_counted():
     work, done = rolling.look(found, Plan(NOW, max_failures=1), NOW)
     assert list(work.items()) == [("c", ["galaxy"]), ("a", ["main", "test"]), ("b", ["galaxy"])]
     assert done == []
-    with pytest.raises(CommandExecutionError, match=r"1 of 3 machines do not serve.*c is down \(connection refused\)"):
+    with pytest.raises(
+        CommandExecutionError, match=r"1 of 3 machines does not serve.*c is down \(connection refused\)"
+    ):
         rolling.look(found, Plan(NOW), NOW)
     with pytest.raises(CommandExecutionError, match=r"1 of 2 .* gone is silent \(no answer in time\)"):
         rolling.look(_found(a=status(), silent=["gone"]), Plan(NOW), NOW)
@@ -177,7 +179,7 @@ def test_hooks_surround_a_machine():
     [
         ({"lb.drain": False}, "lb.drain on lb: False"),
         ({"lb.drain": "no such backend"}, "lb.drain on lb: no such backend"),
-        ({"lb.drain": None}, "lb.drain: no minion is matched by 'lb'"),
+        ({"lb.drain": None}, "lb.drain: no minion matches 'lb'"),
         (
             {"lb.drain": True, "galaxy.status": status(workers=workers(busy=2))},
             "a is drained, but has requests after 0 seconds: 2 workers are busy",

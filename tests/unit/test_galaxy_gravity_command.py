@@ -97,7 +97,7 @@ def test_what_somebody_else_can_write_is_not_run(bed, what):
 def test_a_configuration_names_no_other_user(bed):
     # Galaxy's user can write what it says: it would become root, or somebody else
     for user in ("root", "daemon"):
-        with pytest.raises(ConfigError, match=f"as user {user} .galaxy_user., but that is up to user {bed.user}"):
+        with pytest.raises(ConfigError, match=f"as user {user} .galaxy_user., but user {bed.user} can change that"):
             Commands(read(bed, manager="systemd", user=user))
     with pytest.raises(ConfigError, match="no group no-such-group"):
         Commands(read(bed, manager="systemd", user=bed.user, group="no-such-group"))

@@ -65,7 +65,7 @@ def test_the_home_of_several_may_be_known_by_what_gravity_wrote(read, tmp_path):
     files = {"a.yml": "galaxy: {}"}
     instance = read(SEVERAL, files, instance="a")
     assert instance.state_dir is None
-    assert "name a directory as GRAVITY_STATE_DIR" in instance.problems[0]
+    assert "set GRAVITY_STATE_DIR" in instance.problems[0]
     (tmp_path / "database" / "gravity").mkdir(parents=True)
     home = pwd.getpwuid(os.geteuid()).pw_dir
     assert read(SEVERAL, files, instance="a").state_dir == f"{home}/.config/galaxy-gravity"
@@ -118,7 +118,7 @@ def test_the_manager_depends_on_who_runs_gravity(read, section, as_root, found):
     ("section", "sentence"),
     [
         ("", "galaxy_user: is not given"),
-        ("process_manager: supervisor, galaxy_user: g", "is supervisor, with which root"),
+        ("process_manager: supervisor, galaxy_user: g", "is supervisor; root may not run Galaxy with it"),
     ],
 )
 def test_root_needs_systemd_and_a_user(read, section, sentence):

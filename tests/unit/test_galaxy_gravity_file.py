@@ -44,7 +44,7 @@ def test_anchors_and_merges_are_followed_as_gravity_follows_them(path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: &a [*a]\n", ":1: has an alias of what it stands in"),
+        ("a: &a [*a]\n", ":1: has an alias of a value that contains it"),
         (BOMB, ":5: has more than 50 levels or 50000 values"),
         (DEEP, ":2: has more than 50 levels"),
         ("gravity: {}\ngravity: {}\n", ":2: has 'gravity' for the second time"),

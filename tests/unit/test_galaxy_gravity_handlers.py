@@ -60,7 +60,7 @@ def test_a_template_is_of_plain_fields(template):
     ("handlers", "sentence"),
     [
         ({"h": {"processes": "2"}}, "h: processes: is not a whole number"),
-        ({"h": {"processes": 0}}, "h: processes: is 0, on which galaxyctl ends"),
+        ({"h": {"processes": 0}}, "h: processes: is 0, and galaxyctl fails on it"),
         ({"h": {"processes": MAX_PROCESSES}, "i": {}}, "i: processes: more than 1000 handlers"),
         ({"h": {"processes": 10**30}}, "more than 1000 handlers"),
         ({"../h": {}}, "'../h' cannot be a service's name"),
@@ -91,7 +91,7 @@ def test_the_job_configuration_is_in_galaxys_file_or_beside_it(tmp_path):
     ("galaxy", "sentence"),
     [
         ({"job_config_file": "gone.yml"}, "/gone.yml: no such file; make it, or remove the setting"),
-        ({"job_config_file": "galaxy.ini"}, "is no job configuration for Gravity by its name"),
+        ({"job_config_file": "galaxy.ini"}, "Gravity does not take it for a job configuration"),
         ({"job_config_file": ["x"]}, "job_config_file: is not a text"),
         ({"job_config": "text"}, "job_config: is not a mapping"),
         ({"job_config": {"handling": [1]}}, "handling: processes: is not a mapping"),

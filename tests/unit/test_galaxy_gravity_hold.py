@@ -78,7 +78,7 @@ def test_each_unit_of_this_galaxy_waits_for_its_data(make_bed, units):
 
 def test_units_of_a_user_are_refused_with_a_sentence(make_bed, units):
     bed = make_bed(manager="systemd", settings={"galaxy_user": None})
-    with pytest.raises(ManagerError, match=r"/export is mounted: name galaxy_user"):
+    with pytest.raises(ManagerError, match=r"/export is mounted; set galaxy_user"):
         hold(bed, units, "/export")
     assert hold(bed, units) == {}
 

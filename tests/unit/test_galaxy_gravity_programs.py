@@ -102,8 +102,8 @@ def test_handlers_have_gravitys_defaults_and_names_of_their_own():
     assert found["h_1"].environment == {"C": "/srv/galaxy.yml", "O": "{other} {}"}
     assert (found["s"].start_timeout, found["s"].stop_timeout) == (20, 65)
     assert [problem.split(": ", 2)[2] for problem in problems] == [
-        "handlers: s: start_timeout: is not a number of seconds; 20 is taken for it",
-        "handlers: s: environment: is not a mapping of texts, on which galaxyctl ends",
+        "handlers: s: start_timeout: is not a number of seconds; 20 is used",
+        "handlers: s: environment: is not a mapping of texts, and galaxyctl fails on it",
         "two services are called celery; rename one of them",
     ]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pwd
 import socket
 
 import pytest
@@ -9,7 +10,7 @@ from support.attacker import GALAXY, MALLORY, make, public_directory, racing
 from support.bed import configured
 
 import galaxy_gravity_supervisor
-from galaxy_errors import FileError, FileMissing, ManagerError
+from galaxy_errors import ConfigError, FileError, FileMissing, ManagerError
 from galaxy_gravity_instance import DEFAULT_NAME
 from galaxy_gravity_supervisor import GravityProgram, Supervisor
 from galaxy_host_wait import Deadline, wait_until
@@ -182,8 +183,35 @@ def test_only_the_owner_of_the_state_directory_is_spoken_to():
         os.unlink(path)
         assert unit.status().state is State.STOPPED
         # a user without a name has no account to run it as
-        with pytest.raises(ManagerError, match="who has no name here"):
+        with pytest.raises(ManagerError, match="for whom there is no account here"):
             unit.bring_up(Deadline(1))
+
+
+@as_root
+def test_a_supervisord_is_told_where_its_state_is_also_where_galaxys_data_is_not_known():
+    with public_directory() as root:
+        galaxy = pwd.getpwnam("games").pw_uid
+        # galaxy: data_dir: is relative to where galaxyctl is called, and GRAVITY_STATE_DIR is given
+        instance = dataclasses.replace(configured(root, handler=1), data_dir=None, virtualenv=f"{root}/venv")
+        make(instance.state_dir, galaxy)
+        make(f"{instance.state_dir}/supervisor", galaxy)
+        make(f"{root}/venv", 0)
+        make(f"{root}/venv/bin", 0)
+        make(
+            f"{root}/venv/bin/supervisord",
+            0,
+            0o755,
+            b'#!/bin/sh\necho "$GRAVITY_STATE_DIR" > "$GRAVITY_STATE_DIR/told"',
+        )
+        with pytest.raises(ManagerError, match="does not answer after it was started"):
+            Supervisor(instance).bring_up(Deadline(1))
+        with open(f"{instance.state_dir}/told") as file:
+            assert file.read().strip() == instance.state_dir
+
+
+def test_a_state_directory_that_is_not_known(tmp_path):
+    with pytest.raises(ConfigError, match=r"galaxy\.yml: where the files of its supervisord are is not known"):
+        Supervisor(dataclasses.replace(configured(tmp_path, handler=1), state_dir=None))
 
 
 @as_root

@@ -153,7 +153,7 @@ def test_units_of_galaxys_own_manager(place, tmp_path, monkeypatch):
     os.mkdir(instance.state_dir)
     found = galaxy_gravity_systemd.find(instance)
     assert [unit.user for unit in found.units.values()] == [USER]
-    assert "wanted by no default.target, so nothing of it starts at boot" in found.problems[0]
+    assert "wants galaxy.target, so nothing of it starts at boot" in found.problems[0]
     (folder / "default.target.wants").mkdir()
     os.symlink("../galaxy.target", folder / "default.target.wants" / "galaxy.target")
     assert galaxy_gravity_systemd.find(instance).problems == []

@@ -185,7 +185,7 @@ def test_a_galaxyctl_that_lies_gives_root_nothing(make_bed, units):
     assert not any(units.iterdir())
     # nor does root read for it what it may not
     galaxyctl.write_text("#!/bin/sh\nln -s /etc/shadow $GRAVITY_SYSTEMD_UNIT_PATH/galaxy.target\n")
-    with pytest.raises(Exception, match="has a part in naming it, and may not read it"):
+    with pytest.raises(Exception, match="controls its path, but may not read it"):
         update(bed, units)
 
 

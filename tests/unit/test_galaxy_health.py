@@ -129,7 +129,7 @@ def test_workers_of_other_machines(make_bed):
     bed = make_bed(celery=True)
     found = read(bed, celery={"celery@there": True, "celery@here": False})
     assert (found["healthy"], found["celery"]) == (None, {"celery@there": "pong"})
-    assert "none with the name of this one, here" in found["problems"][0]
+    assert "none with this machine's name, here" in found["problems"][0]
 
 
 @pytest.mark.parametrize(

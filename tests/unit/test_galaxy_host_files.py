@@ -66,7 +66,7 @@ class TestRead:
         else:
             make(path, 0, 0o600, SECRET)
         for look in (files.read, lambda name: files.tail(name, 10)):
-            with pytest.raises(FileError, match="user 4001 has a part in naming it, and may not read it") as caught:
+            with pytest.raises(FileError, match="user 4001 controls its path, but may not read it") as caught:
                 look(str(path))
             assert (caught.value.path, caught.value.user) == (str(path), "user 4001")
             assert "topsecret" not in str(caught.value)

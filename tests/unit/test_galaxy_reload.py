@@ -170,7 +170,7 @@ def test_one_that_fails_while_the_next_waits_ends_it(monkeypatch):
 @pytest.mark.parametrize("test", [True, False])
 def test_one_gunicorn_has_no_reload_without_a_gap(test):
     galaxy = _Galaxy(gunicorn=Role.WEB)
-    with pytest.raises(ProcessError, match=r"new code that is broken takes Galaxy down\. With a list of two gunicorns"):
+    with pytest.raises(ProcessError, match=r"new code that is broken takes Galaxy down\. To reload without a gap"):
         galaxy_reload.reload(galaxy, _SOON, test=test)
     with pytest.raises(ProcessError, match="has one web server"):
         galaxy_reload.roll(galaxy, _SOON, test=test)

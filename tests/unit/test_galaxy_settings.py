@@ -162,7 +162,7 @@ def test_defaults_are_made_anew_each_time():
 def test_two_servers_have_two_stats_servers():
     servers = {name: {"config": f"/{name}.yml", "stats": "127.0.0.1:9191"} for name in ("main", "test")}
     assert Settings({"pillar": {"servers": servers}}).problems == [
-        "galaxy:servers:test:stats is that of galaxy:servers:main too"
+        "galaxy:servers:test:stats is that of galaxy:servers:main too; give each server its own"
     ]
 
 

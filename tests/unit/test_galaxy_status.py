@@ -54,7 +54,7 @@ def test_a_galaxy_that_is_down():
 def test_fewer_workers_than_wanted():
     found = _record(worker(), worker(apps=[]), master=FakeProcess(7), limits=Limits(min_workers=2))
     assert (found["ready"], found["ready_workers"]) == (False, 1)
-    assert found["problems"] == ["1 of 2 wanted workers are ready."]
+    assert found["problems"] == ["1 of 2 wanted workers is ready."]
 
 
 @pytest.mark.parametrize(

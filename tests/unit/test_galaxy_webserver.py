@@ -29,7 +29,7 @@ def test_saturated_is_every_worker_that_accepts():
     found = snapshot(FULL, worker(accepting=0))
     assert found.is_saturated
     assert found.problems == [
-        "The only worker that accepts is saturated; 0 of at most 100 connections wait in the listen queue."
+        "The only worker that accepts is saturated; connections that wait in the listen queue: 0 of at most 100."
     ]
     assert not snapshot(FULL, worker()).is_saturated
     assert not snapshot(worker(accepting=0)).is_saturated

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from support.nspawn import machines, shares
-from support.site import BIN, Site
+from support.site import BIN, PLAIN_APP, Site
 
 from galaxy_host_wait import Deadline, wait_until
 
@@ -187,6 +187,37 @@ def test_startup_brings_up_the_packaged_supervisord_through_its_unit(call, machi
     assert call("galaxy.status", *given)["problems"] == []
     assert call("galaxy.stop", *given)["changed"]
     machine.run("systemctl", "stop", "supervisor")
+
+
+def test_the_units_user_is_galaxys_and_nobody_else(call, machine, share):
+    """Root owns the configuration, so the unit says whose Galaxy is: another user's uWSGI in its place is not it."""
+    site = Site(share / "users", pidfile=None, mule=None, farm=None)
+    (site.root / "lib/galaxy/webapps/galaxy/buildapp.py").write_text(PLAIN_APP)
+    unit = f"[Service]\nUser=games\nExecStart={' '.join(site.command)}\n"
+    machine.run("sh", "-c", 'printf "%s" "$0" >/etc/systemd/system/games.service', unit)
+    machine.run("systemctl", "daemon-reload")
+    given = [f"config={site.config}", "manager=systemd", "service=games"]
+    pidfile = site.root / "by-hand.pid"
+
+    def by_hand(user):
+        machine.run(*site.command, "--uid", user, "--pidfile", pidfile, "--daemonize", site.log)
+        assert wait_until(lambda: site.get() == b"Galaxy", Deadline(60)), site.log.read_text()
+        return int(pidfile.read_text())
+
+    stranger = by_hand("nobody")
+    status = call("galaxy.status", *given)
+    assert (status["pid"], status["ready"]) == (None, False)
+    said = f"PID {stranger}, which serves there, runs as user nobody, but systemd games runs Galaxy as user games"
+    assert said in " ".join(status["problems"])
+    assert call("galaxy.stop", *given, "force=True")["stopped"] == []
+    machine.run("kill", "-0", stranger)
+    machine.run("kill", "-QUIT", stranger)
+    assert wait_until(lambda: machine.run("kill", "-0", stranger, check=False).returncode, Deadline(60))
+    own = by_hand("games")
+    status = call("galaxy.status", *given)
+    assert (status["pid"], status["ready"]) == (own, True)
+    assert "systemd did not start it as games" in call("galaxy.start", *given, check=False)
+    assert {"pid": own, "signal": "SIGINT"} in call("galaxy.stop", *given, "force=True", "timeout=5")["signals"]
 
 
 @pytest.fixture

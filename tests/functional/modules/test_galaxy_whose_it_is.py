@@ -12,21 +12,13 @@ import threading
 import pytest
 from salt.exceptions import CommandExecutionError
 from support.attacker import GALAXY, MALLORY, public_directory, staying
-from support.site import Site, free_port
+from support.site import PLAIN_APP, Site, free_port
 
 from galaxy_host_wait import Deadline, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="runs uWSGIs as other users")
 # has a name, as supervisord wants it
 USER = pwd.getpwnam("games")
-# imports nothing: another user may not read this Python's library
-_APP = """
-def uwsgi_app():
-    def app(environ, start_response):
-        start_response("200 OK", [])
-        return [b"Galaxy"]
-    return app
-"""
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ def site():
     """Its configuration is root's; anybody may serve it."""
     with public_directory() as root:
         made = Site(pathlib.Path(root) / "galaxy", pidfile=None, mule=None, farm=None)
-        (made.root / "lib/galaxy/webapps/galaxy/buildapp.py").write_text(_APP)
+        (made.root / "lib/galaxy/webapps/galaxy/buildapp.py").write_text(PLAIN_APP)
         yield made
         made.stop()
 
@@ -108,10 +100,10 @@ def test_by_hand_only_as_the_user_that_the_configuration_names(modules, site):
     pid = _by_hand(site, GALAXY)
     status = modules["galaxy.status"](**site.keywords)
     assert (status["pid"], status["ready"]) == (None, None)
-    said = f"PID {pid}, which serves there, runs as user {GALAXY}, and nothing of root's says that Galaxy does"
+    said = f"PID {pid}, which serves there, runs as user {GALAXY}, and no file of root's says that Galaxy does"
     assert said in " ".join(status["problems"])
     for given in ({}, {"force": True}):
-        with pytest.raises(CommandExecutionError, match="nothing of root's says"):
+        with pytest.raises(CommandExecutionError, match="no file of root's says"):
             modules["galaxy.stop"](**site.keywords, **given)
     assert site.process.poll() is None
     # declared, it is Galaxy
