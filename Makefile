@@ -13,7 +13,7 @@ UTILS = test_config_against_uwsgi test_gravity_config test_gravity_formula test_
 
 SALT = newest
 
-.PHONY: changelog coverage help demo demo-small docs galaxy test test-one test-functional test-integration test-unit test-oldest bench killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
+.PHONY: changelog coverage help demo demo-small docs galaxy test test-one test-functional test-integration test-unit test-oldest bench scale killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
 
 # the first target, so that make alone shows it
 help:
@@ -92,6 +92,10 @@ demo-small:
 # BENCH_SHARE=0.1 takes a tenth of the rounds
 bench: venv-newest venv-bed
 	BENCH_SHARE=$(or $(BENCH_SHARE),1) $(call ISOLATED,newest) tests/bench
+
+# a thousand machines that start after one power cut, and a thousand beacons, as docs/boot.md has them; an hour
+scale: venv-newest
+	tests/isolated .venv-newest/bin/python tests/bench/scale.py --machines $(or $(MACHINES),1000)
 
 lint: venv-lint
 	.venv-lint/bin/ruff check .

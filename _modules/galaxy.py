@@ -61,6 +61,7 @@ if sys.platform.startswith("linux"):
 
     import galaxy_host_arguments as arguments
     import galaxy_host_files
+    import galaxy_host_progress
     import galaxy_settings
     import galaxy_spec
     import galaxy_status
@@ -516,7 +517,8 @@ def wait(config=None, server=None, timeout=None, test=False, **keywords):
     def answer(galaxy, limits):
         return galaxy_wait.wait(galaxy, limits, test)
 
-    return _each(answer, config=config, server=server, timeout=timeout, **keywords)
+    with _told("galaxy.wait"):
+        return _each(answer, config=config, server=server, timeout=timeout, **keywords)
 
 
 def start(config=None, server=None, timeout=None, test=False, **keywords):
@@ -550,7 +552,8 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
         salt '*' galaxy.start
     """
     arguments.flag("test", test)
-    return galaxy_control.start(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
+    with _told("galaxy.start"):
+        return galaxy_control.start(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
 def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywords):
@@ -597,7 +600,9 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
                 "pid goes with force=True: it names a master that is not proven to be this Galaxy's"
             )
         galaxy.believe(arguments.count("pid", pid))
-    return galaxy_control.stop(galaxy, arguments.seconds("timeout", timeout), limits.force, test=test)
+    seconds = arguments.seconds("timeout", timeout)
+    with _told("galaxy.stop"):
+        return galaxy_control.stop(galaxy, seconds, limits.force, test=test)
 
 
 def restart(config=None, server=None, timeout=None, rolling=False, test=False, **keywords):
@@ -643,7 +648,8 @@ def restart(config=None, server=None, timeout=None, rolling=False, test=False, *
     arguments.flag("test", test)
     arguments.flag("rolling", rolling)
     act = galaxy_reload.roll if rolling else galaxy_control.restart
-    return act(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
+    with _told("galaxy.restart"):
+        return act(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
 def startup(config=None, server=None, timeout=None, test=False, **keywords):
@@ -676,7 +682,8 @@ def startup(config=None, server=None, timeout=None, test=False, **keywords):
         salt '*' galaxy.startup timeout=120 retries=2
     """
     arguments.flag("test", test)
-    return galaxy_control.startup(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
+    with _told("galaxy.startup"):
+        return galaxy_control.startup(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
 def reload(config=None, server=None, timeout=None, test=False, **keywords):
@@ -713,7 +720,8 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
         salt '*' galaxy.reload
     """
     arguments.flag("test", test)
-    return galaxy_reload.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
+    with _told("galaxy.reload"):
+        return galaxy_reload.reload(*_galaxy(config=config, server=server, timeout=timeout, **keywords), test=test)
 
 
 def define(server=None, absent=False, test=False):
@@ -899,13 +907,14 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
     found = galaxy_gravity_update.Update(_gravity_instance(galaxy))
     if test:
         return found.plan().record(limits.force)
-    with galaxy_host_lock.hold("galaxy.update", galaxy.spec.identity, Deadline(limits.timeout)):
-        plan = found.plan()
-        found.apply(plan, limits.force)
-        # new units wait for Galaxy's data as those before
-        galaxy_gravity_hold.hold(found.instance, None)
-    answer = plan.record(limits.force)
-    return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
+    with _told("galaxy.update"):
+        with galaxy_host_lock.hold("galaxy.update", galaxy.spec.identity, Deadline(limits.timeout)):
+            plan = found.plan()
+            found.apply(plan, limits.force)
+            # new units wait for Galaxy's data as those before
+            galaxy_gravity_hold.hold(found.instance, None)
+        answer = plan.record(limits.force)
+        return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
 
 
 def hold(config=None, server=None, mounts=(), absent=False, test=False, **keywords):
@@ -996,7 +1005,8 @@ def health(config=None, server=None, timeout=_HEALTH, **keywords):
         commands = galaxy_gravity_update.Update(_gravity_instance(galaxy)).commands
         return galaxy_health.read(commands, seconds)
 
-    return _each(answer, config=config, server=server, **keywords)
+    with _told("galaxy.health"):
+        return _each(answer, config=config, server=server, **keywords)
 
 
 def _statuses(config, server, timeout, keywords):
@@ -1044,6 +1054,11 @@ def _each(answer, tolerant=False, **given):
     if failures and not tolerant:
         raise CommandExecutionError("\n".join(failures), info=answers)
     return answers
+
+
+def _told(step):
+    """Who waits is told what for."""
+    return galaxy_host_progress.told(step, __opts__, __salt__)
 
 
 def _states(state):

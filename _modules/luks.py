@@ -30,7 +30,6 @@ shell's history. From a master it is refused, since Salt keeps arguments in the 
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 
@@ -46,6 +45,7 @@ if sys.platform.startswith("linux"):
 
     import galaxy_host_arguments as arguments
     import galaxy_host_key
+    import galaxy_host_progress
     import luks_backup
     import luks_cryptdev_ini
     from galaxy_host_later import Later
@@ -245,7 +245,9 @@ def encrypt(
         may_move=_may_move(nonempty),
         device_timeout=arguments.seconds("device_timeout", device_timeout, allow_zero=True),
     )
-    return luks_encrypt.run(plan, _key(key, passphrase, device, timeout=key_timeout, tokens=True), bool(test))
+    secret = _key(key, passphrase, device, timeout=key_timeout, tokens=True)
+    with _told("luks.encrypt"):
+        return luks_encrypt.run(plan, secret, bool(test))
 
 
 def open_(
@@ -308,7 +310,9 @@ def open_(
         may_move=_may_move(nonempty),
         device_timeout=arguments.seconds("device_timeout", device_timeout, allow_zero=True),
     )
-    return luks_open.run(wanted, _key(key, passphrase, device, timeout=key_timeout, tokens=True), bool(test))
+    secret = _key(key, passphrase, device, timeout=key_timeout, tokens=True)
+    with _told("luks.open"):
+        return luks_open.run(wanted, secret, bool(test))
 
 
 def close(mapper, test=False):
@@ -331,7 +335,7 @@ def close(mapper, test=False):
         salt '*' luks.close galaxy
     """
     name = _mapper(mapper)
-    with luks_mapping.reserved(name):
+    with _told("luks.close"), luks_mapping.reserved(name):
         return luks_mapping.close_volume(name, bool(test))
 
 
@@ -366,7 +370,8 @@ def resize(mapper, key=None, passphrase=None, partition=False, test=False):
     if test:
         return luks_grow.remaining(name, bool(partition))
     secret = None if key is None and passphrase is None else _key(key, passphrase, f"/dev/mapper/{name}", tokens=True)()
-    return luks_grow.run(name, secret, bool(partition))
+    with _told("luks.resize"):
+        return luks_grow.run(name, secret, bool(partition))
 
 
 def reencrypt(
@@ -383,9 +388,8 @@ def reencrypt(
     Encrypt a LUKS2 volume with a new volume key, while it is open and in use, or closed. That helps where a copy of the
     old header and a passphrase got into wrong hands.
 
-    It takes as long as reading and writing the whole device; events ``luks/reencrypt/dev/vdb/progress`` with ``device``
-    and ``percent`` tell how far it is. After a power cut the same call goes on where it stopped; the volume can be
-    opened and used meanwhile.
+    It takes as long as reading and writing the whole device; events ``galaxy/<minion>/progress`` tell how far it is.
+    After a power cut the same call goes on where it stopped; the volume can be opened and used meanwhile.
 
     device : str
         the volume
@@ -418,8 +422,9 @@ def reencrypt(
     places = arguments.listed("other_keys", other_keys)
     others = [_secret(device, subject, each, None, "other_keys") for each in places]
     secret = _secret(device, subject, key, passphrase)
-    tell = functools.partial(_tell_progress, subject.path)
-    return luks_reencrypt.run(subject, secret, others, luks, _place(backups, keep), tell, bool(test))
+    place = _place(backups, keep)
+    with _told("luks.reencrypt"):
+        return luks_reencrypt.run(subject, secret, others, luks, place, bool(test))
 
 
 def format_(
@@ -859,5 +864,6 @@ def _mapper(name) -> str:
     return name
 
 
-def _tell_progress(device, percent) -> None:
-    __salt__["event.send"](f"luks/reencrypt{device}/progress", {"device": device, "percent": percent})
+def _told(step):
+    """Who waits is told what for."""
+    return galaxy_host_progress.told(step, __opts__, __salt__)

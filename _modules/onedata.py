@@ -33,6 +33,7 @@ if sys.platform.startswith("linux"):
     galaxy_host_later.drop_outdated()
 
     import galaxy_host_arguments as arguments
+    import galaxy_host_progress
     import onedata_mount
     from galaxy_host_later import Later
 
@@ -50,6 +51,7 @@ __virtualname__ = "onedata"
 
 if TYPE_CHECKING:
     __salt__: dict
+    __opts__: dict
     __pillar__: dict
 
 
@@ -133,7 +135,8 @@ def mount(name, timeout=_TIMEOUT, test=False):
             onedata_mount.version()
             declared.token(name, __salt__, __pillar__, 0)
     else:
-        changed = onedata_mount.mount(space, declared.token(name, __salt__, __pillar__, seconds), seconds)
+        with galaxy_host_progress.told("onedata.mount", __opts__, __salt__):
+            changed = onedata_mount.mount(space, declared.token(name, __salt__, __pillar__, seconds), seconds)
     return {**onedata_mount.status(space), "changed": changed}
 
 

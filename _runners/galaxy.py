@@ -17,6 +17,7 @@ import sys
 import time
 
 import salt.client
+import salt.utils.data
 import salt.utils.event
 import salt.utils.minions
 from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
@@ -31,16 +32,18 @@ import galaxy_fleet_ask
 import galaxy_fleet_rolling
 import galaxy_fleet_table
 import galaxy_host_arguments as arguments
+import galaxy_host_progress
 import galaxy_host_turn
 import galaxy_host_wait
 import galaxy_remote
+import galaxy_remote_progress
 from galaxy_fleet_rolling import Plan
 from galaxy_host_turn import Turn
 
 log = logging.getLogger(__name__)
 
-# who is booted, docs/boot.md
-_ROLE = "I@galaxy:boot:enabled:True or G@roles:galaxy"
+# who is booted, docs/boot.md: by its pillar or its grains
+_ROLE_PILLAR, _ROLE_GRAIN = "galaxy:boot:enabled:True", "roles:galaxy"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +94,8 @@ def startup(minion, server=None):
 
         salt-run galaxy.startup galaxy.example.org
     """
-    return _call(galaxy_remote.call_once, _locks(), minion, "galaxy.startup", server=server)
+    with _shown(minion):
+        return _call(galaxy_remote.call_once, _locks(), minion, "galaxy.startup", server=server)
 
 
 def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
@@ -151,10 +155,13 @@ def restart(minion, stamp=None):
     """
 
     def work(turn):
-        with salt.client.get_local_client(mopts=__opts__) as client:
+        with salt.client.get_local_client(mopts=__opts__) as client, _shown(minion):
             return galaxy_remote.call(client, minion, "state.apply", mods="galaxy.restarted", queue=True)
 
-    return _answer(lambda: _in_turn(minion, f"L@{galaxy_remote.minion_id(minion)}", "galaxy.restart", stamp, work))
+    def restarted():
+        return _in_turn(galaxy_remote.minion_id(minion), lambda _: True, "galaxy.restart", stamp, work)
+
+    return _answer(restarted)
 
 
 def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
@@ -187,7 +194,7 @@ def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
     try:
         seconds = arguments.seconds("timeout", timeout)
         again = None if watch is None else arguments.seconds("watch", watch)
-        if again is not None and not (_is_command() and sys.stdout.isatty()):
+        if again is not None and not (galaxy_remote_progress.is_command(__opts__) and sys.stdout.isatty()):
             raise SaltInvocationError("watch needs a terminal")
         found = _ask_fleet(tgt, tgt_type, seconds)
         if again is not None:
@@ -290,13 +297,15 @@ def _roll(plan, question, test) -> dict:
         return {**answer, "success": True, "would_restart": work, "retcode": 0}
 
     def tell(subject, step, data):
-        _say(f"{subject} {step} {', '.join(f'{key}: {value}' for key, value in data.items())}")
+        said = {key: " and ".join(map(str, value)) if isinstance(value, list) else value for key, value in data.items()}
+        _say(f"{subject} {step} {', '.join(f'{key}: {value}' for key, value in said.items())}")
         _fire(f"galaxy/fleet/{plan.job}/{subject}/{step}", {"id": subject, "data": data})
 
     _say(f"job {plan.job}: machines to restart: {len(work)}, {plan.batch} at a time; done already: {len(already)}")
     _fire(f"galaxy/fleet/{plan.job}/begin", {"data": {"machines": list(work), "already": already}})
     clients = functools.partial(salt.client.get_local_client, mopts=__opts__)
-    done = galaxy_fleet_rolling.roll(work, plan, clients, tell)
+    with _shown(*work):
+        done = galaxy_fleet_rolling.roll(work, plan, clients, tell)
     success = not done["failed"]
     _fire(f"galaxy/fleet/{plan.job}/end", {"data": done})
     return {**answer, **done, "success": success, "retcode": 0 if success else 1}
@@ -327,11 +336,6 @@ def _ask_fleet(tgt, tgt_type, seconds) -> dict:
         return galaxy_fleet_ask.ask(client, tgt, tgt_type, seconds)
 
 
-def _is_command() -> bool:
-    """Whether a person runs this, and not the master itself."""
-    return __opts__.get("__cli") == "salt-run"
-
-
 def _draw(lines) -> None:
     """In place of what the terminal shows."""
     sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n")
@@ -341,32 +345,56 @@ def _draw(lines) -> None:
 def _say(text) -> None:
     """To the log, and to the terminal beside the answer."""
     log.info("%s", text)
-    if _is_command():
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-            sys.stderr.flush()
+    if galaxy_remote_progress.is_command(__opts__):
+        galaxy_host_progress.say(text)
+
+
+def _shown(*minions):
+    """What these minions tell of their work meanwhile is on the terminal too."""
+    listen = functools.partial(salt.utils.event.get_master_event, __opts__, __opts__["sock_dir"], listen=True)
+    return galaxy_remote_progress.shown(__opts__, listen, minions)
 
 
 def _boot(minion, stamp, tries) -> dict:
-    target = f"L@{galaxy_remote.minion_id(minion)} and ( {_ROLE} )"
+    target = f"L@{galaxy_remote.minion_id(minion)}"
+    if not __opts__["minion_data_cache"]:
+        # the minion itself knows
+        target += f" and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
     retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
 
     def work(turn):
         with salt.client.get_local_client(mopts=__opts__) as client:
             tell = functools.partial(_tell, minion)
-            failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
+            with _shown(minion):
+                failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
         return {"success": not failure, "return": failure}
 
-    return _in_turn(minion, target, "galaxy.boot", stamp, work)
+    return _in_turn(minion, _has_role, "galaxy.boot", stamp, work)
 
 
-def _in_turn(minion, target, name, stamp, work) -> dict:
+def _has_role(minion) -> bool:
+    """
+    By what the master has of this minion; of a compound target it would read what it has of each minion, which would be
+    a million readings when a thousand of them start.
+    """
+    if not __opts__["minion_data_cache"]:
+        return True
+    _, grains, pillar = salt.utils.minions.get_minion_data(minion, __opts__)
+    asked = ((pillar, _ROLE_PILLAR), (grains, _ROLE_GRAIN))
+    return any(salt.utils.data.subdict_match(known or {}, role) for known, role in asked)
+
+
+def _is_accepted(minion) -> bool:
+    return minion in salt.utils.minions.CkMinions(__opts__).check_minions([minion], "list")["minions"]
+
+
+def _in_turn(minion, is_meant, name, stamp, work) -> dict:
     """Do what many events may ask for; each that comes while it is under way, or from before, ends at once."""
     turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
     if since is not None and turn.has_served(since):
         return {"success": False, "return": f"{name} of {minion} has run since {stamp}, or runs now"}
-    # by what the master has of its key, pillar and grains: no job, and no file of a lock, for any other
-    if minion not in salt.utils.minions.CkMinions(__opts__).check_minions(target, "compound")["minions"]:
+    # no job, and no file of a lock, for any other
+    if not (_is_accepted(minion) and is_meant(minion)):
         return {"success": True, "return": None}
     done = turn.take(work)
     return done or {"success": False, "return": f"{name} of {minion} is under way, and will be done once more"}
@@ -397,8 +425,9 @@ def _locks() -> str:
     return os.path.join(__opts__["cachedir"], "galaxy")
 
 
-def _tell(minion, failure) -> None:
-    _fire(f"galaxy/{minion}/{'failed' if failure else 'ready'}", {"id": minion, "data": failure})
+def _tell(minion, what, data) -> None:
+    """As if the minion said it."""
+    _fire(f"galaxy/{minion}/{what}", {"id": minion, "data": data})
 
 
 def _fire(tag, data) -> None:

@@ -6,9 +6,11 @@ There is no parameter for a passphrase: arguments of runners go out on the event
 
 from __future__ import annotations
 
+import functools
 import os
 
 import salt.client
+import salt.utils.event
 from salt.exceptions import SaltClientError, SaltInvocationError
 
 import galaxy_host_later
@@ -16,6 +18,7 @@ import galaxy_host_later
 galaxy_host_later.drop_outdated()
 
 import galaxy_remote
+import galaxy_remote_progress
 
 __func_alias__ = {"open_": "open"}
 
@@ -72,7 +75,9 @@ def open_(minion, device, mapper, key, mount_point=None):
     """
     volume = {"device": device, "mapper": mapper, "key": key, "mount_point": mount_point}
     locks = os.path.join(__opts__["cachedir"], "galaxy")
-    return _answer(lambda client: galaxy_remote.call_once(client, locks, minion, "luks.open", **volume))
+    listen = functools.partial(salt.utils.event.get_master_event, __opts__, __opts__["sock_dir"], listen=True)
+    with galaxy_remote_progress.shown(__opts__, listen, [minion]):
+        return _answer(lambda client: galaxy_remote.call_once(client, locks, minion, "luks.open", **volume))
 
 
 def _answer(ask) -> dict:

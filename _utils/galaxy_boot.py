@@ -3,6 +3,7 @@ How a boot went, by what its states returned; and booting one minion from the ma
 """
 
 import datetime
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -66,29 +67,35 @@ def boot_in_turn(
     minion: str,
     target: str,
     turn: Turn,
-    tell: Callable[[dict[str, Any]], object],
+    tell: Callable[[str, dict[str, Any]], object],
     retries: int,
     pause: float,
 ) -> dict[str, Any]:
     """
-    Boot a minion whose turn it is, and tell the master's bus once: what the minion does not tell itself.
+    Boot a minion whose turn it is, and tell the master's bus what the minion does not tell itself: once how it went,
+    and what a further try waits for.
 
     tell
-        called with the failure, or with nothing in it where all went well
+        called with ``failed`` and the failure, or with ``ready`` and nothing in it; and before each further try with
+        ``progress`` and the data of such an event (``galaxy_host_progress``)
     retries
         how often a boot that failed is tried again, after ``pause`` seconds, or as soon as the minion starts once more
 
     Returns why the last try failed, as :py:func:`boot`.
     """
+    began = time.monotonic()
     for left in range(retries, -1, -1):
         turn.begin()
         failed = boot(client, minion, target, report=not left)
         if not failed:
             break
         if left:
+            waits_for = f"the next try, in {pause:g} s: {failed['step']}: {failed['reason']}"
+            tried = {"step": SLS, "try": retries - left + 1, "tries": retries + 1}
+            tell("progress", {**tried, "seconds": round(time.monotonic() - began), "waits_for": waits_for})
             wait_until(lambda: turn.is_asked, Deadline(pause))
     if failed or left:
-        tell(failed)
+        tell("failed" if failed else "ready", failed)
     return failed
 
 

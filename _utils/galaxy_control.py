@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import galaxy_host_process
+import galaxy_host_progress
 import galaxy_wait
 from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
 from galaxy_host_later import Later
@@ -66,6 +67,7 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any
         _require_startable(galaxy, look, limits)
         brought_up = _first_unit(look).bring_up(Deadline(limits.timeout))
         for tried in range(1, limits.retries + 2):
+            galaxy_host_progress.attempt(tried, limits.retries + 1)
             try:
                 done = _start(galaxy, Deadline(limits.timeout), limits)
                 return {**done, "changed": done["changed"] or brought_up, "tries": tried}
@@ -260,7 +262,7 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
         failing.extend(one for one in found if not one.is_kept_up or _came_back(one, deadline))
         return bool(failing) or not any(one.status and one.status.state is State.STARTING for one in found)
 
-    wait_until(is_settled, deadline)
+    wait_until(is_settled, deadline, what="the services beside the web server must be up")
     if failing:
         raise NotReady(
             f"Galaxy serves, but not all of its services run: {_named(failing)}; with companions=ignore a start "
@@ -338,7 +340,7 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         log.info("galaxy: %s is told to stop %s", told.manager, told.service)
         told.stop()
         # an init script may only have sent a signal, and a worker ends a moment after its master
-        wait_until(lambda: not any(process.is_alive for process in everyone), Deadline(grace))
+        galaxy_host_process.ended(everyone, grace)
     signals = []
     if web and master and master.is_alive:
         if not force:

@@ -209,7 +209,7 @@ class Supervisor(SupervisorConfig):
             )
         except CommandError as exc:
             raise ManagerError(f"supervisord is not brought up: {exc}") from None
-        if not wait_until(lambda: self.client.processes() is not None, deadline):
+        if not wait_until(lambda: self.client.processes() is not None, deadline, what="supervisord must answer"):
             raise ManagerError(f"supervisord ({self.path}) does not answer after it was started")
         return True
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import galaxy_host_process
+import galaxy_host_progress
 from galaxy_errors import CommandError
 from galaxy_host_record import record
 from galaxy_host_secret import Secret, forbid_core_dump
@@ -25,6 +26,8 @@ _LINES = 12
 # bytes of both streams; no command of ours says nearly as much
 LIMIT = 32 << 20
 _CHUNK = 1 << 16
+# seconds between two looks whether it is time to say that it still runs
+_TICK = 1.0
 _C_LOCALE = {"LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # of a login of root's, and of systemd's services
@@ -111,7 +114,7 @@ def run(
     if isinstance(stdin, Secret):
         forbid_core_dump(process.pid)
     try:
-        output, errors = _exchange(process, given, Deadline(timeout), limit)
+        output, errors = _exchange(process, " ".join(argv), given, Deadline(timeout), limit)
     except (subprocess.TimeoutExpired, OverflowError) as exc:
         _kill(process, account)
         # one that the kernel holds, on a filesystem that hangs, does not end before that lets go: nobody waits for it
@@ -154,11 +157,11 @@ def _kill(process: subprocess.Popen[bytes], account: Account | None) -> None:
 
 
 def _exchange(
-    process: subprocess.Popen[bytes], data: bytes | None, deadline: Deadline, limit: int
+    process: subprocess.Popen[bytes], command: str, data: bytes | None, deadline: Deadline, limit: int
 ) -> tuple[bytes, bytes]:
     """
-    What it writes to its two streams until it ends, while it is given ``data``. Raises ``TimeoutExpired``, and
-    ``OverflowError`` beyond ``limit`` bytes.
+    What a process of that command writes to its two streams until it ends, while it is given ``data``. Raises
+    ``TimeoutExpired``, and ``OverflowError`` beyond ``limit`` bytes.
     """
     streams = {stream.fileno(): stream for stream in (process.stdin, process.stdout, process.stderr) if stream}
     heard: tuple[list[bytes], list[bytes]] = ([], [])
@@ -170,9 +173,12 @@ def _exchange(
                 os.set_blocking(descriptor, False)
                 selector.register(stream, selectors.EVENT_WRITE if stream is process.stdin else selectors.EVENT_READ)
             while selector.get_map():
-                ready = selector.select(deadline.left)
+                ready = selector.select(min(deadline.left, _TICK))
                 if deadline.passed:
                     raise subprocess.TimeoutExpired(process.args, deadline.seconds)
+                # a short one is a part of what is waited for, and not that itself
+                if deadline.spent > galaxy_host_progress.SHORTEST:
+                    galaxy_host_progress.tick(command)
                 for key, _ in ready:
                     if key.fileobj is process.stdin:
                         left = _write(key.fd, left)

@@ -102,7 +102,7 @@ def clevis(device: str, timeout: float = 0) -> Secret:
     The passphrase that Clevis has bound to a key slot of the volume on ``device``, from Tang or the TPM; they are asked
     for ``timeout`` seconds, as a Tang server that comes up later than this machine. Raises ``KeySourceError``.
     """
-    failures = []
+    failures = ["it is empty"]
 
     def ask() -> str:
         try:
@@ -123,7 +123,7 @@ def clevis(device: str, timeout: float = 0) -> Secret:
                 )
         return ""
 
-    value = wait_until(ask, Deadline(timeout), _INTERVAL)
+    value = wait_until(ask, Deadline(timeout), _INTERVAL, lambda: f"clevis:// of {device}: {failures[-1]}")
     if not value:
         raise KeySourceError("clevis://", f"gives no passphrase of {device}: {failures[-1]}")
     return Secret(value)
@@ -217,7 +217,7 @@ def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
             failures.append(type(exc).__name__)
         return []
 
-    found = wait_until(answer, Deadline(timeout), _INTERVAL)
+    found = wait_until(answer, Deadline(timeout), _INTERVAL, lambda: f"{source} cannot be read: {failures[-1]}")
     if not found:
         tried = f" ({len(failures)} times within {timeout:g} s)" if len(failures) > 1 else ""
         raise KeySourceError(source, f"cannot be read{tried}: {failures[-1]}")

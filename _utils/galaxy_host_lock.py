@@ -40,7 +40,7 @@ def hold(action: str, name: str, deadline: Deadline, directory: str = DIRECTORY)
     finally:
         os.close(folder)
     try:
-        if not wait_until(lambda: take(descriptor), deadline):
+        if not wait_until(lambda: take(descriptor), deadline, what=lambda: _holder(descriptor)):
             raise LockError(f"{action}: {_holder(descriptor)}; try again when that is over")
         log.debug("%s holds the lock of %s", action, name)
         os.ftruncate(descriptor, 0)

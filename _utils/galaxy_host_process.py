@@ -294,11 +294,25 @@ def end(processes: Iterable[Process], first: int, patience: float) -> list[dict[
     """
     processes, first = list(processes), signal.Signals(first)
     sent = [{"pid": process.pid, "signal": first.name} for process in processes if process.signal(first)]
-    if not wait_until(lambda: not any(process.is_alive for process in processes), Deadline(patience)):
+    if not ended(processes, patience):
         alive = [process for process in processes if process.is_alive]
         sent += [{"pid": process.pid, "signal": "SIGKILL"} for process in alive if process.signal(signal.SIGKILL)]
-        wait_until(lambda: not any(process.is_alive for process in alive), Deadline(patience))
+        ended(alive, patience)
     return sent
+
+
+def ended(processes: Iterable[Process], patience: float) -> bool:
+    """Wait until they have all ended; whether they have, after ``patience`` seconds at most."""
+    alive = list(processes)
+
+    def are_gone() -> bool:
+        alive[:] = [process for process in alive if process.is_alive]
+        return not alive
+
+    def waits_for() -> str:
+        return f"PID {', '.join(str(process.pid) for process in alive)} must end"
+
+    return bool(wait_until(are_gone, Deadline(patience), what=waits_for))
 
 
 def kill_group(leader: int) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+import galaxy_host_progress
+
 _Result = TypeVar("_Result")
 
 INTERVAL = 0.08
@@ -61,13 +63,18 @@ class Throttled(Generic[_Result]):
         return result
 
 
-def wait_until(condition: Callable[[], _Result], deadline: Deadline, interval: float = INTERVAL) -> _Result | None:
+def wait_until(
+    condition: Callable[[], _Result],
+    deadline: Deadline,
+    interval: float = INTERVAL,
+    what: str | Callable[[], str] = "",
+) -> _Result | None:
     """
     Call ``condition`` until it returns something true, and return that; ``None`` once the deadline has passed.
 
     It is called at least once. The pause between two calls is ``interval`` seconds, or longer, up to ``LONGEST``, where
     a call takes so much CPU that the waiting would use more than ``CPU_SHARE`` of a core. What ``condition`` raises
-    ends the waiting.
+    ends the waiting. ``what`` says what is waited for, where that takes long.
     """
     while True:
         before = _cpu_seconds()
@@ -76,6 +83,7 @@ def wait_until(condition: Callable[[], _Result], deadline: Deadline, interval: f
             return result
         if deadline.passed:
             return None
+        galaxy_host_progress.tick(what)
         pause = max(interval, min(LONGEST, (_cpu_seconds() - before) / CPU_SHARE))
         time.sleep(min(pause, deadline.left))
 

@@ -134,7 +134,7 @@ class Supervisord(Unit):
             argv = [_trusted_program("supervisord"), "-c", self.conf_file]
             log.info("supervisord is brought up: %s", " ".join(argv))
             galaxy_host_command.run(argv, timeout=max(deadline.left, 1))
-        if not wait_until(lambda: self._client.processes() is not None, deadline):
+        if not wait_until(lambda: self._client.processes() is not None, deadline, what="supervisord must answer"):
             raise ManagerError(f"supervisord ({self.conf_file}) does not answer after it was started")
         return True
 
@@ -177,7 +177,8 @@ class Supervisord(Unit):
                 if exc.code not in (BAD_NAME, NOT_RUNNING):
                     raise ManagerError(f"supervisord does not stop {self.service}: {exc}") from None
         patience = max((program.stop_seconds for program in self._defined()), default=0) + _STOP_MARGIN
-        if not wait_until(lambda: not self.status().active, Deadline(patience)):
+        waits_for = f"supervisord stops {self.service}"
+        if not wait_until(lambda: not self.status().active, Deadline(patience), what=waits_for):
             raise ManagerError(f"supervisord did not stop {self.service} within {patience:g} s: {self.status().raw}")
 
     def log(self, lines: int) -> list[str]:

@@ -165,12 +165,12 @@ def _stop_and_tell_start(galaxy: Galaxy, one: ServiceLook, limits: Limits) -> No
 
 def _settle(galaxy: Galaxy, seconds: float) -> None:
     """Raises ``NotReady`` unless all web servers stay ready for so long: a proxy tries one that failed again later."""
-    log.info("galaxy: all gunicorns must stay ready for %g s", seconds)
 
     def failing() -> list[ServiceLook]:
         return [one for one in galaxy.look(galaxy_wait.LOOK).webs if not _is_ready(one)]
 
-    found = wait_until(failing, Deadline(seconds), _PAUSE)
+    waits_for = f"all gunicorns must stay ready for {seconds:g} s"
+    found = wait_until(failing, Deadline(seconds), _PAUSE, waits_for)
     if found:
         raise NotReady(
             f"Nothing more was touched: {found[0].service.name} did not stay ready. {_reason(found[0])}".strip()

@@ -89,10 +89,12 @@ def until_ready(
             watch.probe(snapshot)
         return snapshots if are_ready(snapshots, wanted) else None
 
-    snapshots = wait_until(all_ready, deadline)
+    def reasons() -> str:
+        return "; ".join(dict.fromkeys(watch.last for watch in watches))
+
+    snapshots = wait_until(all_ready, deadline, what=reasons)
     if snapshots is None:
-        reasons = "; ".join(dict.fromkeys(watch.last for watch in watches))
-        text = f"Galaxy is not ready after {deadline.seconds:g} s: {reasons}"
+        text = f"Galaxy is not ready after {deadline.seconds:g} s: {reasons()}"
         raise NotReady(_with_log(galaxy, [watch.service for watch in watches], text))
     return ready(snapshots, deadline.spent)
 

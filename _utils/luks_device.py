@@ -85,7 +85,7 @@ def find(spec: str, timeout: float = 0) -> Device:
             missing.append(exc)
         return None
 
-    device = wait_until(look, Deadline(timeout), _INTERVAL)
+    device = wait_until(look, Deadline(timeout), _INTERVAL, lambda: str(missing[-1]))
     if device is None:
         waited = f" (waited {timeout:g} s)" if timeout else ""
         raise DeviceMissing(spec, f"{missing[-1].what}{waited}")
@@ -219,7 +219,8 @@ def claimed(device: Device | str) -> Iterator[None]:
     with errors_of(device, "cannot be opened"):
         node = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if not wait_until(lambda: galaxy_host_lock.take(node), Deadline(PATIENCE)):
+        busy = f"{device}: another program works on it"
+        if not wait_until(lambda: galaxy_host_lock.take(node), Deadline(PATIENCE), what=busy):
             raise DeviceInUse(device, "another program works on it (it holds the lock); try again later")
         log.debug("%s is claimed", device)
         yield

@@ -74,7 +74,8 @@ def reserved(name: str) -> Iterator[None]:
     with luks_device.errors_of(name, "its lock cannot be taken", MapperError):
         node = os.open(_LOCKS.format(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        if not wait_until(lambda: galaxy_host_lock.take(node), Deadline(luks_device.PATIENCE)):
+        busy = f"{name}: another run works on it"
+        if not wait_until(lambda: galaxy_host_lock.take(node), Deadline(luks_device.PATIENCE), what=busy):
             raise MapperError(name, "another run works on it; try again later")
         yield
     finally:

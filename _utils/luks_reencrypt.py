@@ -5,7 +5,7 @@ Another volume key for a LUKS2 volume: all of its data is encrypted anew, in pla
 import concurrent.futures
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import galaxy_host_command
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 # a large volume on a slow disk: no timeout that anybody would reach
 _TIMEOUT = 14 * 24 * 3600
-# between two looks at the progress
+# between two looks whether it is done
 _INTERVAL = 5.0
 # says, in the header, that keys and backups of before are still to be settled, and which tokens get a key slot again
 _TOKEN_ID, _TOKEN = 31, "galaxy-reencrypt"
@@ -34,7 +34,6 @@ def run(
     others: Sequence[Secret],
     options: luks_header.Options,
     place: luks_key.Place,
-    tell: Callable[[int], None],
     test: bool = False,
 ) -> bool:
     """
@@ -46,8 +45,6 @@ def run(
         the other keys that shall open it afterwards
     options
         of the new key slots
-    tell
-        is called with the percentage, as it grows
 
     Tokens of Clevis and systemd open it afterwards as before: each is tried at the beginning, and gets a key slot again
     at the end. Header backups of before would open nothing but garbage: once the new header is backed up, they are
@@ -70,10 +67,9 @@ def run(
             luks_backup.make(device, place.backups, key, place.keep)
             _begin(device, [token.number for token in tokens])
         # cryptsetup itself cannot go on where no more than its last step is missing
-        if header.reencrypting and luks_header.complete(device, key):
-            tell(100)
-        elif not begun or header.reencrypting:
-            _encrypt(device, header, key, options, tell)
+        is_complete = header.reencrypting and luks_header.complete(device, key)
+        if not is_complete and (not begun or header.reencrypting):
+            _encrypt(device, header, key, options)
         for number in _tokens_left(luks_header.require(device)):
             luks_token.bind(device, number, key, options)
         for other in others:
@@ -109,7 +105,6 @@ def _encrypt(
     header: luks_header.Header,
     key: Secret,
     options: luks_header.Options,
-    tell: Callable[[int], None],
 ) -> None:
     log.info("%s: encrypted with a new volume key%s", device, ", from where it was" if header.reencrypting else "")
     argv = ["cryptsetup", "reencrypt", "--batch-mode"]
@@ -117,23 +112,13 @@ def _encrypt(
         argv.append("--resume-only")
     else:
         argv += [f"--key-slot={luks_header.slots_of(device, header, key)[0]}", *options.slot_argv(header.version)]
-    told = [-1]
-
-    def look() -> bool:
-        percent = _percent(device)
-        if percent > told[0]:
-            told[0] = percent
-            log.info("%s: %d %% have the new volume key", device, percent)
-            tell(percent)
-        return work.done()
-
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         work = pool.submit(galaxy_host_command.run, [*argv, "--key-file=-", str(device)], stdin=key, timeout=_TIMEOUT)
-        wait_until(look, Deadline(_TIMEOUT), _INTERVAL)
+        waits_for = lambda: f"{_percent(device)} % of {device} have the new volume key"  # noqa: E731
+        wait_until(work.done, Deadline(_TIMEOUT), _INTERVAL, waits_for)
         work.result()
     if luks_header.require(device).reencrypting:
         raise HeaderError(device, "the change of its volume key did not come to its end; run `luks.reencrypt` again")
-    tell(100)
 
 
 def _percent(device: luks_device.Device) -> int:

@@ -138,7 +138,8 @@ def mount(space: Space, token: Secret, timeout: float = TIMEOUT) -> bool:
 
 def _mount(space: Space, token: Secret, timeout: float) -> bool:
     state = require_mountable(space)
-    if state.alive or (state.hangs and wait_until(lambda: look(space).alive, Deadline(timeout))):
+    waits_for = f"Onedata space {space.name} must answer on {space.mount_point}"
+    if state.alive or (state.hangs and wait_until(lambda: look(space).alive, Deadline(timeout), what=waits_for)):
         return False
     if state.mounted:
         log.info("Onedata space %s is mounted, but %s: it is taken away first", space.name, state.problem)
@@ -153,7 +154,7 @@ def _mount(space: Space, token: Secret, timeout: float) -> bool:
             galaxy_host_command.run(argv, timeout=timeout)
         except CommandError as exc:
             raise OnedataError(space.name, _reason(exc, token)) from None
-        if not wait_until(lambda: look(space).alive, deadline):
+        if not wait_until(lambda: look(space).alive, deadline, what=waits_for):
             problem = look(space).problem or "nothing is mounted"
             raise OnedataError(space.name, f"oneclient returned, but after {timeout:g} s {problem}")
     return True

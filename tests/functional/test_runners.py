@@ -1,8 +1,10 @@
 """The runners, as the loader of a master makes them."""
 
 import inspect
+import pathlib
 
 import pytest
+import salt.cache
 import salt.config
 import salt.loader
 from salt.exceptions import SaltInvocationError
@@ -43,6 +45,7 @@ class Minions:
 def runners(tmp_path):
     opts = salt.config.master_config(None)
     opts.update(root_dir=str(tmp_path), cachedir=str(tmp_path), extension_modules=str(tmp_path / "extmods"))
+    opts.update(sock_dir=str(tmp_path / "sock"), pki_dir=str(tmp_path / "pki"))
     opts.update(runner_dirs=[str(REPO / "_runners")], utils_dirs=[str(REPO / "_utils")])
     return salt.loader.runner(opts, utils=salt.loader.utils(opts), context={})
 
@@ -74,6 +77,35 @@ def test_an_answer_says_whether_it_is_one(answers, expected):
     assert galaxy_remote.call(client, "one", "luks.status", device="/dev/vdb") == (expected or silent)
     asked = {"kwarg": {"device": "/dev/vdb"}, "tgt_type": "list", "full_return": True}
     assert client.asked == [((["one"], "luks.status"), asked)]
+
+
+@pytest.mark.parametrize(
+    ("pillar", "grains", "accepted", "asked"),
+    [
+        ({"galaxy": {"boot": {"enabled": True}}}, {}, True, True),
+        ({}, {"roles": ["db", "galaxy"]}, True, True),
+        ({"galaxy": {"boot": {"enabled": False}}}, {"roles": ["db"]}, True, False),
+        (None, None, True, False),
+        ({"galaxy": {"boot": {"enabled": True}}}, {}, False, False),
+    ],
+)
+def test_who_is_booted(runners, pillar, grains, accepted, asked):
+    """By what the master has of this minion; nothing is read of the others, a thousand of which may start."""
+    opts = runners.opts
+    cache = salt.cache.factory(opts)
+    if accepted:
+        keys = pathlib.Path(opts["pki_dir"]) / "minions"
+        keys.mkdir(parents=True)
+        (keys / "one").touch()
+    if pillar is not None:
+        # where Salt 3008 has them, and where those before do
+        cache.store("grains", "one", grains)
+        cache.store("pillar", "one", pillar)
+        cache.store("minions/one", "data", {"grains": grains, "pillar": pillar})
+    answer = runners["galaxy.boot"]("one")
+    # no master runs here, which is seen where the minion is asked
+    assert (answer["return"] is not None) is asked
+    assert answer["success"] is not asked
 
 
 @pytest.mark.parametrize("minion", ["", None, ["one"], {"one": 1}, 1])

@@ -135,18 +135,26 @@ GOOD = _state(1, "first")
 def test_a_boot_that_failed_is_tried_so_often_and_told_once(tmp_path, tries, retries, excluded, told):
     machine, heard = Machine(*tries), []
     turn = Turn(str(tmp_path), "one")
-    galaxy_boot.boot_in_turn(machine, "one", "L@one", turn, heard.append, retries, 0)
+    galaxy_boot.boot_in_turn(machine, "one", "L@one", turn, lambda *said: heard.append(said), retries, 0)
     assert machine.excluded == excluded
     assert machine.tries == []
-    assert heard == told
+    assert [said for said in heard if said[0] != "progress"] == [("failed" if data else "ready", data) for data in told]
+    # and before each further try, what it waits for
+    waiting = [data for what, data in heard if what == "progress"]
+    assert [(data["try"], data["tries"]) for data in waiting] == [
+        (number, retries + 1) for number in range(1, len(excluded))
+    ]
+    assert {data["waits_for"] for data in waiting} <= {"the next try, in 0 s: onedata: no token"}
 
 
 def test_what_the_minion_cannot_tell_is_told_after_the_last_try(tmp_path):
     heard = []
     failed = galaxy_boot.boot_in_turn(
-        Minions({}), "one", "L@one", Turn(str(tmp_path), "one"), heard.append, retries=2, pause=0
+        Minions({}), "one", "L@one", Turn(str(tmp_path), "one"), lambda *said: heard.append(said), retries=2, pause=0
     )
-    assert heard == [failed] == [{"step": "boot", "state": None, "reason": "one does not answer, or no more"}]
+    assert failed == {"step": "boot", "state": None, "reason": "one does not answer, or no more"}
+    assert [what for what, _ in heard] == ["progress", "progress", "failed"]
+    assert heard[-1][1] == failed
 
 
 def test_a_minion_that_starts_anew_is_tried_at_once_and_only_so_often(tmp_path):
@@ -158,7 +166,7 @@ def test_a_minion_that_starts_anew_is_tried_at_once_and_only_so_often(tmp_path):
 
     machine = Machine(FAILED, GOOD, meanwhile=starts_anew)
     # the pause would be longer than any test
-    turn.take(lambda turn: galaxy_boot.boot_in_turn(machine, "one", "L@one", turn, answers.append, 1, 10**6))
+    turn.take(lambda turn: galaxy_boot.boot_in_turn(machine, "one", "L@one", turn, lambda *said: None, 1, 10**6))
     assert answers == [None] * 100
     assert machine.tries == []
 

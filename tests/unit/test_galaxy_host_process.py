@@ -28,6 +28,8 @@ def kernel(request, monkeypatch):
 @pytest.fixture
 def sleeper():
     process = subprocess.Popen(["sleep", "1000"])
+    # of one that is just being started the kernel shows no command line
+    assert wait_until(lambda: Process.of(process.pid).argv, Deadline(60))
     yield process
     process.kill()
     process.wait()

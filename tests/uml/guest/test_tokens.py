@@ -200,7 +200,6 @@ def test_another_volume_key_keeps_what_clevis_bound(call, tang, volume, monkeypa
             [],
             luks_header.Options(**CHEAP),
             luks_key.Place(BACKUPS),
-            lambda percent: None,
         )
     assert call("luks.status", device)["reencrypting"] is True
     tang.start()
