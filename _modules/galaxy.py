@@ -61,7 +61,6 @@ if sys.platform.startswith("linux"):
 
     import galaxy_host_arguments as arguments
     import galaxy_host_files
-    import galaxy_host_lock
     import galaxy_host_progress
     import galaxy_settings
     import galaxy_spec
@@ -80,6 +79,7 @@ if sys.platform.startswith("linux"):
         import galaxy_gravity_hold
         import galaxy_gravity_update
         import galaxy_health
+        import galaxy_host_lock
         import galaxy_metrics
         import galaxy_reload
         import galaxy_wait
@@ -92,6 +92,7 @@ if sys.platform.startswith("linux"):
         galaxy_gravity_hold = Later("galaxy_gravity_hold")
         galaxy_gravity_update = Later("galaxy_gravity_update")
         galaxy_health = Later("galaxy_health")
+        galaxy_host_lock = Later("galaxy_host_lock")
         galaxy_metrics = Later("galaxy_metrics")
         galaxy_reload = Later("galaxy_reload")
         galaxy_wait = Later("galaxy_wait")

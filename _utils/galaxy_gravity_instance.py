@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 
 from galaxy_host_address import Address
+from galaxy_host_record import record
 from galaxy_service import Role
 
 DEFAULT_NAME = "_default_"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Web:
     """
     A gunicorn as configured.
@@ -31,7 +32,7 @@ class Web:
     is_blind: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Program:
     """
     One process that Gravity is asked to run.
@@ -69,7 +70,7 @@ class Program:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, hash=False)
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Instance:
     """
     One instance of Gravity's configuration; all paths are absolute, ``None`` where they are not known.

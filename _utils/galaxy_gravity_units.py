@@ -6,14 +6,20 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 import galaxy_gravity_supervisor
-import galaxy_gravity_systemd
-import galaxy_manager_systemd
 from galaxy_errors import FileMissing, GalaxyError
 from galaxy_gravity_instance import Instance
 from galaxy_gravity_supervisor import GravityProgram, Supervisor
+from galaxy_host_later import Later
 from galaxy_host_record import record
-from galaxy_manager_systemd import Systemd
 from galaxy_manager_unit import Unit, UnitStatus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import galaxy_gravity_systemd
+    import galaxy_manager_systemd
+else:
+    galaxy_gravity_systemd = Later("galaxy_gravity_systemd")
+    galaxy_manager_systemd = Later("galaxy_manager_systemd")
 
 # a crash loop's rounds are shorter: a Galaxy that cannot start says so within minutes
 _RECENT = 600
@@ -98,7 +104,7 @@ def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
     """
     groups: dict[object, list[str]] = {}
     for name, unit in units.items():
-        key = unit.user if isinstance(unit, Systemd) else getattr(unit, "supervisor", None)
+        key = unit.supervisor if isinstance(unit, GravityProgram) else unit.user
         groups.setdefault((type(unit), key), []).append(name)
     found: dict[str, UnitStatus | GalaxyError] = {}
     for names in groups.values():
@@ -108,13 +114,12 @@ def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
 
 def _ask(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
     """Of units that one manager has."""
-    of_systemd = [unit for unit in units.values() if isinstance(unit, Systemd)]
     of_supervisor = [unit for unit in units.values() if isinstance(unit, GravityProgram)]
     try:
-        if of_systemd:
-            told: Iterable[UnitStatus] = galaxy_manager_systemd.statuses(of_systemd)
-        elif of_supervisor:
-            told = galaxy_gravity_supervisor.statuses(of_supervisor)
+        if of_supervisor:
+            told: Iterable[UnitStatus] = galaxy_gravity_supervisor.statuses(of_supervisor)
+        elif of_systemd := [unit for unit in units.values() if isinstance(unit, galaxy_manager_systemd.Systemd)]:
+            told = galaxy_manager_systemd.statuses(of_systemd)
         else:
             told = [unit.status() for unit in units.values()]
     except GalaxyError as exc:

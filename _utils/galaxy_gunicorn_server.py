@@ -106,6 +106,7 @@ class GunicornServer(WebServer):
     ):
         self._configured = Options(tuple(binds), timeout, workers or 1, preload)
         self._live: Options | None = None
+        self._live_master: Process | None = None
         self._prefix, self._uid, self._logs = prefix, uid, logs
         self._told: int | None = None
         self._believed: int | None = None
@@ -129,12 +130,7 @@ class GunicornServer(WebServer):
     def find_master(self, snapshot: Snapshot | None = None) -> Process | None:
         inodes = galaxy_host_sockets.listeners({*self._configured.binds, *self.listens_on})
         told = self._confirmed(inodes)
-        masters, lost = ([told], []) if told else self._holders(inodes)
-        mine = list(filter(self._is_mine, masters)), list(filter(self._is_mine, lost))
-        if any(mine):
-            masters, lost = mine
-        elif masters or lost:
-            self._require_mine((masters or lost)[0])
+        masters, lost = ([told], []) if told else self._mine_of(*self._holders(inodes))
         if not masters and lost:
             pids = [process.pid for process in lost]
             raise MasterGone(
@@ -152,7 +148,9 @@ class GunicornServer(WebServer):
             self._live = None
             return None
         (master,) = masters
-        self._live = _options(master)
+        # a wait comes here a dozen times a second, and a gunicorn never executes another program
+        if self._live is None or master != self._live_master:
+            self._live, self._live_master = _options(master), master
         return master
 
     def snapshot(self, timeout: float, probe: bool = True, master: Process | None = None) -> Snapshot:
@@ -287,6 +285,13 @@ class GunicornServer(WebServer):
         parents = [one for one in tops if any(one.is_parent_of(process) for process in holding)]
         lost = [process for process in tops if process not in parents and _is_lost(process)]
         return [process for process in tops if process not in lost], lost
+
+    def _mine_of(self, masters: list[Process], lost: list[Process]) -> tuple[list[Process], list[Process]]:
+        """Those that are this server's. Raises ``NotMine`` where all are another user's."""
+        mine = list(filter(self._is_mine, masters)), list(filter(self._is_mine, lost))
+        if not any(mine) and (masters or lost):
+            self._require_mine((masters or lost)[0])
+        return mine
 
     def _is_mine(self, process: Process) -> bool:
         uids = process.uids

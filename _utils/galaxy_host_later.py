@@ -3,7 +3,6 @@ Utils that are loaded when they are first used: Salt loads every file anew in ea
 And utils that a sync has replaced: Salt loads those anew too, but what they import stays in ``sys.modules``.
 """
 
-import contextlib
 import importlib
 import os
 import sys
@@ -58,14 +57,17 @@ def drop_outdated() -> None:
     module, to see whether its schedule may call it, would hand the old ones on to each job that it forks. Each file
     that Salt loads calls this before it imports any other.
     """
-    ours = {name: module for name, module in sys.modules.items() if name.startswith(_OURS)}
-    if any(map(_is_replaced, ours.values())):
+    ours = [name for name in sys.modules if name.startswith(_OURS)]
+    now = time.time()
+    # not one of the future, for ever
+    if any(_BORN < _changed(sys.modules[name]) <= now for name in ours):
         for name in ours:
             del sys.modules[name]
 
 
-def _is_replaced(module: ModuleType) -> bool:
-    with contextlib.suppress(OSError):
-        # not one of the future, for ever
-        return _BORN < os.stat(module.__file__ or "").st_mtime <= time.time()
-    return False
+def _changed(module: ModuleType) -> float:
+    """When its file was changed, in seconds since the epoch; 0 where that cannot be told."""
+    try:
+        return os.stat(module.__file__ or "").st_mtime
+    except OSError:
+        return 0.0

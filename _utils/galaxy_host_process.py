@@ -130,7 +130,7 @@ class Process:
     def argv(self) -> tuple[str, ...]:
         """Its command line."""
         data = self._ask("cmdline")
-        return tuple(os.fsdecode(word) for word in data.removesuffix(b"\0").split(b"\0")) if data else ()
+        return tuple(os.fsdecode(data).removesuffix("\0").split("\0")) if data else ()
 
     @property
     def name(self) -> str:
@@ -143,7 +143,7 @@ class Process:
         data = self._ask("environ")
         if data is None:
             return None
-        pairs = (os.fsdecode(text).partition("=") for text in data.split(b"\0"))
+        pairs = (text.partition("=") for text in os.fsdecode(data).split("\0"))
         return {name: value for name, equal, value in pairs if equal}
 
     @property

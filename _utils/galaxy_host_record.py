@@ -57,12 +57,18 @@ def _compared(self: Any) -> tuple[Any, ...]:
     return tuple(getattr(self, field.name) for field in dataclasses.fields(self) if field.compare)
 
 
+def _hashed(self: Any) -> tuple[Any, ...]:
+    fields = dataclasses.fields(self)
+    chosen = (field for field in fields if (field.compare if field.hash is None else field.hash))
+    return tuple(getattr(self, field.name) for field in chosen)
+
+
 def _eq(self: Any, other: object) -> bool:
     return _compared(self) == _compared(other) if other.__class__ is self.__class__ else NotImplemented
 
 
 def _hash(self: Any) -> int:
-    return hash(_compared(self))
+    return hash(_hashed(self))
 
 
 def _refuse(self: Any, name: str, *_: object) -> NoReturn:

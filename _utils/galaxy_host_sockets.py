@@ -6,7 +6,6 @@ process. psutil reads the whole connection table instead, which takes as long as
 """
 
 import contextlib
-import ipaddress
 import itertools
 import os
 import queue
@@ -22,9 +21,10 @@ from galaxy_host_address import Address
 from galaxy_host_wait import Deadline
 from galaxy_host_walk import describe
 
-_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+# before an IPv4 address that stands for an IPv6 one
+_MAPPED = bytes(10) + b"\xff\xff"
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
-_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 4, 20, 0x301
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST, _REQUEST_DUMP = 4, 20, 0x1, 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _TCP_ESTABLISHED, _TCP_CLOSE_WAIT, _TCP_LISTEN = 1, 8, 10
 _INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_JMP, _BC_S_GE, _BC_S_LE = 2, 1, 1, 2, 3
@@ -32,6 +32,8 @@ _INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_JMP, _BC_S_GE, _BC_S_LE = 2, 1, 1,
 _INET_MESSAGE, _UNIX_MESSAGE = 88, 32
 # struct tcp_info
 _LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
+# net/core/dev.c: the number of each network namespace's lo, by which comes what stays on the machine
+_LOOPBACK = 1
 # linux/unix_diag.h
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_RQLEN, _UDIAG_SHOW_UID = 0x1, 0x10, 0x40
 _UNIX_DIAG_NAME, _UNIX_DIAG_RQLEN, _UNIX_DIAG_UID = 0, 4, 7
@@ -60,7 +62,8 @@ def owners(address: Address) -> set[int]:
     """User IDs of those who made the sockets that listen on an address of this machine, as far as the kernel tells."""
     if address.is_unix:
         return {one.uid for one in _unix_listeners({address.path}) if one.uid is not None}
-    return {listener.uid for listener in _listening([address])}
+    uid = _reached_uid(address)
+    return {listener.uid for listener in _listening([address])} if uid is None else {uid}
 
 
 class Connection(NamedTuple):
@@ -153,14 +156,23 @@ def _port_filter(ports: list[int]) -> bytes:
 
 def _dump(request: bytes) -> Iterator[bytes]:
     """The kernel's messages about sockets, each with its nlmsghdr. Raises ``OSError``."""
-    header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(1)
-        netlink.send(header + request)
+    with _asked(request, _REQUEST_DUMP) as netlink:
         is_complete = False
         while not is_complete:
             messages, is_complete = _parse_sock_diag(netlink.recv(1 << 16))
             yield from messages
+
+
+def _asked(request: bytes, flags: int) -> socket.socket:
+    """A socket to read the kernel's answer from. Raises ``OSError``."""
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    try:
+        netlink.settimeout(1)
+        netlink.send(struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, flags, 1, 0) + request)
+    except OSError:
+        netlink.close()
+        raise
+    return netlink
 
 
 def _parse_sock_diag(data: bytes) -> tuple[list[bytes], bool]:
@@ -205,19 +217,38 @@ def _listening(addresses: Iterable[Address]) -> list[_Listener]:
     by_port: dict[int, list[Address]] = {}
     for address in addresses:
         by_port.setdefault(address.port, []).append(address)
-    bound: dict[Address, list[tuple[_IP, _Listener]]] = {}
+    bound: dict[Address, list[tuple[bytes, _Listener]]] = {}
     deadline = Deadline(_LONGEST_LOOKUP)
     for family in (socket.AF_INET, socket.AF_INET6) if by_port else ():
         for listener in _tcp_listeners(family, list(by_port)):
             for address in by_port.get(listener.port, ()):
-                host = ipaddress.ip_address(listener.host)
-                bound.setdefault(address, []).append((getattr(host, "ipv4_mapped", None) or host, listener))
+                bound.setdefault(address, []).append((listener.host.removeprefix(_MAPPED), listener))
     fitting: list[_Listener] = []
     for address, sockets in bound.items():
-        hosts = _resolve(address.host or str(ipaddress.IPv4Address(0)), deadline)
+        hosts = _resolve(address.host, deadline) if address.host else {bytes(4)}
         exact = [listener for host, listener in sockets if host in hosts]
-        fitting += exact or [listener for host, listener in sockets if host.is_unspecified]
+        fitting += exact or [listener for host, listener in sockets if not any(host)]
     return fitting
+
+
+def _reached_uid(address: Address) -> int | None:
+    """
+    Who made the socket that a connection from this machine to a numeric address comes to, as the kernel itself looks
+    for it; ``None`` where there is none, or that is not told. Only sockets of one user can share an address.
+    """
+    if not _is_number(address.host):
+        return None
+    family = _family(address.host)
+    host = socket.inet_pton(family, address.host)
+    # struct inet_diag_req_v2: any state, then the ports, the hosts, the interface and no cookie
+    head = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, 0)
+    request = head + struct.pack("!HH16s16s", address.port, 0, host, b"") + struct.pack("=I8s", _LOOPBACK, b"\xff" * 8)
+    try:
+        with _asked(request, _REQUEST) as netlink:
+            messages, _ = _parse_sock_diag(netlink.recv(1 << 16))
+        return _listener(messages[0], len(host)).uid if messages else None
+    except OSError:
+        return None
 
 
 def _tcp_listeners(family: socket.AddressFamily, ports: list[int]) -> list[_Listener]:
@@ -265,15 +296,27 @@ def _read_proc_net(family: socket.AddressFamily) -> list[_Listener]:
     return listening
 
 
-def _resolve(host: str, deadline: Deadline) -> set[_IP]:
+def _resolve(host: str, deadline: Deadline) -> set[bytes]:
+    """The addresses of a host, packed, those of IPv4 as such."""
+    texts = [host]
+    if not _is_number(host):
+        try:
+            texts = [peer[0].partition("%")[0] for _, peer in _look_up((host, None), deadline)]
+        except (OSError, UnicodeError):
+            return set()
+    return {socket.inet_pton(_family(text), text).removeprefix(_MAPPED) for text in texts}
+
+
+def _is_number(host: str) -> bool:
     try:
-        return {ipaddress.ip_address(host)}
-    except ValueError:
-        pass
-    try:
-        return {ipaddress.ip_address(peer[0].partition("%")[0]) for _, peer in _look_up((host, None), deadline)}
+        socket.inet_pton(_family(host), host)
     except (OSError, UnicodeError):
-        return set()
+        return False
+    return True
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int, Any]]:
@@ -284,7 +327,7 @@ def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int
     if deadline.passed:
         raise TimeoutError
     # uWSGI and gunicorn listen on a name's IPv4 addresses alone: at another one of localhost, anybody may
-    family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
+    family = _family(peer[0])
     answers: queue.SimpleQueue[list[tuple[int, Any]] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -402,9 +445,9 @@ def connect(
     targets: list[tuple[int, Any]]
     if isinstance(peer, str):
         targets = [(socket.AF_UNIX, peer)]
-    elif _is_ipv4(peer[0]):
+    elif _is_number(peer[0]):
         # which it mostly is, and getaddrinfo would take as long as all else here
-        targets = [(socket.AF_INET, peer)]
+        targets = [(_family(peer[0]), peer)]
     else:
         targets = _look_up(peer, deadline)
     return _connect(targets, deadline)
@@ -423,14 +466,6 @@ def _connect(targets: list[tuple[int, Any]], deadline: Deadline) -> socket.socke
             if index == len(targets) or deadline.passed:
                 raise
     raise OSError("the name has no address")
-
-
-def _is_ipv4(host: str) -> bool:
-    try:
-        socket.inet_pton(socket.AF_INET, host)
-    except (OSError, UnicodeError):
-        return False
-    return True
 
 
 def holds(pid: int, inodes: set[int]) -> bool:

@@ -10,18 +10,25 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import galaxy_manager_initscript
-import galaxy_manager_systemd
 import galaxy_manager_unit
 from galaxy_errors import ManagerError
+from galaxy_host_later import Later
 from galaxy_host_process import Process
-from galaxy_manager_initscript import InitScript
 from galaxy_manager_supervisor_config import NotTrusted, Program, SupervisorConfig, config_files, config_files_of
 from galaxy_manager_supervisor_rpc import Client, ProcessInfo
 from galaxy_manager_supervisord import Supervisord, resolve
-from galaxy_manager_systemd import Systemd
-from galaxy_manager_systemd_definition import require_instance
 from galaxy_manager_unit import Own, Unit
+
+# of a Galaxy that runs under supervisord, nobody asks them
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import galaxy_manager_initscript
+    import galaxy_manager_systemd
+    import galaxy_manager_systemd_definition
+else:
+    galaxy_manager_initscript = Later("galaxy_manager_initscript")
+    galaxy_manager_systemd = Later("galaxy_manager_systemd")
+    galaxy_manager_systemd_definition = Later("galaxy_manager_systemd_definition")
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +117,7 @@ def _one(units: list[Unit]) -> Unit | None:
 def _given(manager: str | None, service: str, search: "_Search") -> Unit:
     """The service that the user named, where no definition of it can be seen."""
     if manager in ("upstart", "sysvinit"):
-        return InitScript(manager, service, search.functions, search.own)
+        return galaxy_manager_initscript.InitScript(manager, service, search.functions, search.own)
     text = " ".join(filter(None, (manager, service)))
     reason = f" ({' '.join(search.untrusted)})" if search.untrusted else ""
     raise ManagerError(f"Nothing like {text} manages Galaxy here; check manager=, service= and conf_file={reason}")
@@ -144,14 +151,14 @@ class _Search:
         elif manager == "systemd":
             if galaxy_manager_systemd.runs():
                 name = service.removesuffix(".service")
-                require_instance(name)
-                unit = Systemd(name, own=self.own)
+                galaxy_manager_systemd_definition.require_instance(name)
+                unit = galaxy_manager_systemd.Systemd(name, own=self.own)
                 if unit.is_known:
                     yield unit
         elif self._has_init(manager):
             for name, _ in galaxy_manager_initscript.definitions(manager, [service.lower()]):
                 if name == service:
-                    yield InitScript(manager, name, self.functions, self.own)
+                    yield galaxy_manager_initscript.InitScript(manager, name, self.functions, self.own)
 
     def defined(self, manager: str) -> Iterator[tuple[int, Unit]]:
         """The units whose definitions fit, with their rank (``galaxy_manager_unit.rank``)."""
@@ -164,7 +171,7 @@ class _Search:
             for name, commands in galaxy_manager_initscript.definitions(manager, _MENTIONS):
                 rank = galaxy_manager_unit.rank((name,), commands, self.config, self.own)
                 if rank is not None:
-                    yield rank, InitScript(manager, name, self.functions, self.own)
+                    yield rank, galaxy_manager_initscript.InitScript(manager, name, self.functions, self.own)
 
     def _has_init(self, manager: str) -> bool:
         # where systemd is the init, it runs the scripts too, but as units
@@ -261,7 +268,7 @@ class _Search:
         if not found:
             return None
         name, user = found
-        unit = Systemd(name, user, self.own)
+        unit = galaxy_manager_systemd.Systemd(name, user, self.own)
         main = unit.show().get("MainPID", "0")
         if main == str(master.pid):
             return unit
@@ -282,4 +289,4 @@ class _Search:
             names = [name.removesuffix(".service") for name in shown.get("Names", "").split()] or [definition.name]
             rank = galaxy_manager_unit.rank(names, commands, *self._wanted)
             if rank is not None:
-                yield rank, Systemd(definition.name, own=self.own)
+                yield rank, galaxy_manager_systemd.Systemd(definition.name, own=self.own)

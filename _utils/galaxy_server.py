@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import galaxy_host_lock
 import galaxy_uwsgi_process
 from galaxy_errors import ConfigError, GalaxyError, IsGravitys, ProcessError
 from galaxy_host_later import Later
@@ -28,11 +27,13 @@ if TYPE_CHECKING:
     import galaxy_gravity_config
     import galaxy_gravity_instance
     import galaxy_gravity_services
+    import galaxy_host_lock
     import galaxy_host_redaction
     import galaxy_manager_detection
 else:
     galaxy_gravity_config = Later("galaxy_gravity_config")
     galaxy_gravity_services = Later("galaxy_gravity_services")
+    galaxy_host_lock = Later("galaxy_host_lock")
     galaxy_host_redaction = Later("galaxy_host_redaction")
     galaxy_manager_detection = Later("galaxy_manager_detection")
 

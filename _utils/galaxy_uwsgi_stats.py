@@ -204,7 +204,8 @@ def _parse(address: Address, data: bytes) -> object:
     # uWSGI copies request bytes unescaped but for quotes and backslashes: neither UTF-8 nor free of control characters
     text = data.decode(errors="replace")
     decoder = _DECODER
-    if b"\\u" in data:
+    # to look for the one character costs nothing, for the two a tenth of the parsing
+    if b"\\" in data:
         # uWSGI has no such escapes; half a surrogate pair could not be sent on
         text = _SURROGATE.sub(r"\\ufffd", text)
     if _LONG_NUMBER in data.translate(_DIGITS):

@@ -19,7 +19,7 @@ def test_open(tmp_path, row):
     with open(disk, "wb") as file:
         file.truncate(64 << 20)
     with Machine(tmp_path / "share", disk) as machine:
-        status, output = machine.run(sys.executable, str(GUEST), timeout=600)
+        status, output = machine.run(sys.executable, str(GUEST), timeout=1800)
     assert status == 0, output
     found = json.loads(output.splitlines()[-1])
     ratio = found["ours"] / found["bare"]

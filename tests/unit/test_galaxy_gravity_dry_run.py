@@ -1,12 +1,12 @@
 """What the real Gravity would write, held to what it writes."""
 
 import os
-import pathlib
 import pwd
 import subprocess
 import tempfile
 
 import pytest
+from support.attacker import public_directory
 
 import galaxy_gravity_config
 import galaxy_gravity_dry_run
@@ -83,16 +83,14 @@ def test_several_instances_have_their_logs_in_their_own_directories(make_bed, tm
         assert f"{bed.root}/{name}/gravity/log/" in written.programs[f"{name}.d/gunicorn_gunicorn.conf"]
 
 
-def test_nothing_is_left(make_bed):
+def test_nothing_is_left(make_bed, monkeypatch):
     bed = make_bed()
     commands = Commands(read(bed))
-
-    def places():
-        return set(pathlib.Path(tempfile.gettempdir()).glob("galaxy-update-*"))
-
-    before = places()
-    galaxy_gravity_dry_run.run(commands, is_system=True)
-    bed.write(process_manager="launchd")
-    with pytest.raises(CommandError, match="process_manager"):
+    with public_directory() as place:
+        # other tests may have theirs in /tmp at the same time
+        monkeypatch.setattr(tempfile, "tempdir", place)
         galaxy_gravity_dry_run.run(commands, is_system=True)
-    assert places() == before
+        bed.write(process_manager="launchd")
+        with pytest.raises(CommandError, match="process_manager"):
+            galaxy_gravity_dry_run.run(commands, is_system=True)
+        assert os.listdir(place) == []

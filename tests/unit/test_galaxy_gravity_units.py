@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 from support.bed import configured
 
+import galaxy_gravity_systemd
 import galaxy_gravity_units
+import galaxy_manager_systemd
 from galaxy_errors import ManagerError
 from galaxy_manager_systemd import Systemd
 from galaxy_manager_unit import State, Unit, UnitStatus
@@ -38,8 +40,8 @@ def test_nothing_installed(tmp_path):
 
 
 def test_systemd_that_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(galaxy_gravity_units.galaxy_manager_systemd, "runs", lambda: False)
-    monkeypatch.setattr(galaxy_gravity_units.galaxy_gravity_systemd, "PLACES", (str(tmp_path),))
+    monkeypatch.setattr(galaxy_manager_systemd, "runs", lambda: False)
+    monkeypatch.setattr(galaxy_gravity_systemd, "PLACES", (str(tmp_path),))
     found = galaxy_gravity_units.find(configured(tmp_path, manager="systemd", gunicorn=1))
     assert "wants systemd, which does not run here" in found.problems[0]
 
@@ -73,7 +75,7 @@ def test_each_manager_is_asked_once_and_its_silence_is_its_own(monkeypatch):
             raise ManagerError("cannot be reached")
         return [_RUNS] * len(units)
 
-    monkeypatch.setattr(galaxy_gravity_units.galaxy_manager_systemd, "statuses", statuses)
+    monkeypatch.setattr(galaxy_manager_systemd, "statuses", statuses)
     units = {"a": Systemd("a"), "b": Systemd("b", "galaxy"), "c": Systemd("c"), "d": _Unit("d", ManagerError("no"))}
     found = galaxy_gravity_units.statuses(units)
     assert asked == [["a", "c"], ["b"]]

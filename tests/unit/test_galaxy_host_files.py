@@ -560,6 +560,21 @@ def test_names_that_who_named_the_directory_may_not_list():
             files.names(inner, named_by=[GALAXY])
 
 
+def test_the_groups_of_its_owner_are_asked_for_where_a_group_can_write_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(files, "_groups", lambda uid: asked.append(uid) or [GALAXY])
+    with public_directory() as path:
+        home = make(f"{path}/galaxy", GALAXY)
+        own = make(f"{home}/own", GALAXY)
+        assert (files.owner(own), asked) == (GALAXY, [])
+        os.chown(home, GALAXY, GALAXY)
+        os.chmod(home, 0o775)
+        assert (files.owner(own), asked) == (GALAXY, [GALAXY])
+        os.chown(home, GALAXY, MALLORY)
+        with pytest.raises(FileError, match="can put something else there"):
+            files.owner(own)
+
+
 def test_whose_a_directory_is():
     with public_directory() as path:
         home = make(f"{path}/galaxy", GALAXY)

@@ -69,6 +69,14 @@ def test_frozen(how):
     assert one.number == 1
 
 
+@pytest.mark.parametrize("how", FROZEN)
+def test_a_field_that_cannot_be_hashed(how):
+    namespace = {"__annotations__": {"many": list}, "many": dataclasses.field(hash=False)}
+    made = how(type("Made", (), namespace))
+    assert hash(made([1])) == hash(made([1]))
+    assert made([1]) != made([2])
+
+
 @pytest.mark.parametrize("how", [record(frozen=True, eq=False), dataclasses.dataclass(frozen=True, eq=False)])
 def test_identity(how):
     made = _made(how)

@@ -105,6 +105,47 @@ def _listen_at(address):
     return listener
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="listens as another user")
+@pytest.mark.parametrize(
+    ("bound", "device", "reached"),
+    [
+        ("127.0.0.1", None, "127.0.0.1"),
+        ("0.0.0.0", None, "127.0.0.1"),
+        ("::", None, "127.0.0.1"),
+        ("::ffff:127.0.0.1", None, "127.0.0.1"),
+        ("127.0.0.1", b"lo", "127.0.0.1"),
+        ("::", b"lo", "[::1]"),
+        ("::1", None, "[::1]"),
+    ],
+)
+def test_who_is_reached(bound, device, reached):
+    """The kernel's own answer is that of the whole table, and who would get the connection."""
+    address = parse(f"{reached}:{free_port()}")
+    assert galaxy_host_sockets.owners(address) == set()
+    with staying(MALLORY, _listen_on, bound, address.port, device):
+        assert galaxy_host_sockets._reached_uid(address) == MALLORY
+        assert [listener.uid for listener in galaxy_host_sockets._listening([address])] == [MALLORY]
+        assert galaxy_host_sockets.owners(address) == {MALLORY}
+        galaxy_host_sockets.connect(address, Deadline(60)).close()
+
+
+def _listen_on(host, port, device):
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    if device:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+    listener.bind((host, port))
+    listener.listen()
+    return listener
+
+
+def test_where_the_kernel_does_not_say_who_is_reached_the_table_does(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setattr(galaxy_host_sockets, "_REQUEST", 0x8000)
+        assert galaxy_host_sockets._reached_uid(address) is None
+        assert galaxy_host_sockets.owners(address) == {os.getuid()}
+
+
 def test_what_is_bound_to_the_address_itself_goes_before_what_is_bound_to_all():
     port = free_port()
     with (

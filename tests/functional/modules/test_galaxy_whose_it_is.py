@@ -109,7 +109,9 @@ def test_by_hand_only_as_the_user_that_the_configuration_names(modules, site):
     # declared, it is Galaxy
     site.write(uid=GALAXY)
     status = modules["galaxy.status"](**site.keywords)
-    assert (status["pid"], status["ready"], status["problems"]) == (pid, True, [])
+    # on a busy machine the file may be seconds newer than uWSGI, which is said too
+    others = [text for text in status["problems"] if "was changed after" not in text]
+    assert (status["pid"], status["ready"], others) == (pid, True, [])
     site.write(uid=None)
     done = modules["galaxy.stop"](**site.keywords, force=True, pid=pid, timeout=5)
     assert {"pid": pid, "signal": "SIGINT"} in done["signals"]
