@@ -93,7 +93,7 @@ demo-small:
 bench: venv-newest venv-bed
 	BENCH_SHARE=$(or $(BENCH_SHARE),1) $(call ISOLATED,newest) tests/bench
 
-# a thousand machines that start after one power cut, and a thousand beacons, as docs/boot.md has them; an hour
+# a thousand machines that start after one power cut (docs/boot.md), and a thousand beacons; hours
 scale: venv-newest
 	tests/isolated .venv-newest/bin/python tests/bench/scale.py --machines $(or $(MACHINES),1000)
 
