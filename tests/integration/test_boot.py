@@ -177,7 +177,7 @@ def test_the_same_minion_starting_twice_is_harmless(minions, master, galaxies, e
     assert site.get() == b"Galaxy\n"
     # the one that was interrupted, or queued, is over before the next test
     while master.salt_cli().run("saltutil.is_running", "state.*", minion_tgt=ROLE, _timeout=60).data != []:
-        assert time.time() - began < 120
+        assert time.time() - began < 600
 
 
 def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar, event_listener_of):
@@ -253,7 +253,7 @@ def test_an_id_cannot_become_a_command_of_the_master(minions, master, event_list
     runs = event_listener_of("salt/run/*/ret", began)
     while not any(event.data["fun_args"][0]["minion"] == PLAIN for event in runs):
         runs = event_listener_of("salt/run/*/ret", began)
-        assert time.time() - began < 60
+        assert time.time() - began < 600
     assert {event.data["fun"] for event in runs} <= {"runner.galaxy.boot", "runner.galaxy.restart"}
     others = [event.data for event in runs if event.data["fun_args"][0]["minion"] not in (ROLE, PLAIN)]
     assert len(others) == 4
