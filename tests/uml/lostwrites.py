@@ -26,9 +26,7 @@ DISK_SIZE, LOG_SIZE = 160 << 20, 2 << 30
 QUIET = ("closed",)
 
 
-def one(
-    directory: pathlib.Path, operation: str, version: int, images: int, seed: int, without: str = "", flushes: int = 0
-) -> dict:
+def one(directory: pathlib.Path, operation: str, version: int, images: int, seed: int, without: str = "") -> dict:
     """That many crash images of one operation; raises ``AssertionError`` when one does not converge."""
     directory.mkdir(parents=True)
     disks = [directory / "disk", directory / "log"]
@@ -42,7 +40,6 @@ def one(
         "images": images,
         "seed": seed,
         "without": without,
-        "flushes": flushes,
     }
     with Machine(directory / "share", *disks, modules=("dm-log-writes",)) as machine:
         status, output = machine.run(sys.executable, str(GUEST), json.dumps(job), timeout=3600)
@@ -55,11 +52,8 @@ def one(
     return done
 
 
-def run(images: int, directory: pathlib.Path, operations=OPERATIONS, lanes=2, seed=None, without="", flushes=0) -> dict:
-    """
-    That many images, spread over the operations, on machines side by side; the boots by what they did or said.
-    ``flushes``: crashes are before that many of an operation's flushes, not before any.
-    """
+def run(images: int, directory: pathlib.Path, operations=OPERATIONS, lanes=2, seed=None, without="") -> dict:
+    """That many images, spread over the operations, on machines side by side; the boots by what they did or said."""
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     print(f"seed {seed}", flush=True)
     chosen = [operation for operation in operations if operation not in QUIET]
@@ -71,7 +65,7 @@ def run(images: int, directory: pathlib.Path, operations=OPERATIONS, lanes=2, se
             share = images // len(chosen) + (number < images % len(chosen))
             if share:
                 where = directory / operation
-                jobs.append(pool.submit(one, where, operation, version, share, seed + number, without, flushes))
+                jobs.append(pool.submit(one, where, operation, version, share, seed + number, without))
         for job in jobs:
             boots.update(job.result()["boots"])
     return boots
@@ -87,7 +81,5 @@ if __name__ == "__main__":
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lostwrites-") as scratch:
         where = pathlib.Path(scratch)
-        boots = run(
-            options.images, where, options.operations, options.lanes, options.seed, options.without, options.flushes
-        )
+        boots = run(options.images, where, options.operations, options.lanes, options.seed, options.without)
     print(f"{sum(boots.values())} images; the next boot: " + counted(boots.elements()))

@@ -6,8 +6,6 @@ The guest's side of the lost writes: ``lostwrites_guest.py JOB``, a JSON object 
 ``without``
     a function of the product, as ``module.function``, or a flush (``flushes.py``), that does nothing: to see that it is
     needed
-``flushes``
-    crashes are before that many of its flushes; 0: before any
 
 The volume and an ext4 for its header backups lie side by side on /dev/ubdb. While the operation runs, dm-log-writes
 logs every write to both, with the flushes between them, to /dev/ubdc. Of that log crash images are made: all that was
@@ -100,14 +98,14 @@ def copy(source, target):
         os.fsync(write.fileno())
 
 
-def crash(entries, source, done, most):
+def crash(entries, source, done):
     """
     The writes that a power cut at a random moment leaves, as (offset, data); one right after the operation, with
     ``done``, leaves all that was flushed.
     """
     flushes = [0] + [number for number, entry in enumerate(entries) if entry.flags & log_writes.FLUSH]
     bounds = [*flushes, len(entries)]
-    epoch = len(bounds) - 2 if done else source.randrange(min(most, len(bounds) - 1))
+    epoch = len(bounds) - 2 if done else source.randrange(len(bounds) - 1)
     # a write that was logged is complete when its flush comes: what is before the last flush is on the medium
     kept = [(entry.at, entry.data or bytes(entry.size)) for entry in entries[: bounds[epoch]]]
     cut = bounds[-1] if done else source.randint(bounds[epoch], bounds[epoch + 1])
@@ -168,7 +166,7 @@ def main():
     for number in range(job["images"]):
         # the last of four: it is over, and what it promised must be there
         done = number % 4 == 3
-        make_image(crash(entries, source, done, job["flushes"] or len(entries) + 1))
+        make_image(crash(entries, source, done))
         set_up()
         mount_backups()
         try:
