@@ -138,6 +138,21 @@ def test_what_is_there_is_named(device, offset, data, kind):
     assert kind in luks_blank.first_data(device)[1]
 
 
+def test_the_mark_is_on_the_medium_before_anything_else_is_written(device, monkeypatch):
+    """80 crash images of a format without this flush all converged, so it is looked at here."""
+    flushed, fsync = [], os.fsync
+
+    def look(descriptor):
+        flushed.append((os.readlink(f"/proc/self/fd/{descriptor}"), luks_blank.is_marked(device)))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", look)
+    luks_blank.mark(device)
+    assert flushed == [(device.path, True)]
+    luks_blank.unmark(device)
+    assert flushed[1:] == [(device.path, False)]
+
+
 def test_the_mark(device):
     assert not luks_blank.is_marked(device)
     luks_blank.mark(device)
