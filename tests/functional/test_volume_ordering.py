@@ -56,8 +56,12 @@ def test_it_stops_before_its_volume_goes(machine, share):
         assert machine.run("systemctl", "start", name, check=False).returncode != 0
     (share / "volume").mkdir()
     machine.run("mount", "-o", "bind,_netdev", share / "volume", MOUNT)
-    before = machine.run("systemctl", "show", "--property=Before", "srv-data.mount").stdout
-    assert "remote-fs.target" in before
+
+    def is_of_the_network():
+        return "remote-fs.target" in machine.run("systemctl", "show", "--property=Before", "srv-data.mount").stdout
+
+    # systemd looks at the mount when the kernel tells it
+    assert wait_until(is_of_the_network, Deadline(60))
     for name in ("formula", "foreign", "bare"):
         machine.run("systemctl", "start", name)
         assert wait_until((share / "volume" / f"{name}.started").exists, Deadline(60))

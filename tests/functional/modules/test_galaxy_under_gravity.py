@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 
 import psutil
 import pytest
@@ -168,6 +169,8 @@ def test_a_configuration_that_is_newer_than_what_runs_is_told(modules, bed):
     os.utime(config, (newer, newer))
     said = f"{config} was changed after handler, gunicorn were started: a restart or reload takes it up."
     assert said in _status(modules, one)["problems"]
+    # a machine that is fast enough would start the new ones before that time
+    assert wait_until(lambda: time.time() > newer + 1, Deadline(60))
     # new workers of the old master have read it
     modules["galaxy.reload"](config=config, force=True, timeout=60)
     assert not any("was changed" in text for text in _status(modules, one)["problems"])
