@@ -23,10 +23,10 @@ help:
 test-one: venv-$(SALT)
 	$(call ISOLATED,$(SALT)) $(T)
 
-# three at a time on two cores, for each waits a good part of its time; the longest first; a suite's output comes when it ends
+# three at a time on two cores, for each waits a good part of its time; the longest first; a suite's output comes when it ends, and one that fails ends no other
 test:
 	$(MAKE) --no-print-directory --output-sync=target -j2 venv-newest venv-oldest venv-bed venv-bed-old
-	$(MAKE) --no-print-directory --output-sync=target -j3 READY=yes test-functional test-oldest $(UML) test-integration test-unit
+	$(MAKE) --no-print-directory --keep-going --output-sync=target -j3 READY=yes test-functional test-oldest $(UML) test-integration test-unit
 
 test-functional test-integration test-unit: $(call NEEDS,newest bed bed-old)
 test-functional:
