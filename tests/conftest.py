@@ -3,6 +3,7 @@
 import logging
 import pathlib
 import sys
+import tempfile
 
 import pytest
 
@@ -19,6 +20,13 @@ from support.supervisord import Supervisord  # noqa: E402
 def tree(tmp_path_factory):
     """The tree as the master serves it: a copy, so that a test may change it."""
     return copy_tree(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(scope="session")
+def salt_factories_default_root_dir():
+    """Of this run alone: the scripts that salt-factories writes there belong to one Salt. Short, for unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="salt-") as path:
+        yield pathlib.Path(path).resolve()
 
 
 @pytest.fixture
