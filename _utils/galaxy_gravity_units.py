@@ -130,7 +130,6 @@ def _ask(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
 def _noted(unit: Unit, status: UnitStatus) -> UnitStatus:
     if not status.restarts or status.age is None or status.age > _RECENT:
         return status
-    times = "once" if status.restarts == 1 else f"{status.restarts} times"
-    sentence = f"{unit.manager} started {unit.service} again {times} by itself, {status.age:.0f} s ago"
+    sentence = f"{unit.manager} started {unit.service} again {status.times} by itself, {status.age:.0f} s ago"
     sentence += " for the last time: it may crash again and again." if status.restarts > 1 else "."
     return dataclasses.replace(status, problems=(*status.problems, sentence))

@@ -89,6 +89,11 @@ class UnitStatus:
         """``detail`` in brackets, to follow ``raw``; empty where there is none."""
         return f" ({self.detail})" if self.detail else ""
 
+    @property
+    def times(self) -> str:
+        """``restarts`` in words, to follow "again"."""
+        return "once" if self.restarts == 1 else f"{self.restarts} times"
+
 
 class Unit:
     """

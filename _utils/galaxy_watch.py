@@ -130,5 +130,4 @@ def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) ->
 
 
 def _word(status: UnitStatus) -> str:
-    times = "once" if status.restarts == 1 else f"{status.restarts} times"
-    return f"{status.raw}{status.why}{f', started again {times}' if status.restarts else ''}"
+    return f"{status.raw}{status.why}{f', started again {status.times}' if status.restarts else ''}"

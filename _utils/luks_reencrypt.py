@@ -114,8 +114,12 @@ def _encrypt(
         argv += [f"--key-slot={luks_header.slots_of(device, header, key)[0]}", *options.slot_argv(header.version)]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         work = pool.submit(galaxy_host_command.run, [*argv, "--key-file=-", str(device)], stdin=key, timeout=_TIMEOUT)
-        waits_for = lambda: f"{_percent(device)} % of {device} have the new volume key"  # noqa: E731
-        wait_until(work.done, Deadline(_TIMEOUT), _INTERVAL, waits_for)
+        wait_until(
+            work.done,
+            Deadline(_TIMEOUT),
+            _INTERVAL,
+            lambda: f"{_percent(device)} % of {device} have the new volume key",
+        )
         work.result()
     if luks_header.require(device).reencrypting:
         raise HeaderError(device, "the change of its volume key did not come to its end; run `luks.reencrypt` again")
