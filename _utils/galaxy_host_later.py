@@ -4,6 +4,7 @@ And utils that a sync has replaced: Salt loads those anew too, but what they imp
 """
 
 import importlib
+import importlib.machinery
 import os
 import sys
 import threading
@@ -20,11 +21,27 @@ _OURS = ("galaxy_", "luks_", "onedata_")
 _BORN = time.time()
 
 
+class _Finder:
+    """
+    Finds our utils at once, also after Salt's loader has taken their directory off the path. Python alone looks in each
+    directory of the path before theirs: a sixth of the time that they take to load.
+    """
+
+    _files = importlib.machinery.FileFinder(_HERE, (importlib.machinery.SourceFileLoader, [".py"]))
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        return self._files.find_spec(name) if name.startswith(_OURS) else None
+
+    def invalidate_caches(self) -> None:
+        self._files.invalidate_caches()
+
+
+# in place of the one before, where a sync has replaced this file
+sys.meta_path[:] = [_Finder(), *(one for one in sys.meta_path if type(one).__module__ != __name__)]
+
+
 class Later:
-    """
-    The util of that name, as ``import name`` gives it, later. That statement within a function would not do: Salt's
-    loader has our directory on the path only while it loads a file.
-    """
+    """The util of that name, as ``import name`` gives it, later."""
 
     def __init__(self, name: str):
         self._name = name
@@ -36,11 +53,7 @@ class Later:
     def _load(self) -> ModuleType:
         with _LOCK:
             if self in _waiting:
-                sys.path.insert(0, _HERE)
-                try:
-                    self._module = importlib.import_module(self._name)
-                finally:
-                    sys.path.remove(_HERE)
+                self._module = importlib.import_module(self._name)
                 _waiting.remove(self)
         return self._module
 

@@ -143,7 +143,8 @@ def test_many_workers(row):
 
 _JOB = """
 import json, sys, time
-import salt.config, salt.loader
+# a job is a fork of the minion, which has loaded this
+import salt.config, salt.loader, salt.minion
 opts = salt.config.minion_config(sys.argv[1])
 opts["grains"] = {}
 mods = salt.loader.minion_mods(opts)

@@ -16,6 +16,7 @@ def later(tmp_path, monkeypatch):
     """The util as one that was synced to a directory that is not on the path, as in a job."""
     there = tmp_path / "galaxy_host_later.py"
     there.write_text(pathlib.Path(galaxy_host_later.__file__).read_text())
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     spec = importlib.util.spec_from_file_location("later_of_a_test", there)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -27,6 +28,22 @@ def later(tmp_path, monkeypatch):
 
 def _write(directory, name, text):
     (directory / f"{name}.py").write_text(text)
+
+
+def test_our_utils_are_found_where_no_path_leads_to_them(later, tmp_path):
+    _write(tmp_path, "galaxy_found", "value = 1\n")
+    _write(tmp_path, "other_found", "value = 1\n")
+    assert importlib.import_module("galaxy_found").value == 1
+    for missing in ("other_found", "galaxy_that_there_is_not"):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(missing)
+
+
+def test_one_that_was_synced_again_finds_them_in_place_of_the_one_before(later):
+    before = list(sys.meta_path)
+    later.__spec__.loader.exec_module(later)
+    assert len(sys.meta_path) == len(before)
+    assert (sys.meta_path[0] is before[0], sys.meta_path[1:]) == (False, before[1:])
 
 
 def test_it_is_loaded_once_and_when_it_is_used(later, tmp_path):
