@@ -171,7 +171,7 @@ class _Reader:
     def _owners(self, *paths: str) -> set[int]:
         """Whose word it is what the files say."""
         owners = set()
-        for path in paths:
+        for path in dict.fromkeys(paths):
             try:
                 owners |= galaxy_host_files.deciders(path) or {os.stat(path).st_uid}
             except OSError as exc:

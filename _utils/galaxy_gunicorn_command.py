@@ -6,7 +6,8 @@ import argparse
 import functools
 import os
 import shlex
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import galaxy_host_address
 import galaxy_host_wrappers
@@ -65,7 +66,7 @@ def read(invocation: Invocation) -> Options | None:
     try:
         extra = shlex.split(environment.get("GUNICORN_CMD_ARGS", ""))
         # as gunicorn does: each option of the command line replaces the variable's
-        early, late = (vars(_parser().parse_known_args(some)[0]) if some else {} for some in (extra, words[1:]))
+        early, late = _parsed(tuple(extra)), _parsed(words[1:])
     except (ValueError, ConfigError) as exc:
         raise ConfigError(f"{invocation.source}: gunicorn's options cannot be read: {exc}") from None
     given = {**early, **late}
@@ -98,6 +99,12 @@ def address(bind: str, directory: str = "/") -> Address:
         text = f"{text}:{_DEFAULT_PORT}"
     host, _, port = text.rpartition(":")
     return galaxy_host_address.parse(f"{host.lower()}:{port}")
+
+
+# in a look, the same words come from the configuration and from the process
+@functools.lru_cache(maxsize=64)
+def _parsed(words: tuple[str, ...]) -> Mapping[str, Any]:
+    return vars(_parser().parse_known_args(words)[0]) if words else {}
 
 
 @functools.cache
