@@ -155,7 +155,7 @@ def restart(minion, stamp=None):
     """
 
     def work(turn):
-        with salt.client.get_local_client(mopts=__opts__) as client, _shown(minion):
+        with _patient_client() as client, _shown(minion):
             return galaxy_remote.call(client, minion, "state.apply", mods="galaxy.restarted", queue=True)
 
     def restarted():
@@ -356,14 +356,14 @@ def _shown(*minions):
 
 
 def _boot(minion, stamp, tries) -> dict:
-    target = f"L@{galaxy_remote.minion_id(minion)}"
+    target = [galaxy_remote.minion_id(minion)]
     if not __opts__["minion_data_cache"]:
         # the minion itself knows
-        target += f" and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
+        target = f"L@{minion} and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
     retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
 
     def work(turn):
-        with salt.client.get_local_client(mopts=__opts__) as client:
+        with _patient_client() as client:
             tell = functools.partial(_tell, minion)
             with _shown(minion):
                 failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
@@ -393,11 +393,16 @@ def _in_turn(minion, is_meant, name, stamp, work) -> dict:
     turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
     if since is not None and turn.has_served(since):
         return {"success": False, "return": f"{name} of {minion} has run since {stamp}, or runs now"}
-    # no job, and no file of a lock, for any other
-    if not (_is_accepted(minion) and is_meant(minion)):
+    # no job, and no file of a lock, for any other; Salt lists all keys to tell which are accepted
+    if not (is_meant(minion) and _is_accepted(minion)):
         return {"success": True, "return": None}
     done = turn.take(work)
     return done or {"success": False, "return": f"{name} of {minion} is under way, and will be done once more"}
+
+
+def _patient_client():
+    """For what takes a minion minutes."""
+    return salt.client.get_local_client(mopts={**__opts__, "timeout": max(__opts__["timeout"], galaxy_boot.PATIENCE)})
 
 
 def _call(ask, *given, server) -> dict:

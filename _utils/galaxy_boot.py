@@ -16,6 +16,9 @@ SLS = "galaxy.boot"
 REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
 # seconds until a boot that failed is tried again
 PAUSE = 60
+# seconds after which the master asks a minion whether it is still at a long job, and so often: at Salt's own five, these
+# questions are all that a master does where a thousand machines start
+PATIENCE = 30
 
 
 def failure(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -31,14 +34,14 @@ def failure(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {"step": step, **galaxy_remote.plain({"state": first.get("__id__"), "reason": first.get("comment")})}
 
 
-def boot(client: Any, minion: str, target: str, report: bool = True) -> dict[str, Any]:
+def boot(client: Any, minion: str, target: str | list[str], report: bool = True) -> dict[str, Any]:
     """
     Apply ``galaxy.boot`` on a minion, and wait for as long as it is at it.
 
     client
         Salt's ``LocalClient``
     target
-        compound expression of this one minion
+        a list of this one minion, or a compound expression of it, for which Salt lists all accepted keys once more
     report
         whether the minion tells the master how it went
 
@@ -46,7 +49,8 @@ def boot(client: Any, minion: str, target: str, report: bool = True) -> dict[str
     """
     # another state run of the minion is waited for; `exclude` only where needed, since it is in the minion's job data
     keywords = {"queue": True} if report else {"queue": True, "exclude": REPORT_SLS}
-    answers = client.cmd(target, "state.apply", [SLS], tgt_type="compound", kwarg=keywords, full_return=True)
+    kind = "list" if isinstance(target, list) else "compound"
+    answers = client.cmd(target, "state.apply", [SLS], tgt_type=kind, kwarg=keywords, **galaxy_remote.JOB)
     answer = galaxy_remote.answer_of(answers, minion)
     if answer is None:
         return _unknown(f"{minion} does not answer, or no more")
@@ -65,7 +69,7 @@ def boot(client: Any, minion: str, target: str, report: bool = True) -> dict[str
 def boot_in_turn(
     client: Any,
     minion: str,
-    target: str,
+    target: str | list[str],
     turn: Turn,
     tell: Callable[[str, dict[str, Any]], object],
     retries: int,

@@ -16,6 +16,9 @@ import galaxy_host_turn
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 
+# of each job: all of its answer, and no row for who is missing. For that row Salt 3008 lists all accepted keys, even where
+# nobody is missing
+JOB = {"full_return": True, "expect_minions": False}
 # of one answer: characters of a text, values in all, characters in all, values within values
 TEXT, VALUES, CHARACTERS, DEPTH = 16_384, 20_000, 1_048_576, 32
 CUT = "[cut]"
@@ -79,7 +82,7 @@ def call(client: Any, minion: str, function: str, **keywords: Any) -> dict[str, 
     wrong. Raises ``SaltInvocationError`` where ``minion`` is no ID.
     """
     minion_id(minion)
-    answer = answer_of(client.cmd([minion], function, kwarg=keywords, tgt_type="list", full_return=True), minion)
+    answer = answer_of(client.cmd([minion], function, kwarg=keywords, tgt_type="list", **JOB), minion)
     if answer is None:
         return {"success": False, "return": f"{minion} does not answer; does it run, and is its key accepted?"}
     retcode = answer.get("retcode")

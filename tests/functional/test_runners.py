@@ -75,7 +75,7 @@ def test_an_answer_says_whether_it_is_one(answers, expected):
     client = Minions(answers)
     silent = {"success": False, "return": "one does not answer; does it run, and is its key accepted?"}
     assert galaxy_remote.call(client, "one", "luks.status", device="/dev/vdb") == (expected or silent)
-    asked = {"kwarg": {"device": "/dev/vdb"}, "tgt_type": "list", "full_return": True}
+    asked = {"kwarg": {"device": "/dev/vdb"}, "tgt_type": "list", "full_return": True, "expect_minions": False}
     assert client.asked == [((["one"], "luks.status"), asked)]
 
 

@@ -28,8 +28,8 @@ class Minions:
     def __init__(self, answers):
         self.answers = answers
 
-    def cmd(self, target, *given, **keywords):
-        self.asked = (target, *given)
+    def cmd(self, target, *given, tgt_type, **keywords):
+        self.asked = (target, tgt_type, *given)
         return self.answers
 
 
@@ -66,8 +66,9 @@ def test_what_it_could_not_tell(returned, step, reason):
 )
 def test_no_answer(answers):
     client = Minions(answers)
-    assert galaxy_boot.boot(client, "one", "L@one and ( x )")["reason"] == "one does not answer, or no more"
-    assert client.asked == ("L@one and ( x )", "state.apply", ["galaxy.boot"])
+    for target, kind in (("L@one and ( x )", "compound"), (["one"], "list")):
+        assert galaxy_boot.boot(client, "one", target)["reason"] == "one does not answer, or no more"
+        assert client.asked == (target, kind, "state.apply", ["galaxy.boot"])
 
 
 def test_a_try_without_report_tells_how_it_went():
