@@ -16,8 +16,8 @@ SLS = "galaxy.boot"
 REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
 # seconds until a boot that failed is tried again
 PAUSE = 60
-# seconds after which the master asks a minion whether it is still at a long job, and so often: at Salt's own five, these
-# questions are all that a master does where a thousand machines start
+# seconds after which the master asks a minion whether it is still at a long job, and so often. With Salt's own five, a
+# master does nothing but ask where a thousand machines start
 PATIENCE = 30
 
 

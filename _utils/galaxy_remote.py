@@ -16,8 +16,8 @@ import galaxy_host_turn
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 
-# of each job: all of its answer, and no row for who is missing. For that row Salt 3008 lists all accepted keys, even where
-# nobody is missing
+# of each job: all of its answer, and no row for who is missing. For that row Salt 3008 lists all accepted keys, also
+# where nobody is missing
 JOB = {"full_return": True, "expect_minions": False}
 # of one answer: characters of a text, values in all, characters in all, values within values
 TEXT, VALUES, CHARACTERS, DEPTH = 16_384, 20_000, 1_048_576, 32
