@@ -356,7 +356,7 @@ def _shown(*minions):
 
 
 def _boot(minion, stamp, tries) -> dict:
-    target = [galaxy_remote.minion_id(minion)]
+    target: str | list[str] = [galaxy_remote.minion_id(minion)]
     if not __opts__["minion_data_cache"]:
         # the minion itself knows
         target = f"L@{minion} and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
