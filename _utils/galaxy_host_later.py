@@ -36,8 +36,10 @@ class _Finder:
         self._files.invalidate_caches()
 
 
-# in place of the one before, where a sync has replaced this file
-sys.meta_path[:] = [_Finder(), *(one for one in sys.meta_path if type(one).__module__ != __name__)]
+# not for Salt's loader of utils, which executes each file once more by a name of its own
+if not __name__.startswith("salt."):
+    # in place of the one before, where a sync has replaced this file
+    sys.meta_path[:] = [_Finder(), *(one for one in sys.meta_path if type(one).__module__ != __name__)]
 
 
 class Later:
