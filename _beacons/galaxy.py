@@ -147,7 +147,7 @@ def beacon(config):
         # of gunicorn, and of what runs beside it, the manager tells what crashes
         look = galaxy.look(_TIMEOUT, managed=galaxy.web_server == "gunicorn")
         events = galaxy_watch.observe(look, memory, thresholds, time.monotonic())
-        log.debug("galaxy: beacon looked at %s: ready %s, %d events", spec, look.is_ready(1), len(events))
+        log.debug("galaxy: beacon looked at %s: ready %s, events: %d", spec, look.is_ready(1), len(events))
         due += [{**event, "server": name} if name else event for event in events]
         __context__[_MEMORY][key] = memory
         if memory.told != told:

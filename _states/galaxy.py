@@ -25,6 +25,7 @@ import galaxy_host_later
 galaxy_host_later.drop_outdated()
 
 import galaxy_host_arguments as arguments
+import galaxy_host_count
 import galaxy_host_returns as returns
 from galaxy_errors import ManagerError
 from galaxy_host_later import Later
@@ -605,7 +606,7 @@ def _verify(name, meant, change, what):
 
 
 def _accepting(count):
-    return f"{count} worker{' accepts' if count == 1 else 's accept'} requests"
+    return f"{galaxy_host_count.counted(count, 'worker accepts', 'workers accept')} requests"
 
 
 def _is_active(status):

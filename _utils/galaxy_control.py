@@ -11,6 +11,7 @@ import galaxy_host_process
 import galaxy_host_progress
 import galaxy_wait
 from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
+from galaxy_host_count import counted
 from galaxy_host_later import Later
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
@@ -74,7 +75,7 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any
             except NotReady as exc:
                 _require_retry(galaxy.look(galaxy_wait.LOOK), exc)
                 if tried > limits.retries:
-                    raise NotReady(f"Gave up after {tried} {'try' if tried == 1 else 'tries'}. {exc}") from None
+                    raise NotReady(f"Gave up after {counted(tried, 'try', 'tries')}. {exc}") from None
                 log.info("Try %d of %d failed, Galaxy is stopped and started again", tried, limits.retries + 1)
                 _stop(galaxy, GRACE, force=True)
         raise AssertionError("unreachable")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import galaxy_remote
+from galaxy_host_count import counted
 
 # of one row: characters of a problem and of a name, problems; of one minion: servers, services
 TEXT, NAME, PROBLEMS, SERVERS, SERVICES = 300, 100, 10, 50, 100
@@ -276,12 +277,8 @@ def _optional(what: str, value: Any) -> str | None:
 
 def _said(row: Mapping[str, Any], named: bool) -> str:
     name = f"{row['server']} " if named else ""
-    counted = row["workers"] is not None
-    ready = (
-        f", {row['ready_workers'] or 0} of {row['workers']} worker{'s' * (row['workers'] != 1)} ready"
-        if counted
-        else ""
-    )
+    is_known = row["workers"] is not None
+    ready = f", {row['ready_workers'] or 0} of {counted(row['workers'], 'worker')} ready" if is_known else ""
     problem = f": {row['problems'][0]}" if row["problems"] else ""
     return f"{name}{row['state']}{ready}{problem}"
 

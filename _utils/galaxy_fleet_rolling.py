@@ -13,6 +13,7 @@ from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocati
 import galaxy_fleet
 import galaxy_remote
 from galaxy_fleet import State
+from galaxy_host_count import counted, part
 from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
@@ -136,8 +137,8 @@ def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, 
     if len(lame) > plan.max_failures:
         reasons = "; ".join(_reason(minion, rows) for minion, rows in list(lame.items())[:10])
         raise CommandExecutionError(
-            f"Nothing is restarted: {len(lame)} of {len(machines)} machines {'does' if len(lame) == 1 else 'do'} "
-            f"not serve, and max_failures is {plan.max_failures}: {reasons}"
+            f"Nothing is restarted: {part(len(lame), len(machines), 'machine', 'does', 'do')} not serve, and "
+            f"max_failures is {plan.max_failures}: {reasons}"
         )
     done, work = [], {}
     for minion in sorted(machines, key=lambda one: (one not in lame, one)):
@@ -150,7 +151,7 @@ def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, 
     if len(machines) > 1 and plan.batch >= len(machines) - len(lame):
         serving = len(machines) - len(lame)
         raise CommandExecutionError(
-            f"Nothing is restarted: {serving} of {len(machines)} machines serve{'s' * (serving == 1)}, and a batch of "
+            f"Nothing is restarted: {part(serving, len(machines), 'machine', 'serves', 'serve')}, and a batch of "
             f"{plan.batch} would leave none; give a smaller batch"
         )
     return work, done
@@ -253,9 +254,8 @@ def _drained(client: Any, minion: str, servers: list[Any], seconds: float) -> st
 
     if wait_until(is_quiet, Deadline(seconds), interval=PAUSE):
         return ""
-    busy = rows[0]["busy"]
-    workers = f"{busy} worker{' is' if busy == 1 else 's are'} busy"
-    return f"{minion} is drained, but has requests after {seconds:g} seconds: {workers}"
+    workers = counted(rows[0]["busy"], "worker is", "workers are")
+    return f"{minion} is drained, but has requests after {seconds:g} s: {workers} busy"
 
 
 def _rows(client: Any, minion: str, servers: list[Any]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import galaxy_fleet
 from galaxy_fleet import State
+from galaxy_host_count import counted
 
 _COLORS = {
     State.DOWN.value: "\x1b[1;31m",
@@ -127,9 +128,9 @@ def table(found: Mapping[str, Any], width: int | None = None, color: bool = Fals
 
 def line(row: Mapping[str, Any]) -> str:
     """One row as a sentence, the first problem at the end."""
-    workers, parts = _of(row["ready_workers"], row["workers"]), []
-    if workers != _NONE:
-        parts.append(f"{workers} workers ready")
+    parts = []
+    if row["ready_workers"] is not None:
+        parts.append(f"{_part(row['ready_workers'], row['workers'], 'worker')} ready")
     if row["busy"]:
         parts.append(f"{row['busy']} busy")
     if row["stuck"]:
@@ -139,13 +140,18 @@ def line(row: Mapping[str, Any]) -> str:
     if row["queue"] is not None:
         parts.append(f"queue {_of(row['queue'], row['queue_limit'])}")
     if row["companions"]:
-        parts.append(f"{_companions(row)} companions")
+        parts.append(_part(row["companions"]["running"], row["companions"]["all"], "companion"))
     if row["version"]:
         parts.append(f"version {row['version']}")
     if row["uptime"] is not None:
         parts.append(f"up {seconds(row['uptime'])}")
     problem = f": {row['problems'][0]}" if row["problems"] else ""
     return ", ".join([row["state"], *parts]) + problem
+
+
+def _part(part: int, whole: int | None, noun: str) -> str:
+    """``1/2 workers``."""
+    return f"{part}/{counted(whole, noun)}" if whole else counted(part, noun)
 
 
 def problems(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -160,10 +166,10 @@ def problems(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _totals(found: Mapping[str, Any]) -> list[str]:
     totals = found["totals"]
-    counted = [f"{totals[state.value]} {state.value}" for state in State if totals[state.value]]
+    states = [f"{totals[state.value]} {state.value}" for state in State if totals[state.value]]
     minions, servers = totals["minions"], totals["servers"]
-    ours = f"{servers} server{'s' * (servers != 1)} on {minions} minion{'s' * (minions != 1)}"
-    said = [": ".join([ours, ", ".join(counted)]) if counted else ours]
+    ours = f"{counted(servers, 'server')} on {counted(minions, 'minion')}"
+    said = [": ".join([ours, ", ".join(states)]) if states else ours]
     if found["without"]:
         said.append(f"no Galaxy in the pillar of: {_names(found['without'])}")
     return said

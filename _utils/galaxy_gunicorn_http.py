@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import galaxy_host_sockets
 from galaxy_errors import FileError, GunicornError, TlsRefused
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline
 
@@ -67,7 +68,7 @@ def version(
     head, _, body = data.partition(b"\r\n\r\n")
     words = head.split(b"\r\n")[0].split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/"):
-        raise GunicornError(f"{where}: no HTTP answer ({len(data)} bytes)")
+        raise GunicornError(f"{where}: no HTTP answer ({counted(len(data), 'byte')})")
     if words[1] != b"200":
         raise GunicornError(f"{where}: answered {words[1].decode(errors='replace')[:10]!r}; is the prefix right?")
     try:

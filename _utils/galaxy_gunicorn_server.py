@@ -18,6 +18,7 @@ import galaxy_host_sockets
 from galaxy_errors import GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket, TlsRefused
 from galaxy_gunicorn_command import Options
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_process import Process
 from galaxy_host_sockets import Connection
 from galaxy_host_wait import Deadline
@@ -332,7 +333,7 @@ class GunicornServer(WebServer):
             state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
         elif beat is not None:
             state = WorkerState.BUSY if in_flight else WorkerState.IDLE
-            reason = f"{in_flight} request{'s' * (in_flight != 1)} in flight" if in_flight else state.value
+            reason = f"{counted(in_flight, 'request')} in flight" if in_flight else state.value
         works = state in (WorkerState.BUSY, WorkerState.IDLE)
         details = {"heartbeat_age": beat}
         return GunicornWorker(number, process.pid, state, reason, works, works, None, [], details, in_flight, oldest)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import galaxy_host_files
 from galaxy_errors import FileError
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_wait import Deadline
 from galaxy_host_walk import describe
 
@@ -186,7 +187,7 @@ def _parse_sock_diag(data: bytes) -> tuple[list[bytes], bool]:
             if kind == _NLMSG_ERROR:
                 raise OSError(-struct.unpack_from("=i", data, 16)[0], "sock_diag")
             if length < 16:
-                raise OSError(f"sock_diag: a message of {length} bytes")
+                raise OSError(f"sock_diag: a message of {counted(length, 'byte')}")
             messages.append(data[:length])
             data = data[(length + 3) & ~3 :]
     except struct.error as exc:

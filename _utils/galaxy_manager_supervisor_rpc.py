@@ -18,6 +18,7 @@ import galaxy_host_files
 import galaxy_host_sockets
 from galaxy_errors import FileError, ManagerError
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_record import record
 from galaxy_host_wait import Deadline
 from galaxy_manager_supervisor_config import Endpoint
@@ -153,7 +154,7 @@ def _body(answer: bytes) -> bytes:
     head, _, body = answer.partition(b"\r\n\r\n")
     version, _, status = head.partition(b"\r\n")[0].decode(errors="replace").partition(" ")
     if not version.startswith("HTTP/"):
-        raise ValueError(f"no HTTP comes from there ({len(answer)} bytes)")
+        raise ValueError(f"no HTTP comes from there ({counted(len(answer), 'byte')})")
     if not status.startswith("200"):
         # never the request, which may carry a password
         hint = "; check username and password in [supervisorctl]" if status.startswith("401") else ""

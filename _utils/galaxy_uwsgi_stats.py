@@ -26,6 +26,7 @@ from galaxy_errors import (
     StatsUnreachable,
 )
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline
 from galaxy_webserver import Snapshot, Worker
@@ -176,12 +177,12 @@ def _receive(sock: socket.socket, address: Address, deadline: Deadline, limit: i
         except TimeoutError:
             chunk = None
         except OSError as exc:
-            what = f"the connection broke after {received} bytes: {exc.strerror or exc}"
+            what = f"the connection broke after {counted(received, 'byte')}: {exc.strerror or exc}"
             raise StatsClosed(address, what, received) from None
         if chunk == b"":
             return b"".join(chunks)
         if chunk is None or deadline.passed:
-            what = f"timed out reading after {deadline.seconds:g} s, {received} bytes received"
+            what = f"timed out reading after {deadline.seconds:g} s, {counted(received, 'byte')} received"
             raise StatsTimeout(address, what, received)
         chunks.append(chunk)
         received += len(chunk)
@@ -193,14 +194,18 @@ def _parse(address: Address, data: bytes) -> object:
     received = len(data)
     if not data.strip():
         hint = "" if address.http else f"; if it has stats-http, its address is http://{address}"
-        raise StatsClosed(address, f"closed the connection before its document ({received} bytes){hint}", received)
+        raise StatsClosed(
+            address, f"closed the connection before its document ({counted(received, 'byte')}){hint}", received
+        )
     if data.startswith(b"HTTP/"):
         head, _, data = data.partition(b"\r\n\r\n")
         status = head.split(b"\r\n")[0].decode(errors="replace")
         if status.split()[1:2] != ["200"]:
             raise StatsNotUWSGI(address, f"a web server, not a stats server: it answers {status!r}", received)
         if not data.strip():
-            raise StatsClosed(address, f"closed the connection after its HTTP headers ({received} bytes)", received)
+            raise StatsClosed(
+                address, f"closed the connection after its HTTP headers ({counted(received, 'byte')})", received
+            )
     # uWSGI copies request bytes unescaped but for quotes and backslashes: neither UTF-8 nor free of control characters
     text = data.decode(errors="replace")
     decoder = _DECODER
@@ -217,11 +222,11 @@ def _parse(address: Address, data: bytes) -> object:
         return document
     except RecursionError:
         raise StatsNotJSON(
-            address, f"not JSON that can be read: nested too deeply ({received} bytes)", received
+            address, f"not JSON that can be read: nested too deeply ({counted(received, 'byte')})", received
         ) from None
     except json.JSONDecodeError as exc:
         if text.lstrip().startswith("{") and _is_cut(exc, text):
-            what = f"closed the connection in the middle of its document, after {received} bytes"
+            what = f"closed the connection in the middle of its document, after {counted(received, 'byte')}"
             raise StatsClosed(address, what, received) from None
         raise StatsNotJSON(address, f"not JSON: {exc}; is this the stats server's address?", received) from None
     except ValueError as exc:

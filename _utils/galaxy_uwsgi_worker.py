@@ -4,6 +4,7 @@ What uWSGI's stats document says of one worker, in types.
 
 from typing import Any
 
+from galaxy_host_count import counted
 from galaxy_webserver import Request, Worker, WorkerState
 
 # what a request's variables may show: the others hold cookies, authorization headers and query strings
@@ -66,8 +67,8 @@ def _reason(record: dict[str, Any], state: WorkerState, signal: int | None, core
         return f"handles uWSGI signal {signal}"
     if state is WorkerState.NOT_ACCEPTING:
         return "loads its application or is respawned" if record["pid"] else "not spawned"
-    if busy:
-        return f"{busy} of {cores} cores in a request"
+    if busy and cores:
+        return f"{busy} of {counted(cores, 'core')} in a request"
     words: dict[WorkerState, str] = {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}
     return words.get(state, str(state.value))
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import galaxy_webserver
 from galaxy_errors import ConfigError, GalaxyError, NotReady
+from galaxy_host_count import counted, part
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, Throttled, wait_until
 from galaxy_look import Look, Service, are_ready
@@ -76,7 +76,7 @@ def until_ready(
     # of several, each must serve
     each = wanted if len(look.webs) == 1 else min(wanted, 1)
     watches = [_Watch(galaxy, one.service, each, deadline, also) for one in look.webs]
-    log.info("Waiting up to %g s for %s", deadline.left, galaxy_webserver.workers(wanted))
+    log.info("Waiting up to %g s for %s", deadline.left, counted(wanted, "worker"))
 
     def all_ready() -> list[Snapshot] | None:
         snapshots = [snapshot for watch in watches if (snapshot := watch.look())]
@@ -116,8 +116,7 @@ def _lack(snapshots: list[Snapshot], wanted: int) -> str:
     size = sum(snapshot.size for snapshot in snapshots)
     if size >= wanted:
         return ""
-    verb = "is" if wanted == 1 else "are"
-    return f"{galaxy_webserver.workers(wanted)} {verb} wanted, but {snapshots[0].title} has {size}"
+    return f"{counted(wanted, 'worker is', 'workers are')} wanted, but {snapshots[0].title} has {size}"
 
 
 def _with_log(galaxy: Galaxy, services: list[Service], text: str) -> str:
@@ -183,7 +182,7 @@ class _Watch:
         total, lack = len(snapshot.workers), _lack([snapshot], self._wanted)
         if lack:
             self._fail(lack)
-        self.last = f"{galaxy_webserver.part(snapshot.ready, total, 'accepts', 'accept')}, {self._wanted} wanted"
+        self.last = f"{part(snapshot.ready, total, 'worker', 'accepts', 'accept')}, {self._wanted} wanted"
         if total and snapshot.accepting == total and not snapshot.ready and self._also(snapshot):
             who = "The worker accepts, but has no" if total == 1 else f"All {total} workers accept, but none has an"
             self._fail(f"{who} application: its import failed")

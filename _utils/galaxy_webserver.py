@@ -9,6 +9,7 @@ from typing import Any
 
 from galaxy_errors import ProcessError
 from galaxy_host_address import Address
+from galaxy_host_count import part
 from galaxy_host_process import Invocation, Process
 from galaxy_host_record import record
 
@@ -159,10 +160,10 @@ class Snapshot:
                 return [self._stuck]
             if not total:
                 return ["There is no worker yet."]
-            none = "The worker does not accept" if total == 1 else f"None of {workers(total)} accepts"
+            none = "The worker does not accept" if total == 1 else f"None of {total} workers accepts"
             return [f"{none} requests yet."]
         if not self.ready:
-            accept = part(self.accepting, total, "accepts", "accept")
+            accept = part(self.accepting, total, "worker", "accepts", "accept")
             return [f"{accept}, but without an application: its import failed, see the log."]
         found = []
         if self.is_saturated:
@@ -175,25 +176,15 @@ class Snapshot:
             queue = f"{length} of at most {limit}" if limit else length
             found.append(f"{who} saturated; connections that wait in the listen queue: {queue}.")
         if self.count(WorkerState.PAUSED):
-            found.append(f"{part(self.count(WorkerState.PAUSED), total, 'is', 'are')} paused.")
+            found.append(f"{part(self.count(WorkerState.PAUSED), total, 'worker', 'is', 'are')} paused.")
         if self.count(WorkerState.STUCK):
             found.append(self._stuck)
         return found
 
     @property
     def _stuck(self) -> str:
-        stuck = part(self.count(WorkerState.STUCK), len(self.workers), "is", "are")
+        stuck = part(self.count(WorkerState.STUCK), len(self.workers), "worker", "is", "are")
         return f"{stuck} stuck: no event loop runs there."
-
-
-def workers(count: int) -> str:
-    """``1 worker``, ``2 workers``."""
-    return f"{count} worker{'s' * (count != 1)}"
-
-
-def part(count: int, total: int, one: str, many: str) -> str:
-    """``1 of 2 workers`` with the verb that fits, ``one`` or ``many``."""
-    return f"{count} of {workers(total)} {one if count == 1 else many}"
 
 
 class WebServer:
