@@ -1,6 +1,6 @@
 """
-Tell when Galaxy is down, saturated, stuck or crashing, and when it is over
-===========================================================================
+Send an event when Galaxy is down, saturated, stuck or crashing, and when this is over
+======================================================================================
 
 .. code-block:: yaml
 
@@ -13,26 +13,27 @@ Tell when Galaxy is down, saturated, stuck or crashing, and when it is over
         - crashing: 60
         - recovered: 60
 
-Events, each once while its condition lasts:
+Each event is sent once while its condition lasts. The numbers are seconds.
 
 ``salt/beacon/<minion>/galaxy/down``
-    for ``down`` seconds no worker has accepted with its application loaded, or nothing could tell; ``reason`` says why
+    For ``down`` seconds no worker was ready, or nobody could tell. ``reason`` says why.
 ``salt/beacon/<minion>/galaxy/saturated``
-    all cores of all accepting workers have been busy for ``saturated`` seconds; ``workers`` and ``listen_queue`` say
-    how many workers and waiting connections there are
+    For ``saturated`` seconds all cores of all accepting workers have been busy. ``workers`` and ``listen_queue`` say
+    how many workers and waiting connections there are.
 ``salt/beacon/<minion>/galaxy/stuck``
-    the same request has been under way for ``stuck`` seconds, or a worker's event loop does not run; ``requests`` says
-    which
+    One request has been under way for ``stuck`` seconds, or a worker's event loop does not run. ``requests`` says
+    which.
 ``salt/beacon/<minion>/galaxy/crashing``
-    under Gravity, for ``crashing`` seconds a process manager has started a service again and again, or has given it
-    up; ``services`` has its word of each
+    Under Gravity: for ``crashing`` seconds a process manager has started a service again and again, or has given it up.
+    ``services`` says what the process manager tells of each.
 ``salt/beacon/<minion>/galaxy/recovered``
-    no such condition has been seen for ``recovered`` seconds; ``from`` lists the conditions that are over
+    For ``recovered`` seconds there was no such condition. ``from`` lists the conditions that are over.
 
 ``server`` (a name in pillar), ``config``, ``stats`` or ``socket`` name the server, as in the execution module
-``galaxy``; without them ``galaxy:`` in pillar does, and where that declares several, each of them is watched: an event
-then has its name as ``server``. Only newer versions of uWSGI tell since when a request runs (``req_info``); with older
-ones ``stuck`` stays silent.
+``galaxy``. Without them, ``galaxy:`` in pillar names it. If pillar declares several servers, the beacon watches each of
+them; an event then has the server's name as ``server``.
+
+Only newer versions of uWSGI tell since when a request runs (``req_info``). With older ones there is no event ``stuck``.
 """
 
 import contextlib
@@ -102,12 +103,12 @@ def __virtual__():
 
 def validate(config):
     """
-    Whether the configuration of the beacon, and pillar, are sound.
+    Tell whether the configuration of the beacon, and pillar, are right.
 
     config : list
-        the beacon's, of mappings with one key each
+        the beacon's configuration: a list of mappings with one key each
 
-    Returns that as ``True`` or ``False``, and a sentence.
+    Returns ``True`` or ``False``, and a sentence.
     """
     if not isinstance(config, list) or not all(isinstance(each, dict) for each in config):
         return False, "The galaxy beacon takes a list of single keys"
@@ -129,12 +130,12 @@ def validate(config):
 
 def beacon(config):
     """
-    The events that are due now.
+    Tell the events that are due now.
 
     config : list
-        the beacon's, of mappings with one key each
+        the beacon's configuration: a list of mappings with one key each
 
-    Returns a list of mappings; ``tag`` is the last part of the event's.
+    Returns a list of mappings. ``tag`` is the last part of the event's tag.
     """
     given = _merged(config)
     thresholds = galaxy_watch.Thresholds(**{key: given[key] for key in _THRESHOLDS if key in given})

@@ -1,8 +1,8 @@
 """
-Encrypted volumes: LUKS devices formatted, opened, mounted and closed, and their keys.
+Declare encrypted volumes: LUKS devices that are formatted, opened, mounted or closed, and their keys.
 
-Devices and keys are named as in the execution module ``luks``; a key by its place (``pillar://…``, ``sdb://…``,
-``clevis://``, ``token://``, a path), so that no key is in an SLS file. ``luks.mounted`` does the whole:
+Devices and keys are named as in the execution module ``luks``. A key is named by its place (``pillar://…``,
+``sdb://…``, ``clevis://``, ``token://``, a path), so no key is in an SLS file. ``luks.mounted`` does everything:
 
 .. code-block:: yaml
 
@@ -14,8 +14,8 @@ Devices and keys are named as in the execution module ``luks``; a key by its pla
         - key: pillar://galaxy:storage:passphrase
         - encrypt: True
 
-The device is named by what belongs to the disk: names such as ``/dev/vdb`` move, and with them the permission to
-format.
+Name the device by something that belongs to the disk. A name such as ``/dev/vdb`` may come to mean another disk, and
+then the permission to format it does too.
 """
 
 from __future__ import annotations
@@ -60,42 +60,42 @@ def mounted(
     **options,
 ):
     """
-    The volume is open, and its filesystem mounted; its header is backed up.
+    The volume is open, its filesystem is mounted, and its header is backed up.
 
     name : str
-        the mount point: an empty directory, made if missing
+        the mount point: an empty directory; made if missing
     device : str
         the device
     mapper : str
-        name of the opened volume in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     key : str
         place of the key
     encrypt : bool = False
-        make a device that reads as blank an encrypted volume first; a device that carries anything is never touched.
-        The next run completes an interrupted one
+        if the device reads as blank, first make it an encrypted volume. A device that carries anything is never
+        touched. After an interruption the next run completes the volume
     filesystem : str = ext4
         ``ext4``, ``ext3``, ``ext2``, ``xfs`` or ``btrfs``
     mkfs_options : list = []
         options of ``mkfs``
     mount_options : list = []
-        options of ``mount -o``; where the volume is mounted with others, it is remounted
+        options of ``mount -o``. If the volume is mounted with other options, it is remounted
     discard : bool = False
-        pass discards on to the device
+        pass discards on to the device: see ``--allow-discards`` in :manpage:`cryptsetup(8)`
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     key_timeout : float = 0
-        seconds for which a key's database that fails is asked again
+        if a database that holds the key does not answer: seconds to ask it again and again
     device_timeout : float = 0
-        seconds for which a device that is not there is waited for
+        if the device is not there: seconds to wait for it
     nonempty : str = refuse
-        what becomes of files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
+        if there are files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
     keep : int
-        how many header backups of the volume are kept, the newest ones; all by default
+        how many header backups of the volume to keep, the newest ones; by default all
     options
         of a new volume: ``version``, ``cipher``, ``key_size``, ``hash``, ``pbkdf``, ``iteration_time``, ``iterations``
         and ``memory``, as in ``luks.format``
 
-    ``changes`` has each step that was taken, as ``luks.encrypt`` names it, with what it was done to.
+    ``changes`` has each step that was taken, under its name in ``luks.encrypt``, with the object that it changed.
 
     .. code-block:: yaml
 
@@ -150,22 +150,22 @@ def mounted(
 
 def formatted(name, key, backups=_BACKUPS, keep=None, **options):
     """
-    The device is a LUKS volume, and its header is backed up. A device that is a volume already keeps its parameters; a
-    device that carries anything else is refused, and ``force`` is not taken.
+    The device is a LUKS volume, and its header is backed up. If the device is a volume already, it keeps its
+    parameters. If it carries anything else, the state fails; it does not take ``force``.
 
     name : str
         the device
     key : str
         place of the key that shall open a new volume
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
     options
         of a new volume: ``version``, ``cipher``, ``key_size``, ``hash``, ``pbkdf``, ``iteration_time``, ``iterations``
         and ``memory``, as in ``luks.format``
 
-    ``changes`` has ``format`` with the device, or ``header_backup`` with the directory where only that was missing.
+    ``changes`` has ``format`` with the device; if only the backup was missing, ``header_backup`` with the directory.
 
     .. code-block:: yaml
 
@@ -215,19 +215,19 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
     The volume is open.
 
     name : str
-        mapper: its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     device : str
-        the volume
+        the volume's device
     key : str
-        place of the key; read only where the volume is not open
+        place of the key; read only if the volume is not open
     discard : bool = False
-        pass discards on to the device
+        pass discards on to the device: see ``--allow-discards`` in :manpage:`cryptsetup(8)`
     key_timeout : float = 0
-        seconds for which a key's database that fails is asked again
+        if a database that holds the key does not answer: seconds to ask it again and again
     device_timeout : float = 0
-        seconds for which a device that is not there is waited for
+        if the device is not there: seconds to wait for it
 
-    ``changes`` has the mapper with ``old``: none, and ``new``: the device.
+    ``changes`` has the mapper name with ``old``: none, and ``new``: the device.
 
     .. code-block:: yaml
 
@@ -253,14 +253,14 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
 
 def closed(name):
     """
-    The volume is not open, and nothing is mounted from it. Where it is busy, the state fails: nothing is unmounted, and
-    the comment names what holds it.
+    The volume is not open, and nothing is mounted from it. If it is busy, the state fails: nothing is unmounted, and
+    the comment names what holds the volume.
 
     name : str
-        mapper: its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
 
-    ``changes`` has the mapper with ``old``: the device, and ``new``: none; and each mount point with what was mounted
-    there as ``old``.
+    ``changes`` has the mapper name with ``old``: the device, and ``new``: none. It also has each mount point, with what
+    was mounted there as ``old``.
 
     .. code-block:: yaml
 
@@ -285,14 +285,14 @@ def closed(name):
 
 def resized(name, key=None, partition=False):
     """
-    An open volume, and the filesystem mounted from it, use all of the device, which may have grown.
+    An open volume, and the filesystem mounted from it, use all of the device, also after the device has grown.
 
     name : str
-        mapper: its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     key : str
-        place of the key; LUKS2 asks for it, LUKS1 does not
+        place of the key; needed for LUKS2, not for LUKS1
     partition : bool = False
-        grow the volume's partition first, as in ``luks.resize``
+        first grow the volume's partition, as in ``luks.resize``
 
     ``changes`` has those of ``partition``, ``volume`` and ``filesystem`` that have grown, each with the word ``grown``.
 
@@ -325,15 +325,15 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     A key opens the volume.
 
     name : str
-        the device
+        the volume's device
     new_key : str
-        place of the key that shall open it
+        place of the key that shall open the volume
     key : str
-        place of a key that opens it now
+        place of a key that opens the volume now
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
     options
         of the new key slot: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
 
@@ -366,20 +366,20 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
 
 def key_absent(name, key, remaining=None, backups=_BACKUPS, keep=None):
     """
-    A key does not open the volume (any more). The last key is never removed, and no key without the proof that another
-    key opens the volume.
+    A key does not open the volume (any more). The last key is never removed. No key is removed without the proof that
+    another key opens the volume.
 
     name : str
-        the device
+        the volume's device
     key : str
         place of the key to remove
     remaining : str
-        place of a key that stays, which is tried; needed where ``key`` opens the volume. Where it is given, an
-        interrupted removal is completed
+        place of a key that stays. It is tried. It is needed if ``key`` opens the volume. If it is given, an interrupted
+        removal is completed
     backups : str = /var/backups/luks
-        directory of the header backup, which still has the key
+        directory of the header backups. A backup made before the removal still has the key
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
 
     ``changes`` has ``key`` with ``old``: the place of the key, and ``new``: none.
 
@@ -407,10 +407,10 @@ def key_absent(name, key, remaining=None, backups=_BACKUPS, keep=None):
 
 def key_file(name):
     """
-    There is a key file; a missing one is generated at random, an existing one is never changed.
+    There is a key file. If it is missing, it is made of random bytes. An existing file is never changed.
 
     name : str
-        its absolute path
+        absolute path of the file
 
     ``changes`` has the path with ``new key file``.
 
