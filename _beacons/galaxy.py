@@ -97,7 +97,7 @@ _TIMEOUT = 5
 
 def __virtual__():
     if not sys.platform.startswith("linux"):
-        return False, "galaxy: Galaxy servers are looked after on Linux only"
+        return False, "galaxy: this beacon works on Linux only"
     return __virtualname__
 
 

@@ -120,7 +120,7 @@ _HEALTH = 120
 
 def __virtual__():
     if not sys.platform.startswith("linux"):
-        return False, "galaxy: Galaxy servers are looked after on Linux only"
+        return False, "galaxy: this module works on Linux only"
     return __virtualname__
 
 
@@ -642,7 +642,7 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
     if pid is not None:
         if not limits.force:
             raise SaltInvocationError(
-                "pid goes with force=True: it names a master that is not proven to be this Galaxy's"
+                "pid needs force=True, because it names a master that is not proven to be this Galaxy's"
             )
         galaxy.believe(arguments.count("pid", pid))
     seconds = arguments.seconds("timeout", timeout)
@@ -1141,6 +1141,6 @@ def _gravity_instance(galaxy):
     """What Gravity is asked to run."""
     if not galaxy.instance:
         raise CommandExecutionError(
-            f"{galaxy.spec}: Gravity does not run it: its configuration has no gravity: section"
+            f"{galaxy.spec}: Gravity does not run this Galaxy: its configuration has no gravity: section"
         )
     return galaxy.instance

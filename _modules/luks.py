@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 
 def __virtual__():
     if not sys.platform.startswith("linux"):
-        return False, "luks: encrypted volumes are looked after on Linux only"
+        return False, "luks: this module works on Linux only"
     if not salt.utils.path.which("cryptsetup"):
         return False, "luks: cryptsetup is not installed"
     return __virtualname__
@@ -498,7 +498,7 @@ def format_(
         salt '*' luks.format /dev/vdb key=sdb://vault/galaxy force=True signature=ext4
     """
     if signature is not None and not force:
-        raise SaltInvocationError("`signature` goes with `force=True`")
+        raise SaltInvocationError("`signature` needs `force=True`")
     luks, subject = _luks_options(options), _device(device)
     path = luks_encrypt.format_volume(
         subject, _key(key, passphrase, device), luks, _place(backups, keep), bool(force), signature, bool(test)
@@ -872,7 +872,7 @@ def _may_move(nonempty) -> bool:
 def _mapper(name) -> str:
     if not luks_mapping.valid_name(name):
         raise SaltInvocationError(
-            f"mapper is {name!r}; give a name in /dev/mapper, of letters, digits, _ . + -, other than control"
+            f"mapper is {name!r}; give a name for /dev/mapper, of letters, digits, _ . + -, and not `control`"
         )
     return name
 

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 def __virtual__():
     if not sys.platform.startswith("linux"):
-        return False, "onedata: Onedata spaces are mounted on Linux only"
+        return False, "onedata: this module works on Linux only"
     return __virtualname__
 
 

@@ -79,8 +79,8 @@ def settings(name, digest=None):
     if digest not in (None, found["digest"]):
         return returns.failed(
             name,
-            "The formula was rendered without this machine's pillar, as salt-ssh renders it, so nothing of it is "
-            "done: apply it by a minion or by salt-call, or use the tree's states one by one",
+            "The formula was rendered without this machine's pillar, as salt-ssh does. So nothing is done. Apply "
+            "the formula through a minion or salt-call, or use the tree's states one by one",
         )
     return returns.same(name, "Pillar is right.")
 
@@ -112,7 +112,9 @@ def defined(name, server=None):
             return returns.would(name, "The definition would be written.", changes)
         left = __salt__["galaxy.define"](server=server, test=True)
         if left:
-            return returns.failed(name, f"Files that did not last: {', '.join(left)}", changes)
+            return returns.failed(
+                name, f"The definition was written, but these files are wrong again: {', '.join(left)}", changes
+            )
         return returns.changed(name, "The definition was written.", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
@@ -175,14 +177,16 @@ def directory(name, user, group, mode="0755"):
         if not changes:
             return returns.same(name, "The directory is as declared.")
         if __opts__["test"]:
-            return returns.would(name, "The directory would be made, or given away.", changes)
+            return returns.would(name, "The directory would be made or changed.", changes)
         galaxy_host_directory.ensure(name, user, group, mode)
         left = galaxy_host_directory.difference(name, user, group, mode)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if left:
-        return returns.failed(name, f"What did not last: {', '.join(left)}", changes)
-    return returns.changed(name, "The directory is as declared now.", changes)
+        return returns.failed(
+            name, f"The directory was made or changed, but this is wrong again: {', '.join(left)}", changes
+        )
+    return returns.changed(name, "The directory was made or changed.", changes)
 
 
 def running(name, config=None, server=None, reload=False, mounts=(), **keywords):
@@ -281,7 +285,7 @@ def ready(name, config=None, server=None, **keywords):
             return returns.failed(name, " ".join(now["problems"]))
         if __opts__["test"]:
             __salt__["galaxy.wait"](**meant, test=True)
-            return returns.would(name, f"Galaxy is not ready; it would be waited for. {' '.join(now['problems'])}", {})
+            return returns.would(name, f"Galaxy is not ready; a run would wait for it. {' '.join(now['problems'])}", {})
         found = __salt__["galaxy.wait"](**meant)
         return returns.same(name, f"Galaxy is ready after {found['seconds']} s: {_accepting(found['accepting'])}.")
     except returns.ERRORS as exc:
@@ -330,7 +334,7 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
             return returns.would(name, "Galaxy would be stopped.", change)
         after = _status(meant)
         if not _is_down(after):
-            return returns.failed(name, " ".join(["Galaxy was stopped, but not for good:", *after["problems"]]))
+            return returns.failed(name, " ".join(["Galaxy was stopped, but is not down:", *after["problems"]]))
         return returns.changed(name, "Galaxy was stopped.", change)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
@@ -493,7 +497,7 @@ def reported(name):
     if __opts__["test"]:
         return returns.would(name, f"The event {tag} would be sent.", {})
     sent = __salt__["event.send"](tag, data)
-    return returns.same(name, f"The event {tag} was sent." if sent else f"No master was told: {tag}.")
+    return returns.same(name, f"The event {tag} was sent." if sent else f"No master got the event {tag}.")
 
 
 def mod_watch(name, sfun=None, **keywords):

@@ -139,12 +139,12 @@ def mounted(
         if not steps:
             return returns.same(name, f"{device} is open as {mapper} and mounted")
         if __opts__["test"]:
-            return returns.would(name, f"Steps to be taken: {', '.join(steps)}", changes)
+            return returns.would(name, f"These steps would be taken: {', '.join(steps)}", changes)
         left = __salt__["luks.encrypt"](test=True, **wanted)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if left:
-        return returns.failed(name, f"Steps that did not last: {', '.join(left)}", changes)
+        return returns.failed(name, f"These steps were taken, but would be taken again: {', '.join(left)}", changes)
     return returns.changed(name, f"{device} is open as {mapper} and mounted", changes)
 
 
@@ -183,14 +183,14 @@ def formatted(name, key, backups=_BACKUPS, keep=None, **options):
             return returns.failed(name, found["error"])
         is_volume = found["luks"] and not found["unfinished"]
         if is_volume and found["header_backup"]:
-            return returns.same(name, f"It is LUKS{found['version']} volume {found['uuid']}")
+            return returns.same(name, f"The device is LUKS{found['version']} volume {found['uuid']}")
         if is_volume:
             change = {"header_backup": backups}
         if __opts__["test"]:
             if is_volume:
                 return returns.would(name, "The header would be backed up", change)
             __salt__["luks.format"](name, key=key, backups=backups, test=True, **options)
-            return returns.would(name, "It would be made a LUKS volume", change)
+            return returns.would(name, "The device would be made a LUKS volume", change)
         if is_volume:
             __salt__["luks.header_backup"](name, backups=backups, keep=keep)
         else:
@@ -201,13 +201,15 @@ def formatted(name, key, backups=_BACKUPS, keep=None, **options):
                 found = __salt__["luks.status"](name, backups=backups)
                 if found["unfinished"] is not False or not found["header_backup"]:
                     raise
-                return returns.same(name, f"It is LUKS{found['version']} volume {found['uuid']}")
+                return returns.same(name, f"The device is LUKS{found['version']} volume {found['uuid']}")
         found = __salt__["luks.status"](name, backups=backups)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["luks"] or not found["header_backup"]:
-        return returns.failed(name, "It is still no LUKS volume, or still has no header backup", change)
-    return returns.changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", change)
+        return returns.failed(
+            name, "The device is still no LUKS volume, or there is still no backup of its header", change
+        )
+    return returns.changed(name, f"The device is LUKS{found['version']} volume {found['uuid']}", change)
 
 
 def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
@@ -247,7 +249,7 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["open"] or found["mapper"] != name:
-        return returns.failed(name, f"{device} was opened, but is not open", change)
+        return returns.failed(name, f"{device} was opened, but is not open as {name}", change)
     return returns.changed(name, f"{device} was opened", change)
 
 
@@ -270,17 +272,17 @@ def closed(name):
     try:
         volume = __salt__["luks.open_volumes"]().get(name)
         if not volume:
-            return returns.same(name, "It is not open")
+            return returns.same(name, "The volume is not open")
         changes = {name: {"old": volume["device"], "new": None}}
         changes.update({mount["target"]: {"old": mount["source"], "new": None} for mount in volume["mounts"]})
         __salt__["luks.close"](name, test=bool(__opts__["test"]))
         if __opts__["test"]:
-            return returns.would(name, "It would be closed", changes)
+            return returns.would(name, "The volume would be closed", changes)
         if name in __salt__["luks.open_volumes"]():
-            return returns.failed(name, "It was closed, but is open", changes)
+            return returns.failed(name, "The volume was closed, but is open again", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
-    return returns.changed(name, "It was closed", changes)
+    return returns.changed(name, "The volume was closed", changes)
 
 
 def resized(name, key=None, partition=False):
@@ -307,17 +309,17 @@ def resized(name, key=None, partition=False):
         steps = __salt__["luks.resize"](name, partition=partition, test=True)
         changes = dict.fromkeys(steps, "grown")
         if not steps:
-            return returns.same(name, "It uses all of its device")
+            return returns.same(name, "The volume and its filesystem use all of the device")
         if __opts__["test"]:
-            return returns.would(name, f"To be grown: {', '.join(steps)}", changes)
+            return returns.would(name, f"These would grow: {', '.join(steps)}", changes)
         sizes = __salt__["luks.resize"](name, key=key, partition=partition)
         left = __salt__["luks.resize"](name, partition=partition, test=True)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if left:
-        return returns.failed(name, f"Did not grow: {', '.join(left)}", changes)
+        return returns.failed(name, f"These did not grow: {', '.join(left)}", changes)
     before, after = (sizes[when]["volume"] for when in ("before", "after"))
-    return returns.changed(name, f"It grew from {before} to {after} bytes", changes)
+    return returns.changed(name, f"The volume grew from {before} to {after} bytes", changes)
 
 
 def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
@@ -349,7 +351,7 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     change = {"key": {"old": None, "new": new_key}}
     try:
         if __salt__["luks.test_key"](name, key=new_key):
-            return returns.same(name, f"{new_key} opens it")
+            return returns.same(name, f"{new_key} opens the volume")
         wanted = {"new_key": new_key, "key": key, "backups": backups, "keep": keep, **options}
         __salt__["luks.add_key"](name, **{**wanted, "test": bool(__opts__["test"])})
         if __opts__["test"]:
@@ -360,7 +362,7 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     return (
         returns.changed(name, f"{new_key} was added", change)
         if opens
-        else returns.failed(name, f"{new_key} does not open it")
+        else returns.failed(name, f"{new_key} does not open the volume")
     )
 
 
@@ -394,14 +396,16 @@ def key_absent(name, key, remaining=None, backups=_BACKUPS, keep=None):
     wanted = {"key": key, "remaining": remaining, "backups": backups, "keep": keep}
     try:
         if not __salt__["luks.remove_key"](name, test=bool(__opts__["test"]), **wanted):
-            return returns.same(name, f"{key} does not open it")
+            return returns.same(name, f"{key} does not open the volume")
         if __opts__["test"]:
             return returns.would(name, f"{key} would be removed", change)
         opens = __salt__["luks.test_key"](name, key=key)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     return (
-        returns.failed(name, f"{key} still opens it") if opens else returns.changed(name, f"{key} was removed", change)
+        returns.failed(name, f"{key} still opens the volume")
+        if opens
+        else returns.changed(name, f"{key} was removed", change)
     )
 
 

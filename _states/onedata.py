@@ -92,7 +92,7 @@ def _change(name, wanted: str, do) -> dict:
     changes = _difference(name, _how(before), _how(after))
     if _how(after) == wanted:
         return returns.changed(name, f"Onedata space {name} was {wanted}: {before['mount_point']}", changes)
-    problem = after["problem"] or "no reason known"
+    problem = after["problem"] or "the reason is not known"
     return returns.failed(name, f"Onedata space {name} is {_how(after)} after all: {problem}", changes)
 
 

@@ -1,5 +1,5 @@
 """
-How the Galaxies of many minions are, within a time: asked once, and whoever has not answered by then is silent.
+Ask the Galaxies of many minions once. A minion that has not answered in time is silent.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict[str,
     client
         Salt's ``LocalClient``
     timeout
-        seconds, until when an answer counts
+        seconds to wait for answers
 
-    Returns as ``galaxy_fleet.fleet``. Raises ``SaltInvocationError`` where the target matches no minion; what Salt
-    raises where the master cannot be asked passes.
+    Returns what ``galaxy_fleet.fleet`` returns. Raises ``SaltInvocationError`` if the target matches no minion. If the
+    master cannot be asked, Salt's own error passes.
     """
     deadline = Deadline(timeout)
     job, expected = _publish(client, target, target_type, deadline)
@@ -47,7 +47,7 @@ def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict[str,
 
 
 def _publish(client: Any, target: Any, target_type: str, deadline: Deadline) -> tuple[str, set[str]]:
-    """The job's ID, and the minions that the master expects to answer."""
+    """The ID of the job, and the minions from which the master expects an answer."""
     keywords = {"server": "*", "timeout": min(_LONGEST, deadline.seconds * _SHARE)}
     said = io.StringIO()
     # Salt prints that no minion matches

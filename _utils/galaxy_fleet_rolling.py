@@ -1,5 +1,5 @@
 """
-Galaxies of many machines restarted one after the other, so that the others serve meanwhile.
+Restart the Galaxies of many machines one after the other, so that the others serve meanwhile.
 """
 
 import concurrent.futures
@@ -27,12 +27,12 @@ _MINION = "{minion}"
 @record(frozen=True)
 class Hook:
     """
-    A function of the admin's own that is called before or after a machine's restart.
+    A function of the administrator's, called before or after the restart of a machine.
 
     function, arguments, keywords
-        as Salt takes them; ``{minion}`` in a text becomes the ID of the machine that is restarted
+        as Salt takes them. In a text, ``{minion}`` becomes the ID of the machine that is restarted
     target, target_type
-        the minions that it runs on; ``{minion}`` is that machine itself
+        the minions on which it runs; ``{minion}`` means the machine itself
     """
 
     function: str
@@ -42,7 +42,7 @@ class Hook:
     target_type: str = "glob"
 
     def call(self, client: Any, minion: str) -> str:
-        """Why it failed; empty where it went well on each of its minions."""
+        """Call the hook. Returns why it failed; empty if it went well on each of its minions."""
         answers = client.cmd(
             _filled(self.target, minion),
             self.function,
@@ -64,10 +64,10 @@ class Hook:
 
 def hook(name: str, given: Any) -> Hook | None:
     """
-    A hook as the runner takes it: ``{"function": …, "arg": […], "kwarg": {…}, "tgt": …, "tgt_type": …}``, the function
-    at least.
+    Make a hook from the runner's argument: ``{"function": …, "arg": […], "kwarg": {…}, "tgt": …, "tgt_type": …}``. Only
+    ``function`` is required.
 
-    Raises ``SaltInvocationError``, naming the key.
+    Raises ``SaltInvocationError``, which names the key.
     """
     if given is None:
         return None
@@ -91,21 +91,21 @@ def hook(name: str, given: Any) -> Hook | None:
 @record(frozen=True)
 class Plan:
     """
-    What a rolling restart does.
+    What a rolling restart shall do.
 
     job
-        epoch seconds of its beginning; a server that was started later is done already
+        epoch seconds of its beginning. A server that was started later is done already
     batch
-        how many machines at a time
+        how many machines to restart at a time
     max_failures
-        how many machines may fail before it stops
+        how many machines may fail before the restart stops
     drain, undrain
         hooks
     drain_timeout
         seconds that requests under way have to end after ``drain``
     settle
-        seconds that machines must go on serving after they were restarted, before others are: a proxy tries again only
-        later those that did not answer
+        seconds that restarted machines must go on serving before the next ones are restarted. A proxy sends nothing for
+        some time to a machine that did not answer
     """
 
     job: int
@@ -119,16 +119,16 @@ class Plan:
 
 def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, list[str | None]], list[str]]:
     """
-    What there is to do, after all have been asked.
+    Decide what to do, after all machines have been asked.
 
     found
-        as ``galaxy_fleet.fleet`` returns it
+        what ``galaxy_fleet.fleet`` returned
     asked
-        epoch seconds of the question, by the clock that ``plan.job`` has
+        epoch seconds of the question, by the same clock as ``plan.job``
 
-    Returns the servers to restart by machine, those that do not serve first, and the machines whose servers were all
-    started since the job began. Raises ``CommandExecutionError`` where more than ``max_failures`` machines do not
-    serve, or a batch is all that there is.
+    Returns the servers to restart, by machine (machines that do not serve come first), and a list of the machines whose
+    servers were all started since the job began. Raises ``CommandExecutionError`` if more than ``max_failures``
+    machines do not serve, or if one batch would leave no machine that serves.
     """
     machines: dict[str, list[Mapping[str, Any]]] = {}
     for row in found["rows"]:
@@ -164,13 +164,14 @@ def roll(
     tell: Callable[[str, str, dict[str, Any]], object],
 ) -> dict[str, Any]:
     """
-    Restart machine after machine, a batch at a time, each after the one before has served for ``settle`` seconds; a
-    machine that failed ends it, where more than ``max_failures`` have.
+    Restart the machines, one batch after the other. The next batch begins after the one before has served for
+    ``settle`` seconds. If more than ``max_failures`` machines have failed, the restart stops.
 
     work
         servers by machine, as :py:func:`look` returns them
     clients
-        makes a ``LocalClient``, as a context manager; each machine has its own, since a batch is worked on at a time
+        makes a ``LocalClient``, as a context manager. Each machine has its own, because the machines of a batch are
+        restarted at the same time
     tell
         called with each step: the minion, ``restarting``, ``restarted`` or ``failed``, and data
 
@@ -194,7 +195,7 @@ def roll(
 def _settle(
     work: Mapping[str, list[Any]], seconds: float, clients: Callable[..., Any], tell: Callable[..., Any]
 ) -> dict[str, str]:
-    """Give a proxy the time to try them again; why some did not go on serving meanwhile, by machine."""
+    """Wait, so that a proxy tries these machines again. Returns why some did not go on serving, by machine."""
     wait_until(lambda: False, Deadline(seconds), interval=seconds)
     failed = {}
     for minion, servers in work.items():
@@ -210,7 +211,7 @@ def _settle(
 
 
 def _machine(minion: str, servers: list[Any], plan: Plan, clients: Callable[..., Any], tell: Callable[..., Any]) -> str:
-    """Why it failed; empty where all its servers are ready."""
+    """Restart one machine. Returns why it failed; empty if all its servers are ready."""
     tell(minion, "restarting", {"servers": servers})
     began = time.monotonic()
     try:
@@ -239,13 +240,13 @@ def _restart(client: Any, minion: str, servers: list[Any], plan: Plan) -> str:
 
 
 def _lameness(client: Any, minion: str, servers: list[Any]) -> str:
-    """Why they do not all serve; empty where they do."""
+    """Why not all of these servers serve; empty if all do."""
     lame = [row for row in _rows(client, minion, servers) if row["state"] not in _SERVING]
     return _reason(minion, lame) if lame else ""
 
 
 def _drained(client: Any, minion: str, servers: list[Any], seconds: float) -> str:
-    """Wait until no worker is in a request; why that was not so in time."""
+    """Wait until no worker has a request. Returns why this was not so in time."""
     rows: list[dict[str, Any]] = []
 
     def is_quiet() -> bool:
@@ -259,7 +260,7 @@ def _drained(client: Any, minion: str, servers: list[Any], seconds: float) -> st
 
 
 def _rows(client: Any, minion: str, servers: list[Any]) -> list[dict[str, Any]]:
-    """How these servers are, asked one after the other."""
+    """The rows of these servers, asked one after the other."""
     found = []
     for server in servers:
         answer = _call(client, minion, "galaxy.status", server)
@@ -277,7 +278,7 @@ def _serves(rows: list[Mapping[str, Any]]) -> bool:
 
 
 def _is_new(row: Mapping[str, Any], job: int, asked: float) -> bool:
-    """Whether the server was started after the job began; the minion's clock has no part in it."""
+    """Whether the server was started after the job began. The minion's clock does not matter for this."""
     # an uptime is rounded
     return row["state"] in _SERVING and row["uptime"] is not None and asked - row["uptime"] - 1 > job
 

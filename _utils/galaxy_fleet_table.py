@@ -1,5 +1,5 @@
 """
-Rows of ``galaxy_fleet`` as text: a table as wide as its place, and one line of one row.
+Show rows of ``galaxy_fleet`` as text: as a table that fits its place, or one row as one line.
 """
 
 import unicodedata
@@ -36,14 +36,14 @@ def seconds(value: float | None) -> str:
 
 def rendered(data: Any, width: int | None = None, color: bool = False) -> str:
     """
-    What the outputter ``galaxy`` shows.
+    The text that the outputter ``galaxy`` shows.
 
     data
-        what the runner ``galaxy.fleet`` returns, shown as :py:func:`table`, or its ``problem``; or what
-        ``galaxy.status`` returned, by minion, with all problems below the table; or the lines of ``galaxy.check``,
-        without the minion's ID where it is one
+        one of these: what the runner ``galaxy.fleet`` returns (shown as :py:func:`table`), or its ``problem``; what
+        ``galaxy.status`` returned, by minion (all problems stand below the table); the lines of ``galaxy.check``
+        (without the minion's ID if there is one line)
 
-    Raises ``KeyError``, which Salt answers with another outputter, where it is neither.
+    Raises ``KeyError`` for other data. Salt then uses another outputter.
     """
     if not isinstance(data, Mapping) or not data:
         raise KeyError("no answers of galaxy.status")
@@ -62,7 +62,7 @@ def rendered(data: Any, width: int | None = None, color: bool = False) -> str:
 
 
 def _is_silent(returned: Any) -> bool:
-    """As Salt's command line has it."""
+    """Whether Salt's command line says that the minion did not answer."""
     return returned is False or (isinstance(returned, str) and returned.startswith("Minion did not return"))
 
 
@@ -106,13 +106,13 @@ def table(found: Mapping[str, Any], width: int | None = None, color: bool = Fals
     The rows as a table, with the totals below.
 
     found
-        as ``galaxy_fleet.fleet`` returns it
+        what ``galaxy_fleet.fleet`` returned
     width
         columns of the terminal; ``None``: as wide as the texts are
     color
-        with escape sequences of terminals
+        use escape sequences of terminals
 
-    A column in which no row has anything is left out, and the servers' names where no minion has several.
+    A column in which no row has a value is left out. The servers' names are left out if no minion has several servers.
     """
     rows = found["rows"]
     columns = [(heading, [text(row) for row in rows], is_number) for heading, text, is_number in _COLUMNS]
@@ -127,7 +127,7 @@ def table(found: Mapping[str, Any], width: int | None = None, color: bool = Fals
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """One row as a sentence, the first problem at the end."""
+    """One row as a sentence, with the first problem at the end."""
     parts = []
     if row["ready_workers"] is not None:
         parts.append(f"{_part(row['ready_workers'], row['workers'], 'worker')} ready")
@@ -155,7 +155,7 @@ def _part(part: int, whole: int | None, noun: str) -> str:
 
 
 def problems(rows: Iterable[Mapping[str, Any]]) -> str:
-    """All problems of the rows, each below the name of its server; empty where there is none."""
+    """All problems of the rows, each below the name of its server; empty if there is none."""
     lines = []
     for row in rows:
         if row["problems"]:
@@ -181,7 +181,7 @@ def _names(names: list[str], most: int = 20) -> str:
 
 
 def _fitted(columns: list[Any], width: int | None) -> list[Any]:
-    """Without the least of the columns, until the problem has place too."""
+    """Leave out the least important columns, until there is room for the problem."""
     for heading in _LEAST:
         fixed = sum(_wide(one) + 1 for one in columns if one[0] != "PROBLEM")
         if width is None or fixed + _NARROWEST <= width:
@@ -206,7 +206,7 @@ def _lines(columns: list[Any], width: int | None) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal."""
+    """How many columns of a terminal the text takes."""
     if text.isascii():
         return len(text)
     return sum(_columns(char) for char in text)

@@ -1,5 +1,5 @@
 """
-One question to Galaxy itself: which version it is, bounded in time and size.
+Ask Galaxy itself for its version, with limits on time and size.
 """
 
 import contextlib
@@ -30,17 +30,18 @@ def version(
     tls: bool = False,
 ) -> str | None:
     """
-    The version that ``GET PREFIX/api/version`` gives; ``None`` where Galaxy answers, but names none.
+    The version that ``GET PREFIX/api/version`` gives; ``None`` if Galaxy answers but gives no version.
 
     named_by
-        numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
+        numeric IDs of the users who chose the address. A unix socket is asked only if these users could ask it
+        themselves
     may_listen
-        says of a user, by number, whether he may be the one who listens there; ``None``: anybody
+        says of a user, by number, whether this user may be the one who listens there; ``None``: anybody may
     tls
-        ask by HTTPS, whatever the certificate says: nothing that is secret is asked or answered
+        use HTTPS, with any certificate: neither question nor answer is secret
 
-    Raises ``GunicornError`` where there is no answer within ``timeout`` seconds, or not Galaxy's; ``TlsRefused`` where
-    TLS ends the connection, as where the server wants a certificate of its client's.
+    Raises ``GunicornError`` if there is no answer within ``timeout`` seconds, or one that is not Galaxy's. Raises
+    ``TlsRefused`` if TLS ends the connection, for example because the server wants a certificate from its client.
     """
     path = f"{prefix.rstrip('/')}/api/version"
     if not _PATH.fullmatch(path):

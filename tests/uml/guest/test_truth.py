@@ -32,7 +32,7 @@ def test_a_device_that_is_too_small_stays_blank(state, new_device, key, mount_po
         ({"key": "pillar://empty"}, "passphrase is empty"),
         ({"key": "pillar://number"}, "quote it in YAML"),
         ({"key": "prompt"}, "no terminal"),
-        ({"mapper": "control"}, "other than control"),
+        ({"mapper": "control"}, "and not `control`"),
         ({"backups": "/proc/none"}, "backup"),
         ({"nonempty": "hide"}, "give refuse or move"),
         ({"keep": 0}, "keep is 0"),
