@@ -1,9 +1,9 @@
 """
-Talk to supervisord by XML-RPC, its documented interface: a look takes milliseconds instead of a Python start, a start
-need not block for ``startsecs``, and answers are typed.
+Talk to supervisord by XML-RPC, its documented interface. A look takes milliseconds and starts no Python, a start need
+not wait for ``startsecs``, and answers have types.
 
-Nothing is sent, no password either, before the kernel says that root or ourselves listen there, or the user whose
-supervisord it is.
+Nothing is sent, also no password, before the kernel says that root, ourselves, or the user whose supervisord it is
+listens there.
 """
 
 import base64
@@ -34,7 +34,7 @@ BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SUCCESS = 10, 60, 70, 80
 
 
 class Fault(ManagerError):
-    """supervisord refuses; ``code`` is one of its ``xmlrpc.Faults``."""
+    """supervisord refuses. ``code`` is one of its ``xmlrpc.Faults``."""
 
     def __init__(self, code: int, text: str):
         super().__init__(text)
@@ -48,8 +48,8 @@ class NotRunning(ManagerError):
 @record(frozen=True)
 class ProcessInfo:
     """
-    One process as supervisord knows it: ``state`` by its own names (``RUNNING``, ``FATAL``, …), ``age`` in seconds
-    since its last start.
+    One process as supervisord knows it. ``state`` has supervisord's own names (``RUNNING``, ``FATAL``, …); ``age`` is
+    in seconds since its last start.
     """
 
     name: str
@@ -67,17 +67,17 @@ class ProcessInfo:
 
 
 class Client:
-    """supervisord at an endpoint."""
+    """The supervisord at an endpoint."""
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
 
     def call(self, method: str, *arguments: Any) -> Any:
         """
-        What ``supervisor.<method>`` answers.
+        The answer of ``supervisor.<method>``.
 
-        Raises ``Fault`` where supervisord refuses, ``NotRunning`` where nothing answers, ``ManagerError`` for all else,
-        also where another user listens at its address.
+        Raises ``Fault`` if supervisord refuses, ``NotRunning`` if nothing answers, and else ``ManagerError``, for
+        example if another user listens at its address.
         """
         # not at the top: a minion that has no supervisord need not load them
         import xmlrpc.client
@@ -97,9 +97,9 @@ class Client:
 
     def processes(self) -> list[ProcessInfo] | None:
         """
-        Every process that supervisord has; ``None`` where it does not run.
+        Every process that supervisord has; ``None`` if supervisord does not run.
 
-        Raises ``ManagerError`` where it answers with an error.
+        Raises ``ManagerError`` if it answers with an error.
         """
         try:
             answer = self.call("getAllProcessInfo")
@@ -113,7 +113,7 @@ class Client:
             raise ManagerError("supervisord's answer to getAllProcessInfo is not what it documents") from None
 
     def reaches(self) -> None:
-        """Raises ``ManagerError`` as ``call`` where another user listens there, or nothing does."""
+        """Raises ``ManagerError`` like ``call`` if another user listens there, or nobody."""
         self.call("getState")
 
 
@@ -130,7 +130,7 @@ def _process_info(info: dict[str, Any]) -> ProcessInfo:
 
 
 def _ask(endpoint: Endpoint, request: bytes) -> bytes:
-    """The whole answer, HTTP's headers too; of HTTP 1.0, so that supervisord closes the connection behind it."""
+    """The whole answer, with HTTP's headers. It uses HTTP 1.0, so that supervisord closes the connection afterwards."""
     headers = ["POST /RPC2 HTTP/1.0", "Content-Type: text/xml", f"Content-Length: {len(request)}"]
     if endpoint.user:
         login = endpoint.user.encode() + b":" + (endpoint.password.reveal() if endpoint.password else b"")
@@ -150,7 +150,7 @@ def _ask(endpoint: Endpoint, request: bytes) -> bytes:
 
 
 def _body(answer: bytes) -> bytes:
-    """Without HTTP's headers. Raises ``ValueError`` where they do not say that all is well."""
+    """The answer without HTTP's headers. Raises ``ValueError`` if they do not say that all is well."""
     head, _, body = answer.partition(b"\r\n\r\n")
     version, _, status = head.partition(b"\r\n")[0].decode(errors="replace").partition(" ")
     if not version.startswith("HTTP/"):

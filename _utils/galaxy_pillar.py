@@ -1,7 +1,8 @@
 """
-Every setting below ``galaxy:`` in pillar, declared once: name, type, default, unit, and what it means.
+Every setting below ``galaxy:`` in pillar, declared once: name, type, default, unit, and meaning.
 
-The check of a pillar, the effective settings, ``pillar.example`` and ``docs/pillar.schema.json`` all come from here.
+The check of a pillar, the settings in effect, ``pillar.example`` and ``docs/pillar.schema.json`` are all made from
+these declarations.
 """
 
 import enum
@@ -11,7 +12,7 @@ from galaxy_host_record import record
 
 
 class Kind(str, enum.Enum):
-    """The type of a setting's value; the text follows "give" in an error."""
+    """The type of a setting's value. The text follows "give" in an error."""
 
     TEXT = "a text"
     PATH = "an absolute path"
@@ -32,15 +33,15 @@ class Key:
     One setting.
 
     default, unit
-        its value where nothing gives one, and the unit of the value
+        its value if no source gives one, and the unit of the value
     text
         what it means, in sentences
     choices
-        the only values that it may have
+        the only values that are allowed
     keys
-        of a ``SECTION``, or of each member of a ``NAMED``
+        keys of a ``SECTION``, or of each member of a ``NAMED``
     example
-        its value in ``pillar.example``, where that is not the default
+        its value in ``pillar.example``, if this is not the default
     secret
         its value is never shown
     """
