@@ -51,8 +51,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 def _import(*names: str) -> list:
     """
-    Utils, for this beacon alone. Salt's loader gives beacons no path to them, as it does modules and states; and what
-    the daemon itself had in ``sys.modules``, the jobs that it forks would go on using after a sync has replaced it.
+    Import utils for this beacon alone. Salt's loader gives beacons no path to them, unlike modules and states. And they
+    must not stay in the daemon's ``sys.modules``: the jobs that it forks would use them after a sync has replaced them.
     """
     here = pathlib.Path(__file__).parent
     path = str(here.with_name(here.name.replace("beacons", "utils")))
@@ -145,7 +145,7 @@ def beacon(config):
         memory = __context__.setdefault(_MEMORY, {}).get(key) or _recall(key)
         told = set(memory.told)
         galaxy = galaxy_server.Galaxy(spec, __salt__)
-        # of gunicorn, and of what runs beside it, the manager tells what crashes
+        # under Gravity, only the process manager tells which service crashes
         look = galaxy.look(_TIMEOUT, managed=galaxy.web_server == "gunicorn")
         events = galaxy_watch.observe(look, memory, thresholds, time.monotonic())
         log.debug("galaxy: beacon looked at %s: ready %s, events: %d", spec, look.is_ready(1), len(events))
@@ -157,7 +157,7 @@ def beacon(config):
 
 
 def _specs(given: dict) -> dict:
-    """The servers to watch, by the name that their events carry; ``""`` where there is one."""
+    """The servers to watch, by the name in their events; ``""`` if there is only one."""
     settings = galaxy_settings.of(__opts__, __grains__, __pillar__)
     named = {key: given[key] for key in _SERVER if given.get(key)}
     if not named and len(settings.names) > 1:
@@ -170,7 +170,7 @@ def _path() -> str:
 
 
 def _remember() -> None:
-    """What was told outlives this process, and Salt's refreshes, which make beacons anew: else its end went untold."""
+    """Keep what was told, beyond this process and Salt's refreshes of beacons; else nobody would hear of its end."""
     told = {key: sorted(memory.told) for key, memory in __context__[_MEMORY].items()}
     with salt.utils.atomicfile.atomic_open(_path(), "w") as file:
         json.dump(told, file)

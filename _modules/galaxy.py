@@ -518,7 +518,7 @@ def commands(config=None, server=None, **keywords):
     shown = {
         name: {"manager": unit.manager, "service": unit.service, **unit.commands()} for name, unit in reversed(found)
     }
-    # the web server comes last in the order of starts
+    # reversed, so that the web server, which is started last, comes first
     return {**shown[look.webs[0].service.name], "services": shown}
 
 
@@ -968,7 +968,7 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
         with galaxy_host_lock.hold("galaxy.update", galaxy.spec.identity, Deadline(limits.timeout)):
             plan = found.plan()
             found.apply(plan, limits.force)
-            # new units wait for Galaxy's data as those before
+            # new units must wait for Galaxy's data, like the old ones
             galaxy_gravity_hold.hold(found.instance, None)
         answer = plan.record(limits.force)
         return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
@@ -1068,7 +1068,7 @@ def health(config=None, server=None, timeout=_HEALTH, **keywords):
 
 
 def _statuses(config, server, timeout, keywords):
-    """What :py:func:`status` tells of the server that is named, or of all, by name; a text where one cannot tell."""
+    """The result of :py:func:`status` for the named server, or for all, by name; a text if a server cannot tell."""
     seconds = arguments.seconds("timeout", timeout)
     is_named = config or server or any(keywords.get(name) for name in ("stats", "socket"))
 
@@ -1081,7 +1081,7 @@ def _statuses(config, server, timeout, keywords):
 
 
 def _mount_points(found):
-    """Of all volumes and Onedata spaces of the machine."""
+    """Mount points of all volumes and Onedata spaces of the machine."""
     storages = [storage for values in found.servers.values() for storage in values["storages"]]
     spaces = onedata_declared.Declared(__salt__["config.get"])
     return [*map(galaxy_definition.mount_point, storages), *spaces.mount_points()]
@@ -1098,7 +1098,7 @@ def _galaxy(**given) -> tuple[Galaxy, galaxy_spec.Limits]:
 
 
 def _each(answer, tolerant=False, **given):
-    """``answer(galaxy, limits)`` of the server that is meant, or, for ``*``, of all, by name."""
+    """``answer(galaxy, limits)`` for the named server; for ``*``, for all servers by name."""
     if given.get("server") != galaxy_spec.ALL:
         return answer(*_galaxy(**given))
     answers, failures = {}, []
@@ -1106,7 +1106,7 @@ def _each(answer, tolerant=False, **given):
         try:
             answers[name] = answer(Galaxy(spec, __salt__), limits)
         except CommandExecutionError as exc:
-            # one that cannot answer hides no other
+            # the others are asked all the same
             answers[name] = str(exc)
             failures.append(f"{name}: {exc}")
     if failures and not tolerant:
@@ -1115,13 +1115,13 @@ def _each(answer, tolerant=False, **given):
 
 
 def _told(step):
-    """Who waits is told what for."""
+    """Tell the caller what is waited for."""
     return galaxy_host_progress.told(step, __opts__, __salt__)
 
 
 def _states(state):
     if state is None:
-        # all that is not free to take a request
+        # all workers that are not free
         return [one for one in WorkerState if one not in (WorkerState.IDLE, WorkerState.CHEAP)]
     names = state if isinstance(state, (list, tuple)) else str(state).split(",")
     try:
@@ -1138,7 +1138,7 @@ def _setting(name, setting):
 
 
 def _gravity_instance(galaxy):
-    """What Gravity is asked to run."""
+    """What Gravity is asked to run. Raises ``CommandExecutionError`` if Gravity does not run this Galaxy."""
     if not galaxy.instance:
         raise CommandExecutionError(
             f"{galaxy.spec}: Gravity does not run this Galaxy: its configuration has no gravity: section"

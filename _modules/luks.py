@@ -78,7 +78,7 @@ if sys.platform.startswith("linux"):
 
     _BACKUPS, _INI = luks_backup.DIRECTORY, luks_cryptdev_ini.PATH
 else:
-    # defaults of functions that nobody is offered
+    # the module does not load here, but its functions need defaults
     _BACKUPS = _INI = ""
 
 log = logging.getLogger(__name__)
@@ -816,14 +816,14 @@ def _change(
 
 
 def _secret(name, device, source, passphrase, parameter="key"):
-    """The key itself, of a volume that is there; ``name`` is what messages call it."""
+    """The key itself, for an existing volume. Messages call the volume ``name``."""
     return _key(source, passphrase, name, parameter, device=device)()
 
 
 def _key(source, passphrase, subject, parameter="key", timeout=0, device=None, tokens=False):
     """
-    A function that reads the key when it is called, so that none is read without need; its place is checked now.
-    ``tokens``: it only has to open the volume, which a token can.
+    A function that reads the key when it is called, so that no key is read without need. Its place is checked now.
+    ``tokens``: the key only has to open the volume, so a token will do.
     """
     seconds = arguments.seconds("key_timeout", timeout, allow_zero=True)
     if source is not None and passphrase is not None:
@@ -878,5 +878,5 @@ def _mapper(name) -> str:
 
 
 def _told(step):
-    """Who waits is told what for."""
+    """Tell the caller what is waited for."""
     return galaxy_host_progress.told(step, __opts__, __salt__)

@@ -44,7 +44,7 @@ if sys.platform.startswith("linux"):
 
     _TIMEOUT = onedata_mount.TIMEOUT
 else:
-    # a default of functions that nobody is offered
+    # the module does not load here, but its functions need a default
     _TIMEOUT = 0
 
 __virtualname__ = "onedata"
@@ -146,7 +146,7 @@ def mount(name, timeout=_TIMEOUT, test=False):
     if test:
         changed = not onedata_mount.require_mountable(space).alive
         if changed:
-            # what the run would ask for too
+            # a run would need both
             onedata_mount.version()
             declared.token(name, __salt__, __pillar__, 0)
     else:

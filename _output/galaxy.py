@@ -36,6 +36,6 @@ def output(data, **_):
         salt '*' galaxy.status --static --out=galaxy
     """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    # outputters have no path to _utils; their functions come by Salt's loader
+    # an outputter cannot import utils, so Salt's loader gives their functions
     utils = salt.loader.utils(__opts__)
     return utils["galaxy_fleet_table.rendered"](data, width, bool(__opts__.get("color")))

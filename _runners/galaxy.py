@@ -42,7 +42,7 @@ from galaxy_host_turn import Turn
 
 log = logging.getLogger(__name__)
 
-# who is booted, docs/boot.md: by its pillar or its grains
+# the role in pillar or grains that lets a minion be booted, docs/boot.md
 _ROLE_PILLAR, _ROLE_GRAIN = "galaxy:boot:enabled:True", "roles:galaxy"
 
 TYPE_CHECKING = False
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     __opts__: dict
     __context__: dict
 
-# what Salt raises where the master cannot be asked
+# what Salt raises if the master cannot be asked
 _FAILURES = (SaltClientError, SaltInvocationError, CommandExecutionError)
 
 
@@ -345,8 +345,8 @@ def _roll(plan, question, test) -> dict:
 
 
 def _watch(found, question, again) -> dict:
-    """Draw the table, ask and draw again, until Ctrl-C; the last answer."""
-    # Salt makes an exit of Ctrl-C, and an interrupt where an event is waited for
+    """Draw the table, ask and draw again, until Ctrl-C. Returns the last answer."""
+    # Salt turns Ctrl-C into an exit; during the wait for an event it is an interrupt
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         while True:
             width, height = shutil.get_terminal_size()
@@ -370,20 +370,20 @@ def _ask_fleet(tgt, tgt_type, seconds) -> dict:
 
 
 def _draw(lines) -> None:
-    """In place of what the terminal shows."""
+    """Draw the lines in place of what the terminal shows."""
     sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n")
     sys.stdout.flush()
 
 
 def _say(text) -> None:
-    """To the log, and to the terminal beside the answer."""
+    """Write to the log, and to the terminal beside the answer."""
     log.info("%s", text)
     if galaxy_remote_progress.is_command(__opts__):
         galaxy_host_progress.say(text)
 
 
 def _shown(*minions):
-    """What these minions tell of their work meanwhile is on the terminal too."""
+    """Show on the terminal what these minions tell of their work meanwhile."""
     listen = functools.partial(salt.utils.event.get_master_event, __opts__, __opts__["sock_dir"], listen=True)
     return galaxy_remote_progress.shown(__opts__, listen, minions)
 
@@ -391,7 +391,7 @@ def _shown(*minions):
 def _boot(minion, stamp, tries) -> dict:
     target = f"L@{galaxy_remote.minion_id(minion)}"
     if not __opts__["minion_data_cache"]:
-        # the minion itself knows
+        # the minion itself knows whether it has the role
         target += f" and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
     retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
 
@@ -407,8 +407,8 @@ def _boot(minion, stamp, tries) -> dict:
 
 def _has_role(minion) -> bool:
     """
-    By what the master has of this minion; of a compound target it would read what it has of each minion, which would be
-    a million readings when a thousand of them start.
+    Whether the minion has the role, from what the master keeps of it. Only this minion is read: for a compound target the
+    master reads what it keeps of every minion, a million reads if a thousand minions start.
     """
     if not __opts__["minion_data_cache"]:
         return True
@@ -422,11 +422,11 @@ def _is_accepted(minion) -> bool:
 
 
 def _in_turn(minion, is_meant, name, stamp, work) -> dict:
-    """Do what many events may ask for; each that comes while it is under way, or from before, ends at once."""
+    """Do what many events may ask for. An event that comes meanwhile, or an older one, ends at once."""
     turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
     if since is not None and turn.has_served(since):
         return {"success": False, "return": f"{name} of {minion} has run since {stamp}, or runs now"}
-    # no job, and no file of a lock, for any other
+    # no job and no lock file for any other minion
     if not (_is_accepted(minion) and is_meant(minion)):
         return {"success": True, "return": None}
     done = turn.take(work)
@@ -443,13 +443,13 @@ def _call(ask, *given, server) -> dict:
 
 
 def _answer(ask) -> dict:
-    # until it has gone well: Salt calls a refused argument a success, and keeps the last run's code
+    # 1 until all went well: for a refused argument Salt reports success, with the code of the last run
     __context__["retcode"] = 1
     try:
         answer = ask()
     except (SaltClientError, SaltInvocationError) as exc:
         answer = {"success": False, "return": str(exc)}
-    # the first is what Salt goes by, the second becomes the exit code of salt-run
+    # Salt itself looks at the first; the second becomes the exit code of salt-run
     __context__["retcode"] = retcode = 0 if answer["success"] else 1
     return {**answer, "retcode": retcode}
 
@@ -459,11 +459,11 @@ def _locks() -> str:
 
 
 def _tell(minion, what, data) -> None:
-    """As if the minion said it."""
+    """Fire an event as if the minion sent it."""
     _fire(f"galaxy/{minion}/{what}", {"id": minion, "data": data})
 
 
 def _fire(tag, data) -> None:
-    """On the master's bus; by a connection of its own, since machines of a batch tell at a time."""
+    """Fire an event on the master's bus, through a connection of its own: the machines of a batch tell at the same time."""
     with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"], listen=False) as bus:
         bus.fire_event(data, tag)

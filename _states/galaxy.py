@@ -231,7 +231,7 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
         missing = _unmounted(mounts)
         change = {"galaxy": {"old": {"ready": _status(meant)["ready"]}, "new": {"ready": True}}}
         if missing:
-            # nothing more can be asked before a state above has mounted its data
+            # the rest can only be asked after a state above has mounted the data
             return returns.would(
                 name, f"Galaxy would be started after a filesystem is mounted on {', '.join(missing)}.", change
             )
@@ -516,7 +516,7 @@ def mod_watch(name, sfun=None, **keywords):
     .. note::
         Salt's requisite system calls this function; it is not for direct use.
     """
-    # Salt asks here whenever the state itself changed nothing, also when it failed, and takes this answer instead
+    # Salt calls this if the state itself changed nothing, even if it failed, and takes this answer instead
     given = _own(keywords)
     return _UNWATCHED[sfun](name, **given) if sfun in _UNWATCHED else _deed(name, **given)
 
@@ -579,7 +579,7 @@ def _meant(config, server, keywords):
 
 def _own(keywords):
     """The keywords without those that Salt itself hands to a state."""
-    # there already where a state runs, and slow to load where the loader only lists the states
+    # a running state has loaded it already; if the loader only lists the states, it would be slow
     from salt.state import STATE_INTERNAL_KEYWORDS
 
     return {
@@ -589,8 +589,8 @@ def _own(keywords):
 
 def _unmounted(mounts):
     """
-    Those of the mount points that states above would mount, in test mode. Raises ``CommandExecutionError`` where
-    nothing is mounted on one otherwise.
+    The mount points that states above would mount, in test mode. Raises ``CommandExecutionError`` if nothing is mounted
+    on another one.
     """
     paths = arguments.paths("mounts", () if mounts is None else mounts)
     missing = [path for path in paths if not __salt__["mount.is_mounted"](path)]
@@ -604,7 +604,7 @@ def _unmounted(mounts):
 def _status(meant):
     if meant.get("timeout") is not None:
         arguments.seconds("timeout", meant["timeout"])
-    # there the timeout is that of a look
+    # in galaxy.status, timeout means something else
     return __salt__["galaxy.status"](**{key: value for key, value in meant.items() if key != "timeout"})
 
 
@@ -620,7 +620,7 @@ def _accepting(count):
 
 
 def _is_active(status):
-    # what its manager retries comes again by itself
+    # its process manager may start it again by itself
     return bool(status["manager"] and status["manager"]["active"])
 
 

@@ -87,7 +87,7 @@ def _change(name, wanted: str, do) -> dict:
     except returns.ERRORS as exc:
         if before is None or __opts__["test"]:
             return returns.failed(name, exc)
-        # a dead mount may be gone, though no new one came
+        # the dead mount may be gone, even if the new one failed
         return returns.failed(name, exc, _difference(name, _how(before), _how(__salt__["onedata.status"](name))))
     changes = _difference(name, _how(before), _how(after))
     if _how(after) == wanted:

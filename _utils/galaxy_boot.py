@@ -14,7 +14,7 @@ from galaxy_host_wait import Deadline, wait_until
 SLS = "galaxy.boot"
 # the SLS and its state that tell the master, formulas/galaxy/boot/report.sls
 REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
-# seconds until a boot that failed is tried again
+# seconds before a failed boot is tried again
 PAUSE = 60
 
 
@@ -45,7 +45,7 @@ def boot(client: Any, minion: str, target: str, report: bool = True) -> dict[str
     Returns why the boot failed, like :py:func:`failure`. Empty if it went well, or if the minion told the master
     itself.
     """
-    # another state run of the minion is waited for; `exclude` only where needed, since it is in the minion's job data
+    # queue: wait for another state run; exclude only if needed, because it shows in the minion's job data
     keywords = {"queue": True} if report else {"queue": True, "exclude": REPORT_SLS}
     answers = client.cmd(target, "state.apply", [SLS], tgt_type="compound", kwarg=keywords, full_return=True)
     answer = galaxy_remote.answer_of(answers, minion)

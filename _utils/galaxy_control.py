@@ -32,7 +32,7 @@ else:
 log = logging.getLogger(__name__)
 
 GRACE = 10
-# of Limits.companions: what fails beside the web server is none of our business
+# a value of Limits.companions: services beside the web server may fail
 IGNORE = "ignore"
 
 
@@ -341,7 +341,7 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
     """
     unit, master, web = one.service.unit, one.master, one.service.web
     own = [*web.family(master), master] if web and master else _identified(one.survivors)
-    # what else the service has, such as job handlers, is the manager's alone to end
+    # only the process manager ends other processes of the service, such as job handlers
     members = [process for process in _identified(one.status.pids if one.status else ()) if process not in own]
     everyone = [*own, *members]
     told = unit if unit and one.is_active is not False and not (master and _is_strangers(master, unit)) else None

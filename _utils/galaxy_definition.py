@@ -33,7 +33,7 @@ _HEADER = "Managed by Salt (formula galaxy)."
 _NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
 _SERVICE = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
-# all of ASCII's but the tab, and what systemd's utf8.c takes for no character: it drops a variable that has one
+# control characters except the tab, and code points that systemd (utf8.c) refuses: it drops a variable with one
 _CONTROL = Pattern("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 # MAX_ARG_STRLEN, execve(2)
 _LONGEST = 128 << 10
@@ -84,7 +84,7 @@ def write(
     }
     is_unit = server["manager"] == "systemd"
     if absent:
-        # whatever else is wrong with the settings
+        # even if other settings are wrong
         files = dict.fromkeys(
             _unit_paths(settings) if is_unit else [_absolute("program_file", settings["program_file"])]
         )
@@ -134,7 +134,7 @@ def systemd_unit(settings: Mapping[str, Any]) -> dict[str, File | None]:
         lines += [f"StandardOutput=append:{_systemd_path(output)}", "StandardError=inherit"]
     lines += ["", "[Install]", "WantedBy=multi-user.target", ""]
     pairs = "".join(f"{name}={_systemd_value(value)}\n" for name, value in variables.items())
-    # the environment first: a unit never names a file that is not there
+    # the environment comes first, so that no unit names a missing file
     return {
         environment: File(0o600, f"# {_HEADER}\n{pairs}", secret=True) if variables else None,
         path: File(0o644, "\n".join(lines)),
@@ -243,7 +243,7 @@ def _difference(path: str, old: File | None, new: File | None) -> dict[str, Any]
 
 def _diff(path: str, old: File, new: File) -> str:
     lines = difflib.unified_diff(old.content.splitlines(), new.content.splitlines(), path, path, lineterm="")
-    # a unit of before had its environment in it
+    # an older unit may have secrets of the environment in its text
     return "\n".join(f"{line[0]}Environment: {_HIDDEN}" if _SECRETS.match(line) else line for line in lines)
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import galaxy_remote
 from galaxy_host_count import counted
 
-# of one row: characters of a problem and of a name, problems; of one minion: servers, services
+# limits of a row: characters of a problem, characters of a name, problems; of a minion: servers, services
 TEXT, NAME, PROBLEMS, SERVERS, SERVICES = 300, 100, 10, 50, 100
-# how the line of a monitoring plugin begins, and its characters where it comes from another machine
+# beginning of a monitoring plugin's line, and most characters of a line from another machine
 CHECK, LINE = "GALAXY ", 4000
 
-# how galaxy_spec begins where pillar names no server, and Salt where the tree is not on a minion
+# beginnings of two messages: galaxy_spec's if pillar names no server, Salt's if a minion lacks this tree
 _NO_SERVER = "pillar names no Galaxy server"
 _NO_MODULE = "'galaxy.status' is not available"
 
@@ -43,7 +43,7 @@ _RANK = {state.value: rank for rank, state in enumerate(State)}
 # exit codes, as those of monitoring plugins
 OK, WARNING, CRITICAL, FAILED = range(4)
 _CODES = {State.READY: OK, State.DEGRADED: WARNING, State.UNKNOWN: FAILED}
-# the worst of several codes: what is certainly down counts more than what cannot be told
+# the worst code first: a server that is certainly down counts more than an unknown state
 _WORST = (CRITICAL, FAILED, WARNING, OK)
 
 

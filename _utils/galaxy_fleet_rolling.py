@@ -17,7 +17,7 @@ from galaxy_host_count import counted, part
 from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
-# seconds: for a look, until a proxy tries again a machine that did not answer, and between two looks
+# seconds: for a look; until a proxy tries a failed machine again; between two looks
 LOOK, SETTLE, PAUSE = 15, 11, 1.0
 _SERVING = (State.READY.value, State.DEGRADED.value)
 # what takes the minion's ID, in the texts of a hook
@@ -147,7 +147,7 @@ def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, 
             work[minion] = [row["server"] for row in old]
         else:
             done.append(minion)
-    # a single machine may be restarted; of several, some shall serve meanwhile
+    # a single machine may be restarted; if there are several, some must serve meanwhile
     if len(machines) > 1 and plan.batch >= len(machines) - len(lame):
         serving = len(machines) - len(lame)
         raise CommandExecutionError(
@@ -228,7 +228,7 @@ def _restart(client: Any, minion: str, servers: list[Any], plan: Plan) -> str:
     if plan.drain:
         reason = plan.drain.call(client, minion) or _drained(client, minion, servers, plan.drain_timeout)
         if reason:
-            # it serves as before, and shall have requests again
+            # it still serves, and must get requests again
             return _joined(reason, plan.undrain.call(client, minion) if plan.undrain else "")
     for server in servers:
         answer = _call(client, minion, "galaxy.restart", server)

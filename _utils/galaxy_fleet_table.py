@@ -20,7 +20,7 @@ _COLORS = {
 }
 _PLAIN = "\x1b[0m"
 _NONE = "-"
-# of the problem, or the whole column goes below the table's right edge
+# least width of the problem's column
 _NARROWEST = 12
 
 
@@ -97,7 +97,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
     ("UP", lambda row: seconds(row["uptime"]), True),
     ("PROBLEM", lambda row: row["problems"][0] if row["problems"] else "", False),
 )
-# columns that go, in this order, where the place is too narrow
+# columns to leave out, in this order, if there is too little room
 _LEAST = ("VERSION", "OTHERS", "UP", "OLDEST", "QUEUE", "SERVER")
 
 

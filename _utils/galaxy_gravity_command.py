@@ -21,7 +21,7 @@ from galaxy_host_walk import Group
 from galaxy_service import Role
 
 _LIMIT = 1 << 20
-# of what galaxyctl says of a failure
+# how much of galaxyctl's message to show
 _LINES = 12
 _KEYS = ("ExecStart", "command")
 _PLACES = ("WorkingDirectory", "directory")
@@ -98,7 +98,7 @@ class Commands:
         )
 
     def _environment(self) -> dict[str, str]:
-        # what the C locale has no letters for would be an error to a Python before 3.7
+        # before 3.7, Python fails in the C locale on letters that are not ASCII
         variables = {"LC_ALL": "C.UTF-8"}
         if self.instance.virtualenv:
             variables["VIRTUAL_ENV"] = self.instance.virtualenv
@@ -138,7 +138,7 @@ class Commands:
         return list(dict.fromkeys(found))
 
     def _require_own(self, path: str) -> None:
-        # the group of its own is how an administrator lets others work on Galaxy
+        # an administrator lets others work on Galaxy through the user's own group
         galaxy_host_files.require_trusted(path, self.account.uid, Group(self.account.gid))
 
 

@@ -65,7 +65,7 @@ def run(commands: Commands, is_system: bool, timeout: float = 60) -> Written:
     instance, uid = commands.instance, commands.account.uid
     shares = has_shared_state(instance)
     with place(commands) as here:
-        # where several instances share a directory, each has its logs in its own: only the shared one is put elsewhere
+        # if several instances share a directory, each has its own logs there: only the shared directory is replaced
         where = {"XDG_CONFIG_HOME": here.root} if shares else {"GRAVITY_STATE_DIR": here.state}
         state = os.path.join(here.root, _SHARED) if shares else here.state
         variables = {**here.environment, **where}

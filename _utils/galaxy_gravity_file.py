@@ -20,7 +20,7 @@ class _Bounded:
     """Counts what an alias stands for as if it were written out. Refuses keys that occur twice, and deep nesting."""
 
     depth = deepest = nodes = 0
-    # of the parser, which the class is mixed into
+    # the parser class has these
     peek_event: Callable[[], yaml.Event]
     check_event: Callable[[type[yaml.Event]], bool]
 

@@ -112,7 +112,7 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
         try:
             texts.update(_read(directory, [name], named_by))
         except FileError as exc:
-            # a masked unit is a link to a device: nobody's of ours, but there
+            # a masked unit is a link to a device: it is not ours, but the name is taken
             log.info("%s", exc)
             texts[name] = ""
     hashes = marks(instance)

@@ -82,7 +82,7 @@ class Maker:
                 type=type_,
                 number=None if is_one else number,
                 web=self._web(name, settings, environment) if role is Role.WEB else None,
-                # those of the first one stand in the unit that is for all
+                # the unit for all of them has the settings of the first
                 start_timeout=members[0]["start_timeout"],
                 stop_timeout=members[0]["stop_timeout"],
                 server_name=settings.get("server_name"),

@@ -59,7 +59,7 @@ def _number(value: object) -> float:
 
 
 def _text(value: object) -> str:
-    # the value may be a secret where the key is an environment
+    # the value may be a secret if the key is an environment
     if not isinstance(value, str) or not is_text(value):
         what = "a text with NUL or half a character" if isinstance(value, str) else _kind(value)
         raise _Bad(f"is {what}; give a text (in quotes)")

@@ -33,7 +33,7 @@ from galaxy_manager_unit import State, UnitStatus
 log = logging.getLogger(__name__)
 
 _START = 60
-# of supervisord's log: what becomes of a process, and of all
+# patterns of supervisord's log: what happens to one process, and to all
 _EVENT = Pattern(r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)|supervisord started with pid ", re.ASCII)
 # what Gravity writes there itself when it starts a supervisord
 _CONFIGURATION = """;
@@ -205,7 +205,7 @@ class Supervisor(SupervisorConfig):
         log.info("supervisord is brought up as user %s: %s", account.name, " ".join(argv))
         try:
             if not os.path.lexists(self.path):
-                # Gravity writes it at its first start; its owner writes it, and so where he may
+                # Gravity writes this file at its first start; here its owner writes it, with the owner's rights
                 galaxy_host_command.run(["tee", "--", self.path], _CONFIGURATION.encode(), account=account)
             galaxy_host_command.run(
                 argv, timeout=max(deadline.left, 1), account=account, cwd=directory, environment=environment
@@ -236,7 +236,7 @@ class Supervisor(SupervisorConfig):
         environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         if venv:
             environment["VIRTUAL_ENV"] = venv
-        # what Gravity is told by it cannot be told by its file
+        # what this variable tells Gravity cannot be in Gravity's file
         usual = {os.path.join(account.home, ".config/galaxy-gravity")}
         if self.instance.data_dir:
             usual.add(os.path.join(self.instance.data_dir, "gravity"))

@@ -188,7 +188,7 @@ class Update:
         """
         target = f"{galaxy_gravity_installed.prefix(self.instance)}.target"
         wanted = {name: text for name, text in written.items() if target in (name, _part_of(text))}
-        # all that this file has asked for, under whatever instance name, and does not now
+        # units that this file once asked for, under any instance name, and no longer does
         stale = [name for name, text in self._units.own.items() if name not in written and self._is_ours(text, written)]
         return wanted, stale
 
@@ -213,7 +213,7 @@ class Update:
         if not names or not galaxy_manager_systemd.runs():
             return []
         if not self.is_system:
-            # nobody asks a user's manager here: it may all run
+            # a user's manager is not asked here, so all of it may run
             return names
         return galaxy_manager_systemd.loaded(names, active=True)
 
@@ -233,7 +233,7 @@ class Update:
             return False
 
     def _conflicts(self, wanted: Mapping[str, str]) -> list[str]:
-        # a unit of the same name that one in /etc would replace
+        # a unit of this name in another directory, which one in /etc would replace
         places = (
             galaxy_gravity_systemd.PLACES if self.directory == galaxy_gravity_installed.UNITS else (self.directory,)
         )

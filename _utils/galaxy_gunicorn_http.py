@@ -17,7 +17,7 @@ from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline
 
 _LIMIT = 64 * 1024
-# nothing that could end the line of the request
+# no character that could end the request's line
 _PATH = Pattern(r"/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*", re.ASCII)
 
 

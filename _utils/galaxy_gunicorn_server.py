@@ -204,7 +204,7 @@ class GunicornServer(WebServer):
         if not snapshot.ready or not self.listens_on:
             return
         try:
-            # once it lives, the address is its own word
+            # from a live gunicorn, the address is what its owner says
             assert isinstance(snapshot, GunicornSnapshot)
             who = snapshot.owners
             snapshot.galaxy_version = galaxy_gunicorn_http.version(
@@ -212,7 +212,7 @@ class GunicornServer(WebServer):
             )
             snapshot.answers, snapshot.answer = True, ""
         except TlsRefused as exc:
-            # it wants a certificate that we do not have: no word of Galaxy's
+            # it wants a certificate that we do not have; this says nothing about Galaxy
             log.info("Whether Galaxy answers cannot be told: %s", exc)
         except GunicornError as exc:
             snapshot.answers, snapshot.answer = False, f"Galaxy does not answer: {exc}."
@@ -331,7 +331,7 @@ class GunicornServer(WebServer):
         elif beat is not None and self.options.timeout and beat > limit:
             state, reason = WorkerState.STUCK, f"no heartbeat for {beat:.0f} s"
         elif held and beat is not None and left_waiting > _PATIENCE and not held.sockets.isdisjoint(listeners):
-            # whoever listens and whose event loop runs would have taken the connection
+            # a worker that listens and whose event loop runs would have accepted the connection
             state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
         elif beat is not None:
             state = WorkerState.BUSY if in_flight else WorkerState.IDLE

@@ -120,7 +120,7 @@ def run(
         output, errors = _exchange(process, " ".join(argv), given, Deadline(timeout), limit)
     except (subprocess.TimeoutExpired, OverflowError) as exc:
         _kill(process, account)
-        # one that the kernel holds, on a filesystem that hangs, does not end before that lets go: nobody waits for it
+        # a process on a hanging filesystem ends only when the kernel releases it: do not wait for this
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
         is_late = isinstance(exc, subprocess.TimeoutExpired)
@@ -154,7 +154,7 @@ def _become(argv: list[str], account: Account) -> dict[str, Any]:
 
 def _kill(process: subprocess.Popen[bytes], account: Account | None) -> None:
     if account is not None:
-        # it was not waited for yet, so its number is still its group's
+        # it was not waited for yet, so its PID still names its group
         galaxy_host_process.kill_group(process.pid)
     process.kill()
 
@@ -179,7 +179,7 @@ def _exchange(
                 ready = selector.select(min(deadline.left, _TICK))
                 if deadline.passed:
                     raise subprocess.TimeoutExpired(process.args, deadline.seconds)
-                # a short one is a part of what is waited for, and not that itself
+                # a short command is only a part of the work; tell of longer ones
                 if deadline.spent > galaxy_host_progress.SHORTEST:
                     galaxy_host_progress.tick(command)
                 for key, _ in ready:

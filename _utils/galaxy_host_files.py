@@ -130,7 +130,7 @@ def owner(path: str) -> int:
     """
     with walk(path) as entry:
         uid = entry.require_there().st_uid
-        # which takes a hundred system calls, or a directory server's answer, so only where a group can
+        # this takes a hundred system calls, or asks a directory server: so only if a group has the right
         asks = uid not in ours() and any(isinstance(user, Group) for user in entry.controllers)
         entry.require_none_but(uid, *(map(Group, _groups(uid)) if asks else ()))
         return uid
@@ -369,7 +369,7 @@ def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = Fals
         raise FileError(entry.path, f"is not a {'directory' if directory else 'regular file'}")
     for user, behind in _namers(entry, named_by).items():
         _require_readable(entry, user, behind)
-    # the descriptor's own file: no name can be changed under it
+    # by descriptor, so that nobody can exchange the name
     return os.open(entry.link, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 

@@ -191,7 +191,7 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
             file.write(secrets.token_hex(size))
             file.flush()
             os.fsync(file.fileno())
-        # link, unlike rename, never replaces: a crash leaves the whole key or none, and no run another's key
+        # unlike rename, link never replaces: a crash leaves the whole key or none, and a run never another's key
         os.link(temporary, path)
     except FileExistsError:
         raise KeySourceError(path, "there already is a key file; it was left as it is") from None
@@ -213,7 +213,7 @@ def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
         except CommandExecutionError as exc:
             failures.append(str(exc))
         except Exception as exc:
-            # a driver raises whatever its library does, and that may quote a secret
+            # a driver may raise anything, and the message may quote a secret
             failures.append(type(exc).__name__)
         return []
 

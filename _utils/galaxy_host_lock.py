@@ -65,7 +65,7 @@ def file_name(name: str) -> str:
     """The name of the lock's file. Each ``name`` has another one, and each is one plain file name."""
     quoted = quote(name, safe="", errors="surrogatepass")
     if len(quoted) > _NAME_MAX:
-        # the mark is no character that quote leaves
+        # quote never leaves a plus sign, so this name is no other's
         quoted = f"+{hashlib.sha256(quoted.encode()).hexdigest()}"
     return f"{quoted}.lock"
 

@@ -88,7 +88,7 @@ class Process:
             # no pidfd in this kernel or container, or no descriptor left
             descriptor = None
         fields = _stat(pid)
-        # made before it is known to be right, so that the descriptor is closed in any case
+        # made first and checked then, so that the descriptor is closed in any case
         process = cls(pid, int(fields[_START]) if fields else -1, descriptor)
         return process if fields and process.is_alive else None
 

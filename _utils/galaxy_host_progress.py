@@ -119,7 +119,7 @@ def _said(waits_for: str | Callable[[], str]) -> str:
     try:
         said = waits_for() if callable(waits_for) else waits_for
     except (CommandExecutionError, OSError) as exc:
-        # that it cannot be told is no reason to give up the work
+        # the work must go on even if an event cannot be sent
         said = str(exc)
     return " ".join(said.split())[:_TEXT]
 
@@ -128,7 +128,7 @@ def _send(send: Callable[..., Any], tag: str, data: Mapping[str, Any]) -> None:
     try:
         send(tag, data)
     except Exception as exc:
-        # whatever Salt's transports raise where the master is away
+        # whatever Salt's transports raise if the master is away
         log.info("%s was not sent: %s", tag, type(exc).__name__)
 
 

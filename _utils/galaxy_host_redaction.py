@@ -20,7 +20,7 @@ _NAMES = (
 )
 # bare or escaped, as in JSON within JSON
 _QUOTE = r"\\{0,3}[\"']"
-# to the same quote again, or to the line's end
+# up to the same quote, or to the end of the line
 _QUOTED = (
     r"[bru]{0,2}(?P<escaped>\\{1,3}[\"'])(?:(?!(?P=escaped)).)*(?:(?P=escaped))?"
     r"|[bru]{0,2}\"(?:[^\"\\]|\\.)*[\"\\]?"

@@ -47,5 +47,5 @@ def forbid_core_dump(pid: int) -> None:
     """
     # it may have ended already
     with contextlib.suppress(OSError):
-        # of 0, a core_pattern with a program is asked all the same, of 1 it is not: core(5), fs/coredump.c
+        # with 0 the kernel still calls a program in core_pattern, with 1 it does not: core(5), fs/coredump.c
         resource.prlimit(pid, resource.RLIMIT_CORE, (1, 1))

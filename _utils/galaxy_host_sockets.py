@@ -33,12 +33,12 @@ _INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_JMP, _BC_S_GE, _BC_S_LE = 2, 1, 1,
 _INET_MESSAGE, _UNIX_MESSAGE = 88, 32
 # struct tcp_info
 _LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
-# net/core/dev.c: the number of each network namespace's lo, by which comes what stays on the machine
+# net/core/dev.c: the number of lo in each network namespace; connections within the machine come through it
 _LOOPBACK = 1
 # linux/unix_diag.h
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_RQLEN, _UDIAG_SHOW_UID = 0x1, 0x10, 0x40
 _UNIX_DIAG_NAME, _UNIX_DIAG_RQLEN, _UNIX_DIAG_UID = 0, 4, 7
-# more the kernel's filter does not take
+# the kernel's filter takes no more
 _MAX_PORTS = 1000
 # seconds for the names of all addresses together
 _LONGEST_LOOKUP = 5
@@ -376,7 +376,7 @@ def _may_be_there(listener: _UnixSocket) -> bool:
     try:
         return galaxy_host_files.may_put(listener.path, listener.uid)
     except FileError:
-        # nor can it be reached then
+        # then it cannot be reached either
         return False
 
 
@@ -444,7 +444,7 @@ def connect(
     """
     peer = address.peer
     if may_listen:
-        # to whom it would come, where the address means every interface
+        # whose socket a connection would reach, if the address means every interface
         there = address if isinstance(peer, str) else Address(*peer)
         for uid in sorted(owners(there)):
             if not may_listen(uid):
@@ -456,7 +456,7 @@ def connect(
     if isinstance(peer, str):
         targets = [(socket.AF_UNIX, peer)]
     elif _is_number(peer[0]):
-        # which it mostly is, and getaddrinfo would take as long as all else here
+        # mostly it is a number, and getaddrinfo would take as long as everything else here
         targets = [(_family(peer[0]), peer)]
     else:
         targets = _look_up(peer, deadline)

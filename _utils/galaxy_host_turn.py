@@ -55,7 +55,7 @@ class Turn:
         """
         os.close(os.open(self._asked, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         result = None
-        # whoever asks before the lock is released is sent away: a look after that is what makes sure of him
+        # whoever asks before the lock is released is sent away; so look once more after the release
         while self.is_asked:
             with alone(self._directory, self._name) as mine:
                 if not mine:
@@ -81,7 +81,7 @@ class Turn:
                 began = float(file.read(40))
         except (OSError, ValueError):
             return False
-        # a beginning in the future was before the clock was set back
+        # a time in the future is from before the clock was set back
         return since < began <= time.time()
 
     @property
@@ -99,7 +99,7 @@ def _locked(path: str) -> int | None:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        # whoever had it before may have taken the file away in between
+        # the holder before may have removed the file meanwhile
         try:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor

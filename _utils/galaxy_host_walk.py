@@ -173,7 +173,7 @@ def _open(entry: Entry, status: os.stat_result, make: Callable[[Entry], object] 
     try:
         return _open_name(entry, last)
     except FileNotFoundError:
-        # what is not there, everybody who can write the directory can make; but what we make is ours
+        # everybody who can write to the directory can make a missing name; but what we make is ours
         _add_controllers(entry, status, os.geteuid() if make else None)
         if not make:
             return None
@@ -183,7 +183,7 @@ def _open(entry: Entry, status: os.stat_result, make: Callable[[Entry], object] 
 
 def _open_name(entry: Entry, last: bool) -> int:
     if not last:
-        # only as a directory does it make autofs mount what belongs there
+        # opened as a directory, it makes autofs mount what belongs there
         try:
             return os.open(entry.name, _LOOK | os.O_DIRECTORY, dir_fd=entry.directory)
         except NotADirectoryError:

@@ -17,7 +17,7 @@ from galaxy_host_process import Invocation
 _SHELLS = Pattern(r"(ba|da|a|k|z)?sh")
 _ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = Pattern(r"\$(?:(\w+)|\{(\w+)\})")
-# shlex with punctuation_chars tells the same, a character at a time
+# shlex with punctuation_chars does the same, but slowly, one character at a time
 _TOKEN = Pattern(
     r"""[ \t\r]+|([();<>|&\n]+|(?:[^ \t\r();<>|&\n'"\\]+|\\.|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*")+)""", re.DOTALL
 )
@@ -202,7 +202,7 @@ def _simple_commands(text: str) -> list[list[str]]:
     text = text[:_MAX_SCRIPT].replace("\\\n", " ")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     commands = _parse("\n".join(lines))
-    # a text that is not closed, such as an apostrophe in a here-document, spoils its own lines alone
+    # an open quote, such as an apostrophe in a here-document, spoils only its own lines
     return commands if commands is not None else [words for line in lines for words in _parse(line) or ()]
 
 

@@ -20,7 +20,7 @@ from galaxy_manager_supervisor_rpc import Client, ProcessInfo
 from galaxy_manager_supervisord import Supervisord, resolve
 from galaxy_manager_unit import Own, Unit
 
-# of a Galaxy that runs under supervisord, nobody asks them
+# loaded late: a Galaxy under supervisord does not need them
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import galaxy_manager_initscript
@@ -34,7 +34,7 @@ else:
 log = logging.getLogger(__name__)
 
 MANAGERS = ("supervisord", "systemd", "upstart", "sysvinit")
-# a script that starts a Galaxy, or is called so, has one of these in it
+# a script that starts a Galaxy has one of these words in its text or name
 _MENTIONS = ("galaxy", "uwsgi", "gunicorn")
 
 
@@ -175,7 +175,7 @@ class _Search:
                     yield rank, galaxy_manager_initscript.InitScript(manager, name, self.functions, self.own)
 
     def _has_init(self, manager: str) -> bool:
-        # where systemd is the init, it runs the scripts too, but as units
+        # if systemd is PID 1, it runs the scripts too, as units
         is_shadowed = manager == "sysvinit" and galaxy_manager_systemd.runs()
         return galaxy_manager_initscript.is_there(manager) and not is_shadowed
 
@@ -210,7 +210,7 @@ class _Search:
                 if self.conf_file and os.path.realpath(path) != os.path.realpath(self.conf_file):
                     continue
                 supervisor = self._trusted(path, ancestor)
-                # its answer, not its name, says that the process is its child
+                # only its answer proves that the process is its child
                 answer = Client(supervisor.endpoint()).processes() if supervisor else None
                 for info in answer or ():
                     if supervisor and info.pid in below:
@@ -253,7 +253,7 @@ class _Search:
             return [(rank, group)] if rank is not None else []
         fitting = [program for rank, program in ranks if rank == best]
         if best == 2 and any(galaxy_manager_unit.names_another(one.invocation, self.config) for one in members):
-            # a name says nothing in a group of another server
+            # the group's name proves nothing if the group has another server
             return []
         services = [self._extent(group, program.process, programs) for program in fitting]
         return [(best, service) for service in dict.fromkeys(services)]
@@ -273,7 +273,7 @@ class _Search:
         main = unit.show().get("MainPID", "0")
         if main == str(master.pid):
             return unit
-        # what a minion's or cron's job left behind lies in its unit: stopping Galaxy must not stop the minion
+        # a process that a job of the minion or of cron left is in their unit: stopping Galaxy must not stop the minion
         definition = galaxy_manager_systemd.definition_of(name, user)
         commands = definition.commands() if definition else []
         is_child = main == "0" or int(main) in master.lineage

@@ -58,7 +58,7 @@ class InitScript(Unit):
         return UnitStatus(State.STOPPED, "not running")
 
     def owns(self, process: Process) -> bool | None:
-        # a daemon that has left its script behind
+        # a daemon whose script has ended
         return None
 
     def start(self) -> None:

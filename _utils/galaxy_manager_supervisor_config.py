@@ -172,7 +172,7 @@ class SupervisorConfig:
     def _login(self, server: str, key: str) -> str:
         value = self._raw("supervisorctl", key) or self._raw(server, key)
         if "%(" in value:
-            # what is sent is never filled in from an environment
+            # no value of an environment is ever sent
             raise ManagerError(
                 f"{self.path}: {key} is taken from the environment of supervisord; write it into [supervisorctl]"
             )
@@ -271,7 +271,7 @@ class SupervisorConfig:
 
 def _words(command: str) -> tuple[str, ...]:
     if _PLAIN.fullmatch(command):
-        # most are: shlex goes through the text character by character
+        # a quick way for most values: shlex reads character by character
         return tuple(command.split())
     try:
         return tuple(shlex.split(command))

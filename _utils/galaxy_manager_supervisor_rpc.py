@@ -171,13 +171,13 @@ def _loads(text: bytes) -> tuple[Any, ...]:
     unmarshaller.xml("", None)
     parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
     parser.CharacterDataHandler = unmarshaller.data
-    # a few bytes of it can stand for gigabytes, and supervisord sends none
+    # a few bytes of a DTD can stand for gigabytes, and supervisord sends none
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
         parser.Parse(text, True)
         return unmarshaller.close()
     except (AttributeError, IndexError, KeyError, TypeError):
-        # what the unmarshaller makes of elements in other places than theirs
+        # the unmarshaller raises these if elements are in the wrong places
         raise ValueError("its answer is not XML-RPC") from None
 
 
@@ -191,7 +191,7 @@ def _open_unix(endpoint: Endpoint) -> socket.socket:
         stack.callback(connection.close)
         connection.settimeout(_TIMEOUT)
         try:
-            # nothing of root's own is told what was meant for supervisord, because of a link that somebody put there
+            # a link that somebody put there must not lead what is meant for supervisord to a socket of root's
             with galaxy_host_files.socket_at(endpoint.path, trusted=endpoint.owner is None) as path:
                 connection.connect(path)
         except FileError as exc:

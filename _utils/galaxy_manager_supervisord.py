@@ -247,7 +247,7 @@ class Supervisord(Unit):
             if self._group in added:
                 self._client.call("addProcessGroup", self._group)
         except Fault as exc:
-            # its message quotes the line that it cannot read, and that may be the environment's
+            # its message quotes the line that it cannot read, which may have a secret of the environment
             reason = str(exc).partition(":")[0]
             raise ManagerError(
                 f"{self.conf_file}: supervisord cannot take up its configuration ({reason}); `supervisorctl reread` "

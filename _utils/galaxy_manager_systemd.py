@@ -138,8 +138,8 @@ class Systemd(Unit):
 
     def start(self) -> None:
         if self.status().state not in (State.RUNNING, State.STARTING):
-            # or it would read as failed while its start waits for others, and one start too many within its limit
-            # would leave it failed
+            # else it would show as failed while its start waits for others, and the limit on starts
+            # would refuse the start
             try:
                 self._tell("reset-failed")
             except ManagerError as exc:
@@ -240,7 +240,7 @@ def candidates() -> list[tuple[Definition, dict[str, str]]]:
     services: dict[str, tuple[Definition, dict[str, str]]] = {}
     for shown in show(names[:_MAX_UNITS], _FILES):
         unit = shown.get("Id", "")
-        # what another manager or systemd itself brings along is no Galaxy, and need not be read
+        # units that come with systemd are no Galaxy, and need not be read
         if shown.get("LoadState") in ("loaded", "masked") and not unit.startswith("systemd-") and unit not in services:
             definition = _definition([shown], None)
             if definition:

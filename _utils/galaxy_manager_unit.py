@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 Own = Callable[[Invocation], "bool | None"]
 
 _SUFFIXES = (".yml", ".yaml", ".ini", ".json", ".xml")
-# of what is called galaxy, such as galaxy-cleanup, the server itself
+# names of the server itself; galaxy-cleanup, for example, is another service
 _CALLED_GALAXY = Pattern(r"galaxy([-_.@]?(web|uwsgi|server|main)\w*)?", re.IGNORECASE)
 # what packages and editors leave beside a definition
 BACKUP = Pattern(r".*(~|\.(dpkg-\w+|rpm(save|new|orig)|ucf-\w+|bak|old|orig|save|disabled|swp|tmp))", re.IGNORECASE)

@@ -114,7 +114,7 @@ def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> d
     assert master
     assert web
     assert snapshot
-    # or nobody could tell the new workers from the old
+    # to tell the new workers from the old ones
     old = {worker.pid for worker in snapshot.workers}
     method = web.reload(master)
     log.info("PID %d reloads, told by %s", master.pid, method)
@@ -151,7 +151,7 @@ def _restart(galaxy: Galaxy, one: ServiceLook, limits: Limits, deadline: Deadlin
 
 def _restart_companions(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> None:
     for one in look.companions:
-        # tusd's uploads would end
+        # a restart of tusd would end uploads
         if one.service.role is not Role.TUSD and one.service.unit:
             _stop_and_tell_start(galaxy, one, limits)
     galaxy_control.require_companions(galaxy, limits, deadline)

@@ -16,7 +16,7 @@ import galaxy_host_turn
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 
-# of one answer: characters of a text, values in all, characters in all, values within values
+# limits of an answer: characters of a text, values in all, characters in all, levels of values
 TEXT, VALUES, CHARACTERS, DEPTH = 16_384, 20_000, 1_048_576, 32
 CUT = "[cut]"
 

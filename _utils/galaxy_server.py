@@ -81,7 +81,7 @@ class Galaxy:
             try:
                 return galaxy_gravity_config.read(self.spec.config, self.spec.instance)
             except GalaxyError as exc:
-                # it is asked for many times in one look, and not read again
+                # one look asks for it many times; it is read once
                 return exc
         except GalaxyError as exc:
             log.debug("galaxy: not Gravity's: %s", exc)

@@ -264,7 +264,7 @@ class Settings:
                     )
 
     def _unique_stats(self) -> None:
-        # an address that is given is believed, so that of another server would be taken for this one
+        # a given address is believed, so the address of another server would be taken for this one's
         seen: dict[str, str] = {}
         for name, values in self.servers.items():
             if values["stats"]:
@@ -386,7 +386,7 @@ def _masked_all(keys: tuple[Key, ...], values: Mapping[str, Any]) -> dict[str, A
     return masked
 
 
-# Reading one value: None where it is not of the kind.
+# Reading one value: None if it is not of this kind.
 
 
 def _text(value: object) -> str | None:

@@ -19,7 +19,7 @@ from galaxy_settings import Settings
 
 log = logging.getLogger(__name__)
 
-# names a server wholly: nothing of another server comes from pillar then
+# one of these names a server completely: then nothing of another server comes from pillar
 _NAMING = ("config", "stats", "socket")
 _ALIASES = {"workers": "min_workers"}
 ALL = "*"

@@ -13,7 +13,7 @@ from galaxy_service import Role
 from galaxy_spec import Limits
 from galaxy_webserver import WorkerState
 
-# seconds that the times of starts are cut to, twice
+# times of starts are cut to whole seconds, twice
 _ROUNDED = 2
 
 

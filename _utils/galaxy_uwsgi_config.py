@@ -24,7 +24,7 @@ from galaxy_uwsgi_file import UNKNOWN
 from galaxy_uwsgi_option import Option, leading_int, shown
 from galaxy_uwsgi_options import Options
 
-# option: the field that it speaks of. The sockets are uWSGI's own, then those of its routers
+# option: its field. First come uWSGI's own sockets, then those of its routers
 _FIELDS = {
     **dict.fromkeys(("socket", "uwsgi-socket", "http-socket", "http11-socket", "puwsgi-socket"), "sockets"),
     **dict.fromkeys(("suwsgi-socket", "ssl-socket", "https-socket", "raw-socket"), "sockets"),
@@ -51,7 +51,7 @@ _DEFAULT = "uWSGI default"
 _UNRESOLVED = Pattern(rf"\$\(|@\(|%\(|{UNKNOWN}")
 _RELATIVE = "is relative to a directory that only the running server knows"
 _MAX_NUMBER = 1 << 20
-# uWSGI takes no longer name (core/socket.c), the system 107
+# longest name that uWSGI takes (core/socket.c); the system takes 107
 _MAX_UNIX = 102
 _PORT = Pattern(r"[ \t]*([1-9]\d*)")
 
@@ -73,7 +73,7 @@ class Setting:
 
 _SWITCHES = ("master", "need-app", "die-on-term", "no-server", "stats-http", "abstract-socket")
 _OFF = {name: Setting(False, name, _DEFAULT) for name in _SWITCHES}
-# of a Config, in the order in which people are shown them
+# fields of a Config, in the order in which they are shown
 FIELDS = (
     *("path", "sockets", "stats", "processes", "threads", "mules", "master", "need_app", "die_on_term", "no_server"),
     *("pidfile", "master_fifo", "logs", "unusable", "doubts"),
@@ -114,7 +114,7 @@ class Config:
         self._cwd = options.cwd
         self._groups: dict[str, list[Option]] = {}
         self._problems = [self._remark(*remark) for remark in options.problems]
-        # by the option, so that the order in which the fields are asked for does not show
+        # sorted by option, because fields may be asked for in any order
         self._refused: dict[Option, dict[str, Setting]] = {}
         self.doubts = tuple(self._remark(*remark) for remark in options.doubts)
         groups = self._groups
@@ -124,7 +124,7 @@ class Config:
                 groups.setdefault(field, []).append(option)
         self._options = options.options
         self._whole = options
-        # where uWSGI is once it has done its chdir
+        # uWSGI's directory after its chdir
         self._after = self._directory()
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from galaxy_errors import ConfigError
 from galaxy_host_pattern import Pattern
 from galaxy_uwsgi_file import UNKNOWN
 
-# characters of one value
+# limit of one value, in characters
 MAX_VALUE = 1 << 16
 _INTEGER = Pattern(r"\s*([+-]?)0*(\d*)")
 

@@ -160,7 +160,7 @@ class Options:
             if not key:
                 continue
             if self._logic is None and key not in _SPECIAL and len(options) < MAX_OPTIONS and len(value) < MAX_VALUE:
-                # as add, for what nearly all lines are
+                # a quick form of add, for nearly all lines
                 option = Option(key, value, path, line)
                 options.append(option)
                 if key not in known:
@@ -217,7 +217,7 @@ class Options:
     def load_option(self, option: Option) -> None:
         """Read the file that an option names. A bare word has the key ``""``."""
         name = option.value or ""
-        # where a name is relative to: the file that it is in
+        # a relative name belongs to the file that has it
         directory = os.path.dirname(option.path) if option.line else ""
         path, kind, section = self._split(option.key, name)
         target = None
@@ -239,7 +239,7 @@ class Options:
         try:
             self.load(target, kind, section, option)
         except ConfigError as exc:
-            # a word's file is not what was asked for, where the configuration is known
+            # if the configuration is known, the file in a word is not the one that was asked for
             if directory or not self._given or target == self._given:
                 raise
             self._depth = depth
@@ -353,7 +353,7 @@ class Options:
         """Replace the placeholders as far as they are known, and read the files of ``inherit``."""
         looks = {"$": self._variable, "@": self._content, "%": self._placeholder}
         for symbol, look in looks.items():
-            # whatever brought one in: a text, a word, a variable
+            # placeholders can be in any value: from a file, a word, or a variable
             if self._has_brackets and any(f"{symbol}(" in (option.value or "") for option in self.options):
                 self._replace(symbol, look)
         for option in self._inherited:
@@ -378,7 +378,7 @@ class Options:
                 self._text += len(text)
                 if len(option.value) > MAX_VALUE or self._text > MAX_TEXT:
                     raise ConfigError(f"{option.source}: its placeholders make it longer than {MAX_VALUE} characters")
-                # what came in may have placeholders itself, but not at the very beginning
+                # the replacement may have placeholders itself, but not at its very beginning
                 start = 1
 
     def _variable(self, name: str, option: Option) -> tuple[str | None, bool]:

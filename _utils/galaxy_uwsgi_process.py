@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # the program's name: uwsgi, pyuwsgi, Debian's uwsgi-core, Fedora's uwsgi_python3, run_uwsgi.sh; not uwsgitop
 _PROGRAM = Pattern(r"((run|start)[-_.]?)?(py)?uwsgi([-_.\d].*)?", re.IGNORECASE)
-# what Galaxy's other services and their managers run, and starts no uWSGI
+# programs of Galaxy's other services and process managers: they start no uWSGI
 _OTHER = Pattern(
     r"celery|galaxy-main|main\.py|gunicorn\d?|uvicorn|paster?(\.py)?|tusd|node|nginx|galaxyctl|supervisord|"
     r"(galaxy|tool_shed)\.webapps.*",
@@ -37,7 +37,7 @@ _LOADS = {
 }
 _SECTION = Pattern(r"(?<=\.ini):[^/]*\Z")
 _LOADS_SHORT = ("-y", "-j", "-x")
-# of any other word uWSGI loads a file of this kind, unless the word is the value of such an option
+# any other word is a file if it ends like this, unless it is the value of such an option
 _SUFFIXES = (".ini", ".yml", ".yaml", ".json", ".js", ".xml")
 _VALUES = ("--touch-", "--fs-", "--emperor", "--vassal", "--exec-", "--hook-", "--pyargv", "--logto", "--set", "--env")
 
@@ -135,7 +135,7 @@ def find_master(
     for pid in hints:
         process = _holder(pid, inodes) if pid else None
         top = _top(process) if process else None
-        # without a master the one process that there is looks like a lost worker, but no worker's PID is named
+        # a uWSGI without master is one process that looks like a lost worker; but hints never name a worker's PID
         if top and is_mine(top) and (top.pid == pid or not _lost_its_master(top, ())):
             log.debug("Master of %s: PID %d, as PID %d that was named holds the socket", addresses, top.pid, pid)
             return top
@@ -217,7 +217,7 @@ def _files(invocation: Invocation) -> list[str]:
     for name, value in (invocation.environment or {}).items():
         if name.startswith("UWSGI_") and name[6:].lower().replace("_", "-") in _LOADS:
             loaded.append(value)
-    # without paste's form, and the section of an INI file
+    # without paste's prefix config:, and without the section of an INI file
     return [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
 
 

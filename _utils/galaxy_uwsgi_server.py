@@ -204,7 +204,7 @@ class UwsgiServer(WebServer):
         unit = self._unit_of(process)
         if unit:
             user = unit.runs_as
-            # another user's server is not Galaxy because root keeps it up, but what root starts for Galaxy is
+            # root may keep another user's server running, which is not Galaxy; but what root starts for Galaxy is
             if user == uids[1] or (not user and unit.owns(process)):
                 return ""
             if user:
@@ -255,7 +255,7 @@ class UwsgiServer(WebServer):
             log.debug("No PID file: %s", exc)
         master = galaxy_uwsgi_process.find_master(self.known_addresses, hints, self.path, self._is_mine)
         if not master and self.path and not self.is_given:
-            # it listens where the file does not say, or not yet
+            # it listens at an address that is not in the file, or does not listen yet
             masters = self.masters()
             if len(masters) > 1:
                 pids = ", ".join(str(process.pid) for process in masters)

@@ -34,7 +34,7 @@ from galaxy_webserver import Snapshot, Worker
 TIMEOUT = 5
 # some 10,000 workers of 4 threads
 LIMIT = 16 * 1024 * 1024
-# what uWSGI's own numbers fit in, a PID, and a name
+# limits of uWSGI's own numbers, of a PID, and of a name
 _MAX_NUMBER = (1 << 64) - 1
 _MAX_PID = (1 << 31) - 1
 _MAX_VERSION = 100
@@ -210,7 +210,7 @@ def _parse(address: Address, data: bytes) -> object:
     # uWSGI copies request bytes unescaped but for quotes and backslashes: neither UTF-8 nor free of control characters
     text = data.decode(errors="replace")
     decoder = _DECODER
-    # to look for the one character costs nothing, for the two a tenth of the parsing
+    # a search for one character costs nothing; a search for both would cost a tenth of the parsing
     if b"\\" in data:
         # uWSGI has no such escapes; half a surrogate pair could not be sent on
         text = _SURROGATE.sub(r"\\ufffd", text)

@@ -46,7 +46,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
             if one.snapshot:
                 _Watch(galaxy, one.service, limits.min_workers, Deadline(limits.timeout)).judge(one.snapshot)
         return not_ready()
-    # raises where it cannot be told what would serve
+    # this raises an error if nobody can tell what would serve
     _ = galaxy.gravity
     return until_ready(galaxy, look, Deadline(limits.timeout), limits.min_workers)
 
@@ -74,7 +74,7 @@ def until_ready(
 
     Returns and raises like ``wait``.
     """
-    # of several, each must serve
+    # if there are several, each must serve
     each = wanted if len(look.webs) == 1 else min(wanted, 1)
     watches = [_Watch(galaxy, one.service, each, deadline, also) for one in look.webs]
     log.info("Waiting up to %g s for %s", deadline.left, counted(wanted, "worker"))
@@ -197,7 +197,7 @@ class _Watch:
         try:
             master = self._web.find_master(snapshot)
         except GalaxyError:
-            # not its own sockets yet, or still those of the server before: the next look tells
+            # its sockets are not open yet, or are those of the server before; the next look tells
             return None
         if master:
             # its stats server may be elsewhere than the file says
@@ -230,7 +230,7 @@ class _Watch:
             return "nothing manages it"
         status = unit.status()
         if status.main_pid not in (None, died):
-            # what the manager knew of the one that died is gone by now
+            # the process manager no longer knows the process that died
             return f"{unit.manager} says {status.raw}, a new start, PID {status.main_pid}"
         return f"{unit.manager} says {status.raw}{status.why}"
 

@@ -121,7 +121,7 @@ def orphans(directory: str = DIRECTORY) -> dict[str, str]:
         # an open volume, its header erased or its device lost, is known by its mapping
         opened = galaxy_host_sysfs.read(f"{node}/dm/uuid").split("-")[2:3]
         found = {uuid: path for uuid, path in found.items() if uuid.replace("-", "") not in opened}
-        # one without medium, or broken, carries nothing that could be known
+        # a device without medium, or a broken one: nothing on it can be known
         with contextlib.suppress(HeaderError):
             found.pop(luks_header.identity(luks_device.at(galaxy_host_sysfs.read(f"{node}/dev"))), None)
     return found
@@ -201,7 +201,7 @@ def _write(device: luks_device.Device | str, header: luks_header.Header, directo
         galaxy_host_files.require_trusted(directory)
     except FileError as exc:
         raise HeaderError(device, f"no header backup made: {exc}; give the directory to root, mode 0700") from None
-    # what a crash left goes first, so that it does not count
+    # first remove what a crash left, so that it does not take up room
     shutil.rmtree(os.path.join(directory, f".new-{header.uuid}"), ignore_errors=True)
     require_room(directory, header.version)
     with _scratch_directory(os.path.join(directory, f".new-{header.uuid}")) as scratch:
@@ -288,7 +288,7 @@ def _require_replaceable(device: luks_device.Device, backup: luks_header.Header,
 
 
 def _path_for(place: luks_device.Device | str, header: luks_header.Header, directory: str) -> str:
-    # the name changes with the header, so no backup ever replaces an earlier one, nor a sound one one that is not
+    # the name changes with the header, so a backup never replaces a different one
     return os.path.join(directory, f"{header.uuid}-{luks_header.digest(place, header)[:12]}.luksheader")
 
 

@@ -30,7 +30,7 @@ STOPS, STOP = 256, 16 << 10
 _CHUNK = _MIB
 # what O_DIRECT wants offsets and lengths to be multiples of, on disks with 4 KiB sectors too
 _BLOCK = 4096
-# what an interrupted luksFormat can have written: no LUKS version keeps more in front of the data by default
+# the part that an interrupted luksFormat can have written: by default no LUKS version has more before the data
 HEADER_AREA = 16 * _MIB
 # force takes this in the place of a signature
 DATA = "data"

@@ -118,7 +118,7 @@ def _find(spec: str) -> Device:
 
 
 def _find_tagged(spec: str, token: str) -> str:
-    # no cache, and all that match: two devices of one UUID are a volume and its copy, which must not be mistaken
+    # without cache, and all matches: two devices with one UUID are a volume and its copy, and must not be mixed up
     argv = ["blkid", "--cache-file", "/dev/null", "--match-token", token, "--output", "device"]
     paths = sorted(set(galaxy_host_command.run(argv, check=False).split()))
     if not paths:

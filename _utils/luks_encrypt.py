@@ -160,7 +160,7 @@ def _steps_of_finished(
     if mount:
         missing = luks_filesystem.require_as_wanted(mount, plan.fstype, plan.mount_options)
         return steps + ([REMOUNT] if missing else [])
-    # one that is mounted elsewhere too is in use, and was checked then
+    # a filesystem that is mounted elsewhere too was checked before that mount
     if luks_filesystem.is_ext(plan.fstype) and not (is_open and luks_filesystem.mounts(path)):
         steps.append(FSCK)
     if luks_filesystem.is_occupied(plan.mount_point):
@@ -313,7 +313,7 @@ def _require_empty(
     if mapping and not test:
         luks_mapping.close_volume(mapping.name)
     if header and header.slots:
-        # the header says that it is empty; this asks the content itself, should somebody have used it by hand
+        # the header says that it is empty; look at the content too, because somebody may have used it by hand
         path = mapping.path if mapping and test else None
         # not read-only: a journal that is to be replayed would hide that there is a filesystem
         shown = contextlib.nullcontext(path) if path else luks_mapping.look(device, header.uuid, key, read_only=False)

@@ -33,7 +33,7 @@ _MAKE = {
 # a large volume on slow storage
 _TIMEOUT = 3600
 _EXT = ("ext2", "ext3", "ext4")
-# mount options with which each is looked at, and nothing is written
+# mount options for a look that writes nothing
 _UNREPLAYED = {
     **dict.fromkeys(_EXT, "noload"),
     "xfs": "norecovery,nouuid",
@@ -46,7 +46,7 @@ _CORRECTED = 1
 _LOOK = "luks-"
 # files that an error names
 _NAMED = 5
-# mount options that the kernel does not list: they are for mount(8) and systemd, or say what is so anyway
+# mount options that the kernel does not list: they are for mount(8) or systemd, or are defaults
 _UNLISTED = Pattern(r"defaults|_netdev|no?auto|nofail|no?user|users|owner|group|loop|comment=.*|[xX]-.*")
 _OPPOSITES = {
     "rw": "ro", "suid": "nosuid", "dev": "nodev", "exec": "noexec", "async": "sync", "diratime": "nodiratime",

@@ -33,7 +33,7 @@ TIMEOUT = 300
 # permission, such as with a key that opens no key slot
 _NOT_LUKS = _NO_TOKEN = 1
 _NO_KEY = 2
-# of a wrong key, it says this with 1, where the last key slot is one that opens no data ("unbound")
+# its message for a wrong key with code 1, if the last key slot opens no data ("unbound")
 _NO_SLOT = "No usable keyslot is available."
 # what LUKS needs in front of the data, with room for the smallest data behind
 _SMALLEST = {1: 3 << 20, 2: 17 << 20}

@@ -66,7 +66,7 @@ def run(
         if not begun:
             luks_backup.make(device, place.backups, key, place.keep)
             _begin(device, [token.number for token in tokens])
-        # cryptsetup itself cannot go on where no more than its last step is missing
+        # cryptsetup itself cannot go on if only its last step is missing
         is_complete = header.reencrypting and luks_header.complete(device, key)
         if not is_complete and (not begun or header.reencrypting):
             _encrypt(device, header, key, options)
@@ -141,7 +141,7 @@ def _percent(device: luks_device.Device) -> int:
 def _end(device: luks_device.Device, key: Secret, place: luks_key.Place) -> None:
     luks_backup.make(device, place.backups, key, place.keep)
     luks_backup.remove_outdated(luks_header.require(device), place.backups)
-    # one that bare cryptsetup began has none
+    # a change that was begun with cryptsetup by hand has no note
     if _note(luks_header.require(device)) is None:
         return
     galaxy_host_command.run(["cryptsetup", "token", "remove", f"--token-id={_TOKEN_ID}", str(device)])

@@ -23,7 +23,7 @@ _BEGINNING = struct.Struct(">6sHQQ")
 _MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
 _SEQUENCE, _ALGORITHM, _CHECKSUM, _JSON = slice(16, 24), slice(72, 104), slice(448, 512), 4096
 _MOST = 4 << 20
-# of the segments that say how the volume is to be, and how it was
+# flags of the segments that describe the volume after and before the change
 _KEPT = ("backup-final", "backup-previous")
 _PAYLOAD = 4 << 20
 

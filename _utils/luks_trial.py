@@ -124,7 +124,7 @@ def _remove_stale(directory: str) -> None:
     except OSError:
         return
     try:
-        # one that is being made has no lock yet, and nothing in it
+        # a directory that is just being made has no lock yet, and is empty
         if os.listdir(node) and galaxy_host_lock.take(node):
             log.info("%s: left by a run that was killed", directory)
             shutil.rmtree(directory, ignore_errors=True)

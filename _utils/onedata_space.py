@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _TRUE = ("1", "yes", "true", "on")
 _TOKEN_KEYS = ("token", "access_token")
-# oneclient takes the beginning of a long option's name for it
+# oneclient accepts the beginning of a long option's name
 _OWN_OPTIONS = ("--token", "--config", "--authorization_token", "--access_token")
 _NO_OWNER = (
     "is no option of oneclient: its files belong to whom the provider's user mapping (LUMA) says; remove this key"
@@ -118,7 +118,7 @@ def read_ini(path: str) -> dict[str, tuple[dict[str, Any], Secret | None]]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8") from None
     except configparser.Error as exc:
-        # the parser quotes the line, and that may be the token's
+        # the parser's message quotes the line, which may have the token
         raise ConfigError(f"{path}: is not an INI file ({type(exc).__name__})") from None
     found = {}
     for section in parser.sections():
