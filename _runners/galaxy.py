@@ -210,7 +210,7 @@ def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
         seconds = arguments.seconds("timeout", timeout)
         again = None if watch is None else arguments.seconds("watch", watch)
         if again is not None and not (galaxy_remote_progress.is_command(__opts__) and sys.stdout.isatty()):
-            raise SaltInvocationError("watch needs a terminal")
+            raise SaltInvocationError("watch needs salt-run on a terminal")
         found = _ask_fleet(tgt, tgt_type, seconds)
         if again is not None:
             found = _watch(found, (tgt, tgt_type, seconds), again)
@@ -407,8 +407,8 @@ def _boot(minion, stamp, tries) -> dict:
 
 def _has_role(minion) -> bool:
     """
-    Whether the minion has the role, from what the master keeps of it. Only this minion is read: for a compound target the
-    master reads what it keeps of every minion, a million reads if a thousand minions start.
+    Whether the minion has the role, from what the master keeps of it. Only this minion is read. For a compound target
+    the master reads what it keeps of every minion: a million reads if a thousand minions start.
     """
     if not __opts__["minion_data_cache"]:
         return True
@@ -464,6 +464,6 @@ def _tell(minion, what, data) -> None:
 
 
 def _fire(tag, data) -> None:
-    """Fire an event on the master's bus, through a connection of its own: the machines of a batch tell at the same time."""
+    """Fire an event on the master's bus, by a connection of its own: machines of a batch tell at the same time."""
     with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"], listen=False) as bus:
         bus.fire_event(data, tag)

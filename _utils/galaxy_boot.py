@@ -50,7 +50,7 @@ def boot(client: Any, minion: str, target: str, report: bool = True) -> dict[str
     answers = client.cmd(target, "state.apply", [SLS], tgt_type="compound", kwarg=keywords, full_return=True)
     answer = galaxy_remote.answer_of(answers, minion)
     if answer is None:
-        return _unknown(f"{minion} does not answer, or no more")
+        return _unknown(f"{minion} does not answer, or has stopped answering")
     returned = answer.get("ret")
     if not isinstance(returned, dict):
         return _unknown(f"{SLS} could not be applied: {galaxy_remote.text(returned)}")

@@ -74,7 +74,7 @@ def write(
     tree may not write the definition, or if a setting cannot be used.
     """
     if not server["manage_service"]:
-        raise DefinitionError("manage_service", "is not set, so the definition is not ours to write")
+        raise DefinitionError("manage_service", "is not set, so this tree may not write the definition")
     mounts = [mount_point(storage) for storage in server["storages"]]
     settings = {
         **server,
@@ -326,7 +326,7 @@ def _absolute(key: str, value: object) -> str:
     # systemd takes no program's path with a quote or a backslash
     if _CONTROL.search(path) or re.search(r"[\t\"'\\]", path) or path != path.strip():
         raise DefinitionError(
-            key, "has a control character, quote or backslash, or a blank at its end; choose a path without"
+            key, "has a control character, quote or backslash, or a blank at its end; choose another path"
         )
     return path
 
@@ -377,7 +377,7 @@ def _log(settings: Mapping[str, Any]) -> str | None:
     for mount in [*_mounts(settings), *_mounts(settings, "others")]:
         if _is_below(path, mount) or _is_below(os.path.realpath(path), os.path.realpath(mount)):
             raise DefinitionError(
-                "log", f"cannot be {path}, which root would open: on {mount} others may put links. {_ADVICE}"
+                "log", f"cannot be {path}, which root would open: on {mount} other users can put links. {_ADVICE}"
             )
     try:
         galaxy_host_files.require_place(path)

@@ -69,7 +69,7 @@ def _chosen(every: list[dict[str, Any]], name: str | None, path: str) -> dict[st
     listed = ", ".join(names)
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
-        raise ConfigError(f"{path}: gravity: instance_name: {twice} is that of two instances; give each its own")
+        raise ConfigError(f"{path}: gravity: instance_name: two instances have the name {twice}; give each its own")
     if name is None:
         if len(every) > 1:
             raise ConfigError(f"{path}: has several instances; name one of {listed}")
@@ -105,8 +105,8 @@ class _Reader:
         if isinstance(section, list) and section:
             if "galaxy" in self._document:
                 raise ConfigError(
-                    f"{self._path}: has a list of instances and a galaxy: section; move that into a file of its own, "
-                    "and name it by galaxy_config_file in each instance"
+                    f"{self._path}: has a list of instances and a galaxy: section; move this section into a file of "
+                    "its own, and name it by galaxy_config_file in each instance"
                 )
             found = []
             for number, one in enumerate(section):

@@ -72,8 +72,7 @@ class Supervisor(SupervisorConfig):
         self.instance = instance
         if instance.state_dir is None:
             raise ConfigError(
-                f"{instance.path}: where the files of its supervisord are is not known; name a directory as "
-                "GRAVITY_STATE_DIR"
+                f"{instance.path}: the directory of its supervisord's files is not known; name it as GRAVITY_STATE_DIR"
             )
         owner = galaxy_host_files.owner(instance.state_dir)
         user = galaxy_gravity_installed.user_id(instance)

@@ -74,7 +74,7 @@ def find(instance: Instance) -> Units:
     else:
         helps_update = False
         problems.append(
-            f"{instance.path} wants process_manager {instance.manager}, under which nothing can be asked, started or "
+            f"{instance.path} wants process_manager {instance.manager}, with which no service can be asked, started or "
             "stopped; set it to supervisor or systemd."
         )
     missing = [program.name for program in instance.programs if program.name not in units]

@@ -276,7 +276,7 @@ class Update:
         for name in sorted(old - known):
             base = self._programs_directory
             problems.append(
-                f"{base}/{name}.d is left of an older instance_name, and starts a second Galaxy: remove it, and "
+                f"{base}/{name}.d is left over from an older instance_name, and starts a second Galaxy: remove it, and "
                 f"group_{name}.conf beside it"
             )
         return problems

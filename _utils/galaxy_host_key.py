@@ -139,7 +139,7 @@ def passphrase(value: object, source: str) -> Secret:
         value = value.decode(errors="surrogateescape")
     if not isinstance(value, str):
         found = "nothing" if value is None else f"a {type(value).__name__} (quote it in YAML)"
-        raise KeySourceError(source, f"holds no passphrase but {found}")
+        raise KeySourceError(source, f"holds {found}, not a passphrase")
     value = value.removesuffix("\n")
     if not value:
         raise KeySourceError(source, "the passphrase is empty")
@@ -166,7 +166,7 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
     """
     # the temporary name beside it is 13 bytes longer
     if "\0" in path or any(len(os.fsencode(part)) > _LONGEST_NAME - 13 for part in path.split("/")):
-        raise KeySourceError(repr(path), "no path of a file: it holds a NUL, or a name that is too long")
+        raise KeySourceError(repr(path), "is not the path of a file: it holds a NUL, or a name that is too long")
     if os.path.lexists(path):
         raise KeySourceError(path, "there already is a key file; it was left as it is")
     directory = os.path.dirname(path) or "."

@@ -448,7 +448,7 @@ def connect(
         there = address if isinstance(peer, str) else Address(*peer)
         for uid in sorted(owners(there)):
             if not may_listen(uid):
-                raise FileError(str(address), f"{describe(uid)} listens there, who has nothing to do with this Galaxy")
+                raise FileError(str(address), f"{describe(uid)} listens there, and has nothing to do with this Galaxy")
     if address.is_unix and not address.is_abstract:
         with galaxy_host_files.socket_at(address.path, named_by) as path:
             return _connect([(socket.AF_UNIX, path)], deadline)

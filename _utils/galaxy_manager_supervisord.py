@@ -91,7 +91,11 @@ class Supervisord(Unit):
         if mine is None:
             return UnitStatus(State.STOPPED, "supervisord is not running")
         if not mine:
-            return UnitStatus(State.STOPPED, "not known", f"supervisord has no {self.service} yet; a start takes it up")
+            return UnitStatus(
+                State.STOPPED,
+                "not known",
+                f"supervisord does not know {self.service} yet; a start lets it read the file",
+            )
         main = self._main(mine)
         state = _STATES.get(main.state, State.UNKNOWN)
         return UnitStatus(

@@ -101,11 +101,13 @@ class Systemd(Unit):
         # a start that an assertion forbade leaves no failure, and no process; one that waits for others has a job
         is_refused = shown.get("AssertResult") == "no" and _number(shown.get("AssertTimestampMonotonic", ""))
         if state is State.STOPPED and is_refused and not shown.get("Job"):
-            state, detail = State.FAILED, f"what its unit asserts does not hold, see systemctl status {self.service}"
+            state, detail = State.FAILED, f"an assertion of its unit failed, see systemctl status {self.service}"
         main, started = (_number(shown.get(key, "")) for key in ("MainPID", "ExecMainStartTimestampMonotonic"))
         problems: tuple[str, ...] = ()
         if shown.get("NeedDaemonReload") == "yes":
-            problems = (f"The files of {self.service} have changed since systemd read them; systemctl daemon-reload.",)
+            problems = (
+                f"The files of {self.service} have changed since systemd read them; run systemctl daemon-reload.",
+            )
         return UnitStatus(
             state,
             f"{active} ({sub})",

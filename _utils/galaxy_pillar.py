@@ -213,7 +213,7 @@ STORAGE = (
         "Whether a blank device becomes an encrypted volume. A device that carries anything is never formatted.",
         False,
     ),
-    Key("mapper", Kind.TEXT, "Name of the opened volume in /dev/mapper.", "galaxy"),
+    Key("mapper", Kind.TEXT, "Name of the open volume in /dev/mapper.", "galaxy"),
     Key("mount_point", Kind.PATH, "The directory on which the volume is mounted.", "/export"),
     Key(
         "filesystem",
@@ -255,8 +255,7 @@ STORAGE = (
     Key(
         "key_timeout",
         Kind.DURATION,
-        "How long to ask again if the database of the key fails, such as a Vault that comes up later than this "
-        "machine.",
+        "How long to ask again if the database of the key fails, such as a Vault that starts later than this machine.",
         120,
         "seconds",
     ),
@@ -297,7 +296,7 @@ _SPACE = (
     ),
     Key("access_token", Kind.TEXT, "The token itself, if token is null. Encrypt it for the gpg renderer.", secret=True),
     Key("insecure", Kind.BOOL, "Whether to accept any certificate of the provider.", False),
-    Key("nonempty", Kind.BOOL, "Whether to mount over files in the mount point.", False),
+    Key("nonempty", Kind.BOOL, "Whether to mount the space even if files lie in the mount point.", False),
     Key("options", Kind.TEXTS, "More options of oneclient.", [], example=["--force-proxy-io"]),
 )
 _ONEDATA = (

@@ -110,7 +110,7 @@ class Galaxy:
     def uwsgi(self) -> UwsgiServer:
         """Its uWSGI. Raises ``ConfigError`` if gunicorn serves it, or if this cannot be told."""
         if self.gravity:
-            raise ConfigError(f"{self.spec.config}: gunicorn serves this Galaxy, which has no stats server of uWSGI's")
+            raise ConfigError(f"{self.spec.config}: gunicorn serves this Galaxy, so there is no stats server of uWSGI")
         return self._uwsgi
 
     def alone(self, action: str, deadline: Deadline) -> contextlib.AbstractContextManager[None]:

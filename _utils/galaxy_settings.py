@@ -162,7 +162,7 @@ class Settings:
     def _unknown(self, name: str, known: list[str], path: tuple[str, ...]) -> None:
         where = ":".join((*path, name))
         if name in _MACHINE and path[:2] == ("galaxy", "servers"):
-            self.problems.append(f"{where}: {name} is the machine's, not one server's; move it to galaxy:{name}")
+            self.problems.append(f"{where}: {name} belongs to the machine, not to one server; move it to galaxy:{name}")
             return
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
@@ -260,7 +260,7 @@ class Settings:
                 other = seen.setdefault(os.path.realpath(values["config"]), name)
                 if other != name:
                     self.problems.append(
-                        f"{self.path(name)}:config is that of {self.path(other)} too; give each server its own"
+                        f"{self.path(name)}:config is the same as in {self.path(other)}; give each server its own"
                     )
 
     def _unique_stats(self) -> None:
@@ -271,7 +271,7 @@ class Settings:
                 other = seen.setdefault(str(galaxy_host_address.parse(values["stats"])), name)
                 if other != name:
                     self.problems.append(
-                        f"{self.path(name)}:stats is that of {self.path(other)} too; give each server its own"
+                        f"{self.path(name)}:stats is the same as in {self.path(other)}; give each server its own"
                     )
 
     def _unique_storage(self, part: str) -> None:
@@ -325,7 +325,7 @@ def _is_volume(storage: Mapping[str, Any]) -> bool:
 
 def _server_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if values["conf_file"] and values["manager"] not in (None, "supervisord"):
-        yield f"conf_file is supervisord's, but manager is {values['manager']}"
+        yield f"conf_file is for supervisord, but manager is {values['manager']}"
     if values["manage_service"] and values["gravity_update"]:
         yield (
             "gravity_update is for a Galaxy that Gravity runs, manage_service for one that uWSGI serves; remove "

@@ -25,8 +25,8 @@ _IPV6 = Pattern(r"\[[0-9a-fA-F:.]*\]\Z")
 # JSON is YAML too
 _GRAVITY = Pattern(r"""^(gravity|'gravity'|[ \t{]*"gravity")[ \t]*:""", re.MULTILINE)
 GRAVITYS = (
-    "{}: has a gravity: section, so Gunicorn serves this Galaxy, not uWSGI, and uwsgi: is not looked at; remove the "
-    "gravity: section where uWSGI does"
+    "{}: has a gravity: section, so gunicorn serves this Galaxy, and uwsgi: is ignored; if uWSGI serves it, remove the "
+    "gravity: section"
 )
 _NO_ROOM = "is not a mapping of options, one to a line; write each as option: value, indented, below {}:"
 _LIST = "uWSGI's own YAML reader stops at a list, only libyaml's reads on; repeat the option instead"

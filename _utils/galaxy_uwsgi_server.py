@@ -214,7 +214,7 @@ class UwsgiServer(WebServer):
         if uids[1] == self._declared(unit):
             return ""
         return (
-            f"runs as {describe(uids[1])}, and no file of root's says that Galaxy does: set uid in {self.path}, or "
+            f"runs as {describe(uids[1])}, and no file of root's says that Galaxy runs so: set uid in {self.path}, or "
             "the user in the service that starts it"
         )
 

@@ -91,7 +91,7 @@ def _event(condition: str, look: Look, stuck: list[dict[str, Any]], crashing: di
         accepting = sum(snapshot.accepting for snapshot in look.snapshots)
         return {"tag": "saturated", "workers": accepting, "listen_queue": queue}
     answers = [snapshot.answer for snapshot in look.snapshots if snapshot.answers is False]
-    reason = " ".join([*look.errors, *answers]) or "no worker accepts with its application loaded"
+    reason = " ".join([*look.errors, *answers]) or "no worker is ready"
     return {"tag": "down", "reason": reason}
 
 

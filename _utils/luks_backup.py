@@ -65,7 +65,7 @@ def make(
     if header.reencrypting:
         raise HeaderError(
             device,
-            "no header backup made: its volume key is being changed, and this header opens garbage later. "
+            "no header backup made: its volume key is being changed, and this header would later open garbage. "
             "`luks.reencrypt` backs it up at its end",
         )
     path = current(device, header, directory)
@@ -102,7 +102,7 @@ def restore(device: luks_device.Device, path: str, force: bool = False, director
             _write_header(device, path)
             _record_path(backup.uuid, directory, forget=True)
         if luks_header.read(device) != backup:
-            raise HeaderError(device, f"restored from {path}, but what it reads now differs from that")
+            raise HeaderError(device, f"restored from {path}, but the device now reads differently")
 
 
 def orphans(directory: str = DIRECTORY) -> dict[str, str]:
@@ -300,8 +300,8 @@ def _require_undamaged(path: str, header: luks_header.Header) -> None:
     if name and name.group(2) not in (luks_header.digest(path, header)[:12], earlier[:12]):
         raise HeaderError(
             path,
-            "damaged: it holds another header, or other key slots, than its name is of. Take another backup; where "
-            "there is none, a copy of this one under another name is restored as it is. Nothing was changed",
+            "damaged: its header or its key slots do not fit its name. Take another backup. If there is none, copy "
+            "this one to another name, which is restored without this check. Nothing was changed",
         )
 
 

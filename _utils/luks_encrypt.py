@@ -83,7 +83,7 @@ def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> l
         if FORMAT in steps:
             if isinstance(secret, luks_header.Token):
                 raise KeySourceError(
-                    "token://", "opens volumes only; make one with a passphrase, and enroll the token then"
+                    "token://", "only opens volumes; make the volume with a passphrase, and enroll the token then"
                 )
             assert secret is not None
             _require_fresh(device, secret, plan.place.backups, test)

@@ -141,7 +141,7 @@ def require_as_wanted(mount: Mount, fstype: str, options: Sequence[str]) -> list
 def require_maker(fstype: str) -> None:
     """Raises ``FilesystemError`` unless this machine can make such a filesystem."""
     if fstype not in _MAKE:
-        raise FilesystemError(fstype, f"not a filesystem that is made here; one of {', '.join(_MAKE)}")
+        raise FilesystemError(fstype, f"not a filesystem that this tree makes; give one of {', '.join(_MAKE)}")
     if not shutil.which(_MAKE[fstype][0]):
         raise FilesystemError(fstype, f"{_MAKE[fstype][0]} is not installed. Nothing was changed")
 
@@ -217,7 +217,7 @@ def require_type(path: str, fstype: str | None = None) -> str:
         return kind
     carries = f"carries {kind}" if kind else "an encrypted volume without a filesystem that is known"
     wanted = fstype or " or ".join(_MAKE)
-    advice = "" if kind else f" Where it had one of the ext family, its superblock is damaged: {_advice(path)}"
+    advice = "" if kind else f" If it had one of the ext family, its superblock is damaged: {_advice(path)}"
     raise FilesystemError(path, f"{carries}, not {wanted}; it may hold data, and was not touched.{advice}")
 
 
@@ -356,7 +356,7 @@ def _said(exc: CommandError) -> str:
 def _advice(path: str, fstype: str = "ext4") -> str:
     name = os.path.basename(path)
     repair = {"xfs": f"xfs_repair {path}", "btrfs": f"btrfs check {path}"}.get(fstype, f"e2fsck -f {path}")
-    more = " (`-b 32768`, or `-b 8193` on a small one, where its superblock is damaged)" if is_ext(fstype) else ""
+    more = " (`-b 32768`, or `-b 8193` on a small one, if its superblock is damaged)" if is_ext(fstype) else ""
     return f"Open it by hand and repair it: `salt-call luks.open DEVICE {name} key=KEY`, then `{repair}`{more}"
 
 

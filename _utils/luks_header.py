@@ -209,7 +209,7 @@ def require(path: luks_device.Device | str) -> Header:
         found = ", ".join(map(str, luks_device.signatures(path))) or "no signature"
         raise HeaderError(
             path,
-            f"not a LUKS volume, or its header is damaged (found: {found}). Where it was one, "
+            f"not a LUKS volume, or its header is damaged (found: {found}). If it was one, "
             "`luks.header_restore` brings its header back from a backup",
         )
     require_finished(path, header.uuid)

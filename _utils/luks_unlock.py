@@ -40,7 +40,7 @@ def resolve(
     header = luks_header.read(device) if device else None
     if device is None or header is None:
         raise KeySourceError(
-            source, f"opens a volume that exists, and {subject} is none; make it with a passphrase, then bind it"
+            source, f"only opens an existing volume, and {subject} is none yet; make it with a passphrase, then bind it"
         )
     luks_header.require_recovery(device, header)
     if source == TOKEN:
@@ -63,5 +63,5 @@ def _device_of(spec: str) -> luks_device.Device | None:
 def require_secret(key: luks_header.Key, source: str) -> Secret:
     """The key, if it is a text. Raises ``KeySourceError`` for a token."""
     if isinstance(key, luks_header.Token):
-        raise KeySourceError(source, "opens volumes only; give the place of a passphrase or key file")
+        raise KeySourceError(source, "only opens volumes; give the place of a passphrase or key file")
     return key

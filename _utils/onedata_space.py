@@ -21,9 +21,7 @@ _TRUE = ("1", "yes", "true", "on")
 _TOKEN_KEYS = ("token", "access_token")
 # oneclient accepts the beginning of a long option's name
 _OWN_OPTIONS = ("--token", "--config", "--authorization_token", "--access_token")
-_NO_OWNER = (
-    "is no option of oneclient: its files belong to whom the provider's user mapping (LUMA) says; remove this key"
-)
+_NO_OWNER = "is no option of oneclient: the provider's user mapping (LUMA) decides who owns the files; remove this key"
 
 
 @record(frozen=True)
