@@ -58,7 +58,7 @@ def test_nothing_said_is_all_defaults_and_no_server():
             {"servers": {"a": {"config": "/a", "boot": {}}}},
             "boot belongs to the machine, not to one server; move it to galaxy:boot",
         ),
-        ({"servers": {"a": {"config": "/a", "onedata": {}}}}, "onedata is the machine's"),
+        ({"servers": {"a": {"config": "/a", "onedata": {}}}}, "onedata belongs to the machine"),
         ({"servers": {"a": {"timeout": 5}}}, "galaxy:servers:a names no server; give galaxy:servers:a:config"),
         (
             {"servers": {"a": {"config": "/x"}, "b": {"config": "/x"}}},
