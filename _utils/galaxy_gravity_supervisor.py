@@ -1,8 +1,9 @@
 """
-The supervisord that Gravity keeps for a Galaxy, below Gravity's state directory, and the programs that it wrote there.
+Work with the supervisord that Gravity keeps for a Galaxy below Gravity's state directory, and with the programs that
+Gravity wrote there.
 
-All of it is the word of the user who owns that directory: files are read, the supervisord is spoken to and brought up
-with what that user may do himself.
+The user who owns this directory decides what is in it. So files are read, and supervisord is asked and started, with no
+more rights than this user has.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ from galaxy_manager_unit import State, UnitStatus
 log = logging.getLogger(__name__)
 
 _START = 60
-# of supervisord's log: what becomes of a process, and of all
+# patterns of supervisord's log: what happens to one process, and to all
 _EVENT = Pattern(r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)|supervisord started with pid ", re.ASCII)
 # what Gravity writes there itself when it starts a supervisord
 _CONFIGURATION = """;
@@ -61,18 +62,17 @@ files = supervisord.conf.d/*.d/*.conf supervisord.conf.d/*.conf
 
 class Supervisor(SupervisorConfig):
     """
-    The supervisord of an instance's state directory; ``programs`` are the instance's alone.
+    The supervisord of an instance's state directory. ``programs`` are those of this instance alone.
 
-    Raises ``FileMissing`` where there is no state directory, ``FileError`` where it is not Galaxy's, and
-    ``ManagerError`` for a file of a program that cannot be read.
+    Raises ``FileMissing`` if there is no state directory, ``FileError`` if it is not Galaxy's, and ``ManagerError`` if
+    the file of a program cannot be read.
     """
 
     def __init__(self, instance: Instance):
         self.instance = instance
         if instance.state_dir is None:
             raise ConfigError(
-                f"{instance.path}: where the files of its supervisord are is not known; name a directory as "
-                "GRAVITY_STATE_DIR"
+                f"{instance.path}: the directory of its supervisord's files is not known; name it as GRAVITY_STATE_DIR"
             )
         owner = galaxy_host_files.owner(instance.state_dir)
         user = galaxy_gravity_installed.user_id(instance)
@@ -91,12 +91,12 @@ class Supervisor(SupervisorConfig):
         self.client = Client(self.endpoint())
 
     def endpoint(self) -> Endpoint:
-        """Where it answers, and by whom."""
+        """The address at which it answers, and the user who must answer there."""
         path = self._get("unix_http_server", "file") or os.path.join(self.home, "supervisor.sock")
         return Endpoint(os.path.join(self.home, path), owner=self.owner)
 
     def old_names(self) -> list[str]:
-        """What this configuration had installed under another instance's name, which it no longer has, by title."""
+        """By title: what this configuration had installed under the name of an instance that it no longer has."""
         others = {name.removesuffix(".d") for name in self._present if name.endswith(".d")} - {self.instance.name}
         try:
             # the file is not read again for nothing
@@ -126,7 +126,7 @@ class Supervisor(SupervisorConfig):
         return [*files, os.path.join(self._folder, group)] if group in self._present else files
 
     def running(self) -> Process | None:
-        """A supervisord of the owner's, or root's, that runs with this configuration, whether it answers or not."""
+        """A live supervisord with this configuration, run by the owner or by root, whether it answers or not."""
         wanted = os.path.realpath(self.path)
         for pid in galaxy_host_process.pids():
             if b"supervisord" in galaxy_host_process.command_line(pid):
@@ -138,8 +138,8 @@ class Supervisor(SupervisorConfig):
 
     def survivors(self) -> dict[str, list[int]]:
         """
-        PIDs of what a supervisord at this address had started and that still run, by the title of the program: the
-        processes that it started, and those that outlived them. Their environment says it.
+        PIDs of live processes that a supervisord at this address had started, by the title of the program. These are
+        the processes that it started and those that outlived them. Their environment tells it.
         """
         url = f"unix://{self.endpoint().path}"
         found: dict[str, list[int]] = {}
@@ -156,8 +156,8 @@ class Supervisor(SupervisorConfig):
 
     def restarts(self) -> dict[str, int]:
         """
-        How often it started each process again by itself since it was told to start it, by the process's name, as far
-        back as the end of its log goes.
+        How often supervisord started each process again by itself since it was told to start it, by the name of the
+        process. This counts as far back as the end of its log reaches.
         """
         path = os.path.join(self.home, self._get("supervisord", "logfile") or "supervisord.log")
         counts: dict[str, int] = {}
@@ -182,9 +182,11 @@ class Supervisor(SupervisorConfig):
 
     def bring_up(self, deadline: Deadline) -> bool:
         """
-        Start it as its owner, as Gravity does; whether that was needed. It starts all of its programs by itself.
+        Start supervisord as its owner, as Gravity does. Returns whether this was needed. supervisord then starts all of
+        its programs by itself.
 
-        Raises ``ManagerError``: also where it would run as root, on the word of files that are no administrator's.
+        Raises ``ManagerError``, also if supervisord would run as root but users who are no administrators decide what
+        its files say.
         """
         if self.client.processes() is not None:
             return False
@@ -202,7 +204,7 @@ class Supervisor(SupervisorConfig):
         log.info("supervisord is brought up as user %s: %s", account.name, " ".join(argv))
         try:
             if not os.path.lexists(self.path):
-                # Gravity writes it at its first start; its owner writes it, and so where he may
+                # Gravity writes this file at its first start; here its owner writes it, with the owner's rights
                 galaxy_host_command.run(["tee", "--", self.path], _CONFIGURATION.encode(), account=account)
             galaxy_host_command.run(
                 argv, timeout=max(deadline.left, 1), account=account, cwd=directory, environment=environment
@@ -233,7 +235,7 @@ class Supervisor(SupervisorConfig):
         environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         if venv:
             environment["VIRTUAL_ENV"] = venv
-        # what Gravity is told by it cannot be told by its file
+        # what this variable tells Gravity cannot be in Gravity's file
         usual = {os.path.join(account.home, ".config/galaxy-gravity")}
         if self.instance.data_dir:
             usual.add(os.path.join(self.instance.data_dir, "gravity"))
@@ -247,9 +249,9 @@ class GravityProgram(Supervisord):
     A program of Gravity's supervisord.
 
     title
-        as supervisorctl names it
+        its name in supervisorctl
     supervisor
-        which supervisord
+        its supervisord
     """
 
     def __init__(self, title: str, supervisor: Supervisor):
@@ -272,7 +274,9 @@ class GravityProgram(Supervisord):
         return statuses([self])[0]
 
     def require_up(self) -> None:
-        """``start`` brings Gravity's supervisord up itself: it is Galaxy's, and ends when all of Galaxy is stopped."""
+        """
+        ``start`` starts Gravity's supervisord itself: it belongs to Galaxy, and ends when all of Galaxy is stopped.
+        """
 
     def bring_up(self, deadline: Deadline) -> bool:
         return self.supervisor.bring_up(deadline)
@@ -299,7 +303,7 @@ class GravityProgram(Supervisord):
         return status
 
     def _proven(self, info: ProcessInfo) -> ProcessInfo:
-        """Without a PID that is no process of the user whose word it is."""
+        """The status without a PID that is no process of the owner."""
         process = Process.of(info.pid) if info.pid else None
         owner = self.supervisor.owner
         if process and process.uids == (owner, owner):
@@ -309,9 +313,9 @@ class GravityProgram(Supervisord):
 
 def statuses(units: list[GravityProgram]) -> list[UnitStatus]:
     """
-    What their supervisord, the same one for all, says of them, asked once.
+    The status of each program from their supervisord, which is the same for all and is asked once.
 
-    Raises ``ManagerError`` where it does not answer as it should.
+    Raises ``ManagerError`` if it does not answer as it should.
     """
     supervisor = units[0].supervisor
     infos = supervisor.client.processes()
@@ -330,7 +334,7 @@ def statuses(units: list[GravityProgram]) -> list[UnitStatus]:
 
 
 def _without(supervisor: Supervisor, units: list[GravityProgram]) -> list[UnitStatus]:
-    """Where nothing answers: stopped only if no such supervisord runs, nor anything that one had started."""
+    """The status if nothing answers: stopped only if no such supervisord runs, and nothing that one had started."""
     process = supervisor.running()
     if process:
         detail = f"PID {process.pid} is the supervisord of {supervisor.path}, but nothing listens at its socket"
@@ -350,7 +354,7 @@ def _without(supervisor: Supervisor, units: list[GravityProgram]) -> list[UnitSt
 
 
 def titles(instance: Instance) -> dict[str, str]:
-    """What supervisorctl calls each program of an instance, by the program's name."""
+    """The name of each program in supervisorctl, by the program's name."""
     found = {}
     for program in instance.programs:
         number = "" if siblings(instance, program) == 1 else str(program.number)

@@ -225,7 +225,7 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
         assert _show(machine, unit, "ActiveState", "NRestarts") == ["inactive", "0"]
     status = call(bed, "galaxy.status")
     assert (status["running"], status["manager"]["state"]) == (False, "failed")
-    assert "what its unit asserts does not hold, see systemctl status galaxy-gunicorn" in " ".join(status["problems"])
+    assert "an assertion of its unit failed, see systemctl status galaxy-gunicorn" in " ".join(status["problems"])
     # it does not wait for what cannot come
     assert wait_until(lambda: _show(machine, "salt-galaxy-boot", "SubState") == ["auto-restart"], Deadline(120))
     machine.run("systemctl", "stop", "salt-galaxy-boot")

@@ -144,7 +144,7 @@ def test_bad_input_is_answered_in_words_and_is_no_success(runners, runner, given
     [
         ("galaxy.fleet", {"timeout": "soon"}, "timeout is 'soon'; give a number of seconds"),
         ("galaxy.fleet", {"watch": 0}, "watch is 0; give a number of seconds"),
-        ("galaxy.fleet", {"watch": 3}, "watch needs a terminal"),
+        ("galaxy.fleet", {"watch": 3}, "watch needs salt-run on a terminal"),
         ("galaxy.rolling_restart", {"tgt": "*", "test": "yes"}, "test is 'yes'; give True or False"),
         ("galaxy.rolling_restart", {"tgt": "*", "batch": 0}, "batch is 0; give a whole number, 1 or more"),
         ("galaxy.rolling_restart", {"tgt": "*", "drain": "x"}, "drain is 'x'; give a mapping with the key function"),
