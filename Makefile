@@ -74,8 +74,9 @@ fuzz: venv-newest
 pillar: venv-newest
 	.venv-newest/bin/python tests/support/pillar_docs.py
 
-# the real Galaxy: installed, started, a job, health, a rolling restart; a quarter of an hour
+# the real Galaxy: in short with SQLite, and with PostgreSQL a job, health and a rolling restart too; a quarter of an hour
 galaxy: venv-newest venv-galaxy
+	tests/provision postgres
 	$(call ISOLATED,newest) tests/galaxy
 
 demo:
