@@ -13,7 +13,7 @@ UTILS = test_config_against_uwsgi test_gravity_config test_gravity_formula test_
 
 SALT = newest
 
-.PHONY: changelog coverage help demo demo-small docs galaxy test test-one test-functional test-integration test-unit test-middle test-oldest bench scale killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-middle venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
+.PHONY: changelog coverage help demo demo-small docs galaxy galaxy-short test test-one test-functional test-integration test-unit test-middle test-oldest bench scale killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-middle venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
 
 # the first target, so that make alone shows it
 help:
@@ -26,7 +26,7 @@ test-one: venv-$(SALT)
 # three at a time on two cores, for each waits a good part of its time; the longest first; a suite's output comes when it ends, and one that fails ends no other
 test:
 	$(MAKE) --no-print-directory --output-sync=target -j2 venv-newest venv-oldest venv-bed venv-bed-old
-	$(MAKE) --no-print-directory --keep-going --output-sync=target -j3 READY=yes test-functional test-oldest $(UML) test-integration test-unit
+	$(MAKE) --no-print-directory --keep-going --output-sync=target -j3 READY=yes test-functional test-oldest $(UML) test-integration galaxy-short test-unit
 
 test-functional test-integration test-unit: $(call NEEDS,newest bed bed-old)
 test-functional:
@@ -74,9 +74,14 @@ fuzz: venv-newest
 pillar: venv-newest
 	.venv-newest/bin/python tests/support/pillar_docs.py
 
-# the real Galaxy: installed, started, a job, health, a rolling restart; a quarter of an hour
+# the real Galaxy: in short with SQLite, and with PostgreSQL a job, health and a rolling restart too; a quarter of an hour
 galaxy: venv-newest venv-galaxy
+	tests/provision postgres
 	$(call ISOLATED,newest) tests/galaxy
+
+# started by the state, told, well, stopped; it installs Galaxy while other suites of make test wait
+galaxy-short: $(call NEEDS,newest) venv-galaxy
+	$(call ISOLATED,newest) -m 'not slow' tests/galaxy
 
 demo:
 	@echo 'Installs Galaxy 26.1 in .venv-galaxy (1.6 GB), Salt in .venv-newest (250 MB), and as root on Debian 12 nginx and redis.'

@@ -318,13 +318,15 @@ class GunicornServer(WebServer):
     ) -> Worker:
         held = galaxy_gunicorn_heartbeat.files(process.pid)
         beat = galaxy_gunicorn_heartbeat.age(held.heartbeat) if held and held.heartbeat else None
-        state, reason, in_flight, oldest = WorkerState.NOT_ACCEPTING, "is loading", None, None
+        state, reason, in_flight, oldest, untouched = WorkerState.NOT_ACCEPTING, "is loading", None, None, 0.0
         if held is None:
             reason = "ends, or may not be looked at; run as root" if os.geteuid() else "ends"
         elif requests is not None:
-            ages = [requests[inode].since_received for inode in held.sockets & requests.keys()]
-            in_flight = len(ages) + len(held.sockets & accepted)
-            oldest = max(ages, default=None)
+            own = [requests[inode] for inode in held.sockets & requests.keys()]
+            in_flight = len(own) + len(held.sockets & accepted)
+            oldest = max((one.since_received for one in own), default=None)
+            # an event loop that runs reads at least the first bytes that come; later on it may have a reason to wait
+            untouched = max((one.since_received for one in own if one.unread >= one.received), default=0.0)
         limit = self.options.timeout / 2 + _LATE
         if process.is_suspended:
             state, reason = WorkerState.PAUSED, "was suspended"
@@ -333,6 +335,8 @@ class GunicornServer(WebServer):
         elif held and beat is not None and left_waiting > _PATIENCE and not held.sockets.isdisjoint(listeners):
             # a worker that listens and whose event loop runs would have accepted the connection
             state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
+        elif beat is not None and untouched > _PATIENCE:
+            state, reason = WorkerState.STUCK, f"reads nothing for {untouched:.0f} s"
         elif beat is not None:
             state = WorkerState.BUSY if in_flight else WorkerState.IDLE
             reason = f"{counted(in_flight, 'request')} in flight" if in_flight else state.value
