@@ -9,7 +9,7 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
@@ -29,18 +29,47 @@ PYTHON = Pattern(r"(python|pypy)[\d.]*", re.IGNORECASE)
 _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
 # programs that run another one: their options that take the next word, and how many words stand before the program
 _WRAPPERS = {
-    **{"exec": ("-a", 0), "command": ("", 0), "nohup": ("", 0), "setsid": ("", 0), "builtin": ("", 0)},
-    **{"env": ("-u --unset", 0), "nice": ("-n --adjustment", 0), "ionice": ("-c -n --class --classdata", 0)},
+    **{"exec": ("-a", 0), "command": ("", 0), "nohup": ("", 0), "setsid": ("", 0), "builtin": ("", 0), "time": ("", 0)},
+    **{"env": ("-u --unset", 0), "nice": ("-n --adjustment", 0)},
+    **{"ionice": ("-c -n -p --class --classdata", 0), "eatmydata": ("", 0), "choom": ("-n --adjust", 0)},
     **{"chrt": ("-T -P -D", 1), "taskset": ("", 1), "stdbuf": ("-i -o -e --input --output --error", 0)},
-    **{"timeout": ("-s -k --signal --kill-after", 1), "flock": ("-w -E", 1), "numactl": ("-N -m -i -C -p", 0)},
-    **{"sudo": ("-u -g -h -p -C -r -t -T -U --user --group --host --prompt", 0), "gosu": ("", 1), "su-exec": ("", 1)},
-    **{"setpriv": ("--reuid --regid --groups --inh-caps --ambient-caps --bounding-set --securebits", 0)},
+    **{"timeout": ("-s -k --signal --kill-after", 1), "flock": ("-w -E --timeout --wait --conflict-exit-code", 1)},
+    "numactl": (
+        "-N -m -i -C -p -P --cpunodebind --membind --interleave --physcpubind --preferred --preferred-many --cpubind",
+        0,
+    ),
+    "sudo": (
+        "-u -g -h -p -C -r -t -T -U -D -R --user --group --host --prompt --chdir --chroot --role --type --close-from",
+        0,
+    ),
+    **{"doas": ("-u -C", 0), "gosu": ("", 1), "su-exec": ("", 1), "s6-setuidgid": ("", 1), "envuidgid": ("", 1)},
+    "setpriv": (
+        "--reuid --regid --ruid --euid --rgid --egid --groups --inh-caps --ambient-caps --bounding-set --securebits "
+        "--pdeathsig",
+        0,
+    ),
     **{"chpst": ("-u -U -b -/ -n -l -L -m -d -o -p -f -c -t -e", 0), "setuidgid": ("", 1), "authbind": ("", 0)},
-    **{"tini": ("-p -e", 0), "dumb-init": ("-r --rewrite", 0), "pidproxy": ("", 1), "cgexec": ("-g", 0)},
+    **{"softlimit": ("-m -d -s -l -a -o -p -f -c -r -t", 0), "envdir": ("", 1), "setlock": ("", 1)},
+    **{"tini": ("-p -e", 0), "docker-init": ("-p -e", 0), "dumb-init": ("-r --rewrite", 0), "catatonit": ("", 0)},
+    **{"pidproxy": ("", 1), "cgexec": ("-g", 0), "prlimit": ("", 0), "unbuffer": ("", 0), "catchsegv": ("", 0)},
     **{"daemon": ("--user --pidfile --check", 0), "start_daemon": ("-p -n", 0)},
-    **{"systemd-cat": ("-t -p -i", 0), "catchsegv": ("", 0), "prlimit": ("", 0), "unbuffer": ("", 0)},
+    **{"systemd-cat": ("-t -p -i --identifier --priority", 0), "runcon": ("-t -u -r -l --type --user --role", 0)},
+    **{"systemd-inhibit": ("--what --who --why --mode", 0), "aa-exec": ("-p -n --profile --namespace", 0)},
+    **dict.fromkeys(("conda", "mamba", "micromamba"), ("-n -p --name --prefix --cwd", 0)),
+    **{"newrelic-admin": ("", 1), "ddtrace-run": ("", 0), "linux64": ("", 0), "busybox": ("", 0)},
+    "systemd-run": (
+        "-p -u -M -E -G -H --unit --slice --uid --gid --property --description --setenv --working-directory --nice "
+        "--service-type --on-active --host --machine",
+        0,
+    ),
 }
-_RUN_AS = ("su", "runuser")
+# their options that name the directory to start in
+_DIRECTORIES = {
+    **{"env": ("-C", "--chdir"), "sudo": ("-D", "--chdir"), "systemd-run": ("--working-directory",)},
+    **dict.fromkeys(("conda", "mamba", "micromamba"), ("--cwd",)),
+}
+_RUN_AS = ("su", "runuser", "sg")
+_LOGIN = Pattern(r"-|-[a-z]*l[a-z]*|--login")
 _MAX_DEPTH = 5
 _MAX_SCRIPT = 64 * 1024
 
@@ -90,9 +119,9 @@ def _unwrap(invocation: Invocation, depth: int) -> Iterator[Invocation]:
     text = None
     if _SHELLS.fullmatch(program):
         text = _shell_script(argv)
-    elif program in _RUN_AS:
-        text = next((argv[index + 1] for index in range(len(argv) - 1) if argv[index] in ("-c", "--command")), None)
-        if not {"-", "-l", "--login"}.isdisjoint(argv):
+    elif program in _RUN_AS and "-u" not in argv:
+        text = _behind_c(argv)
+        if any(_LOGIN.fullmatch(word) for word in argv):
             # in its home directory
             invocation = dataclasses.replace(invocation, cwd=None)
     if text is not None:
@@ -106,13 +135,26 @@ def _unwrap(invocation: Invocation, depth: int) -> Iterator[Invocation]:
         yield invocation
 
 
+def _behind_c(argv: tuple[str, ...]) -> str | None:
+    """The script of ``-c TEXT``, ``-lc TEXT`` or ``--command=TEXT``; ``None`` where there is none."""
+    for word, following in itertools.pairwise([*argv, ""]):
+        if word.startswith("--command="):
+            return word.partition("=")[2]
+        if word == "--command" or re.fullmatch(r"-[a-z]*c", word):
+            return following
+        if word == "--":
+            break
+    return None
+
+
 def _shell_script(argv: tuple[str, ...]) -> str | None:
     """What follows ``-c`` (or a cluster such as ``-ec``); ``None`` if the shell reads a file."""
     words = iter(argv[1:])
     for word in words:
         if not word.startswith(("-", "+")):
             return None
-        if word in ("-o", "+o", "-O", "+O", "--rcfile", "--init-file"):
+        if word in ("-O", "+O", "--rcfile", "--init-file") or re.fullmatch(r"[-+][a-z]*o", word):
+            # -euo pipefail
             next(words, None)
         elif "c" in word[1:] and not word.startswith("--"):
             return next(words, None)
@@ -130,32 +172,50 @@ def _inner(invocation: Invocation, program: str) -> Invocation | None:
     else:
         return None
     words = list(invocation.argv[1:])
+    if program.endswith(("conda", "mamba")):
+        if words[:1] != ["run"]:
+            return None
+        del words[0]
     cwd, environment = invocation.cwd, dict(invocation.environment or {})
     is_env = program == "env"
     while words:
         word = words[0]
-        if is_env and word in ("-C", "--chdir") and len(words) > 1:
+        if word in _DIRECTORIES.get(program, ()) and len(words) > 1:
             cwd = _join(cwd, words[1])
             del words[:2]
-        elif is_env and word.startswith("--chdir="):
+        elif word.partition("=")[0] in _DIRECTORIES.get(program, ()) and "=" in word:
             cwd = _join(cwd, words.pop(0).partition("=")[2])
-        elif is_env and word in ("-S", "--split-string") and len(words) > 1:
+        elif is_env and (word == "--split-string" or re.fullmatch(r"-[0iv]*S", word)) and len(words) > 1:
             words[:2] = _split(words[1])
+        elif is_env and word.startswith("--split-string="):
+            words[:1] = _split(word.partition("=")[2])
         elif word == "--":
             del words[0]
             break
-        elif word in options.split():
-            del words[:2]
-        elif word.startswith("-") and len(word) > 1:
-            cwd = None if program == "sudo" and word in ("-i", "--login") else cwd
+        elif is_env and word in ("-", "-i", "--ignore-environment"):
+            environment = {}
             del words[0]
+        elif word.startswith("-") and len(word) > 1:
+            cwd = None if program == "sudo" and (word == "--login" or re.match(r"-[A-Zn]*i", word)) else cwd
+            del words[: 2 if _takes_next(word, options.split()) else 1]
         elif program in ("env", "sudo") and _ASSIGNMENT.fullmatch(word):
             name, _, value = words.pop(0).partition("=")
             environment[name] = value
         else:
             break
     known = environment if environment or invocation.environment is not None else None
-    return dataclasses.replace(invocation, argv=tuple(words[positional:]), cwd=cwd, environment=known)
+    del words[:positional]
+    if program == "flock" and words[:1] in (["-c"], ["--command"]):
+        words.insert(0, "sh")
+    return dataclasses.replace(invocation, argv=tuple(words), cwd=cwd, environment=known)
+
+
+def _takes_next(word: str, options: Sequence[str]) -> bool:
+    """Whether the word behind an option, or behind a cluster such as ``-nu``, is its value."""
+    if word.startswith("--"):
+        return word in options
+    takers = [index for index, letter in enumerate(word) if f"-{letter}" in options]
+    return bool(takers) and takers[0] == len(word) - 1
 
 
 def _start_stop_daemon(invocation: Invocation) -> Invocation:
@@ -214,10 +274,10 @@ def _parse(text: str) -> list[list[str]] | None:
     words: list[str] = []
     is_comment = is_target = False
     for token in tokens:
-        if not token.strip("();|&\n"):
+        if token and not token.strip("();|&\n"):
             commands.append(words)
             words, is_comment = [], is_comment and "\n" not in token
-        elif not token.strip("<>&|"):
+        elif token and not token.strip("<>&|"):
             # 2>&1: the number before belongs to the redirection, as does the word behind
             if words and words[-1].isdecimal():
                 words.pop()

@@ -243,11 +243,11 @@ def _commands(script: str) -> Iterator[list[str]]:
         for token in lexer:
             if skip:
                 skip = False
-            elif token[0] in "<>" or token.startswith("&>"):
+            elif token[:1] in ("<", ">") or token.startswith("&>"):
                 skip = True
                 if words and words[-1].isdecimal():
                     words.pop()
-            elif token[0] in ";&|()":
+            elif token and token[0] in ";&|()":
                 yield words
                 words = []
                 yield from ([mark] for mark in token if mark in "()")

@@ -179,11 +179,14 @@ class Options:
         if key in _ENDS:
             self._logic = None
         elif self._logic is not None:
-            for value, problem in self._turns(self._logic, option.value or ""):
+            logic, self._logic = self._logic, None
+            secret = option.secret or ("%(_)" in (option.value or "") and self._is_secret(logic))
+            for value, problem in self._turns(logic, option.value or ""):
                 one = Option(key, value, option.path, option.line)
-                one.secret = option.secret or self._is_secret(self._logic)
-                one.problem = problem
+                one.secret, one.problem = secret, problem
+                # a file that it names stands outside of the loop
                 self._export(one)
+            self._logic = logic
         elif key in _LOGIC:
             self._logic = option
         else:

@@ -146,7 +146,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path):
     made = Place(
-        tmp_path, {"GALAXY_PIDFILE": str(tmp_path / "g.pid"), "GALAXY_RUN": str(tmp_path), "NESTED": "x$(GALAXY_RUN)"}
+        tmp_path, {"GALAXY_PIDFILE": str(tmp_path / "g.pid"), "GALAXY_RUN": str(tmp_path), "NESTED": "x$(GALAXY_RUN)", "WORD": "1"}
     )
     yield made
     made.stop()
@@ -173,6 +173,7 @@ WORDS = {
     "magic of a bare file": ["magic.ini"],
     "set": ["-S", "stats=:1", "--set", "workers=%(n)", "--set-ph", "n=3", "--set-placeholder=m=%(n)", "--pidfile=%(m)"],
     "inherited": ["--ini", "inheriting.ini", "--stats", ":5001"],
+    "files in loops and conditions": ["--ini", "looping.ini", "--stats", ":5001"],
     "placeholders": ["--ini", "placeholders.ini", "--stats", "$(GALAXY_RUN)/%(a).s"],
     "comments": ["--ini", "comments.ini", "--yaml", "comments.yml"],
     "CR LF": ["--ini", "crlf.ini", "--yaml", "crlf.yml"],
@@ -196,6 +197,10 @@ FILES = {
     "magic_ini": "[uwsgi]\nown = %o %p %s %d %c %n %e %x|%v %h %k %%x %j-\ntop = %O %P %S|\ninclude = conf/inner.ini\n",
     "inheriting_ini": "[uwsgi]\nbase = conf\ninherit = %(base)/inherited.ini\nsocket = :9\n",
     "conf__inherited_ini": "[uwsgi]\nstats = %(base)\nname = $(GALAXY_RUN)\n",
+    "looping_ini": (
+        "[uwsgi]\nfor = a b\ninclude = conf/inner.ini\nset = mule=%(_)\nend =\n"
+        "if-env = WORD\nini = plain.ini\nhttp = :1\nendif =\nif-not-env = WORD\nini = magic.ini\nendif =\n"
+    ),
     "placeholders_ini": (
         "[uwsgi]\na = 4\nb = %(a)0\nc = %(a b)\nd = %(a + 1)\ne = %(d * 2 - 1)\nf = %(no + 1)\ng = %(no)\n"
         "h = %(a / 0)\ni = %(a ++)\nj = %(b --) %(a - 9)\nk = $(NESTED) $(GALAXY_RUN)\nl = $(NO)-%(a%(no))\n"

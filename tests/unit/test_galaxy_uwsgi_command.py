@@ -67,6 +67,7 @@ def test_bare_words_come_after_all_options_and_names_of_processes_do_not_count()
         "sh -ec 'umask 022 && ulimit -n 4096 && A=b exec uwsgi --stats :1 >>log 2>&1 </dev/null'",
         "sh -c 'if true; then exec -a galaxy uwsgi --stats :1; fi'",
         "sh -c 'uwsgi --stats :1 | tee log'",
+        "sh -c 'trap \"\" HUP; uwsgi --stats :1'",
         "sh -c 'uwsgi \\\n --stats :1'",
         "sudo bash -c 'env A=b sh -c \"uwsgi --stats :1\"'",
         "su galaxy -s /bin/sh -c 'uwsgi --stats :1'",
