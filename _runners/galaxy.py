@@ -434,8 +434,9 @@ def _in_turn(minion, is_meant, name, stamp, work) -> dict:
 
 
 def _patient_client():
-    """For what takes a minion minutes."""
-    return salt.client.get_local_client(mopts={**__opts__, "timeout": max(__opts__["timeout"], galaxy_boot.PATIENCE)})
+    """For what takes a minion minutes, also where a thousand minions start at once."""
+    patience = {key: max(__opts__[key], galaxy_boot.PATIENCE) for key in ("timeout", "gather_job_timeout")}
+    return salt.client.get_local_client(mopts={**__opts__, **patience})
 
 
 def _call(ask, *given, server) -> dict:

@@ -16,8 +16,9 @@ SLS = "galaxy.boot"
 REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
 # seconds before a failed boot is tried again
 PAUSE = 60
-# seconds after which the master asks whether a minion still works on a long job, again and again. With Salt's own five
-# seconds, a master does nothing but ask when a thousand machines start
+# seconds after which the master asks whether a minion still works on a long job, again and again, and seconds for the
+# answer. With Salt's own five and ten, a master on which a thousand machines start does nothing but ask, and gives up
+# minions that are well
 PATIENCE = 30
 
 
