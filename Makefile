@@ -13,7 +13,7 @@ UTILS = test_config_against_uwsgi test_gravity_config test_gravity_formula test_
 
 SALT = newest
 
-.PHONY: changelog coverage help demo demo-small docs galaxy galaxy-short test test-one test-functional test-integration test-unit test-middle test-oldest bench scale killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-middle venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
+.PHONY: changelog coverage help demo demo-small docs galaxy galaxy-short test test-one test-functional test-integration test-unit test-debian test-middle test-oldest bench scale killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-middle venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
 
 # the first target, so that make alone shows it
 help:
@@ -39,6 +39,11 @@ test-unit:
 # what another Salt has a part in: the tree's rules, the loader, modules, states, runners, managers, the formula
 test-oldest test-middle: test-%: $(call NEEDS,% bed bed-old)
 	$(call ISOLATED,$*) -m 'not slow' tests/unit/test_tree.py tests/functional $(UTILS:%=--ignore=tests/functional/%.py)
+
+# the same on another release of Debian: RELEASE=trixie, Debian 13
+test-debian:
+	tests/elsewhere $(or $(RELEASE),trixie) -m 'not slow' tests/unit/test_tree.py tests/functional/modules \
+		$(addprefix tests/functional/,test_formula.py test_gunicorn.py test_loader.py test_onedir.py test_runners.py)
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml:
