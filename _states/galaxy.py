@@ -11,9 +11,10 @@ Declare how a Galaxy server shall be
         - watch:
           - file: /srv/galaxy/config/galaxy.yml
 
-The states that name a server take the keywords of the execution module (``server, config, stats, socket, manager,
-service, conf_file``, …). If a keyword is not given, its value comes from ``galaxy:`` in minion configuration, grains or
-pillar. While pillar is wrong, a state that takes settings from it fails, and its comment lists all that is wrong.
+``running``, ``ready``, ``dead``, ``restarted``, ``updated``, ``held`` and ``released`` take the keywords of the
+execution module (``server, config, stats, socket, manager, service, conf_file``, …). If a keyword is not given, its
+value comes from ``galaxy:`` in minion configuration, grains or pillar. While pillar is wrong, a state that takes
+settings from it fails, and its comment lists all that is wrong.
 """
 
 from salt.exceptions import CommandExecutionError
