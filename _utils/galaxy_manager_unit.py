@@ -71,6 +71,8 @@ class UnitStatus:
         whether the manager itself can reload it; ``None`` where it does not tell
     problems
         what is wrong with further processes of it, such as job handlers: sentences
+    left
+        PIDs of what a manager that is gone had started as this service, and that runs on
     """
 
     state: State
@@ -83,6 +85,7 @@ class UnitStatus:
     age: float | None = None
     can_reload: bool | None = None
     problems: tuple[str, ...] = ()
+    left: tuple[int, ...] = ()
 
     @property
     def why(self) -> str:
