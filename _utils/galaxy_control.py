@@ -16,7 +16,7 @@ from galaxy_host_later import Later
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_look import Look, ServiceLook
-from galaxy_manager_unit import State, Unit
+from galaxy_manager_unit import State, Unit, UnitStatus
 from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
@@ -202,6 +202,8 @@ def _require_startable(galaxy: Galaxy, look: Look, limits: Limits, force: bool =
                 "A second one could not use its sockets. End it with galaxy.stop force=True; or, if it is right as "
                 "it is, name its process manager and service (manager=, service=)"
             )
+        if one.status and one.status.left and not force:
+            raise ManagerError(_left_over(one.status, unit))
         if one.survivors:
             log.info("Processes whose master is gone hold the sockets: %s", one.survivors)
 
@@ -355,6 +357,8 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         if not force:
             raise ProcessError(_unstoppable(master, unit))
         signals += galaxy_host_process.end([master], web.stop_signal, grace)
+    # what a manager that is gone had started is nobody else's to end
+    own += [process for process in members if force and one.status and process.pid in one.status.left]
     signals += galaxy_host_process.end([one for one in own if one.is_alive], signal.SIGTERM, grace)
     left = [str(process.pid) for process in own if process.is_alive]
     if left:
@@ -387,6 +391,8 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
             )
         if master and not force and (not unit or _is_strangers(master, unit)):
             raise ProcessError(_unstoppable(master, unit))
+        if unit and one.status and one.status.left and not force:
+            raise ProcessError(_left_over(one.status, unit))
         for process in _identified(one.status.pids if one.status else ()):
             if unit and one.service.web and one.service.web.is_another(process):
                 raise ProcessError(
@@ -412,6 +418,14 @@ def _still_served(one: ServiceLook) -> list[str]:
     sharers = one.service.web.sharers(one.master) if one.service.web else []
     pids = ", ".join(str(process.pid) for process in sharers)
     return [f"Its sockets are still served by another master, PID {pids}, which was left alone."] if pids else []
+
+
+def _left_over(status: UnitStatus, unit: Unit) -> str:
+    pids = ", ".join(map(str, status.left))
+    return (
+        f"{unit.manager} is gone, but what it had started for {unit.service} still runs, PID {pids}, and a second one "
+        "would run beside it; galaxy.stop force=True ends it"
+    )
 
 
 def _unstoppable(master: Process, unit: Unit | None) -> str:

@@ -33,8 +33,13 @@ from galaxy_manager_unit import State, UnitStatus
 log = logging.getLogger(__name__)
 
 _START = 60
+# seconds for one that somebody else brings up to answer
+_COMES_UP = 10
 # patterns of supervisord's log: what happens to one process, and to all
-_EVENT = Pattern(r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)|supervisord started with pid ", re.ASCII)
+_EVENT = Pattern(
+    r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)(?:' with pid (\d{1,9})\b)?|supervisord started with pid ",
+    re.ASCII,
+)
 # what Gravity writes there itself when it starts a supervisord
 _CONFIGURATION = """;
 ; This file is maintained by Galaxy - CHANGES WILL BE OVERWRITTEN
@@ -138,12 +143,13 @@ class Supervisor(SupervisorConfig):
 
     def survivors(self) -> dict[str, list[int]]:
         """
-        PIDs of live processes that a supervisord at this address had started, by the title of the program. These are
-        the processes that it started and those that outlived them. Their environment tells it.
+        PIDs of live processes that a supervisord at this address had started, by the title of the program. The end of
+        its log says which they are, and their environment. Jobs of a handler have that environment too and may outlive
+        it, but the log does not name them.
         """
         url = f"unix://{self.endpoint().path}"
         found: dict[str, list[int]] = {}
-        for pid in galaxy_host_process.pids():
+        for pid in sorted({int(match[3]) for match in self._events() if match[3]}):
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{pid}").st_uid != self.owner:
                     continue
@@ -159,13 +165,9 @@ class Supervisor(SupervisorConfig):
         How often supervisord started each process again by itself since it was told to start it, by the name of the
         process. This counts as far back as the end of its log reaches.
         """
-        path = os.path.join(self.home, self._get("supervisord", "logfile") or "supervisord.log")
         counts: dict[str, int] = {}
         exited: set[str] = set()
-        for line in galaxy_host_files.tails([path], 1000, (self.owner,)):
-            match = _EVENT.search(line)
-            if not match:
-                continue
+        for match in self._events():
             event, name = match[1], match[2]
             if event is None:
                 counts, exited = {}, set()
@@ -180,6 +182,13 @@ class Supervisor(SupervisorConfig):
                 exited.discard(name)
         return counts
 
+    def _events(self) -> list[re.Match[str]]:
+        """What the end of its log says of processes."""
+        path = os.path.join(self.home, self._get("supervisord", "logfile") or "supervisord.log")
+        return [
+            match for line in galaxy_host_files.tails([path], 1000, (self.owner,)) if (match := _EVENT.search(line))
+        ]
+
     def bring_up(self, deadline: Deadline) -> bool:
         """
         Start supervisord as its owner, as Gravity does. Returns whether this was needed. supervisord then starts all of
@@ -188,11 +197,8 @@ class Supervisor(SupervisorConfig):
         Raises ``ManagerError``, also if supervisord would run as root but users who are no administrators decide what
         its files say.
         """
-        if self.client.processes() is not None:
+        if self._answers() or self._comes_up(deadline):
             return False
-        stray = self.running()
-        if stray:
-            raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
         account = Account.of(self.owner)
         if account is None or self.owner == 0:
             who = "root" if self.owner == 0 else f"user {self.owner}, for whom there is no account here"
@@ -210,10 +216,30 @@ class Supervisor(SupervisorConfig):
                 argv, timeout=max(deadline.left, 1), account=account, cwd=directory, environment=environment
             )
         except CommandError as exc:
+            # somebody else was quicker
+            if self._comes_up(deadline):
+                return False
             raise ManagerError(f"supervisord is not brought up: {exc}") from None
-        if not wait_until(lambda: self.client.processes() is not None, deadline, what="supervisord must answer"):
+        if not wait_until(self._answers, deadline, what="supervisord must answer"):
             raise ManagerError(f"supervisord ({self.path}) does not answer after it was started")
         return True
+
+    def _answers(self) -> bool:
+        return self.client.processes() is not None
+
+    def _comes_up(self, deadline: Deadline) -> bool:
+        """
+        Whether one that somebody else has started, such as cron at boot, answers in a while. Raises ``ManagerError``
+        where it runs, but does not.
+        """
+        patience = Deadline(min(deadline.left, _COMES_UP))
+        wait_until(lambda: self._answers() or not self.running(), patience, what="supervisord must answer")
+        if self._answers():
+            return True
+        stray = self.running()
+        if stray:
+            raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
+        return False
 
     def _program(self) -> str:
         """The supervisord beside the ``galaxyctl`` of the programs, or in the virtualenv."""
@@ -346,10 +372,10 @@ def _without(supervisor: Supervisor, units: list[GravityProgram]) -> list[UnitSt
         if pids:
             which = ", ".join(map(str, pids))
             problems = (
-                f"supervisord is gone, but what it had started for {unit.service} still runs: PID {which}; end it by "
-                "hand.",
+                f"supervisord is gone, but what it had started for {unit.service} still runs: PID {which}; galaxy.stop "
+                "force=True ends it.",
             )
-        found.append(UnitStatus(State.STOPPED, "supervisord is not running", pids=pids, problems=problems))
+        found.append(UnitStatus(State.STOPPED, "supervisord is not running", pids=pids, left=pids, problems=problems))
     return found
 
 

@@ -73,7 +73,7 @@ class ServiceLook:
     @property
     def running(self) -> bool | None:
         """Whether it runs; ``False`` only if this is proven."""
-        if self.master or self.snapshot or self.survivors:
+        if self.master or self.snapshot or self.survivors or (self.status and self.status.left):
             return True
         if self.silent:
             return False

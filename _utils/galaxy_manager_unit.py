@@ -72,6 +72,8 @@ class UnitStatus:
         whether the manager itself can reload it; ``None`` if it does not tell
     problems
         what is wrong with its other processes, such as job handlers: sentences
+    left
+        PIDs of live processes of this service that a manager had started which is gone
     """
 
     state: State
@@ -84,6 +86,7 @@ class UnitStatus:
     age: float | None = None
     can_reload: bool | None = None
     problems: tuple[str, ...] = ()
+    left: tuple[int, ...] = ()
 
     @property
     def why(self) -> str:
