@@ -35,7 +35,8 @@ _LOADS = {
     *("ini", "yaml", "yml", "json", "js", "xml", "xmlconfig", "config", "include", "inherit"),
     *("paste", "ini-paste", "ini-paste-logged"),
 }
-_SECTION = Pattern(r"(?<=\.ini):[^/]*\Z")
+# path:section
+_SECTION = Pattern(r":[^/:]*\Z")
 _LOADS_SHORT = ("-y", "-j", "-x")
 # of any other word uWSGI loads a file of this kind, unless the word is the value of such an option
 _SUFFIXES = (".ini", ".yml", ".yaml", ".json", ".js", ".xml")
@@ -216,8 +217,10 @@ def _files(invocation: Invocation) -> list[str]:
     for name, value in (invocation.environment or {}).items():
         if name.startswith("UWSGI_") and name[6:].lower().replace("_", "-") in _LOADS:
             loaded.append(value)
-    # without paste's form, and the section of an INI file
-    return [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
+    # without paste's form, and the section
+    paths = [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
+    # :section is another one of the file before
+    return [path for path in paths if path]
 
 
 def _is_file(path: str, invocation: Invocation, real: str) -> bool | None:
@@ -246,7 +249,7 @@ def _loaded(before: str, word: str) -> str | None:
         return word
     if word.startswith("-"):
         return word[2:] if word.startswith(_LOADS_SHORT) else None
-    return word if word.endswith(_SUFFIXES) and not before.startswith(_VALUES) else None
+    return word if _SECTION.sub("", word).endswith(_SUFFIXES) and not before.startswith(_VALUES) else None
 
 
 def _runs_uwsgi(argv: tuple[str, ...]) -> bool:

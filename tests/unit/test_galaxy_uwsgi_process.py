@@ -36,6 +36,9 @@ def _invocation(text, cwd=None):
         f"--include {CONFIG}",
         f"--yam {CONFIG}",
         f"--yam={CONFIG}",
+        f"--yaml {CONFIG}:uwsgi",
+        f"--yaml={CONFIG}:web",
+        f"{CONFIG}:web",
         f"--config {CONFIG}",
         "--yaml config/galaxy.yml",
         "--yaml ./config/../config/galaxy.yml",
@@ -63,7 +66,11 @@ def test_files_that_it_does_not_load(words):
 
 
 @pytest.mark.parametrize(
-    "words", ["--ini galaxy.ini", "--ini galaxy.ini:uwsgi", "--ini-paste galaxy.ini", "--paste config:/etc/galaxy.ini"]
+    "words",
+    [
+        *("--ini galaxy.ini", "--ini galaxy.ini:uwsgi", "galaxy.ini:prod", "--ini galaxy.ini --ini :prod"),
+        *("--ini-paste galaxy.ini", "--paste config:/etc/galaxy.ini"),
+    ],
 )
 def test_ini_and_paste(words):
     assert galaxy_uwsgi_process.configurations(_invocation(f"uwsgi {words}", "/etc")) == {"/etc/galaxy.ini"}
