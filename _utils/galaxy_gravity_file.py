@@ -17,7 +17,7 @@ MAX_NODES = 50_000
 
 
 class _Bounded:
-    """Counts what an alias stands for as if it were written out; refuses keys that occur twice, and deep nesting."""
+    """Counts what an alias stands for as if it were written out; refuses deep nesting."""
 
     depth = deepest = nodes = 0
     # of the parser, which the class is mixed into
@@ -53,13 +53,9 @@ class _Bounded:
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[misc]
-        seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 _refuse(key, "a key that is not a text; write the key as a text")
-            if key.value in seen:
-                _refuse(key, f"{key.value[:60]!r} for the second time; remove one of the two")
-            seen.add(key.value)
         return node
 
     def _require_small(self, event: yaml.Event) -> None:
@@ -93,7 +89,8 @@ def _refuse(place: yaml.Event | yaml.Node, what: str) -> NoReturn:
 
 def read_mapping(path: str, named_by: Iterable[int] = ()) -> dict[str, Any]:
     """
-    The document of a YAML file, a mapping, in which no key may occur twice.
+    The document of a YAML file, a mapping; an empty one of a file that has none. Of a key that occurs several times the
+    last counts, as for Gravity: uWSGI's section is full of such.
 
     named_by
         numeric ids of the users whose word the path is, as for ``galaxy_host_files.read``
@@ -117,6 +114,8 @@ def read_mapping(path: str, named_by: Iterable[int] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}{line}: {exc.problem or 'is not YAML'}") from None
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         raise ConfigError(f"{path}: is not YAML that can be read; correct the file") from None
+    if document is None:
+        return {}
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: is not a mapping; name Galaxy's or Gravity's YAML file")
     return document
