@@ -4,7 +4,7 @@ Start a Galaxy and stop it: decisions on what a look has proven.
 
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import galaxy_host_process
@@ -378,7 +378,8 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
             )
         if master and not force and (not unit or _is_strangers(master, unit)):
             raise ProcessError(_unstoppable(master, unit))
-        for process in _identified(one.status.pids if one.status else ()):
+        for process in _with_children(_identified(one.status.pids if one.status else ())):
+            # an emperor keeps up others beside this one
             if unit and one.service.web and one.service.web.is_another(process):
                 raise ProcessError(
                     f"{unit.service} of {unit.manager} has PID {process.pid}, which serves another configuration than "
@@ -396,6 +397,17 @@ def _is_strangers(master: Process, unit: Unit) -> bool:
 
 def _identified(pids: Iterable[int]) -> list[Process]:
     return [process for process in map(Process.of, pids) if process]
+
+
+def _with_children(processes: list[Process]) -> Iterator[Process]:
+    """The processes, and all that they started."""
+    seen = set()
+    while processes:
+        process = processes.pop()
+        if process.pid not in seen:
+            seen.add(process.pid)
+            yield process
+            processes += process.children()
 
 
 def _still_served(one: ServiceLook) -> list[str]:
