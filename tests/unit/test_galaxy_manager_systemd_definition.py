@@ -42,7 +42,8 @@ def _argv(definition):
         ("/bin/sh -c \"cd /srv && uwsgi --yaml 'a b'\"", ["/bin/sh", "-c", "cd /srv && uwsgi --yaml 'a b'"]),
         (
             "/bin/x ${A}/y $A $B $UNKNOWN $$A ${A}${B} $A/z",
-            ["/bin/x", "one/y", "one", "t", "w", "$A", "onet w", "$A/z"],
+            # the last one is a variable of the name A/z
+            ["/bin/x", "one/y", "one", "t", "w", "$A", "onet w"],
         ),
         (
             "/bin/x %i %I %n %N %p %P %% %q",
@@ -50,6 +51,10 @@ def _argv(definition):
                 *("/bin/x", "srv-x\\x2dy", "srv/x-y", "gal-axy@srv-x\\x2dy.service", "gal-axy@srv-x\\x2dy"),
                 *("gal-axy", "gal/axy", "%", "%q"),
             ],
+        ),
+        (
+            r"""/bin/x a\x20b "c\td" 'it\'s' e"f g" \u00e9\s\101 \q \$A ';' \;""",
+            ["/bin/x", "a b", "c\td", "it's", "ef g", "é A", "\\q", "\\one", ";", ";"],
         ),
         ("/bin/x 'unclosed", ["/bin/x", "'unclosed"]),
     ],
