@@ -30,6 +30,7 @@ _MACHINE_KEYS = tuple(key for key in galaxy_pillar.MACHINE if key.name != "serve
 # where packaged supervisord reads program files
 _PROGRAM_FILES = {"Debian": "/etc/supervisor/conf.d/{}.conf", "RedHat": "/etc/supervisord.d/{}.ini"}
 _DIGITS = Pattern(r"[0-9]{1,9}\Z")
+_MODE = Pattern(r"[0-7]{3,4}\Z")
 _NUMBER = Pattern(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
 
 
@@ -454,6 +455,10 @@ def _count(value: object) -> int | None:
     return value if type(value) is int and 0 <= value <= arguments.MAX_NUMBER else None
 
 
+def _mode(value: object) -> str | None:
+    return value if isinstance(value, str) and _MODE.match(value) else None
+
+
 def _bool(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
@@ -479,6 +484,7 @@ _READERS = {
     Kind.SECONDS: _seconds,
     Kind.DURATION: _number,
     Kind.COUNT: _count,
+    Kind.MODE: _mode,
     Kind.BOOL: _bool,
     Kind.TEXTS: _texts,
     Kind.VARIABLES: _variables,

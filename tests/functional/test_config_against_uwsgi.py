@@ -146,7 +146,13 @@ class Place:
 @pytest.fixture
 def place(tmp_path):
     made = Place(
-        tmp_path, {"GALAXY_PIDFILE": str(tmp_path / "g.pid"), "GALAXY_RUN": str(tmp_path), "NESTED": "x$(GALAXY_RUN)", "WORD": "1"}
+        tmp_path,
+        {
+            "GALAXY_PIDFILE": str(tmp_path / "g.pid"),
+            "GALAXY_RUN": str(tmp_path),
+            "NESTED": "x$(GALAXY_RUN)",
+            "WORD": "1",
+        },
     )
     yield made
     made.stop()

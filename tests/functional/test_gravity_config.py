@@ -45,7 +45,8 @@ TABLE = {
     "no galaxy section": ("gravity: {}\n",),
     "uwsgi beside it": (section("") + "uwsgi: {socket: ':80'}\n",),
     "keys that occur twice": (
-        "gravity: {gunicorn: {workers: 1}, gunicorn: {workers: 2}}\nuwsgi:\n  static-map: /a\n  static-map: /b\ngalaxy: {}\n",
+        "gravity: {gunicorn: {workers: 1}, gunicorn: {workers: 2}}\n"
+        "uwsgi:\n  static-map: /a\n  static-map: /b\ngalaxy: {}\n",
     ),
     "fields in variables": (section("virtualenv: /v x, celery: {environment: {A: '{virtualenv_bin}a {{}}'}}"),),
     "fields of no virtualenv": (section("celery: {environment: {A: '{virtualenv_bin}a'}}"),),

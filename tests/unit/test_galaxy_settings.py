@@ -50,6 +50,9 @@ _PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
         ({"stats": 9191}, "galaxy:stats is 9191; give an address"),
         ({"manager": "runit"}, "galaxy:manager is 'runit'; give one of supervisord, systemd, upstart, sysvinit"),
         ({"storage": ["/dev/vdb"]}, "galaxy:storage is a list; give a mapping"),
+        ({"storage": {"device": "/d", "mode": 493}}, "galaxy:storage:mode is 493; give octal digits in quotes"),
+        ({"storage": {"device": "/d", "mode": "rwx"}}, "galaxy:storage:mode is 'rwx'; give octal digits in quotes"),
+        ({"monitoring": {"interval": 0}}, "galaxy:monitoring:interval is 0; give a number of seconds, more than 0"),
         ({"boot": []}, "galaxy:boot is a list; give a mapping"),
         ({"servers": ["a"]}, "galaxy:servers is a list; give a mapping"),
         ({"servers": {"a": "/a"}}, "galaxy:servers:a is '/a'; give a mapping"),
@@ -81,7 +84,11 @@ _PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
             "galaxy:servers:b:service is that of galaxy:servers:a too; give each server its own",
         ),
         (
-            {"config": "/a", "service": "gx", "servers": {"b": {"config": "/b", "service": "gx", "manager": "systemd"}}},
+            {
+                "config": "/a",
+                "service": "gx",
+                "servers": {"b": {"config": "/b", "service": "gx", "manager": "systemd"}},
+            },
             "galaxy:servers:b:service is that of galaxy too",
         ),
         (

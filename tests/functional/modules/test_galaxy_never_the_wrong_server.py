@@ -242,6 +242,8 @@ def test_an_emperor_is_not_stopped_for_one_of_its_vassals(modules, state, make_s
             assert (failed["result"], failed["changes"]) == (False, {}), failed
             assert "which serves another configuration than" in failed["comment"]
     assert (main.get(), test.get()) == (b"Galaxy\n", b"Galaxy\n")
+    assert modules["galaxy.reload"](**keywords(main), timeout=180)["ready"]
+    assert main.get() == b"Galaxy\n"
 
 
 def test_a_restart_starts_what_it_has_stopped(modules, make_site, keywords, supervisord, tmp_path):
