@@ -237,7 +237,7 @@ def _words(line: str) -> list[str]:
 
 
 def _raw_words(line: str) -> list[str]:
-    """The words of a line as they are written, with their quotes; what is between blanks where a quote is not closed."""
+    """The words of a line as they are written, with their quotes; between blanks where a quote is not closed."""
     words = _WORD.findall(line)
     return words if not _WORD.sub("", line).strip() else line.split()
 

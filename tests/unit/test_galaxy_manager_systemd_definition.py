@@ -54,9 +54,9 @@ def _argv(definition):
         ),
         (
             r"""/bin/x a\x20b "c\td" 'it\'s' e"f g" \u00e9\s\101 \q \$A ';' \;""",
-            ["/bin/x", "a b", "c\td", "it's", "ef g", "é A", "\\q", "\\one", ";", ";"],
+            ["/bin/x", "a b", "c\td", "it's", "ef g", "é A", "\\q", "\\$A", ";", ";"],
         ),
-        ("/bin/x 'unclosed", ["/bin/x", "'unclosed"]),
+        ("/bin/x 'unclosed", ["/bin/x", "unclosed"]),
     ],
 )
 def test_command_lines(define, line, argv):
@@ -89,7 +89,8 @@ def test_drop_ins_add_and_reset(define):
     ("text", "user", "cwd"),
     [
         ("", None, "/"),
-        ("WorkingDirectory=-/srv/x", None, "/srv/x"),
+        ("WorkingDirectory=-/srv/x", None, "/"),
+        ("WorkingDirectory=-/usr", None, "/usr"),
         ("WorkingDirectory=/srv/%i", None, "/srv/one"),
         ("WorkingDirectory=~", None, "/root"),
         ("WorkingDirectory=~\nUser=nobody", None, "/nonexistent"),
