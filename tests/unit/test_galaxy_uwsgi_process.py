@@ -29,6 +29,7 @@ def _invocation(text, cwd=None):
         f"--yaml={CONFIG}",
         f"-y {CONFIG}",
         f"-y{CONFIG}",
+        f"-My{CONFIG}",
         f"--yml {CONFIG}",
         CONFIG,
         f"--master {CONFIG}",
@@ -58,6 +59,9 @@ def test_configurations_that_it_loads(words):
         f"--set galaxy_config={CONFIG}",
         f"--logto {CONFIG}.log",
         f"--pyargv {CONFIG}",
+        f"--static-map /x={CONFIG}",
+        f"--mime-file {CONFIG} --chdir {CONFIG}",
+        f"--attach-daemon {CONFIG}",
         "--master --processes 4",
     ],
 )
