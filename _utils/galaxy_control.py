@@ -10,7 +10,7 @@ from typing import Any
 import galaxy_host_process
 import galaxy_host_progress
 import galaxy_wait
-from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
+from galaxy_errors import ConfigError, GalaxyError, ManagerError, MasterGone, NotReady, ProcessError
 from galaxy_host_later import Later
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
@@ -19,6 +19,7 @@ from galaxy_manager_unit import State, Unit
 from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
+from galaxy_webserver import WebServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dic
     if _is_well(look, limits):
         return {"changed": False, **about(look), **galaxy_wait.ready(look.snapshots, 0.0)}
     for one in look.webs:
-        if one.master and not one.snapshot:
+        # one that has forked no worker yet loads its application, and a run waits for it
+        if one.master and not one.snapshot and one.service.web and one.service.web.family(one.master):
             raise NotReady(_silent(one, one.master))
     galaxy_wait.require_enough(look, limits.min_workers)
     if must_be_up:
@@ -341,6 +343,9 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         told.stop()
         # an init script may only have sent a signal, and a worker ends a moment after its master
         galaxy_host_process.ended(everyone, grace)
+    if web and own == [master] and not own[0].is_alive:
+        # it was loading, and forked workers after the look
+        own += _left_behind(web)
     signals = []
     if web and master and master.is_alive:
         if not force:
@@ -357,6 +362,17 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         "signals": signals,
         "problems": _still_served(one),
     }
+
+
+def _left_behind(web: WebServer) -> list[Process]:
+    """The processes of a web server whose master is gone."""
+    try:
+        web.find_master(None)
+    except MasterGone as exc:
+        return _identified(exc.pids)
+    except GalaxyError as exc:
+        log.debug("galaxy: %s", exc)
+    return []
 
 
 def _require_known(look: Look) -> None:
