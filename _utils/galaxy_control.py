@@ -207,8 +207,8 @@ def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dic
     if _is_well(look, limits):
         return {"changed": False, **about(look), **galaxy_wait.ready(look.snapshots, 0.0)}
     for one in look.webs:
-        # one that has forked no worker yet loads its application, and a run waits for it
-        if one.master and not one.snapshot and one.service.web and one.service.web.family(one.master):
+        # a run waits for one that loads
+        if one.master and not one.snapshot and not one.is_loading:
             raise NotReady(_silent(one, one.master))
     galaxy_wait.require_enough(look, limits.min_workers)
     if must_be_up:

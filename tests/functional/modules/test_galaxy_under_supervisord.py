@@ -57,6 +57,8 @@ def test_while_it_loads_test_mode_waits_for_it_and_a_stop_leaves_nothing_behind(
     assert wait_until(lambda: modules["galaxy.status"](**site.keywords)["running"], Deadline(180))
     would = state("galaxy.running", test=True, **site.keywords)
     assert (would["result"], would["changes"]["galaxy"]["new"]) == (None, {"ready": True})
+    would = state("galaxy.ready", test=True, **site.keywords)
+    assert (would["result"], would["changes"]) == (None, {})
     assert modules["galaxy.stop"](**site.keywords, timeout=30)["changed"]
     assert not any(listens(int(address.rpartition(":")[2])) for address in (site.socket, site.http, site.stats))
 
