@@ -4,13 +4,13 @@ Start and stop a Galaxy. All decisions rest on what a look has proven.
 
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import galaxy_host_process
 import galaxy_host_progress
 import galaxy_wait
-from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
+from galaxy_errors import ConfigError, GalaxyError, ManagerError, MasterGone, NotReady, ProcessError
 from galaxy_host_count import counted
 from galaxy_host_later import Later
 from galaxy_host_process import Process
@@ -20,6 +20,7 @@ from galaxy_manager_unit import State, Unit, UnitStatus
 from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
+from galaxy_webserver import WebServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,7 +215,8 @@ def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dic
     if _is_well(look, limits):
         return {"changed": False, **about(look), **galaxy_wait.ready(look.snapshots, 0.0)}
     for one in look.webs:
-        if one.master and not one.snapshot:
+        # a run waits for one that loads
+        if one.master and not one.snapshot and not one.is_loading:
             raise NotReady(_silent(one, one.master))
     galaxy_wait.require_enough(look, limits.min_workers)
     if must_be_up:
@@ -352,6 +354,9 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         told.stop()
         # an init script may only have sent a signal, and a worker ends a moment after its master
         galaxy_host_process.ended(everyone, grace)
+    if web and own == [master] and not own[0].is_alive:
+        # it was loading, and forked workers after the look
+        own += _left_behind(web)
     signals = []
     if web and master and master.is_alive:
         if not force:
@@ -370,6 +375,17 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         "signals": signals,
         "problems": _still_served(one),
     }
+
+
+def _left_behind(web: WebServer) -> list[Process]:
+    """The processes of a web server whose master is gone."""
+    try:
+        web.find_master(None)
+    except MasterGone as exc:
+        return _identified(exc.pids)
+    except GalaxyError as exc:
+        log.debug("galaxy: %s", exc)
+    return []
 
 
 def _require_known(look: Look) -> None:
@@ -393,7 +409,8 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
             raise ProcessError(_unstoppable(master, unit))
         if unit and one.status and one.status.left and not force:
             raise ProcessError(_left_over(one.status, unit))
-        for process in _identified(one.status.pids if one.status else ()):
+        for process in _with_children(_identified(one.status.pids if one.status else ())):
+            # an emperor keeps up others beside this one
             if unit and one.service.web and one.service.web.is_another(process):
                 raise ProcessError(
                     f"{unit.service} of {unit.manager} has PID {process.pid}, which serves another configuration than "
@@ -411,6 +428,17 @@ def _is_strangers(master: Process, unit: Unit) -> bool:
 
 def _identified(pids: Iterable[int]) -> list[Process]:
     return [process for process in map(Process.of, pids) if process]
+
+
+def _with_children(processes: list[Process]) -> Iterator[Process]:
+    """The processes, and all that they started."""
+    seen = set()
+    while processes:
+        process = processes.pop()
+        if process.pid not in seen:
+            seen.add(process.pid)
+            yield process
+            processes += process.children()
 
 
 def _still_served(one: ServiceLook) -> list[str]:

@@ -17,7 +17,7 @@ MAX_NODES = 50_000
 
 
 class _Bounded:
-    """Counts what an alias stands for as if it were written out. Refuses keys that occur twice, and deep nesting."""
+    """Counts what an alias stands for as if it were written out. Refuses deep nesting."""
 
     depth = deepest = nodes = 0
     # the parser class has these
@@ -53,13 +53,9 @@ class _Bounded:
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[misc]
-        seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 _refuse(key, "a key that is not a text; write the key as a text")
-            if key.value in seen:
-                _refuse(key, f"{key.value[:60]!r} for the second time; remove one of the two")
-            seen.add(key.value)
         return node
 
     def _require_small(self, event: yaml.Event) -> None:
@@ -93,7 +89,8 @@ def _refuse(place: yaml.Event | yaml.Node, what: str) -> NoReturn:
 
 def read_mapping(path: str, named_by: Iterable[int] = ()) -> dict[str, Any]:
     """
-    Read a YAML file whose document is a mapping. No key may occur twice.
+    Read a YAML file whose document is a mapping; an empty file gives an empty one. If a key occurs several times, the
+    last one counts, as for Gravity: the section of uWSGI repeats keys.
 
     named_by
         numeric IDs of the users who chose the path, as for ``galaxy_host_files.read``
@@ -117,6 +114,8 @@ def read_mapping(path: str, named_by: Iterable[int] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}{line}: {exc.problem or 'is not YAML'}") from None
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         raise ConfigError(f"{path}: is not YAML that can be read; correct the file") from None
+    if document is None:
+        return {}
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: is not a mapping; name Galaxy's or Gravity's YAML file")
     return document

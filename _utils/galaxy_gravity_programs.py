@@ -125,6 +125,7 @@ class Maker:
             "galaxy_root": self._base,
             "galaxy_umask": settings.get("umask") or self._instance.umask,
             "server_name": service,
+            "virtualenv_bin": shlex.quote(f"{found['VIRTUAL_ENV']}/bin/") if "VIRTUAL_ENV" in found else "",
         }
         own = settings["environment"].items()
         return {**found, **{name: _filled(text, values) for name, text in own if name != "PATH"}}

@@ -8,14 +8,17 @@ from typing import Any
 
 from salt.exceptions import SaltInvocationError
 
+# what is more is a mistake, and more than a clock can wait for
+MAX_NUMBER = 10**9
+
 
 def seconds(name: str, value: Any, allow_zero: bool = False) -> float:
     """A number of seconds above 0; with ``allow_zero`` also 0. A text of digits is taken as a number."""
     try:
         number = -1.0 if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
-    if not 0 <= number < float("inf") or (number == 0 and not allow_zero):
+    if not 0 <= number <= MAX_NUMBER or (number == 0 and not allow_zero):
         least = "0 or more" if allow_zero else "more than 0"
         raise SaltInvocationError(f"{name} is {value!r}; give a number of seconds, {least}")
     return number
@@ -25,7 +28,7 @@ def count(name: str, value: object) -> int:
     """A whole number, 0 or more. A text of digits is taken as a number."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
         raise SaltInvocationError(f"{name} is {value!r}; give a whole number, 0 or more")
     return value
 

@@ -84,6 +84,11 @@ class ServiceLook:
         return None
 
     @property
+    def is_loading(self) -> bool:
+        """Whether its web server's master has forked no worker yet: it loads the application."""
+        return bool(self.master and self.service.web and not self.service.web.family(self.master))
+
+    @property
     def is_kept_up(self) -> bool:
         """Whether its process manager says that it runs."""
         return self.status is not None and self.status.state in (State.RUNNING, State.STARTING)

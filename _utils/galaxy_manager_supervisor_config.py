@@ -133,16 +133,18 @@ class SupervisorConfig:
     @functools.cached_property
     def programs(self) -> list[Program]:
         """Every process that it defines, without event listeners. Raises ``ManagerError`` if there are too many."""
-        groups = {}
+        groups: dict[str, list[str]] = {}
         for section in self._sections:
             if section.startswith("group:"):
                 for name in self._get(section, "programs").split(","):
-                    groups[name.strip()] = section.partition(":")[2].strip()
+                    groups.setdefault(name.strip(), []).append(section.partition(":")[2].strip())
         programs: list[Program] = []
         for section in self._sections:
             kind, _, name = section.partition(":")
             if kind in ("program", "fcgi-program"):
-                programs += self._processes(section, name.strip(), groups.get(name.strip(), name.strip()))
+                # one that two groups have is started by both
+                for group in groups.get(name.strip(), [name.strip()]):
+                    programs += self._processes(section, name.strip(), group)
                 if len(programs) > _MAX_PROCESSES:
                     raise ManagerError(f"{self.path}: defines more than {_MAX_PROCESSES} processes")
         return programs
@@ -250,9 +252,10 @@ class SupervisorConfig:
             }
             names.update((f"ENV_{key}", value) for key, value in environment.items())
             process = self._get(section, "process_name", names) or name
-            directory: str | None = self._get(section, "directory", names) or self._get("supervisord", "directory")
+            directory: str | None = self._get(section, "directory", names)
             if not directory:
-                directory = self.process.cwd if self.process else None
+                # it goes to its own directory only where it becomes a daemon
+                directory = self.process.cwd if self.process else self._get("supervisord", "directory")
             invocation = Invocation(
                 _words(self._get(section, "command", names)),
                 source if process == name else f"{source}, process {process}",

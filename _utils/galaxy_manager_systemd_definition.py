@@ -24,7 +24,12 @@ log = logging.getLogger(__name__)
 _MAX_FILES = 100
 _PREFIXES = "@-:+!|"
 _SPECIFIER = Pattern(r"%(.)")
-_VARIABLE = Pattern(r"\$(?:\$|\{(\w+)\}|(\w+))")
+_VARIABLE = Pattern(r"\$(?:\$|\{(\w+)\})")
+# systemd.syntax(7), QUOTING: quotes, and C's escapes within them and without
+_WORD = Pattern(r"""(?:\\.|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+""", re.DOTALL)
+_PART = Pattern(r"""'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|((?:\\.|[^'"\\])+)""", re.DOTALL)
+_ESCAPE = Pattern(rb"\\(?:x([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([abfnrtvs\\\"']))")
+_ESCAPED = dict(zip(b"abfnrtvs", b"\a\b\f\n\r\t\v ", strict=True))
 # in the system's manager; systemd.unit(5), SPECIFIERS
 _DIRECTORIES = {
     **{"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc"},
@@ -90,6 +95,8 @@ class Definition:
         text = self._specified(self._last("WorkingDirectory")).removeprefix("-")
         if text == "~":
             return self._owner and self._owner.pw_dir
+        if self._last("WorkingDirectory").startswith("-") and not os.path.isdir(text):
+            return "/"
         if text:
             return text if os.path.isabs(text) else None
         # systemd.exec(5): the root directory, or the home directory in a user's manager
@@ -117,9 +124,9 @@ class Definition:
         """The commands of one line. A oneshot service may have several, with ``;`` between."""
         commands: list[tuple[str, ...]] = []
         words: list[str] = []
-        for word in [*_words(line), ";"]:
+        for word in [*_raw_words(line), ";"]:
             if word != ";":
-                words.append(word)
+                words.append(";" if word == "\\;" else _text(word))
             elif words:
                 commands.append(self._command(words, environment))
                 words = []
@@ -137,8 +144,9 @@ class Definition:
             text = self._specified(word)
             if ":" in prefixes or index == 0:
                 argv.append(text)
-            elif (whole := _VARIABLE.fullmatch(text)) and whole[2]:
-                argv += _words(environment.get(whole[2], ""))
+            elif text.startswith("$") and text[1:2] not in ("", "$", "{"):
+                # a word of its own may become several, or none
+                argv += _split(environment.get(text[1:], ""))
             else:
                 argv.append(_VARIABLE.sub(lambda match: _value(match, environment), text))
         return tuple(argv)
@@ -191,9 +199,7 @@ def _password_entry(user: str) -> pwd.struct_passwd | None:
 
 
 def _value(match: re.Match[str], environment: Mapping[str, str]) -> str:
-    if match[0] == "$$":
-        return "$"
-    return environment.get(match[1] or "", "") if match[1] else match[0]
+    return environment.get(match[1], "") if match[1] else "$"
 
 
 def _read(path: str, user: str | None) -> str:
@@ -227,6 +233,34 @@ def _service_lines(text: str) -> list[tuple[str, str]]:
 
 
 def _words(line: str) -> list[str]:
+    return [_text(word) for word in _raw_words(line)]
+
+
+def _raw_words(line: str) -> list[str]:
+    """The words of a line as they are written, with their quotes; between blanks where a quote is not closed."""
+    words = _WORD.findall(line)
+    return words if not _WORD.sub("", line).strip() else line.split()
+
+
+def _text(word: str) -> str:
+    return "".join(_unescaped(next(filter(None, parts), "")) for parts in _PART.findall(word)) if word else ""
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(_character, text.encode()).decode(errors="replace") if "\\" in text else text
+
+
+def _character(match: re.Match[bytes]) -> bytes:
+    byte, octal, short, long, letter = match.groups()
+    if short or long:
+        number = int(short or long, 16)
+        return chr(number).encode(errors="replace") if number < 0x110000 else match[0]
+    if letter:
+        return bytes([_ESCAPED.get(letter[0], letter[0])])
+    return bytes([int(byte, 16) if byte else int(octal, 8)])
+
+
+def _split(line: str) -> list[str]:
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
@@ -241,7 +275,7 @@ def _assignments(text: str) -> dict[str, str]:
     for raw in text.replace("\\\n", "").splitlines():
         name, equal, value = raw.strip().partition("=")
         if equal and not name.startswith(("#", ";")):
-            words = _words(value) if value[:1] in "\"'" else [value.strip()]
+            words = _split(value) if value[:1] in "\"'" else [value.strip()]
             assignments[name.strip()] = " ".join(words)
     return assignments
 

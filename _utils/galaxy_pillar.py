@@ -20,6 +20,7 @@ class Kind(str, enum.Enum):
     SECONDS = "a number of seconds, more than 0"
     DURATION = "a number of seconds, 0 or more"
     COUNT = "a whole number, 0 or more"
+    MODE = "octal digits in quotes, such as '0755'"
     BOOL = "True or False"
     TEXTS = "a list of texts"
     VARIABLES = "a mapping of names to texts or numbers"
@@ -280,7 +281,7 @@ STORAGE = (
         Kind.TEXT,
         "Group of the volume's root directory and of the directories below; null takes Galaxy's group.",
     ),
-    Key("mode", Kind.TEXT, "Mode of the volume's root directory and of the directories below, in quotes.", "0755"),
+    Key("mode", Kind.MODE, "Mode of the volume's root directory and of the directories below, in quotes.", "0755"),
     Key("directories", Kind.TEXTS, "Directories to make on the volume.", [], example=["galaxy", "database"]),
     Key("packages", Kind.TEXTS, "Packages that the volume needs.", ["cryptsetup", "e2fsprogs"]),
 )
@@ -348,7 +349,7 @@ _MONITORING = (
         "null writes none.",
         example="/var/lib/prometheus/node-exporter/galaxy.prom",
     ),
-    Key("interval", Kind.COUNT, "How long to wait between two writes.", 30, "seconds"),
+    Key("interval", Kind.SECONDS, "How long to wait between two writes.", 30, "seconds"),
 )
 SERVER = (
     *_NAMING,

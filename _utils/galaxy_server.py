@@ -57,6 +57,7 @@ class Galaxy:
         self._uwsgi = UwsgiServer(spec.config, spec.stats, spec.socket, self._proven_unit)
         self._functions = functions
         self._believed: int | None = None
+        self._started_by: Unit | None = None
 
     @property
     def instance(self) -> "galaxy_gravity_instance.Instance | None":
@@ -176,7 +177,10 @@ class Galaxy:
         """The unit of a service of this Galaxy, with this master. Raises ``ManagerError`` if there may be several."""
         if self.gravity:
             return self.gravity.units.units.get(service.name)
-        return self._detect(master)
+        if master:
+            self._started_by = self._detect(master)
+        # what had a master that was stopped meanwhile has its next one, even if its definition does not say so
+        return self._started_by or self._detect(None)
 
     def _detect(self, master: Process | None) -> Unit | None:
         spec = self.spec

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import galaxy_host_address
+import galaxy_host_arguments as arguments
 import galaxy_pillar
 from galaxy_errors import AddressError, SettingsError
 from galaxy_host_pattern import Pattern
@@ -29,6 +30,7 @@ _MACHINE_KEYS = tuple(key for key in galaxy_pillar.MACHINE if key.name != "serve
 # where packaged supervisord reads program files
 _PROGRAM_FILES = {"Debian": "/etc/supervisor/conf.d/{}.conf", "RedHat": "/etc/supervisord.d/{}.ini"}
 _DIGITS = Pattern(r"[0-9]{1,9}\Z")
+_MODE = Pattern(r"[0-7]{3,4}\Z")
 _NUMBER = Pattern(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
 
 
@@ -244,6 +246,7 @@ class Settings:
         if len(self.servers) > 1:
             self._unique_configuration()
             self._unique_stats()
+            self._unique_service()
             for part in ("mapper", "mount_point"):
                 self._unique_storage(part)
 
@@ -254,13 +257,36 @@ class Settings:
         )
 
     def _unique_configuration(self) -> None:
-        seen: dict[str, str] = {}
+        seen: dict[str, dict[str | None, str]] = {}
         for name, values in self.servers.items():
             if values["config"]:
-                other = seen.setdefault(os.path.realpath(values["config"]), name)
-                if other != name:
+                # one configuration of Gravity may have several instances
+                others = seen.setdefault(os.path.realpath(values["config"]), {})
+                instance = values["instance"]
+                other = next((others[one] for one in others if instance in (None, one) or one is None), None)
+                others.setdefault(instance, name)
+                if other:
                     self.problems.append(
-                        f"{self.path(name)}:config is the same as in {self.path(other)}; give each server its own"
+                        f"{self.path(name)}:config is the same as in {self.path(other)}; give each server its own config, "
+                        "or its own instance of Gravity's"
+                    )
+
+    def _unique_service(self) -> None:
+        # a service that is given is believed: a stop of one server would be that of another
+        for name, values in self.servers.items():
+            others = list(self.servers)[: list(self.servers).index(name)]
+            for key in ("service", "program_file"):
+                same = (
+                    other
+                    for other in others
+                    if values[key]
+                    and _service_name(values[key]) == _service_name(self.servers[other][key])
+                    and (key == "program_file" or _may_be_one_manager(values, self.servers[other]))
+                )
+                other = next(same, None)
+                if other:
+                    self.problems.append(
+                        f"{self.path(name)}:{key} is the same as in {self.path(other)}; give each server its own"
                     )
 
     def _unique_stats(self) -> None:
@@ -321,6 +347,15 @@ def of(opts: Mapping[str, Any], grains: Mapping[str, Any], pillar: Mapping[str, 
 def _is_volume(storage: Mapping[str, Any]) -> bool:
     """Whether it declares a volume. A passphrase alone is only the place of a key."""
     return bool(storage["device"] or storage["cryptdev_ini"])
+
+
+def _service_name(value: str | None) -> str | None:
+    return value and value.removesuffix(".service")
+
+
+def _may_be_one_manager(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the services of two servers may be one process manager's."""
+    return all(None in (one[key], other[key]) or one[key] == other[key] for key in ("manager", "conf_file"))
 
 
 def _server_contradictions(values: dict[str, Any]) -> Iterator[str]:
@@ -408,7 +443,7 @@ def _address(value: Any) -> str | None:
 def _number(value: object) -> float | None:
     if isinstance(value, str) and _NUMBER.match(value):
         value = float(value) if "." in value else int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= arguments.MAX_NUMBER:
         return None
     return value
 
@@ -420,7 +455,11 @@ def _seconds(value: object) -> float | None:
 def _count(value: object) -> int | None:
     if isinstance(value, str) and _DIGITS.match(value):
         value = int(value)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= arguments.MAX_NUMBER else None
+
+
+def _mode(value: object) -> str | None:
+    return value if isinstance(value, str) and _MODE.match(value) else None
 
 
 def _bool(value: object) -> bool | None:
@@ -448,6 +487,7 @@ _READERS = {
     Kind.SECONDS: _seconds,
     Kind.DURATION: _number,
     Kind.COUNT: _count,
+    Kind.MODE: _mode,
     Kind.BOOL: _bool,
     Kind.TEXTS: _texts,
     Kind.VARIABLES: _variables,

@@ -70,7 +70,7 @@ def parse(invocation: galaxy_host_process.Invocation) -> Command:
         # it runs under another name
         words = argv[1:]
     command.starts = words is not None
-    for name, value in _getopt(words or []):
+    for name, value in getopt(words or []):
         secret = isinstance(value, _Word)
         if name is None:
             command.files.append((value or "", secret))
@@ -85,7 +85,7 @@ def _text(word: str) -> str:
     return word if word.isascii() else _SURROGATES.sub("\ufffd", word)
 
 
-def _getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:
+def getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:
     """Name and value of each option, then each bare word with the name ``None``."""
     bare: list[str] = []
     rest = iter(words)

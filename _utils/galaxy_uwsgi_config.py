@@ -4,11 +4,13 @@ The configuration of a uWSGI: what its options in effect say of its sockets, its
 ``galaxy_uwsgi_options`` reads the options, each with its source. A value that cannot be read never hides the others.
 """
 
+import contextlib
 import dataclasses
 import functools
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +55,7 @@ _RELATIVE = "is relative to a directory that only the running server knows"
 _MAX_NUMBER = 1 << 20
 # longest name that uWSGI takes (core/socket.c); the system takes 107
 _MAX_UNIX = 102
+_NUMBERS = Pattern(r"[\d.]+\Z")
 _PORT = Pattern(r"[ \t]*([1-9]\d*)")
 
 
@@ -385,6 +388,10 @@ class Config:
             raise AddressError("names no port from 1 to 65535, so that the system chooses one; write the port")
         if option.secret and not _is_literal(host):
             raise AddressError("has a host name")
+        if _NUMBERS.match(host):
+            # inet_aton(3): 0 is every interface, 127.1 is 127.0.0.1
+            with contextlib.suppress(OSError):
+                host = socket.inet_ntoa(socket.inet_aton(host))
         return galaxy_host_address.parse(f"{host}:{number[1]}")
 
     # files

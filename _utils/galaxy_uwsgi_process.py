@@ -13,12 +13,12 @@ from typing import Any
 
 import galaxy_host_process
 import galaxy_host_wrappers
+import galaxy_uwsgi_command
 from galaxy_errors import MasterGone, ProcessError, SharedSocket
 from galaxy_host_address import Address
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_sockets import holds, listeners
-from galaxy_uwsgi_table import full_name
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +30,15 @@ _OTHER = Pattern(
     r"(galaxy|tool_shed)\.webapps.*",
     re.IGNORECASE,
 )
-# options that load a file (core/uwsgi.c, plugins/python); of -y and the like the file may follow at once
+# options that load a file (core/uwsgi.c, plugins/python)
 _LOADS = {
     *("ini", "yaml", "yml", "json", "js", "xml", "xmlconfig", "config", "include", "inherit"),
     *("paste", "ini-paste", "ini-paste-logged"),
 }
-_SECTION = Pattern(r"(?<=\.ini):[^/]*\Z")
-_LOADS_SHORT = ("-y", "-j", "-x")
-# any other word is a file if it ends like this, unless it is the value of such an option
+# path:section
+_SECTION = Pattern(r":[^/:]*\Z")
+# uWSGI loads a bare word as a file if it ends like this
 _SUFFIXES = (".ini", ".yml", ".yaml", ".json", ".js", ".xml")
-_VALUES = ("--touch-", "--fs-", "--emperor", "--vassal", "--exec-", "--hook-", "--pyargv", "--logto", "--set", "--env")
 
 
 def is_uwsgi(process: Process) -> bool:
@@ -212,13 +211,15 @@ def sharers(addresses: Iterable[Address], master: Process | None) -> list[Proces
 
 def _files(invocation: Invocation) -> list[str]:
     """The configuration files that uWSGI's command line and variables (``UWSGI_YAML``) name, as written there."""
-    argv = invocation.argv
-    loaded = [path for before, word in zip(("", *argv), argv, strict=False) if (path := _loaded(before, word))]
+    words = list(galaxy_host_wrappers.program(invocation.argv)[1:])
+    loaded = [value for name, value in galaxy_uwsgi_command.getopt(words) if value and _is_loaded(name, value)]
     for name, value in (invocation.environment or {}).items():
         if name.startswith("UWSGI_") and name[6:].lower().replace("_", "-") in _LOADS:
             loaded.append(value)
-    # without paste's prefix config:, and without the section of an INI file
-    return [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
+    # without paste's prefix config:, and without the section
+    paths = [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
+    # :section alone is another section of the file before
+    return [path for path in paths if path]
 
 
 def _is_file(path: str, invocation: Invocation, real: str) -> bool | None:
@@ -238,16 +239,9 @@ def _is_file(path: str, invocation: Invocation, real: str) -> bool | None:
     return None if real.endswith(f"/{os.path.normpath(path)}") else False
 
 
-def _loaded(before: str, word: str) -> str | None:
-    """The file that uWSGI loads for a word of its command line that follows the word ``before``."""
-    option, equal, value = word.partition("=")
-    if equal and option.startswith("--"):
-        return value if full_name(option[2:]) in _LOADS else None
-    if before in _LOADS_SHORT or (before.startswith("--") and full_name(before[2:]) in _LOADS):
-        return word
-    if word.startswith("-"):
-        return word[2:] if word.startswith(_LOADS_SHORT) else None
-    return word if word.endswith(_SUFFIXES) and not before.startswith(_VALUES) else None
+def _is_loaded(name: str | None, value: str) -> bool:
+    """Whether uWSGI loads a file for this value of an option, or for this bare word."""
+    return name in _LOADS if name else _SECTION.sub("", value).endswith(_SUFFIXES)
 
 
 def _runs_uwsgi(argv: tuple[str, ...]) -> bool:

@@ -45,6 +45,8 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
         for one in look.webs:
             if one.snapshot:
                 _Watch(galaxy, one.service, limits.min_workers, Deadline(limits.timeout)).judge(one.snapshot)
+            elif one.running is not False and not one.is_loading:
+                raise NotReady(" ".join(one.errors) or "It cannot be told whether Galaxy is ready")
         return not_ready()
     # this raises an error if nobody can tell what would serve
     _ = galaxy.gravity

@@ -421,6 +421,12 @@ def test_unix_sockets(place, form):
         assert _sockets(config) == [f"{place.path}/root/s"]
 
 
+@pytest.mark.parametrize(("host", "meant"), [("0", "0.0.0.0"), ("127.1", "127.0.0.1"), ("[::1]", "[::1]")])
+def test_numbers_of_hosts(place, ports, host, meant):
+    config = _compare(place, ["--socket", f"{host}:{ports[0]}", "--stats", f"{host}:{ports[1]}"])
+    assert (_sockets(config), str(config.stats.value)) == ([f"{meant}:{ports[0]}"], f"{meant}:{ports[1]}")
+
+
 def test_shared_sockets_and_routers(place, ports):
     place.write(
         shared_ini=f"[uwsgi]\nshared-socket = 127.0.0.1:{ports[0]}\nhttp-socket = =0\nhttp = 127.0.0.1:{ports[1]}\n"

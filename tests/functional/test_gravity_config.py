@@ -44,6 +44,12 @@ TABLE = {
     "an empty section": ("gravity:\ngalaxy:\n",),
     "no galaxy section": ("gravity: {}\n",),
     "uwsgi beside it": (section("") + "uwsgi: {socket: ':80'}\n",),
+    "keys that occur twice": (
+        "gravity: {gunicorn: {workers: 1}, gunicorn: {workers: 2}}\n"
+        "uwsgi:\n  static-map: /a\n  static-map: /b\ngalaxy: {}\n",
+    ),
+    "fields in variables": (section("virtualenv: /v x, celery: {environment: {A: '{virtualenv_bin}a {{}}'}}"),),
+    "fields of no virtualenv": (section("celery: {environment: {A: '{virtualenv_bin}a'}}"),),
     "keys in capitals": (section("VirtualEnv: /x, GUNICORN: {workers: 2}, gunicorn: {workers: 3}"),),
     "unknown keys": (section("bogus: 1, gunicorn: {Workers: 3, other: []}"),),
     "null services": (section("gunicorn: null, celery: null, tusd: null, reports: null, gx_it_proxy: null"),),
@@ -101,6 +107,7 @@ TABLE = {
         section(QUIET, "{job_config: {handling: {processes: {s0: null, s1: {environment: {A: b}}}}}}"),
     ),
     "job_conf.yml": ({"galaxy.yml": section(QUIET), "job_conf.yml": "handling: {processes: {y0: , y1: {}}}"},),
+    "an empty job_conf.yml": ({"galaxy.yml": section(QUIET), "job_conf.yml": "# nothing\n"},),
     "job_conf.xml": ({"galaxy.yml": section("handlers: {d: {}}"), "job_conf.xml": XML},),
     "both job_conf": (
         {"galaxy.yml": section(QUIET), "job_conf.xml": XML, "job_conf.yml": "handling: {assign: [db-self]}"},

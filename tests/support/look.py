@@ -20,6 +20,9 @@ class FakeProcess:
         self.create_time = 1_700_000_000.0
         self.sent = []
 
+    def children(self):
+        return []
+
     def signal(self, number):
         self.sent.append(int(number))
         self.is_alive = False

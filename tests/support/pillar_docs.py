@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import yaml  # noqa: E402
 
 import galaxy_pillar  # noqa: E402
+from galaxy_host_arguments import MAX_NUMBER  # noqa: E402
 from galaxy_pillar import Key, Kind  # noqa: E402
 
 _HEAD = """\
@@ -124,9 +125,12 @@ _TYPES = {
     Kind.TEXT: {"type": ["string", "null"], "pattern": r"\S"},
     Kind.PATH: {"type": ["string", "null"], "pattern": "^/"},
     Kind.ADDRESS: {"type": ["string", "null"], "minLength": 1},
-    Kind.SECONDS: {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _NUMBER, {"type": "null"}]},
-    Kind.DURATION: {"anyOf": [{"type": "number", "minimum": 0}, _NUMBER, {"type": "null"}]},
-    Kind.COUNT: {"anyOf": [{"type": "integer", "minimum": 0}, _DIGITS, {"type": "null"}]},
+    Kind.SECONDS: {
+        "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": MAX_NUMBER}, _NUMBER, {"type": "null"}]
+    },
+    Kind.DURATION: {"anyOf": [{"type": "number", "minimum": 0, "maximum": MAX_NUMBER}, _NUMBER, {"type": "null"}]},
+    Kind.COUNT: {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}, _DIGITS, {"type": "null"}]},
+    Kind.MODE: {"type": ["string", "null"], "pattern": "^[0-7]{3,4}$"},
     Kind.BOOL: {"type": ["boolean", "null"]},
     Kind.TEXTS: {"type": ["array", "null"], "items": {"type": "string"}},
     Kind.VARIABLES: {"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "boolean"]}},

@@ -111,8 +111,10 @@ def test_a_master_that_lives_and_cannot_be_asked_is_never_stopped(monkeypatch):
     with pytest.raises(NotReady, match=r"(?s)PID 7, lives, so it is not stopped.*connection refused"):
         galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3))
     assert "stop" not in unit.told
+    # while one that has forked nothing yet is loading, and would be waited for
+    assert galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3), test=True)["changed"]
     with pytest.raises(NotReady, match="PID 7, lives"):
-        galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3), test=True)
+        galaxy_control.startup(_Galaxy(found, web=_Web([FakeProcess(8)])), Limits(timeout=1, retries=3), test=True)
 
 
 def test_in_a_crash_loop_it_is_tried_again_though_a_master_lives_for_a_moment(monkeypatch):

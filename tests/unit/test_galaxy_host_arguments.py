@@ -27,10 +27,10 @@ def test_what_is_taken(check, value, taken):
     [
         (
             arguments.seconds,
-            [0, -1, "x", None, True, float("inf"), float("nan"), [5]],
+            [0, -1, "x", None, True, float("inf"), float("nan"), [5], 10**400, 1e300],
             "give a number of seconds, more",
         ),
-        (arguments.count, [-1, 1.0, "x", "-1", None, True, "9" * 20], "give a whole number, 0 or more"),
+        (arguments.count, [-1, 1.0, "x", "-1", None, True, "9" * 20, 10**400], "give a whole number, 0 or more"),
         (arguments.text, ["", None, 5, ["x"]], "give a text"),
         (arguments.absolute, ["a", "", None, 5], "give an absolute path"),
         (arguments.listed, [None, 5, {"a": 1}], "give a list"),

@@ -50,6 +50,19 @@ def test_programs_processes_and_groups(write):
     assert (fcgi.group, fcgi.invocation.argv) == ("gx", ("f", "gx"))
 
 
+def test_a_program_of_two_groups_is_two_processes(write):
+    path = write("[program:a]\ncommand=a %(group_name)s\n[group:x]\nprograms=a\n[group:y]\nprograms=a\n")
+    assert [(one.title, one.invocation.argv[1]) for one in _programs(path)] == [("x:a", "x"), ("y:a", "y")]
+
+
+def test_a_supervisord_that_runs_is_where_it_is(write):
+    """With ``-n`` it never goes to its own directory."""
+    path = write("[supervisord]\ndirectory=/\n[program:a]\ncommand=a\n[program:b]\ncommand=b\ndirectory=/srv\n")
+    assert [one.invocation.cwd for one in _programs(path)] == ["/", "/srv"]
+    running = _programs(path, Process.of(os.getpid()))
+    assert [one.invocation.cwd for one in running] == [os.getcwd(), "/srv"]
+
+
 def test_includes_are_relative_to_their_own_file(write, tmp_path):
     write("[program:a]\ncommand=%(here)s/a\n", "conf.d/a.conf")
     write("[program:b]\ncommand=b\n", "conf.d/b.conf")

@@ -42,7 +42,8 @@ def _argv(definition):
         ("/bin/sh -c \"cd /srv && uwsgi --yaml 'a b'\"", ["/bin/sh", "-c", "cd /srv && uwsgi --yaml 'a b'"]),
         (
             "/bin/x ${A}/y $A $B $UNKNOWN $$A ${A}${B} $A/z",
-            ["/bin/x", "one/y", "one", "t", "w", "$A", "onet w", "$A/z"],
+            # the last one is a variable of the name A/z
+            ["/bin/x", "one/y", "one", "t", "w", "$A", "onet w"],
         ),
         (
             "/bin/x %i %I %n %N %p %P %% %q",
@@ -51,7 +52,11 @@ def _argv(definition):
                 *("gal-axy", "gal/axy", "%", "%q"),
             ],
         ),
-        ("/bin/x 'unclosed", ["/bin/x", "'unclosed"]),
+        (
+            r"""/bin/x a\x20b "c\td" 'it\'s' e"f g" \u00e9\s\101 \q \$A ';' \;""",
+            ["/bin/x", "a b", "c\td", "it's", "ef g", "é A", "\\q", "\\$A", ";", ";"],
+        ),
+        ("/bin/x 'unclosed", ["/bin/x", "unclosed"]),
     ],
 )
 def test_command_lines(define, line, argv):
@@ -84,7 +89,8 @@ def test_drop_ins_add_and_reset(define):
     ("text", "user", "cwd"),
     [
         ("", None, "/"),
-        ("WorkingDirectory=-/srv/x", None, "/srv/x"),
+        ("WorkingDirectory=-/srv/x", None, "/"),
+        ("WorkingDirectory=-/usr", None, "/usr"),
         ("WorkingDirectory=/srv/%i", None, "/srv/one"),
         ("WorkingDirectory=~", None, "/root"),
         ("WorkingDirectory=~\nUser=nobody", None, "/nonexistent"),

@@ -17,6 +17,9 @@ def test_nothing_said_is_all_defaults_and_no_server():
     assert settings.machine["boot"]["salt_call"] == "/usr/bin/salt-call"
 
 
+_PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
+
+
 @pytest.mark.parametrize(
     ("pillar", "problem"),
     [
@@ -47,6 +50,9 @@ def test_nothing_said_is_all_defaults_and_no_server():
         ({"stats": 9191}, "galaxy:stats is 9191; give an address"),
         ({"manager": "runit"}, "galaxy:manager is 'runit'; give one of supervisord, systemd, upstart, sysvinit"),
         ({"storage": ["/dev/vdb"]}, "galaxy:storage is a list; give a mapping"),
+        ({"storage": {"device": "/d", "mode": 493}}, "galaxy:storage:mode is 493; give octal digits in quotes"),
+        ({"storage": {"device": "/d", "mode": "rwx"}}, "galaxy:storage:mode is 'rwx'; give octal digits in quotes"),
+        ({"monitoring": {"interval": 0}}, "galaxy:monitoring:interval is 0; give a number of seconds, more than 0"),
         ({"boot": []}, "galaxy:boot is a list; give a mapping"),
         ({"servers": ["a"]}, "galaxy:servers is a list; give a mapping"),
         ({"servers": {"a": "/a"}}, "galaxy:servers:a is '/a'; give a mapping"),
@@ -64,6 +70,33 @@ def test_nothing_said_is_all_defaults_and_no_server():
             {"servers": {"a": {"config": "/x"}, "b": {"config": "/x"}}},
             "galaxy:servers:b:config is the same as in galaxy:servers:a",
         ),
+        (
+            {"servers": {"a": {"config": "/x", "instance": "a"}, "b": {"config": "/x"}}},
+            "galaxy:servers:b:config is that of galaxy:servers:a too; give each server its own "
+            "config, or its own instance",
+        ),
+        (
+            {"servers": {"a": {"config": "/x", "instance": "a"}, "b": {"config": "/x", "instance": "a"}}},
+            "galaxy:servers:b:config is that of galaxy:servers:a",
+        ),
+        (
+            {"servers": {"a": {"config": "/a", "service": "gx"}, "b": {"config": "/b", "service": "gx.service"}}},
+            "galaxy:servers:b:service is that of galaxy:servers:a too; give each server its own",
+        ),
+        (
+            {
+                "config": "/a",
+                "service": "gx",
+                "servers": {"b": {"config": "/b", "service": "gx", "manager": "systemd"}},
+            },
+            "galaxy:servers:b:service is that of galaxy too",
+        ),
+        (
+            {"servers": {name: {"config": f"/{name}", **_PROGRAM, "program_file": "/etc/x.conf"} for name in "ab"}},
+            "galaxy:servers:b:program_file is that of galaxy:servers:a too; give each server its own",
+        ),
+        ({"timeout": 10**400}, "galaxy:timeout is 1000"),
+        ({"retries": 10**30}, "galaxy:retries is 1000"),
         ({"config": "/x", "servers": {"galaxy": {"config": "/y"}}}, "has the name of the server that galaxy: itself"),
         (
             {"timeout": 5, "servers": {"a": {"config": "/x"}}},
@@ -157,6 +190,21 @@ def test_secrets_are_never_shown():
 def test_defaults_are_made_anew_each_time():
     _of({"config": "/c"}).servers["galaxy"]["environment"]["A"] = "b"
     assert _of({"config": "/c"}).servers["galaxy"]["environment"] == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"config": "/x", "instance": "a"}, {"config": "/x", "instance": "b"}),
+        ({"service": "gx", "manager": "systemd"}, {"service": "gx", "manager": "supervisord"}),
+        ({"service": "gx", "conf_file": "/a.conf"}, {"service": "gx", "conf_file": "/b.conf"}),
+        ({"service": "gx:web0"}, {"service": "gx:web1"}),
+    ],
+)
+def test_what_tells_two_servers_apart(one, other):
+    settings = _of({"servers": {"a": {"config": "/a", **one}, "b": {"config": "/b", **other}}})
+    assert settings.problems == []
+    assert settings.names == ["a", "b"]
 
 
 def test_two_servers_have_two_stats_servers():

@@ -29,6 +29,7 @@ def _invocation(text, cwd=None):
         f"--yaml={CONFIG}",
         f"-y {CONFIG}",
         f"-y{CONFIG}",
+        f"-My{CONFIG}",
         f"--yml {CONFIG}",
         CONFIG,
         f"--master {CONFIG}",
@@ -36,6 +37,9 @@ def _invocation(text, cwd=None):
         f"--include {CONFIG}",
         f"--yam {CONFIG}",
         f"--yam={CONFIG}",
+        f"--yaml {CONFIG}:uwsgi",
+        f"--yaml={CONFIG}:web",
+        f"{CONFIG}:web",
         f"--config {CONFIG}",
         "--yaml config/galaxy.yml",
         "--yaml ./config/../config/galaxy.yml",
@@ -55,6 +59,9 @@ def test_configurations_that_it_loads(words):
         f"--set galaxy_config={CONFIG}",
         f"--logto {CONFIG}.log",
         f"--pyargv {CONFIG}",
+        f"--static-map /x={CONFIG}",
+        f"--mime-file {CONFIG} --chdir {CONFIG}",
+        f"--attach-daemon {CONFIG}",
         "--master --processes 4",
     ],
 )
@@ -63,7 +70,11 @@ def test_files_that_it_does_not_load(words):
 
 
 @pytest.mark.parametrize(
-    "words", ["--ini galaxy.ini", "--ini galaxy.ini:uwsgi", "--ini-paste galaxy.ini", "--paste config:/etc/galaxy.ini"]
+    "words",
+    [
+        *("--ini galaxy.ini", "--ini galaxy.ini:uwsgi", "galaxy.ini:prod", "--ini galaxy.ini --ini :prod"),
+        *("--ini-paste galaxy.ini", "--paste config:/etc/galaxy.ini"),
+    ],
 )
 def test_ini_and_paste(words):
     assert galaxy_uwsgi_process.configurations(_invocation(f"uwsgi {words}", "/etc")) == {"/etc/galaxy.ini"}

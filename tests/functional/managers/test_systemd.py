@@ -95,6 +95,42 @@ def test_enabled_instances_of_templates(machine, service, python):
     )
 
 
+_DUMP = """#!/bin/sh
+exec {python} -c 'import sys, os, json; print(json.dumps([sys.argv[1:], os.getcwd()]))' "$@" >{share}/words-$UNIT
+"""
+_LINES = [
+    'ExecStart={dump} "a b" \'c d\' e"f g" \'it\\\'s\' "" ',
+    r"ExecStart={dump} a\x20b \"c\tx\" 'x\ty' \\n \$x \u00e9 a\040b \s \q",
+    "ExecStart={dump} a ';' b \\; c",
+    'Environment=A=1 "B=x y" C=\'z\' "D=\\x41"\n'
+    'ExecStart={dump} $A ${{A}} x$A $B ${{B}} $$A $NO ${{NO}} "$B" $A-x ${{D}}',
+    "Environment=\"A=--yaml 'x y'\"\nExecStart={dump} $A ${{A}}",
+    "ExecStart=:{dump} $A ${{A}} %n %%",
+    "ExecStart={dump} wrong\nExecStart=\nExecStart=@-{dump} zero a \\\n b \\\n# comment\n c",
+    "WorkingDirectory=-/nowhere\nExecStart={dump}",
+    "WorkingDirectory=/usr\nExecStart={dump}",
+]
+
+
+def test_words_and_directories_are_those_of_systemd(machine, share, service, python):
+    dump = share / "dump"
+    dump.write_text(_DUMP.format(python=BIN / "python", share=share))
+    dump.chmod(0o755)
+    names = [f"words-{number}" for number, _ in enumerate(_LINES)]
+    texts = [
+        f"[Service]\nType=oneshot\nEnvironment=UNIT={number}\n{line.format(dump=dump)}\n"
+        for number, line in enumerate(_LINES)
+    ]
+    service(**{f"{name}.service": text for name, text in zip(names, texts, strict=True)})
+    machine.run("systemctl", "start", *(f"{name}.service" for name in names))
+    real = [json.loads((share / name).read_text()) for name in names]
+    ours = python(
+        f"commands = [galaxy_manager_systemd.definition_of(name, None).commands() for name in {names!r}]\n"
+        "print(json.dumps([[list(one.argv[1:]), one.cwd] for one, in commands]))"
+    )
+    assert ours == real
+
+
 def test_what_counts_in_units(machine, service, python):
     """Case 13, with an alias, a backup copy and a drop-in."""
     own = f"[Service]\nExecStart={_UWSGI} --yaml {_CONFIG}\n[Install]\nAlias=galaxy-web.service\n"

@@ -225,6 +225,43 @@ def test_another_galaxys_group_is_never_this_ones(modules, neighbours, keywords,
     assert modules["galaxy.status"](**keywords(b))["running"] is False
 
 
+def test_an_emperor_is_not_stopped_for_one_of_its_vassals(modules, state, make_site, keywords, supervisord, tmp_path):
+    main, test = make_site(), make_site()
+    (tmp_path / "vassals").mkdir()
+    for name, site in {"main": main, "test": test}.items():
+        (tmp_path / "vassals" / f"{name}.yml").symlink_to(site.config)
+    words = [UWSGI, "--emperor", tmp_path / "vassals", "--emperor-wrapper", UWSGI]
+    supervisord.program("emperor", words, autostart="true", stopasgroup="true")
+    supervisord.start()
+    main.wait()
+    test.wait()
+    assert modules["galaxy.status"](**keywords(main))["manager"]["service"] == "emperor"
+    for function in ("galaxy.dead", "galaxy.restarted"):
+        for dry in (True, False):
+            failed = state(function, test=dry, **keywords(main), force=True)
+            assert (failed["result"], failed["changes"]) == (False, {}), failed
+            assert "which serves another configuration than" in failed["comment"]
+    assert (main.get(), test.get()) == (b"Galaxy\n", b"Galaxy\n")
+    assert modules["galaxy.reload"](**keywords(main), timeout=180)["ready"]
+    assert main.get() == b"Galaxy\n"
+
+
+def test_a_restart_starts_what_it_has_stopped(modules, make_site, keywords, supervisord, tmp_path):
+    """No word of the definition tells that it starts Galaxy."""
+    site = make_site()
+    script = tmp_path / "serve"
+    script.write_text(f"#!/bin/sh\nexec {' '.join(site.command)}\n")
+    script.chmod(0o755)
+    supervisord.program("portal", [script], autostart="true")
+    supervisord.start()
+    site.wait()
+    done = modules["galaxy.restart"](**keywords(site), timeout=180)
+    assert (done["start"]["service"], done["start"]["ready"]) == ("portal", True)
+    assert modules["galaxy.stop"](**keywords(site))["changed"]
+    with pytest.raises(CommandExecutionError, match="manager="):
+        modules["galaxy.start"](**keywords(site))
+
+
 def test_a_stop_of_the_test_instance_stops_nothing_of_production(opts, neighbours, keywords, supervisord):
     """Pillar describes production; the argument names the test instance, and nothing of production's fills it in."""
     a, b = neighbours

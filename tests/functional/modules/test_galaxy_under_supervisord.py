@@ -12,7 +12,7 @@ import psutil
 import pytest
 import salt.loader
 from salt.exceptions import CommandExecutionError
-from support.site import BIN
+from support.site import BIN, listens
 
 import galaxy_host_lock
 from galaxy_host_wait import Deadline, wait_until
@@ -46,6 +46,21 @@ def test_the_manager_is_found_by_what_is_there(modules, site, supervisord, monke
     assert b"RUNNING" in subprocess.run(commands["status"], capture_output=True, check=False).stdout
     subprocess.run(commands["stop"], check=True, capture_output=True)
     assert not modules["galaxy.status"](**site.keywords)["running"]
+
+
+def test_while_it_loads_test_mode_waits_for_it_and_a_stop_leaves_nothing_behind(modules, state, site, supervisord):
+    """The application swallows the first SIGINT; uWSGI goes on, and supervisord kills its master in the end."""
+    site.open("load-is-slow")
+    commands = modules["galaxy.commands"](**site.keywords)
+    subprocess.run([BIN / "supervisorctl", *commands["start"][1:]], check=True, capture_output=True)
+    assert wait_until(lambda: "uwsgi" in site.log.read_text(), Deadline(180))
+    assert wait_until(lambda: modules["galaxy.status"](**site.keywords)["running"], Deadline(180))
+    would = state("galaxy.running", test=True, **site.keywords)
+    assert (would["result"], would["changes"]["galaxy"]["new"]) == (None, {"ready": True})
+    would = state("galaxy.ready", test=True, **site.keywords)
+    assert (would["result"], would["changes"]) == (None, {})
+    assert modules["galaxy.stop"](**site.keywords, timeout=30)["changed"]
+    assert not any(listens(int(address.rpartition(":")[2])) for address in (site.socket, site.http, site.stats))
 
 
 def test_start_stop_and_their_no_ops(modules, site):
