@@ -27,6 +27,9 @@ class _Web:
     def family(self, _):
         return self.processes
 
+    def find_master(self, _):
+        return None
+
     def is_another(self, process):
         return process.pid in self.another
 
