@@ -13,7 +13,7 @@ UTILS = test_config_against_uwsgi test_gravity_config test_gravity_formula test_
 
 SALT = newest
 
-.PHONY: changelog coverage help demo demo-small docs galaxy test test-one test-functional test-integration test-unit test-oldest bench scale killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
+.PHONY: changelog coverage help demo demo-small docs galaxy galaxy-short test test-one test-functional test-integration test-unit test-debian test-middle test-oldest bench scale killtest fuzz pillar lint slow uml uml-data uml-faults uml-machines uml-rest venv-newest venv-middle venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy clean
 
 # the first target, so that make alone shows it
 help:
@@ -26,7 +26,7 @@ test-one: venv-$(SALT)
 # three at a time on two cores, for each waits a good part of its time; the longest first; a suite's output comes when it ends, and one that fails ends no other
 test:
 	$(MAKE) --no-print-directory --output-sync=target -j2 venv-newest venv-oldest venv-bed venv-bed-old
-	$(MAKE) --no-print-directory --keep-going --output-sync=target -j3 READY=yes test-functional test-oldest $(UML) test-integration test-unit
+	$(MAKE) --no-print-directory --keep-going --output-sync=target -j3 READY=yes test-functional test-oldest $(UML) test-integration galaxy-short test-unit
 
 test-functional test-integration test-unit: $(call NEEDS,newest bed bed-old)
 test-functional:
@@ -36,9 +36,14 @@ test-integration:
 test-unit:
 	$(call ISOLATED,newest) -m 'not slow' tests/unit tests/fuzz
 
-# what the oldest Salt has a part in: the tree's rules, the loader, modules, states, runners, managers, the formula
-test-oldest: $(call NEEDS,oldest bed bed-old)
-	$(call ISOLATED,oldest) -m 'not slow' tests/unit/test_tree.py tests/functional $(UTILS:%=--ignore=tests/functional/%.py)
+# what another Salt has a part in: the tree's rules, the loader, modules, states, runners, managers, the formula
+test-oldest test-middle: test-%: $(call NEEDS,% bed bed-old)
+	$(call ISOLATED,$*) -m 'not slow' tests/unit/test_tree.py tests/functional $(UTILS:%=--ignore=tests/functional/%.py)
+
+# the same on another release of Debian: RELEASE=trixie, Debian 13
+test-debian:
+	tests/elsewhere $(or $(RELEASE),trixie) -m 'not slow' tests/unit/test_tree.py tests/functional/modules \
+		$(addprefix tests/functional/,test_formula.py test_gunicorn.py test_loader.py test_onedir.py test_runners.py)
 
 # real dm-crypt, in user-mode Linux: volumes, refusals, states, remote control, the kill test in short, a machine that reboots
 uml:
@@ -74,9 +79,14 @@ fuzz: venv-newest
 pillar: venv-newest
 	.venv-newest/bin/python tests/support/pillar_docs.py
 
-# the real Galaxy: installed, started, a job, health, a rolling restart; a quarter of an hour
+# the real Galaxy: in short with SQLite, and with PostgreSQL a job, health and a rolling restart too; a quarter of an hour
 galaxy: venv-newest venv-galaxy
+	tests/provision postgres
 	$(call ISOLATED,newest) tests/galaxy
+
+# started by the state, told, well, stopped; it installs Galaxy while other suites of make test wait
+galaxy-short: $(call NEEDS,newest) venv-galaxy
+	$(call ISOLATED,newest) -m 'not slow' tests/galaxy
 
 demo:
 	@echo 'Installs Galaxy 26.1 in .venv-galaxy (1.6 GB), Salt in .venv-newest (250 MB), and as root on Debian 12 nginx and redis.'
@@ -121,8 +131,8 @@ docs: venv-docs
 	.venv-docs/bin/sphinx-build -q -W --keep-going -b html docs artifacts/docs
 	@echo artifacts/docs/index.html
 
-venv-newest venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy: venv-%:
+venv-newest venv-middle venv-oldest venv-lint venv-docs venv-bed venv-bed-old venv-galaxy: venv-%:
 	tests/provision $*
 
 clean:
-	rm -rf .venv-newest .venv-oldest .venv-lint .venv-docs .venv-bed .venv-bed-old .venv-galaxy artifacts
+	rm -rf .venv-newest .venv-middle .venv-oldest .venv-lint .venv-docs .venv-bed .venv-bed-old .venv-galaxy artifacts

@@ -1,6 +1,6 @@
 """
-Tell when Galaxy is down, saturated, stuck or crashing, and when it is over
-===========================================================================
+Send an event when Galaxy is down, saturated, stuck or crashing, and when this is over
+======================================================================================
 
 .. code-block:: yaml
 
@@ -13,26 +13,27 @@ Tell when Galaxy is down, saturated, stuck or crashing, and when it is over
         - crashing: 60
         - recovered: 60
 
-Events, each once while its condition lasts:
+Each event is sent once while its condition lasts. The numbers are seconds.
 
 ``salt/beacon/<minion>/galaxy/down``
-    for ``down`` seconds no worker has accepted with its application loaded, or nothing could tell; ``reason`` says why
+    For ``down`` seconds no worker was ready, or nobody could tell. ``reason`` says why.
 ``salt/beacon/<minion>/galaxy/saturated``
-    all cores of all accepting workers have been busy for ``saturated`` seconds; ``workers`` and ``listen_queue`` say
-    how many workers and waiting connections there are
+    For ``saturated`` seconds all cores of all accepting workers have been busy. ``workers`` and ``listen_queue`` say
+    how many workers and waiting connections there are.
 ``salt/beacon/<minion>/galaxy/stuck``
-    the same request has been under way for ``stuck`` seconds, or a worker's event loop does not run; ``requests`` says
-    which
+    One request has been under way for ``stuck`` seconds, or a worker's event loop does not run. ``requests`` says
+    which.
 ``salt/beacon/<minion>/galaxy/crashing``
-    under Gravity, for ``crashing`` seconds a process manager has started a service again and again, or has given it
-    up; ``services`` has its word of each
+    Under Gravity: for ``crashing`` seconds a process manager has started a service again and again, or has given it up.
+    ``services`` says what the process manager tells of each.
 ``salt/beacon/<minion>/galaxy/recovered``
-    no such condition has been seen for ``recovered`` seconds; ``from`` lists the conditions that are over
+    For ``recovered`` seconds there was no such condition. ``from`` lists the conditions that are over.
 
 ``server`` (a name in pillar), ``config``, ``stats`` or ``socket`` name the server, as in the execution module
-``galaxy``; without them ``galaxy:`` in pillar does, and where that declares several, each of them is watched: an event
-then has its name as ``server``. Only newer versions of uWSGI tell since when a request runs (``req_info``); with older
-ones ``stuck`` stays silent.
+``galaxy``. Without them, ``galaxy:`` in pillar names it. If pillar declares several servers, the beacon watches each of
+them; an event then has the server's name as ``server``.
+
+Only newer versions of uWSGI tell since when a request runs (``req_info``). With older ones there is no event ``stuck``.
 """
 
 import contextlib
@@ -50,8 +51,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 def _import(*names: str) -> list:
     """
-    Utils, for this beacon alone. Salt's loader gives beacons no path to them, as it does modules and states; and what
-    the daemon itself had in ``sys.modules``, the jobs that it forks would go on using after a sync has replaced it.
+    Import utils for this beacon alone. Salt's loader gives beacons no path to them, unlike modules and states. And they
+    must not stay in the daemon's ``sys.modules``: the jobs that it forks would use them after a sync has replaced them.
     """
     here = pathlib.Path(__file__).parent
     path = str(here.with_name(here.name.replace("beacons", "utils")))
@@ -96,18 +97,18 @@ _TIMEOUT = 5
 
 def __virtual__():
     if not sys.platform.startswith("linux"):
-        return False, "galaxy: Galaxy servers are looked after on Linux only"
+        return False, "galaxy: this beacon works on Linux only"
     return __virtualname__
 
 
 def validate(config):
     """
-    Whether the configuration of the beacon, and pillar, are sound.
+    Tell whether the configuration of the beacon, and pillar, are right.
 
     config : list
-        the beacon's, of mappings with one key each
+        the beacon's configuration: a list of mappings with one key each
 
-    Returns that as ``True`` or ``False``, and a sentence.
+    Returns ``True`` or ``False``, and a sentence.
     """
     if not isinstance(config, list) or not all(isinstance(each, dict) for each in config):
         return False, "The galaxy beacon takes a list of single keys"
@@ -129,12 +130,12 @@ def validate(config):
 
 def beacon(config):
     """
-    The events that are due now.
+    Tell the events that are due now.
 
     config : list
-        the beacon's, of mappings with one key each
+        the beacon's configuration: a list of mappings with one key each
 
-    Returns a list of mappings; ``tag`` is the last part of the event's.
+    Returns a list of mappings. ``tag`` is the last part of the event's tag.
     """
     given = _merged(config)
     thresholds = galaxy_watch.Thresholds(**{key: given[key] for key in _THRESHOLDS if key in given})
@@ -144,10 +145,10 @@ def beacon(config):
         memory = __context__.setdefault(_MEMORY, {}).get(key) or _recall(key)
         told = set(memory.told)
         galaxy = galaxy_server.Galaxy(spec, __salt__)
-        # of gunicorn, and of what runs beside it, the manager tells what crashes
+        # under Gravity, only the process manager tells which service crashes
         look = galaxy.look(_TIMEOUT, managed=galaxy.web_server == "gunicorn")
         events = galaxy_watch.observe(look, memory, thresholds, time.monotonic())
-        log.debug("galaxy: beacon looked at %s: ready %s, %d events", spec, look.is_ready(1), len(events))
+        log.debug("galaxy: beacon looked at %s: ready %s, events: %d", spec, look.is_ready(1), len(events))
         due += [{**event, "server": name} if name else event for event in events]
         __context__[_MEMORY][key] = memory
         if memory.told != told:
@@ -156,7 +157,7 @@ def beacon(config):
 
 
 def _specs(given: dict) -> dict:
-    """The servers to watch, by the name that their events carry; ``""`` where there is one."""
+    """The servers to watch, by the name in their events; ``""`` if there is only one."""
     settings = galaxy_settings.of(__opts__, __grains__, __pillar__)
     named = {key: given[key] for key in _SERVER if given.get(key)}
     if not named and len(settings.names) > 1:
@@ -169,7 +170,7 @@ def _path() -> str:
 
 
 def _remember() -> None:
-    """What was told outlives this process, and Salt's refreshes, which make beacons anew: else its end went untold."""
+    """Keep what was told, beyond this process and Salt's refreshes of beacons; else nobody would hear of its end."""
     told = {key: sorted(memory.told) for key, memory in __context__[_MEMORY].items()}
     with salt.utils.atomicfile.atomic_open(_path(), "w") as file:
         json.dump(told, file)

@@ -1,31 +1,37 @@
 """
-Look after a Galaxy server: uWSGI's, or gunicorn and all beside it under Gravity
-================================================================================
+Look after a Galaxy server, under uWSGI or gunicorn
+===================================================
 
-Every function takes the same optional keywords:
+gunicorn serves Galaxy under Gravity. Then these functions also look after the services beside it: Celery, job handlers
+and others.
+
+Most functions take these optional keywords:
 
 server
-    the name of a Galaxy that ``galaxy:servers`` in pillar declares; not needed where there is one Galaxy
+    name of a Galaxy that pillar declares in ``galaxy:servers``; not needed if there is only one Galaxy
 config
-    path of the Galaxy, Gravity or uWSGI configuration (``galaxy.yml``, ``gravity.yml``, ``galaxy.ini``, any uWSGI INI
-    or YAML). Where it has a ``gravity:`` section, gunicorn serves Galaxy, unless a uWSGI runs with this file
+    path of the configuration file of Galaxy, Gravity or uWSGI (``galaxy.yml``, ``gravity.yml``, ``galaxy.ini``, any INI
+    or YAML file of uWSGI). If the file has a ``gravity:`` section, gunicorn serves Galaxy, unless a uWSGI runs with
+    this file
 instance
-    ``instance_name`` in Gravity's configuration, where that has several
+    ``instance_name`` in Gravity's configuration, if that has several instances
 stats, socket
-    addresses of the stats server and of the request socket; they win over the configuration. Forms: ``127.0.0.1:4001``,
-    ``:4001``, ``[::1]:4001``, ``/path/sock``, ``@abstract``, ``http://…`` with ``stats-http``
+    addresses of the stats server and of the socket for requests; they win over the configuration. An address is written
+    as ``127.0.0.1:4001``, ``:4001``, ``[::1]:4001``, ``/path/sock`` or ``@abstract``; with ``stats-http`` as
+    ``http://…``
 manager, service
-    ``supervisord``, ``systemd``, ``upstart`` or ``sysvinit``, and the name of its program, group, unit or job; they win
-    over detection
+    the process manager (``supervisord``, ``systemd``, ``upstart`` or ``sysvinit``), and the name of its program, group,
+    unit or job; they win over what the functions find themselves
 conf_file
-    supervisord's configuration file
+    path of supervisord's configuration file
 timeout
-    seconds; each function says for what
+    seconds; each function says what it waits for
 retries, min_workers, force, companions, settle, check
-    as the functions that use them say; ``workers`` is another name of ``min_workers``
+    the functions that use these keywords explain them. ``workers`` is another name of ``min_workers``
 
-What is not given comes from ``galaxy:`` in minion configuration, grains or pillar. A call that names a server by
-``config``, ``stats``, ``socket`` or ``server`` means that server alone: nothing of another server comes from pillar.
+If a keyword is not given, its value comes from ``galaxy:`` in minion configuration, grains or pillar. A call that names
+a server by ``config``, ``stats``, ``socket`` or ``server`` means this server alone: no setting of another server is
+used.
 
 .. code-block:: yaml
 
@@ -43,7 +49,7 @@ Several Galaxies on one machine have names:
         test:
           config: /srv/test/config/galaxy.yml
 
-Functions that start, stop or reload need root.
+Functions that start, stop or reload Galaxy need root.
 """
 
 from __future__ import annotations
@@ -114,70 +120,74 @@ _HEALTH = 120
 
 def __virtual__():
     if not sys.platform.startswith("linux"):
-        return False, "galaxy: Galaxy servers are looked after on Linux only"
+        return False, "galaxy: this module works on Linux only"
     return __virtualname__
 
 
 def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
     """
-    How Galaxy is. A Galaxy that is down is an answer, never an error.
+    Tell how Galaxy is. If Galaxy is down, this is an answer, not an error.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; ``'*'`` asks all
+        name of the server in pillar; ``'*'`` asks all servers
     timeout : float = 5
-        seconds for the web server's answer
+        seconds to wait for the web server's answer
     verbose : bool = False
-        add ``worker_records``, as in :py:func:`busy_workers`, for every worker
+        add ``worker_records``: a record of every worker, as :py:func:`busy_workers` returns them
     min_workers : int = 1
-        how many workers must be ready for ``ready``
+        how many workers must be ready, so that ``ready`` is ``True``
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns a mapping, with ``server='*'`` one for each server by its name:
+    Returns a mapping. With ``server='*'``, returns one mapping for each server, by its name:
 
     server
-        its name in pillar; ``None`` for a server that pillar does not declare
+        the server's name in pillar; ``None`` if pillar does not declare the server
     web_server
         ``uwsgi`` or ``gunicorn``
     running
-        its master lives, or workers that outlived it; ``None`` where that cannot be told, with the reason in
-        ``problems``
+        ``True`` if the master lives, or workers that outlived it. ``None`` if this cannot be told; ``problems`` says
+        why
     accepting
-        a worker accepts requests (uWSGI's ``accepting``); ``None`` where that cannot be told
-    ready, ready_workers
-        as many workers as wanted accept with their application loaded, and how many do; ``None`` where that cannot be
-        told. Of several gunicorns each has one at least, and each has answered ``GET /api/version``
+        ``True`` if a worker accepts requests (uWSGI's ``accepting``); ``None`` if this cannot be told
+    ready
+        ``True`` if at least ``min_workers`` workers are ready. Each gunicorn must also have a ready worker, and must
+        have answered ``GET /api/version``. ``None`` if this cannot be told
+    ready_workers
+        how many workers accept requests and have loaded the application; ``None`` if this cannot be told
     pid, uptime, version
-        of the master (of several the first, and the longest uptime): PID, seconds since it was started, uWSGI's
-        version; ``None`` where it is down, and where gunicorn does not tell
+        PID of the master, seconds since it was started, version of uWSGI. If there are several masters: the first PID
+        and the longest uptime. ``None`` if Galaxy is down; ``version`` is also ``None`` for gunicorn
     galaxy_version
-        ``running`` (as Galaxy answers) and ``on_disk`` (of Gravity's ``galaxy_root`` or ``virtualenv``); ``None`` where
-        that is not known, and for uWSGI
+        ``running`` (what Galaxy answers) and ``on_disk`` (in Gravity's ``galaxy_root`` or ``virtualenv``); ``None`` if
+        unknown, and for uWSGI
     workers
-        ``total``, and how many are ``not_accepting``, ``idle``, ``busy`` (some core in a request), ``saturated`` (all
-        cores), ``cheap``, ``paused``, ``stuck`` (the event loop does not run)
+        ``total``, and how many are ``not_accepting``, ``idle``, ``busy`` (some core has a request), ``saturated`` (all
+        cores have one), ``cheap``, ``paused`` and ``stuck`` (the event loop does not run)
     oldest_request
-        seconds that the oldest request under way has taken; ``None`` where there is none, or that cannot be told
+        seconds that the oldest request under way has taken; ``None`` if there is no request, or if this cannot be told
     listen_queue
-        connections: ``length`` now, ``max`` (``None`` until uWSGI tells, and for its unix sockets), ``errors``
-        (``None`` for gunicorn); ``None`` where it is down
+        connections that wait: ``length`` (now), ``max`` (``None`` until uWSGI tells it, and for uWSGI's unix sockets)
+        and ``errors`` (``None`` for gunicorn). The whole is ``None`` if Galaxy is down
     manager
-        ``name``, ``service``, ``state`` (running, starting, stopping, stopped, retrying, failed, unknown), ``term``
-        (the state as the manager names it), ``active`` (a process of the service runs, or the manager will start it by
-        itself); ``None`` where nothing manages Galaxy. Of several gunicorns, of the one that is worst off
+        ``name``, ``service``, ``state`` (running, starting, stopping, stopped, retrying, failed or unknown), ``term``
+        (the state in the process manager's own words) and ``active`` (a process of the service runs, or the process
+        manager will start it by itself). If there are several gunicorns, this is about the one in the worst state.
+        ``None`` if no process manager has Galaxy
     services
-        each service by its name (``gunicorn``, ``celery``, ``handler_0``, …; uWSGI's is ``uwsgi``): ``role`` (web,
-        reports, celery, celery-beat, handler, tusd, gx-it-proxy), ``state`` (as the manager's above), ``pids`` (of its
-        main process), ``restarts`` (how often the manager started it again by itself; ``None`` where it does not count)
+        each service by its name (``gunicorn``, ``celery``, ``handler_0``, …; for uWSGI ``uwsgi``): ``role`` (web,
+        reports, celery, celery-beat, handler, tusd or gx-it-proxy), ``state`` (as in ``manager``), ``pids`` (of the
+        main process) and ``restarts`` (how often the process manager started the service again by itself; ``None`` if
+        it does not count)
     config, sockets, stats
-        path of the configuration, addresses of the requests' sockets and of the stats server; ``None`` or empty where
-        they are not known
+        path of the configuration, addresses of the sockets for requests, address of the stats server; ``None`` or empty
+        if unknown
     problems
-        sentences; empty where all is well
+        a list of sentences; empty if all is well
 
-    Raises ``CommandExecutionError`` where no server is named, or pillar is wrong.
+    Raises ``CommandExecutionError`` if no server is named, or if pillar is wrong.
 
     CLI Example:
 
@@ -198,32 +208,38 @@ def status(config=None, server=None, timeout=_LOOK, verbose=False, **keywords):
 
 def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=False, **keywords):
     """
-    The workers that are not free, and why.
+    List the workers that are not free, and say why.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; ``'*'`` asks all
+        name of the server in pillar; ``'*'`` asks all servers
     timeout : float = 5
-        seconds for the web server's answer
+        seconds to wait for the web server's answer
     state : str or list
-        only workers in this state, or in one of a list: ``not_accepting``, ``busy``, ``saturated``, ``paused``,
-        ``stuck``, and on demand ``idle`` and ``cheap``
+        only workers in this state, or in one of these states: ``not_accepting``, ``busy``, ``saturated``, ``paused``,
+        ``stuck``, ``idle`` or ``cheap``. By default all but ``idle`` and ``cheap``
     pids_only : bool = False
-        the plain list of their PIDs
+        return only the PIDs of the workers
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns a list, empty where all are free; with ``server='*'`` a list for each server by its name, and for a server
-    that cannot be asked a text that says why. Each record has
-    ``id, pid, state, reason, accepting, ready, in_flight`` (requests under way), ``oldest_request`` (seconds that the
-    oldest of them has taken) and ``requests``; what cannot be told is ``None``. gunicorn's also has ``heartbeat_age``
-    (seconds; ``None`` before the first) and ``pss`` (bytes of memory), uWSGI's ``apps, cores, busy_cores, signal,
-    exceptions, harakiri_count, respawn_count, last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without
-    ``memory-report``), ``avg_rt, running_time`` (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core
-    ``core, method, uri`` (without its query), ``remote_addr, seconds``.
+    Returns a list; it is empty if all workers are free. With ``server='*'``, returns a list for each server, by its
+    name; for a server that cannot be asked, a text says why.
 
-    Raises ``CommandExecutionError`` where the web server cannot be asked.
+    Each worker is a record of ``id, pid, state, reason, accepting, ready, in_flight`` (requests under way),
+    ``oldest_request`` (seconds that the oldest of these requests has taken) and ``requests``. A value that cannot be
+    told is ``None``.
+
+    A worker of gunicorn also has ``heartbeat_age`` (seconds since its last heartbeat; ``None`` before the first) and
+    ``pss`` (bytes of memory).
+
+    A worker of uWSGI also has ``apps, cores, busy_cores, signal, exceptions, harakiri_count, respawn_count,
+    last_spawn`` (epoch seconds), ``rss, vsz`` (bytes; 0 without ``memory-report``), ``avg_rt, running_time``
+    (microseconds), ``tx`` (bytes) and ``in_request``: for each busy core ``core, method, uri`` (without its query),
+    ``remote_addr, seconds``.
+
+    Raises ``CommandExecutionError`` if the web server cannot be asked.
 
     CLI Example:
 
@@ -245,18 +261,20 @@ def busy_workers(config=None, server=None, timeout=_LOOK, state=None, pids_only=
 
 def accepting(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    Whether at least one worker accepts requests (uWSGI's ``accepting``).
+    Tell whether at least one worker accepts requests (uWSGI's ``accepting``).
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 5
-        seconds for the web server's answer
+        seconds to wait for the web server's answer
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns ``True`` or ``False``. Raises ``CommandExecutionError`` where the web server cannot be asked.
+    Returns ``True`` or ``False``.
+
+    Raises ``CommandExecutionError`` if the web server cannot be asked.
 
     CLI Example:
 
@@ -270,20 +288,21 @@ def accepting(config=None, server=None, timeout=_LOOK, **keywords):
 
 def stats(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    The stats server's document, in uWSGI's own form.
+    Read the document of the stats server, in uWSGI's own form.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 5
-        seconds for the stats server's answer
+        seconds to wait for the stats server's answer
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns the document as a mapping. Of a request's variables only method, path, protocol and remote address stay: the
-    rest holds cookies, authorization headers and query strings. Raises ``CommandExecutionError`` where the stats server
-    cannot be read.
+    Returns the document as a mapping. Of a request's variables it has only method, path, protocol and remote address.
+    The others are left out, because they hold cookies, authorization headers and query strings.
+
+    Raises ``CommandExecutionError`` if the stats server cannot be read.
 
     CLI Example:
 
@@ -297,22 +316,24 @@ def stats(config=None, server=None, timeout=_LOOK, **keywords):
 
 def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    The PID of the web server's master, uWSGI's or gunicorn's.
+    Tell the PID of the web server's master, of uWSGI or gunicorn.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 5
-        seconds for the stats server's answer; where there is no answer, the process that listens on the socket is
-        looked for
+        seconds to wait for the stats server's answer. If there is no answer, the function looks for the process that
+        listens on the socket
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns one PID, never a worker's, a router's or a client's; ``None`` only where it is certain that Galaxy does not
-    run. Raises ``CommandExecutionError``, with the reason, where that cannot be told, where another program holds the
-    socket, where workers do whose master is gone, and where several masters may be meant, or run: of a Galaxy with
-    several gunicorns ``galaxy.status`` names each.
+    Returns one PID, never that of a worker, a router or a client. Returns ``None`` only if it is certain that Galaxy
+    does not run.
+
+    Raises ``CommandExecutionError``, with the reason, if the master cannot be told, if another program holds the
+    socket, if only workers without a master hold it, and if there are several masters. If a Galaxy has several
+    gunicorns, ``galaxy.status`` names each.
 
     CLI Example:
 
@@ -327,18 +348,20 @@ def master_pid(config=None, server=None, timeout=_LOOK, **keywords):
 
 def sockets(config=None, server=None, **keywords):
     """
-    Where Galaxy listens.
+    List the addresses on which Galaxy listens.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns a list of ``{"address": …, "option": …, "source": …}``: uWSGI's option (``socket``, ``http``, …, ``stats``)
-    and ``file:line`` or the command line, or ``given`` for an address from an argument or pillar. Raises
-    ``CommandExecutionError`` where the configuration cannot be read.
+    Returns a list of ``{"address": …, "option": …, "source": …}``. ``option`` is the option of uWSGI (``socket``,
+    ``http``, …, ``stats``). ``source`` is ``file:line``, or the command line, or ``given`` for an address from an
+    argument or pillar.
+
+    Raises ``CommandExecutionError`` if the configuration cannot be read.
 
     CLI Example:
 
@@ -360,23 +383,25 @@ def sockets(config=None, server=None, **keywords):
 
 def config(config=None, server=None, **keywords):
     """
-    The options in effect: the configuration by uWSGI's own reading rules, and command line, environment and working
-    directory of the live master, or, where none runs, of the process manager's definition.
+    Show the options in effect. The configuration is read by uWSGI's own rules. Command line, environment and working
+    directory count too: those of the live master, or, if no master runs, those in the process manager's definition.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns ``path``; ``sockets``, ``master_fifo``, ``logs`` (lists); ``stats``, ``processes``, ``threads``, ``mules``,
-    ``master``, ``need_app``, ``die_on_term``, ``no_server``, ``pidfile``: each ``{"value": …, "option": …, "source":
-    …}``, where ``source`` is ``file:line``, what the command line belongs to, or ``uWSGI default``; ``None`` where
-    nothing is said. ``unusable`` lists options that cannot be used, ``doubts`` those that one build of uWSGI reads and
-    another does not; their ``value`` is the sentence that says why.
+    Returns a mapping: ``path``; the lists ``sockets``, ``master_fifo`` and ``logs``; ``stats``, ``processes``,
+    ``threads``, ``mules``, ``master``, ``need_app``, ``die_on_term``, ``no_server`` and ``pidfile``. Each option is
+    ``{"value": …, "option": …, "source": …}``, where ``source`` is ``file:line``, or whose command line it is, or
+    ``uWSGI default``. An option that is not set is ``None``.
 
-    Raises ``CommandExecutionError``, naming file and line, where the configuration cannot be read.
+    ``unusable`` lists options that cannot be used. ``doubts`` lists options that one build of uWSGI reads and another
+    does not. In both lists, ``value`` is a sentence that says why.
+
+    Raises ``CommandExecutionError``, with file and line, if the configuration cannot be read.
 
     CLI Example:
 
@@ -399,10 +424,12 @@ def config(config=None, server=None, **keywords):
 
 def servers():
     """
-    The Galaxy servers that pillar declares.
+    List the Galaxy servers that pillar declares.
 
-    Returns their names: ``galaxy`` for the server that ``galaxy:`` itself describes, and those of ``galaxy:servers``.
-    Raises ``CommandExecutionError`` where pillar is wrong.
+    Returns a list of names: ``galaxy`` for the server that ``galaxy:`` itself describes, and the names in
+    ``galaxy:servers``.
+
+    Raises ``CommandExecutionError`` if pillar is wrong.
 
     CLI Example:
 
@@ -417,17 +444,26 @@ def servers():
 
 def settings(server=None, values_only=False):
     """
-    The settings in effect below ``galaxy:``, and all that is wrong with them.
+    Show the settings in effect below ``galaxy:``, and all that is wrong with them.
 
     server : str
-        a name in pillar: only the settings of this server
+        name of a server in pillar: show only the settings of this server
     values_only : bool = False
-        the values alone, in the shape that the formula uses
+        return only the values, in the shape that the formula uses
 
-    Returns a mapping: ``servers``, by name, each a mapping of settings (``storage:device`` is the key ``device`` in the
-    section ``storage``) to ``value`` and ``source`` (``minion configuration``, ``grains``, ``pillar`` or ``default``);
-    ``machine``, the same for ``onedata``, ``boot`` and ``monitoring``; and ``problems``, sentences. Secrets are shown
-    as asterisks. Raises ``SaltInvocationError`` for a name that pillar does not declare.
+    Returns a mapping:
+
+    servers
+        by name: each setting with ``value`` and ``source`` (``minion configuration``, ``grains``, ``pillar`` or
+        ``default``). The setting ``storage:device`` is the key ``device`` in the section ``storage``
+    machine
+        the same for ``onedata``, ``boot`` and ``monitoring``
+    problems
+        a list of sentences
+
+    Secrets are shown as asterisks.
+
+    Raises ``SaltInvocationError`` if pillar does not declare ``server``.
 
     CLI Example:
 
@@ -455,19 +491,20 @@ def settings(server=None, values_only=False):
 
 def commands(config=None, server=None, **keywords):
     """
-    The commands that start and stop Galaxy on this machine, for a person to type; nothing is run.
+    Show the commands that start and stop Galaxy on this machine, for a person to type. The function runs none of them.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns ``manager``, ``service``, and the argv lists ``start``, ``stop``, ``restart``, ``status`` and ``startup``
-    (which brings the manager itself up) of the web server, and the same of each service by its name in ``services``.
-    Raises ``CommandExecutionError`` where nothing manages
-    Galaxy.
+    Returns a mapping for the web server: ``manager``, ``service``, and the commands ``start``, ``stop``, ``restart``,
+    ``status`` and ``startup`` (which starts the process manager itself), each as a list of words. ``services`` has the
+    same mapping for each service, by its name.
+
+    Raises ``CommandExecutionError`` if no process manager has Galaxy.
 
     CLI Example:
 
@@ -481,7 +518,7 @@ def commands(config=None, server=None, **keywords):
     shown = {
         name: {"manager": unit.manager, "service": unit.service, **unit.commands()} for name, unit in reversed(found)
     }
-    # the web server comes last in the order of starts
+    # reversed, so that the web server, which is started last, comes first
     return {**shown[look.webs[0].service.name], "services": shown}
 
 
@@ -490,21 +527,23 @@ def wait(config=None, server=None, timeout=None, test=False, **keywords):
     Wait until Galaxy is ready.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; ``'*'`` waits for all, one after the other
+        name of the server in pillar; ``'*'`` waits for all servers, one after the other
     timeout : float = 300
-        seconds at most
+        seconds to wait at most
     test : bool = False
-        do not wait; what waiting would not change is raised
+        do not wait; but raise an error if waiting cannot help
     min_workers : int = 1
-        how many workers must accept with their application loaded; 0 waits for the stats server alone
+        how many workers must accept requests and have loaded the application; 0 waits only for the stats server
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``, with ``server='*'`` one for each server by its
-    name. Raises ``CommandExecutionError`` with the reason and the log's last lines: after ``timeout``, and at once when
-    the master dies or the manager says that the service failed.
+    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. With ``server='*'``, returns one such mapping
+    for each server, by its name.
+
+    Raises ``CommandExecutionError``, with the reason and the last lines of the log: after ``timeout`` seconds, or at
+    once if the master dies or the process manager says that the service failed.
 
     CLI Example:
 
@@ -523,27 +562,30 @@ def wait(config=None, server=None, timeout=None, test=False, **keywords):
 
 def start(config=None, server=None, timeout=None, test=False, **keywords):
     """
-    Start Galaxy through its process manager and wait until it is ready.
+    Start Galaxy through its process manager, and wait until Galaxy is ready.
+
+    Under Gravity this starts all services: job handlers and Celery before the web server.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 300
-        seconds at most, waiting for another start or stop included
+        seconds to wait at most; this includes the wait for another start or stop
     test : bool = False
-        only say whether it would be started; what would stand in the way is raised
+        only say whether Galaxy would be started; raise an error if something prevents a start
     min_workers : int = 1
         how many workers must be ready
     companions : str = require
-        ``ignore``: Celery, job handlers and what else runs beside the web server may fail
+        with ``ignore``, the start succeeds even if a service beside the web server fails (Celery, a job handler, …)
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Under Gravity all services are started, handlers and Celery before the web server. Returns ``{"changed": …,
-    "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``;
-    ``changed`` is ``False`` where it was ready already. Raises ``CommandExecutionError`` as :py:func:`wait`, and where
-    nothing manages Galaxy, or something else than its manager has started it.
+    Returns ``{"changed": …, "manager": …, "service": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``.
+    ``changed`` is ``False`` if Galaxy was ready already.
+
+    Raises ``CommandExecutionError`` like :py:func:`wait`, and also if no process manager has Galaxy, or if Galaxy was
+    not started by its process manager.
 
     CLI Example:
 
@@ -558,33 +600,36 @@ def start(config=None, server=None, timeout=None, test=False, **keywords):
 
 def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywords):
     """
-    Stop Galaxy through its process manager, and end the workers that outlive that.
+    Stop Galaxy through its process manager, and end the workers that outlive this.
+
+    Under Gravity this stops all services, the web server first. It also ends workers of gunicorn that outlived a killed
+    master. Only the master in question and the processes that it started get a signal, and each only while it is still
+    the same process.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 10
-        seconds that processes have to end after the manager's stop, and again after SIGTERM, before SIGKILL; also how
-        long another start or stop of this server is waited for
+        seconds that processes have to end after the process manager's stop, and again after SIGTERM, before SIGKILL.
+        The function waits as long for another start or stop of this server
     pid : int
-        with ``force``, the PID of the master to end although it runs another configuration, or as another user, than
-        this Galaxy's: the configuration's addresses must lead to it
+        with ``force``: PID of the master to end, although it runs with another configuration or as another user than
+        this Galaxy's. The configuration's addresses must lead to this master
     test : bool = False
-        only say whether it would be stopped; what would stand in the way is raised
+        only say whether Galaxy would be stopped; raise an error if something prevents a stop
     force : bool = False
-        end the master too, by SIGINT and then SIGKILL, where it outlives the manager's stop or nothing manages it
+        end the master too, by SIGINT and then SIGKILL, if it outlives the process manager's stop or if no process
+        manager has it
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
-
-    Under Gravity all services are stopped, the web server first, and gunicorn's workers that outlived a killed master
-    are ended. Only the master that was asked about and the processes that it started are signalled, each only while it
-    is still the same process.
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
     Returns ``{"changed": …, "manager": …, "service": …, "stopped": [PID, …], "signals": [{"pid": …, "signal": …}, …],
-    "problems": […]}``, with ``test`` the first three; ``changed`` is ``False`` where nothing ran, ``problems`` says
-    where another master goes on serving its sockets. Raises ``CommandExecutionError`` where the master outlives the
-    stop or nothing manages it, and ``force`` is not given.
+    "problems": […]}``; with ``test``, only the first three. ``changed`` is ``False`` if nothing ran. ``problems`` says
+    if another master goes on serving the sockets.
+
+    Raises ``CommandExecutionError`` if ``force`` is not given and the master outlives the stop, or no process manager
+    has it.
 
     CLI Example:
 
@@ -597,7 +642,7 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
     if pid is not None:
         if not limits.force:
             raise SaltInvocationError(
-                "pid goes with force=True: it names a master that is not proven to be this Galaxy's"
+                "pid needs force=True, because it names a master that is not proven to be this Galaxy's"
             )
         galaxy.believe(arguments.count("pid", pid))
     seconds = arguments.seconds("timeout", timeout)
@@ -607,36 +652,37 @@ def stop(config=None, server=None, timeout=_STOP, pid=None, test=False, **keywor
 
 def restart(config=None, server=None, timeout=None, rolling=False, test=False, **keywords):
     """
-    Stop Galaxy and start it, as :py:func:`stop` and :py:func:`start`, with no other start or stop between.
+    Stop Galaxy like :py:func:`stop`, and start it like :py:func:`start`. No other start or stop can come between the
+    two.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 300
-        seconds at most until it is ready again
+        seconds to wait at most until Galaxy is ready again
     rolling : bool = False
-        of a Galaxy with several gunicorns, restart one at a time, and then the services beside them but tusd. All are
-        looked at first: one that is down is started, one that runs and is not ready is a reason to touch nothing. Each
-        must be ready, and stay so for ``settle`` seconds, before the next is touched; it stops at the first that is not
+        restart the gunicorns of a Galaxy one at a time, and then the services beside them, except tusd. First, all
+        gunicorns are looked at: one that is down is started; if one runs but is not ready, nothing is touched. Each
+        gunicorn must become ready, and stay ready for ``settle`` seconds, before the next is touched. If one does not,
+        the restart stops there
     test : bool = False
-        do nothing; what would stand in the way is raised
+        do nothing; raise an error if something prevents the restart
     settle : float = 11
-        seconds, longer than ``fail_timeout`` of the proxy
+        seconds; should be longer than ``fail_timeout`` of the proxy
     min_workers : int = 1
         how many workers must be ready
     force : bool = False
         as for :py:func:`stop`
     check : bool = False
-        of a Galaxy under Gravity, load its application once on trial, as Galaxy's user, and touch nothing where that
-        fails
+        under Gravity, first load Galaxy's application on trial, as Galaxy's user. If this fails, nothing is touched
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns ``{"stop": …, "start": …}``, with ``rolling`` what :py:func:`reload` returns; ``{}`` with ``test``.
+    Returns ``{"stop": …, "start": …}``; with ``rolling``, what :py:func:`reload` returns; with ``test``, ``{}``.
 
-    Raises ``CommandExecutionError`` as :py:func:`stop` and :py:func:`start` do, and where ``check`` or ``rolling``
-    finds what stands in the way.
+    Raises ``CommandExecutionError`` like :py:func:`stop` and :py:func:`start`, and also if ``check`` or ``rolling``
+    find a reason not to restart.
 
     CLI Example:
 
@@ -654,26 +700,28 @@ def restart(config=None, server=None, timeout=None, rolling=False, test=False, *
 
 def startup(config=None, server=None, timeout=None, test=False, **keywords):
     """
-    First start, as after a boot: bring the process manager up where needed, start Galaxy, wait until it is ready.
+    Start Galaxy for the first time, as after a boot: start the process manager if needed, start Galaxy, and wait until
+    Galaxy is ready.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 300
         seconds for each try
     test : bool = False
-        only say whether it would be started; what would stand in the way is raised
+        only say whether Galaxy would be started; raise an error if something prevents a start
     min_workers : int = 1
         how many workers must be ready
     retries : int = 5
-        how often a Galaxy that does not come up is stopped and started again. One whose master lives, but which cannot
-        be asked, is never stopped
+        if Galaxy does not become ready: how often to stop it and start it again. A Galaxy whose master lives, but which
+        cannot be asked, is never stopped
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns what :py:func:`start` returns, and ``tries``. Raises ``CommandExecutionError`` with the last try's reason
-    and the log's last lines.
+    Returns what :py:func:`start` returns, and ``tries``.
+
+    Raises ``CommandExecutionError`` with the reason of the last try and the last lines of the log.
 
     CLI Example:
 
@@ -690,28 +738,32 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
     """
     Reload Galaxy gracefully: requests under way are finished, then new workers take over.
 
+    uWSGI is told through its master FIFO if an option in effect names one, else by SIGHUP to the master. Several
+    gunicorns are restarted one at a time, as :py:func:`restart` does with ``rolling``.
+
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 300
-        seconds at most until new workers are ready
+        seconds to wait at most until the new workers are ready
     test : bool = False
-        do nothing; what would stand in the way is raised
+        do nothing; raise an error if something prevents the reload
     min_workers : int = 1
         how many workers must be ready
     force : bool = False
-        also a Galaxy with one gunicorn, which has a gap: with preload on it is a restart; with preload off nobody
-        accepts until the new workers have loaded, and code that is broken takes Galaxy down
+        reload a Galaxy with only one gunicorn too, although it then does not serve for a time. With preload this is a
+        restart. Without preload no worker accepts requests until the new ones have loaded the application; if the code
+        is broken, Galaxy goes down
     check : bool = False
         as for :py:func:`restart`
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Of uWSGI through its master FIFO where an option in effect names one, else by SIGHUP to the master; of several
-    gunicorns as :py:func:`restart` with ``rolling``. Returns ``{"changed": True, "method": "master-fifo", "SIGHUP",
-    "rolling" or "restart", "ready": True, "pid": …, "accepting": …, "seconds": …}``; ``{}`` with ``test``. Raises
-    ``CommandExecutionError`` where Galaxy does not run, or the new workers do not become ready.
+    Returns ``{"changed": True, "method": …, "ready": True, "pid": …, "accepting": …, "seconds": …}``, where ``method``
+    is ``master-fifo``, ``SIGHUP``, ``rolling`` or ``restart``; with ``test``, returns ``{}``.
+
+    Raises ``CommandExecutionError`` if Galaxy does not run, or if the new workers do not become ready.
 
     CLI Example:
 
@@ -726,19 +778,21 @@ def reload(config=None, server=None, timeout=None, test=False, **keywords):
 
 def define(server=None, absent=False, test=False):
     """
-    Write the definition of a server for its process manager, as ``manage_service`` and its keys in pillar say: the unit
-    of systemd with its file of variables, or the program file of supervisord.
+    Write the definition of a server for its process manager, from ``manage_service`` and its keys in pillar: systemd's
+    unit and its file of variables, or supervisord's program file.
 
     server : str
-        a name in pillar
+        name of the server in pillar
     absent : bool = False
         remove the definition instead; a running Galaxy is not stopped
     test : bool = False
         only say what would be written or removed
 
-    Returns the files that were (or would be) changed, by path: ``diff`` (for a file that may hold a secret, only that
-    it changed) and ``mode``; empty where all are right. Raises ``CommandExecutionError`` where pillar is wrong, the
-    server has no ``manage_service``, Gravity runs it, or a file cannot be written.
+    Returns a mapping of each file that was (or would be) changed to its ``diff`` and ``mode``. For a file that may hold
+    a secret, ``diff`` only says that it changed. The mapping is empty if all files are right.
+
+    Raises ``CommandExecutionError`` if pillar is wrong, if the server has no ``manage_service``, if Gravity runs the
+    server, or if a file cannot be written.
 
     CLI Example:
 
@@ -764,19 +818,21 @@ def define(server=None, absent=False, test=False):
 
 def summary(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    How Galaxy is, as one line of text.
+    Tell how Galaxy is, in one line of text.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; ``'*'`` asks all
+        name of the server in pillar; ``'*'`` asks all servers
     timeout : float = 5
-        seconds for the web server's answer
+        seconds to wait for the web server's answer
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns the state (``ready``, ``degraded``, ``not ready``, ``down`` or ``unknown``), numbers and the first problem;
-    with ``server='*'`` one line for each server by its name. Raises as :py:func:`status`.
+    Returns a line with the state (``ready``, ``degraded``, ``not ready``, ``down`` or ``unknown``), numbers, and the
+    first problem. With ``server='*'``, returns one line for each server, by its name.
+
+    Raises ``CommandExecutionError`` like :py:func:`status`.
 
     CLI Example:
 
@@ -791,20 +847,20 @@ def summary(config=None, server=None, timeout=_LOOK, **keywords):
 
 def check(config=None, server=None, timeout=_LOOK, **keywords):
     """
-    The line and the exit code of a monitoring plugin, for Nagios, Icinga and Checkmk (docs/monitoring.md).
+    Return the line and the exit code of a monitoring plugin, for Nagios, Icinga and Checkmk (docs/monitoring.md).
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; all servers of pillar, where none is named
+        name of the server in pillar; by default all servers in pillar
     timeout : float = 5
-        seconds for each web server's answer
+        seconds to wait for the answer of each web server
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns one line of text: ``GALAXY OK``, ``WARNING``, ``CRITICAL`` or ``UNKNOWN``, what is wrong, and after ``|``
-    the numbers. The return code is 0 where all are ready, 1 where one is degraded, 2 where one is down or not ready,
-    3 where that cannot be told. Nothing is raised.
+    Returns one line of text: ``GALAXY OK``, ``WARNING``, ``CRITICAL`` or ``UNKNOWN``, what is wrong, and the numbers
+    after ``|``. The return code is 0 if all servers are ready, 1 if one is degraded, 2 if one is down or not ready, 3
+    if this cannot be told. Nothing is raised.
 
     CLI Example:
 
@@ -824,21 +880,22 @@ def check(config=None, server=None, timeout=_LOOK, **keywords):
 
 def metrics(config=None, server=None, timeout=_LOOK, path=None, **keywords):
     """
-    How Galaxy is, in the text format of OpenMetrics (docs/monitoring.md).
+    Tell how Galaxy is, in the text format of OpenMetrics (docs/monitoring.md).
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; all servers of pillar, where none is named
+        name of the server in pillar; by default all servers in pillar
     timeout : float = 5
-        seconds for each web server's answer
+        seconds to wait for the answer of each web server
     path : str
-        write the text to this file, which is replaced in one step, as node_exporter's textfile collector needs it
+        write the text to this file, for the textfile collector of node_exporter. The file is replaced in one step
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns the text; with ``path`` the path. Raises ``CommandExecutionError`` where pillar is wrong or the file cannot
-    be written.
+    Returns the text; with ``path``, returns the path.
+
+    Raises ``CommandExecutionError`` if pillar is wrong, or if the file cannot be written.
 
     CLI Example:
 
@@ -857,44 +914,44 @@ def metrics(config=None, server=None, timeout=_LOOK, path=None, **keywords):
 
 def update(config=None, server=None, timeout=None, test=False, **keywords):
     """
-    Bring the files that Gravity wrote for its process manager up to date with its configuration, as ``galaxyctl
-    update`` does, but stop nothing that runs, and never touch another Galaxy's units.
+    Bring the files that Gravity wrote for its process manager up to date with Gravity's configuration. ``galaxyctl
+    update`` does the same. But this function does not stop what runs, and never touches units of another Galaxy.
+
+    Gravity itself makes the files, as Galaxy's user. Root checks each line before it writes the file.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 300
-        seconds to wait for another start or stop, and, where something was stopped, until Galaxy is ready again
+        seconds to wait for another start or stop; if something was stopped, also seconds until Galaxy is ready again
     test : bool = False
         change nothing
     force : bool = False
-        also where something that runs is stopped or restarted for it, or a second configuration file has the same data;
-        what is configured is started afterwards
+        do it even if a running service must be stopped or restarted for it, or if a second configuration file has the
+        same data. The configured services are started afterwards
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Gravity itself makes the files, as Galaxy's user; root writes none of them before it has checked each line.
-
-    Returns
+    Returns a mapping:
 
     changed
-        files were changed, or would be
+        whether files were changed, or would be
     added, rewritten, removed
-        their paths
+        paths of these files
     stopped
-        units or programs that were, or would be, stopped or restarted
+        units or programs that were stopped or restarted, or would be
     diff
-        a unified diff; values of environment variables are not shown
+        a unified diff; it does not show values of environment variables
     refused
-        with ``test``, why it would not be done without ``force``, or at all: sentences
+        with ``test``: why a run would be refused, as a list of sentences. ``force`` overrides some of these reasons
     problems
-        sentences
+        a list of sentences
     start
-        what :py:func:`start` returns; only where something was stopped
+        what :py:func:`start` returns; only if something was stopped
 
-    Raises ``CommandExecutionError`` with the reason where it is refused, where Galaxy is not run by Gravity, or Gravity
-    refuses the configuration.
+    Raises ``CommandExecutionError``, with the reason, if the update is refused, if Gravity does not run this Galaxy, or
+    if Gravity does not accept the configuration.
 
     CLI Example:
 
@@ -911,7 +968,7 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
         with galaxy_host_lock.hold("galaxy.update", galaxy.spec.identity, Deadline(limits.timeout)):
             plan = found.plan()
             found.apply(plan, limits.force)
-            # new units wait for Galaxy's data as those before
+            # new units must wait for Galaxy's data, like the old ones
             galaxy_gravity_hold.hold(found.instance, None)
         answer = plan.record(limits.force)
         return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
@@ -919,26 +976,27 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
 
 def hold(config=None, server=None, mounts=(), absent=False, test=False, **keywords):
     """
-    Let nothing of a Galaxy under Gravity start, at boot or by hand, before its data is mounted: by a drop-in
-    ``salt-galaxy.conf`` beside each unit of its own, or, under Gravity's supervisord, beside the units of systemd that
-    start that.
+    Make sure that no service of a Galaxy under Gravity starts before its data is mounted, at boot or by hand. The
+    function writes a drop-in ``salt-galaxy.conf`` beside each unit of Galaxy. If Gravity uses supervisord, it writes
+    the drop-in beside the units of systemd that start this supervisord.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; not needed where there is one Galaxy
+        name of the server in pillar; not needed if there is only one Galaxy
     mounts : list = []
-        directories on which a filesystem must be mounted; the Onedata spaces that pillar declares are added
+        directories on which a filesystem must be mounted. The mount points of the Onedata spaces in pillar are added
     absent : bool = False
         remove the drop-ins instead
     test : bool = False
         only say what would be written or removed
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Returns the files that were (or would be) changed, by path: ``diff`` and ``mode``; empty where all are right, and
-    for a Galaxy that Gravity does not run. Raises ``CommandExecutionError`` where they are units of a user's own
-    systemd, or a file cannot be written.
+    Returns a mapping of each file that was (or would be) changed to its ``diff`` and ``mode``. It is empty if all files
+    are right, or if Gravity does not run this Galaxy.
+
+    Raises ``CommandExecutionError`` if the units belong to a user's own systemd, or if a file cannot be written.
 
     CLI Example:
 
@@ -963,35 +1021,35 @@ def hold(config=None, server=None, mounts=(), absent=False, test=False, **keywor
 
 def health(config=None, server=None, timeout=_HEALTH, **keywords):
     """
-    Whether Celery's workers reply, and Galaxy's web workers and job handlers give signs of life: what no process
-    manager knows. It costs Galaxy some 10 s of CPU time, so ask it on demand, and not in a beacon.
+    Tell whether Celery's workers reply, and whether Galaxy's web workers and job handlers give signs of life. No
+    process manager knows this. Galaxy's own Python asks, as Galaxy's user and with Galaxy's own configuration.
+
+    This costs about 10 s of CPU time. So call it on demand, not in a beacon.
 
     config : str
-        path of the configuration of Galaxy, Gravity or uWSGI, in place of the one in pillar
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar; ``'*'`` asks all
+        name of the server in pillar; ``'*'`` asks all servers
     timeout : float = 120
-        seconds
+        seconds to wait at most
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of this module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of this module
 
-    Galaxy's own Python asks, as Galaxy's user and with Galaxy's own configuration.
-
-    Returns
+    Returns a mapping:
 
     healthy
-        ``False`` where something is wrong, ``None`` where not all could be asked, with the reason in ``problems``
+        ``False`` if something is wrong; ``None`` if not all could be asked: ``problems`` says why
     celery
-        ``pong`` for each worker that replied, by its name
+        each Celery worker that replied, by its name, with ``pong``
     processes
-        ``pid``, ``age`` (seconds since the process gave a sign of life, which it does each minute) and ``app_type``
-        (``webapp``; ``None`` for a job handler), by Galaxy's name of the process; those of this machine alone
+        each process of Galaxy on this machine, by Galaxy's name of it: ``pid``, ``age`` (seconds since its last sign of
+        life, which comes each minute) and ``app_type`` (``webapp``; ``None`` for a job handler)
     seconds
-        how long it took
+        how long this call took
     problems
-        sentences
+        a list of sentences
 
-    Raises ``CommandExecutionError`` where Galaxy is not run by Gravity, or its Python is not one to be run.
+    Raises ``CommandExecutionError`` if Gravity does not run this Galaxy, or if its Python cannot be trusted.
 
     CLI Example:
 
@@ -1010,7 +1068,7 @@ def health(config=None, server=None, timeout=_HEALTH, **keywords):
 
 
 def _statuses(config, server, timeout, keywords):
-    """What :py:func:`status` tells of the server that is named, or of all, by name; a text where one cannot tell."""
+    """The result of :py:func:`status` for the named server, or for all, by name; a text if a server cannot tell."""
     seconds = arguments.seconds("timeout", timeout)
     is_named = config or server or any(keywords.get(name) for name in ("stats", "socket"))
 
@@ -1023,7 +1081,7 @@ def _statuses(config, server, timeout, keywords):
 
 
 def _mount_points(found):
-    """Of all volumes and Onedata spaces of the machine."""
+    """Mount points of all volumes and Onedata spaces of the machine."""
     storages = [storage for values in found.servers.values() for storage in values["storages"]]
     spaces = onedata_declared.Declared(__salt__["config.get"])
     return [*map(galaxy_definition.mount_point, storages), *spaces.mount_points()]
@@ -1040,7 +1098,7 @@ def _galaxy(**given) -> tuple[Galaxy, galaxy_spec.Limits]:
 
 
 def _each(answer, tolerant=False, **given):
-    """``answer(galaxy, limits)`` of the server that is meant, or, for ``*``, of all, by name."""
+    """``answer(galaxy, limits)`` for the named server; for ``*``, for all servers by name."""
     if given.get("server") != galaxy_spec.ALL:
         return answer(*_galaxy(**given))
     answers, failures = {}, []
@@ -1048,7 +1106,7 @@ def _each(answer, tolerant=False, **given):
         try:
             answers[name] = answer(Galaxy(spec, __salt__), limits)
         except CommandExecutionError as exc:
-            # one that cannot answer hides no other
+            # the others are asked all the same
             answers[name] = str(exc)
             failures.append(f"{name}: {exc}")
     if failures and not tolerant:
@@ -1057,13 +1115,13 @@ def _each(answer, tolerant=False, **given):
 
 
 def _told(step):
-    """Who waits is told what for."""
+    """Tell the caller what is waited for."""
     return galaxy_host_progress.told(step, __opts__, __salt__)
 
 
 def _states(state):
     if state is None:
-        # all that is not free to take a request
+        # all workers that are not free
         return [one for one in WorkerState if one not in (WorkerState.IDLE, WorkerState.CHEAP)]
     names = state if isinstance(state, (list, tuple)) else str(state).split(",")
     try:
@@ -1080,9 +1138,9 @@ def _setting(name, setting):
 
 
 def _gravity_instance(galaxy):
-    """What Gravity is asked to run."""
+    """What Gravity is asked to run. Raises ``CommandExecutionError`` if Gravity does not run this Galaxy."""
     if not galaxy.instance:
         raise CommandExecutionError(
-            f"{galaxy.spec}: Gravity does not run it: its configuration has no gravity: section"
+            f"{galaxy.spec}: Gravity does not run this Galaxy: its configuration has no gravity: section"
         )
     return galaxy.instance

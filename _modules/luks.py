@@ -1,31 +1,33 @@
 """
-Encrypted volumes: LUKS1 and LUKS2 devices, their keys, headers and filesystems.
+Look after encrypted volumes: LUKS1 and LUKS2 devices, their keys, headers and filesystems.
 
-:depends: cryptsetup, util-linux; ``mkfs`` of the filesystem to be made
+:depends: cryptsetup, util-linux; ``mkfs`` of each filesystem to make
 
 **Devices** are named as in :manpage:`fstab(5)`: a path, ``/dev/disk/by-uuid/…``, ``UUID=…``, ``LABEL=…``,
-``PARTUUID=…`` or ``PARTLABEL=…``. On a command line write ``device=UUID=…``, since Salt takes a bare ``UUID=…`` for a
+``PARTUUID=…`` or ``PARTLABEL=…``. On a command line write ``device=UUID=…``, because Salt takes a bare ``UUID=…`` for a
 keyword.
 
-**Keys** are named by their place, so that no key is in a command line, an SLS file, or the job cache:
+**Keys** are named by their place. So no key is in a command line, an SLS file, or the job cache. A place is written as:
 
 ``pillar://galaxy:storage:passphrase``
     a passphrase in pillar, plain or GPG-rendered
 ``sdb://profile/key``
-    a passphrase in any database that Salt's :py:mod:`sdb <salt.modules.sdb>` reaches, Vault among them
+    a passphrase in a database that Salt's :py:mod:`sdb <salt.modules.sdb>` reaches, such as Vault
 ``/etc/luks/galaxy.key``
-    a key file, mode 0600, read byte for byte
+    a key file with mode 0600; each of its bytes counts
 ``clevis://``
-    what Clevis has bound a key slot to (Tang, TPM2), on a volume that exists; see :manpage:`clevis-luks-bind(1)`
+    a key that Clevis (Tang, TPM2) has bound to a key slot of an existing volume; see :manpage:`clevis-luks-bind(1)`
 ``token://``
-    a LUKS2 token that cryptsetup itself can use (TPM2, FIDO2: :manpage:`systemd-cryptenroll(1)`), to open a volume
+    a LUKS2 token that cryptsetup itself can use (TPM2, FIDO2: :manpage:`systemd-cryptenroll(1)`); only opens a volume
 ``prompt``
     ask on the terminal of ``salt-call``
 
-A volume that ``clevis://`` or ``token://`` shall open must also have a key slot with a recovery passphrase. A single
-newline at the end of a passphrase (not of a key file) is left out. Every function with ``key`` takes
-``passphrase`` in its place, the passphrase itself, for interactive use with ``salt-call --local`` only; mind the
-shell's history. From a master it is refused, since Salt keeps arguments in the job cache.
+A volume that ``clevis://`` or ``token://`` opens must also have a key slot with a recovery passphrase. If a passphrase
+ends in a newline, this newline is left out; in a key file it counts.
+
+Every function with ``key`` also takes ``passphrase``: the passphrase itself, for interactive use with ``salt-call
+--local`` only. Mind the history of the shell. From a master it is refused, because Salt keeps arguments in the job
+cache.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ if sys.platform.startswith("linux"):
 
     _BACKUPS, _INI = luks_backup.DIRECTORY, luks_cryptdev_ini.PATH
 else:
-    # defaults of functions that nobody is offered
+    # the module does not load here, but its functions need defaults
     _BACKUPS = _INI = ""
 
 log = logging.getLogger(__name__)
@@ -92,7 +94,7 @@ if TYPE_CHECKING:
 
 def __virtual__():
     if not sys.platform.startswith("linux"):
-        return False, "luks: encrypted volumes are looked after on Linux only"
+        return False, "luks: this module works on Linux only"
     if not salt.utils.path.which("cryptsetup"):
         return False, "luks: cryptsetup is not installed"
     return __virtualname__
@@ -100,38 +102,39 @@ def __virtual__():
 
 def status(device, backups=_BACKUPS):
     """
-    The state of an encrypted volume.
+    Tell the state of an encrypted volume.
 
     device : str
         the device, or ``/dev/mapper/<name>`` of an open volume
     backups : str = /var/backups/luks
-        where its header backups are
+        directory of the header backups
 
-    Returns a dictionary:
+    Returns a mapping:
 
     ``device``, ``size``
-        path and bytes; ``None`` when the device of an open volume is lost
+        path and bytes; ``None`` if the device of an open volume is lost
     ``luks``
-        whether there is a valid LUKS header; if so also ``version`` (1 or 2), ``uuid``, ``cipher``, ``key_size``
-        (bits), and ``slots``, a list of ``number`` and ``pbkdf`` of the key slots in use
+        whether there is a valid LUKS header. If so, there are also ``version`` (1 or 2), ``uuid``, ``cipher``,
+        ``key_size`` (bits) and ``slots``: a list of the key slots in use, each with ``number`` and ``pbkdf``
     ``signatures``
-        of other contents: a list of ``type``, ``uuid`` and ``offset`` (bytes)
+        other contents: a list of ``type``, ``uuid`` and ``offset`` (bytes)
     ``header_backup``
         path of the backup that has the present header, or ``None``
     ``unfinished``
-        whether making it was interrupted: it holds no data, and ``luks.encrypt`` starts anew
+        whether the making of the volume was interrupted. Such a volume holds no data, and ``luks.encrypt`` makes it
+        again
     ``leaked_slots``
-        numbers of the key slots whose removal was interrupted; ``luks.remove_key`` or ``luks.remove_slot`` ends it
+        numbers of the key slots whose removal was interrupted; ``luks.remove_key`` or ``luks.remove_slot`` completes it
     ``reencrypting``
-        whether its volume key is being changed, or that was interrupted: ``luks.reencrypt`` ends it
+        whether its volume key is being changed, or the change was interrupted; ``luks.reencrypt`` completes it
     ``error``
-        why a fact could not be told, or ``None``; such a fact is ``None``, or empty
+        why a fact could not be told, or ``None``. Such a fact is ``None``, or empty
     ``open``
-        whether it is open; if so also ``mapper`` (name), ``stale`` (its device was lost), ``filesystem`` (type),
-        ``mounts``, a list of ``target``, ``source``, ``fstype`` and ``options``, and ``processes``, a list of ``pid``,
-        ``name`` and ``use`` of those that hold it
+        whether the volume is open. If so, there are also ``mapper`` (name), ``stale`` (its device was lost),
+        ``filesystem`` (type), ``mounts``: a list of ``target``, ``source``, ``fstype`` and ``options``, and
+        ``processes``: a list of ``pid``, ``name`` and ``use`` of the processes that hold it
 
-    Raises ``CommandExecutionError`` where there is no such device.
+    Raises ``CommandExecutionError`` if there is no such device.
 
     CLI Example:
 
@@ -144,10 +147,10 @@ def status(device, backups=_BACKUPS):
 
 def open_volumes():
     """
-    The LUKS volumes that are open on this machine, by mapper name, those of lost devices included.
+    List the LUKS volumes that are open on this machine, also those whose device is lost.
 
-    Returns a dictionary; each value is what ``luks.status`` returns. A volume of which a fact cannot be told says why
-    in ``error``, and hides no other volume. Nothing is raised for it.
+    Returns a mapping of each mapper name to what ``luks.status`` returns. If a fact of a volume cannot be told, its
+    ``error`` says why; the other volumes are listed all the same. Nothing is raised.
 
     CLI Example:
 
@@ -178,22 +181,23 @@ def encrypt(
     **options,
 ):
     """
-    The whole procedure: make the device an encrypted volume with a filesystem, back up its header, open and mount it.
+    Do the whole procedure: make the device an encrypted volume with a filesystem, back up its header, open and mount
+    it.
 
-    Steps that are done already are left out, so the function serves for a volume that exists too; the next run
-    completes an interrupted one. A device that does not read as blank is refused, whether or not its data is of a known
-    kind.
+    Steps that are already done are left out. So the function also opens and mounts a volume that exists, and after an
+    interruption the next run completes the volume. A device that does not read as blank is refused, even if its data is
+    of an unknown kind.
 
     device : str
         the device
     mapper : str
-        name of the opened volume in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     mount_point : str
         an empty directory; made if missing
     key : str
-        place of the key that opens it; read only where it is needed
+        place of the key that opens the volume; read only if needed
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
     filesystem : str = ext4
         ``ext4``, ``ext3``, ``ext2``, ``xfs`` or ``btrfs``
     mkfs_options : list = []
@@ -201,29 +205,32 @@ def encrypt(
     mount_options : list = []
         options of ``mount -o``
     discard : bool = False
-        pass discards on to the device, see ``--allow-discards`` in :manpage:`cryptsetup(8)`
+        pass discards on to the device: see ``--allow-discards`` in :manpage:`cryptsetup(8)`
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     may_format : bool = True
         whether a blank device may be formatted
     key_timeout : float = 0
-        seconds for which a key's database that fails is asked again, such as a Vault that starts after this machine
+        if a database that holds the key does not answer: seconds to ask it again and again, such as a Vault that starts
+        later than this machine
     device_timeout : float = 0
-        seconds for which a device that is not there is waited for
+        if the device is not there: seconds to wait for it
     nonempty : str = refuse
-        what becomes of files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
+        if there are files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
     keep : int
-        how many header backups of the volume are kept, the newest ones; all by default
+        how many header backups of the volume to keep, the newest ones; by default all
     test : bool = False
-        only say what would be done; fails where the run would, so the key is read and tried
+        only say what would be done; fails if a run would fail, so the key is read and tried
     options
         of a new volume: ``version``, ``cipher``, ``key_size``, ``hash``, ``pbkdf``, ``iteration_time``, ``iterations``
         and ``memory``, as in ``luks.format``
 
-    Returns the list of steps taken, of ``format``, ``mkfs``, ``header_backup``, ``open``, ``fsck`` (ext2 to ext4, as
-    ``fsck -p``), ``set_aside`` (files below the mount point), ``mount``, ``remount`` (mount options were others); empty
-    when there was nothing to do. Raises ``CommandExecutionError`` where another filesystem is mounted there, or the
-    filesystem is read-only without ``ro`` among its options.
+    Returns a list of the steps that were taken: ``format``, ``mkfs``, ``header_backup``, ``open``, ``fsck`` (of ext2 to
+    ext4, like ``fsck -p``), ``set_aside`` (files below the mount point), ``mount``, ``remount`` (the mount options were
+    others). The list is empty if there was nothing to do.
+
+    Raises ``CommandExecutionError`` if another filesystem is mounted at the mount point, or if the filesystem is
+    read-only although ``ro`` is not one of its options.
 
     CLI Example:
 
@@ -264,35 +271,36 @@ def open_(
     test=False,
 ):
     """
-    Open a volume as ``/dev/mapper/<mapper>``, and mount it where a mount point is given.
+    Open a volume as ``/dev/mapper/<mapper>``. If a mount point is given, mount it too.
 
     device : str
-        the volume
+        the volume's device
     mapper : str
-        name of the opened volume in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     key : str
-        place of the key; read only where the volume is not open
+        place of the key; read only if the volume is not open
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
     mount_point : str
-        an empty directory; made if missing. The filesystem is the one that the volume has; ext2 to ext4 is checked
-        before, as by ``fsck -p``
+        an empty directory; made if missing. The volume's own filesystem is mounted there. ext2 to ext4 is checked
+        before, like ``fsck -p`` does
     mount_options : list = []
         options of ``mount -o``
     discard : bool = False
-        pass discards on to the device, see ``--allow-discards`` in :manpage:`cryptsetup(8)`
+        pass discards on to the device: see ``--allow-discards`` in :manpage:`cryptsetup(8)`
     key_timeout : float = 0
-        seconds for which a key's database that fails is asked again
+        if a database that holds the key does not answer: seconds to ask it again and again
     device_timeout : float = 0
-        seconds for which a device that is not there is waited for
+        if the device is not there: seconds to wait for it
     nonempty : str = refuse
-        what becomes of files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
+        if there are files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
     test : bool = False
         only say whether it would be opened or mounted; the key is tried
 
-    Returns ``True`` when it was opened or mounted, ``False`` when it was so already. Raises ``CommandExecutionError``,
-    with nothing changed, when the key is wrong (after one attempt), the name or the mount point is taken, or the volume
-    is unfinished.
+    Returns ``True`` if it was opened or mounted, ``False`` if it was open and mounted already.
+
+    Raises ``CommandExecutionError``, with nothing changed, if the key is wrong (after one attempt), if the name or the
+    mount point is taken, or if the volume is unfinished.
 
     CLI Example:
 
@@ -317,16 +325,17 @@ def open_(
 
 def close(mapper, test=False):
     """
-    Unmount the filesystem of an open volume, and close it.
+    Unmount the filesystem of an open volume, and close the volume.
 
     mapper : str
-        its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     test : bool = False
         only say whether it would be closed
 
-    Returns ``True`` when it was closed, ``False`` when it was not open. Raises ``CommandExecutionError`` when it is
-    busy, with nothing unmounted, naming the processes, loop devices, swap files and mounts that hold it; no process is
-    stopped.
+    Returns ``True`` if it was closed, ``False`` if it was not open.
+
+    Raises ``CommandExecutionError``, with nothing unmounted, if the volume is busy. The error names the processes, loop
+    devices, swap files and mounts that hold it. No process is stopped.
 
     CLI Example:
 
@@ -341,23 +350,23 @@ def close(mapper, test=False):
 
 def resize(mapper, key=None, passphrase=None, partition=False, test=False):
     """
-    Let an open volume, and the filesystem mounted from it, use all of a device that has grown.
+    After a device has grown, let the open volume and the mounted filesystem use all of it.
 
     mapper : str
-        its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     key : str
-        place of the key that opens it; LUKS2 asks for it, LUKS1 does not
+        place of the key that opens the volume; needed for LUKS2, not for LUKS1
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
     partition : bool = False
-        where the volume is on a partition, grow that first, into the free space behind it (needs ``growpart``)
+        if the volume is on a partition, first grow the partition into the free space behind it (needs ``growpart``)
     test : bool = False
         only say what would be done
 
-    Returns ``before`` and ``after``, each the bytes of ``volume`` and ``filesystem`` (``None`` when it is not mounted);
-    with ``test`` the list of the steps that would be taken, of ``partition``, ``volume``, ``filesystem``.
+    Returns ``before`` and ``after``: each has the bytes of ``volume`` and ``filesystem`` (``None`` if it is not
+    mounted). With ``test``, returns a list of the steps that would be taken: ``partition``, ``volume``, ``filesystem``.
 
-    Raises ``CommandExecutionError`` where the volume is not open, or the key does not open it.
+    Raises ``CommandExecutionError`` if the volume is not open, or if the key does not open it.
 
     CLI Example:
 
@@ -385,32 +394,33 @@ def reencrypt(
     **options,
 ):
     """
-    Encrypt a LUKS2 volume with a new volume key, while it is open and in use, or closed. That helps where a copy of the
-    old header and a passphrase got into wrong hands.
+    Encrypt a LUKS2 volume with a new volume key. The volume may be open and in use, or closed. This helps if somebody
+    has a copy of the old header together with a passphrase.
 
     It takes as long as reading and writing the whole device; events ``galaxy/<minion>/progress`` tell how far it is.
-    After a power cut the same call goes on where it stopped; the volume can be opened and used meanwhile.
+    The volume can be opened and used meanwhile. After a power cut, the same call goes on where it stopped.
 
     device : str
-        the volume
+        the volume's device
     key : str
-        place of the key that opens it, and will
+        place of the key that opens the volume now, and will open it afterwards
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
     other_keys : list = []
-        list of the places of the other keys that shall open it afterwards; a key that is not named opens it no longer.
-        What Clevis or systemd-cryptenroll bound to it stays bound, and must work now
+        places of the other keys that shall open the volume afterwards. A key that is not named no longer opens it. What
+        Clevis or systemd-cryptenroll bound to the volume stays bound, and must work now
     backups : str = /var/backups/luks
-        directory of the header backup. The older ones open nothing any more, and are removed at the end
+        directory of the header backups. At the end the older ones are removed, because they no longer open anything
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
     test : bool = False
         only say whether it would be done
     options
         of the new key slots: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
 
-    Returns ``True``. Raises ``CommandExecutionError``, with nothing changed, for LUKS1 and where a key does not open
-    the volume.
+    Returns ``True``.
+
+    Raises ``CommandExecutionError``, with nothing changed, for LUKS1, and if a key does not open the volume.
 
     CLI Example:
 
@@ -439,25 +449,25 @@ def format_(
     **options,
 ):
     """
-    Make a blank device a LUKS volume, and back up its header. It is not opened, and gets no filesystem.
+    Make a blank device a LUKS volume, and back up its header. The volume is not opened, and gets no filesystem.
 
     device : str
         a block device that is free and reads as blank
     key : str
-        place of the key that shall open it
+        place of the key that shall open the volume
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
     force : bool = False
-        format a device that carries something; requires ``signature``. A device in use is refused all the same
+        format a device that carries something; needs ``signature``. A device in use is refused all the same
     signature : str
-        the type (``ext4``) or UUID that the device carries now, as ``luks.status`` shows it; ``data`` where it carries
-        data of no known kind
+        the type (such as ``ext4``) or UUID that the device carries now, as ``luks.status`` shows it; ``data`` if it
+        carries data of an unknown kind
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
     test : bool = False
-        change nothing, and fail where the run would
+        change nothing; fails if a run would fail
     version : int = 2
         LUKS version
     cipher : str = aes-xts-plain64
@@ -465,20 +475,20 @@ def format_(
     key_size : int = 512
         size of the cipher's key, in bits
     hash : str
-        hash of the key derivation; cryptsetup's default otherwise
+        hash of the key derivation; by default cryptsetup's own
     pbkdf : str = argon2id
         key derivation of a LUKS2 key slot: ``argon2id``, ``argon2i`` or ``pbkdf2``
     iteration_time : int
         milliseconds that unlocking shall take on this machine
     iterations : int
-        cost of the key derivation, in place of that benchmark
+        cost of the key derivation, instead of a measurement on this machine
     memory : int
-        the same, in KiB
+        memory of the key derivation, in KiB
 
     Returns ``uuid`` and ``header_backup`` (path); with ``test`` both are ``None``.
 
-    Raises ``CommandExecutionError``, with nothing changed, where the device is in use, is too small, or carries
-    something that ``signature`` does not name; and where the header cannot be backed up.
+    Raises ``CommandExecutionError``, with nothing changed, if the device is in use, is too small, or carries something
+    that ``signature`` does not name; and also if the header cannot be backed up.
 
     CLI Example:
 
@@ -488,7 +498,7 @@ def format_(
         salt '*' luks.format /dev/vdb key=sdb://vault/galaxy force=True signature=ext4
     """
     if signature is not None and not force:
-        raise SaltInvocationError("`signature` goes with `force=True`")
+        raise SaltInvocationError("`signature` needs `force=True`")
     luks, subject = _luks_options(options), _device(device)
     path = luks_encrypt.format_volume(
         subject, _key(key, passphrase, device), luks, _place(backups, keep), bool(force), signature, bool(test)
@@ -498,18 +508,18 @@ def format_(
 
 def test_key(device, key=None, passphrase=None):
     """
-    Whether a key opens a volume.
+    Tell whether a key opens a volume. Nothing is opened or changed.
 
     device : str
-        the volume
+        the volume's device
     key : str
         place of the key to try
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
 
-    Returns ``True`` or ``False``; nothing is opened or changed.
+    Returns ``True`` or ``False``.
 
-    Raises ``CommandExecutionError`` where the device is not there or is no LUKS volume.
+    Raises ``CommandExecutionError`` if the device is not there or is no LUKS volume.
 
     CLI Example:
 
@@ -534,31 +544,31 @@ def add_key(
     **options,
 ):
     """
-    Let another key open the volume too. The header is backed up first.
+    Add a key that opens the volume. The header is backed up first.
 
     device : str
-        the volume
+        the volume's device
     new_key : str
         place of the key to add
     key : str
-        place of a key that opens it now
+        place of a key that opens the volume now
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
     new_passphrase : str
-        the key itself, in place of ``new_key``; for ``salt-call --local`` alone
+        the new key itself, instead of ``new_key``; only for ``salt-call --local``
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
     test : bool = False
-        only say whether it would be added; fails where the run would
+        only say whether the key would be added; fails if a run would fail
     options
         of the new key slot: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
 
-    Returns ``True`` when it was added, ``False`` when it opened the volume already.
+    Returns ``True`` if the key was added, ``False`` if it opened the volume already.
 
-    Raises ``CommandExecutionError``, with nothing changed, where ``key`` does not open the volume, no key slot is free,
-    or the header cannot be backed up.
+    Raises ``CommandExecutionError``, with nothing changed, if ``key`` does not open the volume, if no key slot is free,
+    or if the header cannot be backed up.
 
     CLI Example:
 
@@ -581,30 +591,30 @@ def change_key(
     **options,
 ):
     """
-    Replace a key by another. The new one is written and tried before the old one is removed. After an interruption, the
-    same call completes it.
+    Replace a key by another one. The new key is written and tried before the old key is removed. After an interruption,
+    the same call completes the change.
 
     device : str
-        the volume
+        the volume's device
     new_key : str
-        place of the key that shall open it
+        place of the new key
     key : str
-        place of the key that is replaced
+        place of the key to replace
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
     new_passphrase : str
-        the key itself, in place of ``new_key``; for ``salt-call --local`` alone
+        the new key itself, instead of ``new_key``; only for ``salt-call --local``
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     keep : int
-        how many header backups of the volume are kept, the newest ones; all by default
+        how many header backups of the volume to keep, the newest ones; by default all
     options
         of the new key slot: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
 
-    Returns ``True``; ``False`` when it was so already.
+    Returns ``True`` if the key was replaced, ``False`` if it was replaced already.
 
-    Raises ``CommandExecutionError`` where neither key opens the volume, both are the same, no key slot is free, or the
-    header cannot be backed up.
+    Raises ``CommandExecutionError`` if neither key opens the volume, if both are the same, if no key slot is free, or
+    if the header cannot be backed up.
 
     CLI Example:
 
@@ -617,28 +627,28 @@ def change_key(
 
 def remove_key(device, key=None, passphrase=None, remaining=None, backups=_BACKUPS, keep=None, test=False):
     """
-    Destroy the key slots that a key opens. The header is backed up first; that backup still has the key.
+    Destroy the key slots that a key opens. The header is backed up first; this backup still has the key.
 
     device : str
-        the volume
+        the volume's device
     key : str
-        place of the key to remove; never the last one
+        place of the key to remove; the last key is never removed
     passphrase : str
-        the key itself, in place of ``key``; for ``salt-call --local`` alone
+        the key itself, instead of ``key``; only for ``salt-call --local``
     remaining : str
-        place of a key that stays, which is tried: the number of key slots proves nothing, since a crash within a
-        removal leaves a slot that opens nothing. Such a removal is completed too
+        place of a key that stays. It is tried, because the number of key slots proves nothing: a crash during a removal
+        leaves a slot that opens nothing. Such a removal is completed too
     backups : str = /var/backups/luks
-        directory of the header backup, and of the record of what is being removed
+        directory of the header backups, and of the record of the key slots that are being removed
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
     test : bool = False
-        only say whether something would be removed; fails where the run would
+        only say whether something would be removed; fails if a run would fail
 
-    Returns ``True`` when it was removed, ``False`` when there was nothing to remove.
+    Returns ``True`` if the key was removed, ``False`` if there was nothing to remove.
 
-    Raises ``CommandExecutionError``, with nothing removed, where ``remaining`` is not given, opens no other key slot,
-    or opens only what a token opens too.
+    Raises ``CommandExecutionError``, with nothing removed, if ``remaining`` is not given, if it opens no other key
+    slot, or if it opens only a key slot that a token opens too.
 
     CLI Example:
 
@@ -654,25 +664,25 @@ def remove_key(device, key=None, passphrase=None, remaining=None, backups=_BACKU
 
 def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups=_BACKUPS, keep=None):
     """
-    Destroy one key slot by its number, whatever opens it, such as a slot that ``luks.status`` lists in
-    ``leaked_slots``.
+    Destroy one key slot by its number, such as a slot that ``luks.status`` lists in ``leaked_slots``. The key that
+    opens this slot need not be known.
 
     device : str
-        the volume
+        the volume's device
     slot : int
-        its number
+        number of the key slot
     remaining : str
         place of a key that stays; it must open another key slot
     remaining_passphrase : str
-        the key itself, in place of ``remaining``; for ``salt-call --local`` alone
+        the key itself, instead of ``remaining``; only for ``salt-call --local``
     backups : str = /var/backups/luks
-        directory of the header backup, and of the record of what is being removed
+        directory of the header backups, and of the record of the key slots that are being removed
     keep : int
-        how many header backups of the volume are kept, the newest ones; all by default
+        how many header backups of the volume to keep, the newest ones; by default all
 
-    Returns ``True`` when it was destroyed, ``False`` when it is not in use.
+    Returns ``True`` if the key slot was destroyed, ``False`` if it is not in use.
 
-    Raises ``CommandExecutionError``, with nothing removed, where ``remaining`` opens no other key slot.
+    Raises ``CommandExecutionError``, with nothing removed, if ``remaining`` opens no other key slot.
 
     CLI Example:
 
@@ -687,16 +697,17 @@ def remove_slot(device, slot, remaining=None, remaining_passphrase=None, backups
 
 def generate_key(name, test=False):
     """
-    Make a key file: 64 random bytes as hexadecimal digits, mode 0600. An existing file is never overwritten.
+    Make a key file of 64 random bytes, written as hexadecimal digits, with mode 0600. An existing file is never
+    overwritten.
 
     name : str
         absolute path of the file
     test : bool = False
-        change nothing, and fail where the run would
+        change nothing; fails if a run would fail
 
     Returns the path.
 
-    Raises ``CommandExecutionError`` where there already is a file, or it cannot be written.
+    Raises ``CommandExecutionError`` if the file exists, or if it cannot be written.
 
     CLI Example:
 
@@ -711,18 +722,19 @@ def generate_key(name, test=False):
 
 def header_backup(device, backups=_BACKUPS, keep=None):
     """
-    Back up the header of a volume, checked by restoring it to a scratch file.
+    Back up the header of a volume. The backup is checked: it is restored to a scratch file.
 
     device : str
-        the volume
+        the volume's device
     backups : str = /var/backups/luks
-        directory, mode 0700, for the file, mode 0600
+        directory of the header backups. The directory gets mode 0700, the file 0600
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
 
-    Returns the path of the file; where the header has not changed since the last backup, the path of that.
+    Returns the path of the backup. If the header has not changed since the last backup, this is the path of the last
+    one.
 
-    Raises ``CommandExecutionError`` where the device is no LUKS volume, its volume key is being changed, or the file
+    Raises ``CommandExecutionError`` if the device is no LUKS volume, if its volume key is being changed, or if the file
     cannot be written.
 
     CLI Example:
@@ -739,22 +751,23 @@ def header_backup(device, backups=_BACKUPS, keep=None):
 
 def header_restore(device, name, force=False, backups=_BACKUPS):
     """
-    Write a header backup back to its volume. The keys are then those of the time of the backup. A run that is cut short
-    leaves a volume without a valid header, never one that seems blank; run it again.
+    Write a header backup back to its volume. Then the keys are those of the time of the backup. If a run is cut short,
+    the volume has no valid header, but it never seems blank; run the function again.
 
     device : str
-        the volume, closed
+        the volume's device; the volume must be closed
     name : str
         path of the backup
     force : bool = False
-        write it to a device that has no valid LUKS header (any more). Never over another volume or other data
+        write it to a device that has no valid LUKS header (any more). It is never written over another volume or other
+        data
     backups : str = /var/backups/luks
         directory for a backup of the header that is replaced
 
     Returns ``True``.
 
-    Raises ``CommandExecutionError``, with nothing changed, where the file is no header backup, the device is in use, or
-    it carries another volume or other data.
+    Raises ``CommandExecutionError``, with nothing changed, if the file is no header backup, if the device is in use, or
+    if the device carries another volume or other data.
 
     CLI Example:
 
@@ -770,7 +783,7 @@ def header_restore(device, name, force=False, backups=_BACKUPS):
 
 def from_cryptdev_ini(name=_INI):
     """
-    The volume that a ``luks-cryptdev.ini`` of the scripts before this tree describes.
+    Read the volume that the old scripts described in ``luks-cryptdev.ini``.
 
     name : str = /etc/luks/luks-cryptdev.ini
         path of the file
@@ -778,8 +791,8 @@ def from_cryptdev_ini(name=_INI):
     Returns the volume as ``galaxy:storage`` in pillar declares it: ``device``, ``mapper``, ``mount_point``,
     ``filesystem``, ``cipher``, ``key_size``, ``hash``.
 
-    Raises ``CommandExecutionError`` where the file cannot be read, somebody else than root can write it, or it lacks
-    the device, the mapper or the mount point.
+    Raises ``CommandExecutionError`` if the file cannot be read, if a user other than root can write it, or if it does
+    not name the device, the mapper and the mount point.
 
     CLI Example:
 
@@ -803,14 +816,14 @@ def _change(
 
 
 def _secret(name, device, source, passphrase, parameter="key"):
-    """The key itself, of a volume that is there; ``name`` is what messages call it."""
+    """The key itself, for an existing volume. Messages call the volume ``name``."""
     return _key(source, passphrase, name, parameter, device=device)()
 
 
 def _key(source, passphrase, subject, parameter="key", timeout=0, device=None, tokens=False):
     """
-    A function that reads the key when it is called, so that none is read without need; its place is checked now.
-    ``tokens``: it only has to open the volume, which a token can.
+    A function that reads the key when it is called, so that no key is read without need. Its place is checked now.
+    ``tokens``: the key only has to open the volume, so a token will do.
     """
     seconds = arguments.seconds("key_timeout", timeout, allow_zero=True)
     if source is not None and passphrase is not None:
@@ -859,11 +872,11 @@ def _may_move(nonempty) -> bool:
 def _mapper(name) -> str:
     if not luks_mapping.valid_name(name):
         raise SaltInvocationError(
-            f"mapper is {name!r}; give a name in /dev/mapper, of letters, digits, _ . + -, other than control"
+            f"mapper is {name!r}; give a name for /dev/mapper, of letters, digits, _ . + -, and not `control`"
         )
     return name
 
 
 def _told(step):
-    """Who waits is told what for."""
+    """Tell the caller what is waited for."""
     return galaxy_host_progress.told(step, __opts__, __salt__)

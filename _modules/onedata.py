@@ -1,6 +1,6 @@
 """
-Onedata spaces on this machine, mounted by ``oneclient``
-=========================================================
+Mount Onedata spaces on this machine, with ``oneclient``
+========================================================
 
 Spaces are declared by name in ``galaxy:onedata`` (pillar, grains or minion configuration):
 
@@ -13,10 +13,10 @@ Spaces are declared by name in ``galaxy:onedata`` (pillar, grains or minion conf
             provider_host: provider.example.org
             access_token: MDAxNWxvY…            # in pillar, plain or GPG-rendered
             mount_point: /onedata/userdata
-        ini: /etc/galaxy/onedatactl.ini        # spaces of the scripts before this tree; those above win
+        ini: /etc/galaxy/onedatactl.ini        # spaces of the old scripts; the spaces above win
 
-``token`` in place of ``access_token`` names the place of the token: ``sdb://profile/key``, ``pillar://path:to:it``, or
-the path of a file, mode 0600. No function takes a token itself: Salt keeps arguments in the job cache.
+Instead of ``access_token``, ``token`` names the place of the token: ``sdb://profile/key``, ``pillar://path:to:it``, or
+the path of a file with mode 0600. No function takes a token itself, because Salt keeps arguments in the job cache.
 
 :depends: oneclient
 """
@@ -44,7 +44,7 @@ if sys.platform.startswith("linux"):
 
     _TIMEOUT = onedata_mount.TIMEOUT
 else:
-    # a default of functions that nobody is offered
+    # the module does not load here, but its functions need a default
     _TIMEOUT = 0
 
 __virtualname__ = "onedata"
@@ -57,15 +57,17 @@ if TYPE_CHECKING:
 
 def __virtual__():
     if not sys.platform.startswith("linux"):
-        return False, "onedata: Onedata spaces are mounted on Linux only"
+        return False, "onedata: this module works on Linux only"
     return __virtualname__
 
 
 def spaces():
     """
-    The names of the declared spaces.
+    List the names of the declared spaces.
 
-    Returns a list. Raises ``CommandExecutionError`` where the old INI cannot be read.
+    Returns a list.
+
+    Raises ``CommandExecutionError`` if the old INI cannot be read.
 
     CLI Example:
 
@@ -78,19 +80,30 @@ def spaces():
 
 def status(name=None):
     """
-    The state of the declared spaces.
+    Tell the state of the declared spaces.
 
     name : str
-        one space alone
+        only this space
 
-    Returns a mapping, without ``name`` one for each space by its name: ``mounted``, ``alive`` (``False`` also for a
-    mount whose process has ended, "Transport endpoint is not connected", or hangs, and for a mount that is not
-    Onedata's), ``problem`` (why not), ``provider_host``, ``mount_point``, ``fstype``, ``source``, ``options`` (of the
-    mount). Without ``name``, a space that is declared wrongly has its ``problem``, with ``None`` for ``mounted`` and
-    ``alive``; so has the old INI, by its path, where it cannot be read.
+    Returns a mapping. Without ``name``, returns one mapping for each space, by its name:
 
-    Raises ``CommandExecutionError`` where the declaration of the one space is wrong, ``SaltInvocationError`` for an
-    unknown name.
+    ``mounted``
+        whether something is mounted on the space's mount point
+    ``alive``
+        whether the mount works. ``False`` also for a mount that is not Onedata's, that hangs, or whose process has
+        ended ("Transport endpoint is not connected")
+    ``problem``
+        why the mount does not work
+    ``provider_host``, ``mount_point``
+        what the space declares
+    ``fstype``, ``source``, ``options``
+        facts of the mount
+
+    If a space is declared wrongly, its ``problem`` says so, and ``mounted`` and ``alive`` are ``None``. If the old INI
+    cannot be read, its path has such a mapping too. This holds without ``name``.
+
+    Raises ``CommandExecutionError`` if the one space is declared wrongly, and ``SaltInvocationError`` if its name is
+    unknown.
 
     CLI Example:
 
@@ -106,19 +119,21 @@ def status(name=None):
 
 def mount(name, timeout=_TIMEOUT, test=False):
     """
-    Mount a space; a dead mount of it is detached first.
+    Mount a space. If there is a dead mount of it, this is detached first.
 
     name : str
-        the space's name
+        name of the space
     timeout : float = 60
-        seconds until the mount answers. A token's database that fails is asked again, and a mount that hangs is waited
-        for, for as long
+        seconds to wait until the mount answers. For as long, a database that holds the token and fails is asked again,
+        and a mount that hangs is waited for
     test : bool = False
-        change nothing; ``changed`` says whether it would be
+        change nothing; ``changed`` says whether the space would be mounted
 
-    Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where something else is
-    mounted there, files lie there (without ``nonempty``), another user than root could put something else in the place
-    of the mount point, or oneclient fails, with oneclient's message.
+    Returns what :py:func:`status` returns, and ``changed``.
+
+    Raises ``CommandExecutionError`` if something else is mounted there, if files lie there (and ``nonempty`` is not
+    declared), if a user other than root could put something else in the place of the mount point, or if oneclient
+    fails. In the last case the error has oneclient's message.
 
     CLI Example:
 
@@ -131,7 +146,7 @@ def mount(name, timeout=_TIMEOUT, test=False):
     if test:
         changed = not onedata_mount.require_mountable(space).alive
         if changed:
-            # what the run would ask for too
+            # a run would need both
             onedata_mount.version()
             declared.token(name, __salt__, __pillar__, 0)
     else:
@@ -145,14 +160,15 @@ def unmount(name, lazy=False, test=False):
     Unmount a space.
 
     name : str
-        the space's name
+        name of the space
     lazy : bool = False
-        detach it even while it is in use (``umount --lazy``); a dead mount is always detached so
+        detach the space even if it is in use (``umount --lazy``). A dead mount is always detached in this way
     test : bool = False
-        change nothing; ``changed`` says whether it would be
+        change nothing; ``changed`` says whether the space would be unmounted
 
-    Returns what :py:func:`status` returns, and ``changed``. Raises ``CommandExecutionError`` where it is busy, naming
-    the processes.
+    Returns what :py:func:`status` returns, and ``changed``.
+
+    Raises ``CommandExecutionError`` if the space is busy; the error names the processes that use it.
 
     CLI Example:
 
@@ -167,9 +183,11 @@ def unmount(name, lazy=False, test=False):
 
 def version():
     """
-    The version of ``oneclient``.
+    Tell the version of ``oneclient``.
 
-    Returns it as a text. Raises ``CommandExecutionError`` where it is not installed.
+    Returns the version as a text.
+
+    Raises ``CommandExecutionError`` if oneclient is not installed.
 
     CLI Example:
 

@@ -1,5 +1,6 @@
 """
-Galaxies as a table, worst first: for what ``galaxy.status`` and the runner ``galaxy.fleet`` return.
+Show Galaxies as a table, worst first. The outputter shows what ``galaxy.status`` and the runner ``galaxy.fleet``
+return.
 
 .. code-block:: bash
 
@@ -25,8 +26,8 @@ def __virtual__():
 
 def output(data, **_):
     """
-    The table as text; as wide as the terminal, where there is one. Other data raises ``KeyError``, and Salt shows it by
-    another outputter.
+    Return the table as text. If there is a terminal, the table is as wide as the terminal. For other data ``KeyError``
+    is raised, and Salt shows the data with another outputter.
 
     CLI Example:
 
@@ -35,6 +36,6 @@ def output(data, **_):
         salt '*' galaxy.status --static --out=galaxy
     """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    # outputters have no path to _utils; their functions come by Salt's loader
+    # an outputter cannot import utils, so Salt's loader gives their functions
     utils = salt.loader.utils(__opts__)
     return utils["galaxy_fleet_table.rendered"](data, width, bool(__opts__.get("color")))

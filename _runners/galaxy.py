@@ -1,8 +1,8 @@
 """
-Galaxy on one minion: what an account of ``salt-api`` may call (docs/remote.md), the reactor (docs/boot.md), and
-``salt-run``.
+Look after Galaxy on one minion, and after the Galaxies of many minions. An account of ``salt-api`` (docs/remote.md),
+the reactor (docs/boot.md) and ``salt-run`` call these runners.
 
-The functions that such an account may call have no parameter but the minion and a Galaxy's name in its pillar, so that
+The functions that an account of ``salt-api`` may call take only the minion and the name of a Galaxy in its pillar. So
 whoever may call them can neither name another service nor have another file read.
 """
 
@@ -42,7 +42,7 @@ from galaxy_host_turn import Turn
 
 log = logging.getLogger(__name__)
 
-# who is booted, docs/boot.md: by its pillar or its grains
+# the role in pillar or grains that lets a minion be booted, docs/boot.md
 _ROLE_PILLAR, _ROLE_GRAIN = "galaxy:boot:enabled:True", "roles:galaxy"
 
 TYPE_CHECKING = False
@@ -50,20 +50,20 @@ if TYPE_CHECKING:
     __opts__: dict
     __context__: dict
 
-# what Salt raises where the master cannot be asked
+# what Salt raises if the master cannot be asked
 _FAILURES = (SaltClientError, SaltInvocationError, CommandExecutionError)
 
 
 def status(minion, server=None):
     """
-    How Galaxy is on a minion.
+    Tell how Galaxy is on a minion.
 
     minion : str
-        its ID
+        ID of the minion
     server : str
-        a name in the minion's pillar; not needed where there is one Galaxy
+        name of the server in the minion's pillar; not needed if there is only one Galaxy
 
-    Returns ``success``, and as ``return`` what ``galaxy.status`` returned there, or what went wrong.
+    Returns ``success``, and ``return``: what ``galaxy.status`` returned there, or what went wrong.
 
     CLI Example:
 
@@ -78,15 +78,15 @@ def startup(minion, server=None):
     """
     Start Galaxy on a minion, and wait until it is ready.
 
+    If somebody starts Galaxy there already (another call, a person, a boot), the answer says so at once, with
+    ``success`` false. Then nothing is started.
+
     minion : str
-        its ID
+        ID of the minion
     server : str
-        a name in the minion's pillar; not needed where there is one Galaxy
+        name of the server in the minion's pillar; not needed if there is only one Galaxy
 
-    Where Galaxy is being started there already (by another call, by hand, by a boot), the answer says so, at once and
-    with ``success`` false: nothing but the question is sent to the minion.
-
-    Returns ``success``, and as ``return`` what ``galaxy.startup`` returned there, or what went wrong.
+    Returns ``success``, and ``return``: what ``galaxy.startup`` returned there, or what went wrong.
 
     CLI Example:
 
@@ -100,28 +100,29 @@ def startup(minion, server=None):
 
 def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
     """
-    Bring a minion back that has started: ``state.apply galaxy.boot``, where the minion has the role (docs/boot.md). For
-    the reactor, and by hand.
+    Bring a minion back after it has started: run ``state.apply galaxy.boot`` there, if the minion has the role
+    (docs/boot.md). This is for the reactor, and for use by hand.
+
+    One boot of a minion is under way at a time. Calls that come meanwhile end at once, and after the boot the minion is
+    booted once more, however many calls came.
+
+    After the last try there is an event ``galaxy/<minion>/ready`` or ``galaxy/<minion>/failed``. The minion itself
+    sends it. The runner sends it if a try before the last one went well, or if the minion cannot send it because it
+    does not answer or its SLS cannot be rendered.
 
     minion : str
-        its ID
+        ID of the minion
     stamp : str
-        ``_stamp`` of the event that tells of its start, from the reactor; a boot that began later has served that start
+        ``_stamp`` of the event that tells of the minion's start; the reactor gives it. If a boot began after this time,
+        nothing is left to do
     retries : int = 0
-        how often a boot that failed is tried again
+        how often to try again after a boot has failed
     pause : float = 60
-        seconds before each further try; fewer where the minion starts anew meanwhile
+        seconds to wait before each further try; less if the minion starts anew meanwhile
 
-    One boot of a minion is under way at a time. Calls that come meanwhile end at once, however many they are, and the
-    minion is booted once more after that.
-
-    The event ``galaxy/<minion>/ready`` or ``galaxy/<minion>/failed`` comes after the last try: from the minion itself,
-    or, where an earlier try went well, or the minion cannot tell because it does not answer or its SLS cannot be
-    rendered, from here.
-
-    Returns ``success``, and as ``return`` why the boot failed (``step``, ``state``, ``reason``); ``{}`` where it went
-    well or the minion told itself, ``None`` for one without the role, and a text where another call boots the minion,
-    or has done so since ``stamp``.
+    Returns ``success``, and ``return``: why the boot failed (``step``, ``state``, ``reason``). ``return`` is ``{}`` if
+    the boot went well or the minion has sent its own event, ``None`` for a minion without the role, and a text if
+    another call boots the minion or has done so since ``stamp``.
 
     CLI Example:
 
@@ -135,17 +136,18 @@ def boot(minion, stamp=None, retries=0, pause=galaxy_boot.PAUSE):
 
 def restart(minion, stamp=None):
     """
-    Restart Galaxy on a minion: ``state.apply galaxy.restarted``. For the reactor, and by hand.
-
-    minion : str
-        its ID
-    stamp : str
-        as for :py:func:`boot`: of the event that tells that Galaxy is stuck
+    Restart Galaxy on a minion: run ``state.apply galaxy.restarted`` there. This is for the reactor, and for use by
+    hand.
 
     One restart of a minion's Galaxy is under way at a time, as for :py:func:`boot`.
 
-    Returns ``success``, and as ``return`` what ``state.apply`` returned there, or what went wrong; a text where another
-    call restarts it, or has done so since ``stamp``, and ``None`` for a minion that is not known.
+    minion : str
+        ID of the minion
+    stamp : str
+        ``_stamp`` of the event that tells that Galaxy is stuck, as for :py:func:`boot`
+
+    Returns ``success``, and ``return``: what ``state.apply`` returned there, or what went wrong. ``return`` is a text
+    if another call restarts Galaxy or has done so since ``stamp``, and ``None`` for a minion that is not known.
 
     CLI Example:
 
@@ -155,7 +157,7 @@ def restart(minion, stamp=None):
     """
 
     def work(turn):
-        with salt.client.get_local_client(mopts=__opts__) as client, _shown(minion):
+        with _patient_client() as client, _shown(minion):
             return galaxy_remote.call(client, minion, "state.apply", mods="galaxy.restarted", queue=True)
 
     def restarted():
@@ -166,21 +168,34 @@ def restart(minion, stamp=None):
 
 def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
     """
-    The Galaxies of many minions, one row each, worst first (docs/fleet.md).
+    Show the Galaxies of many minions, one row each, worst first (docs/fleet.md).
 
     tgt : str = *
         the minions, as ``salt`` takes them
     tgt_type : str = glob
         how ``tgt`` names them, as ``salt`` takes it: ``glob``, ``list``, ``compound``, …
     timeout : float = 10
-        seconds: who has not answered by then is silent
+        seconds to wait for answers; a minion that has not answered by then is ``silent``
     watch : float
-        seconds: ask again and again, so often, and draw the table anew on the terminal, until Ctrl-C
+        seconds: ask again at this interval and draw the table anew on the terminal, until Ctrl-C
 
-    Returns ``rows`` (``minion``, ``server``, ``state``, numbers and ``problems``), ``totals``, ``silent`` and
-    ``without`` (minions that have no Galaxy in pillar), and ``retcode``, which is the exit code of ``salt-run``: 0
-    where all are ready, 1 where some are degraded, 2 where one is down, not ready or silent, 3 where the state of one
-    cannot be told or the question itself failed (``problem``). A terminal shows it as a table.
+    Returns a mapping:
+
+    rows
+        for each server ``minion``, ``server``, ``state``, numbers and ``problems``
+    totals
+        how many minions, servers, and servers in each state there are
+    silent
+        minions that did not answer
+    without
+        minions that have no Galaxy in pillar
+    retcode
+        the exit code of ``salt-run``: 0 if all servers are ready; 1 if some are degraded; 2 if one is down, not ready
+        or silent; 3 if the state of one cannot be told, or if the question itself failed
+    problem
+        why the question failed; then there is only ``retcode`` beside it
+
+    A terminal shows this as a table.
 
     CLI Example:
 
@@ -195,7 +210,7 @@ def fleet(tgt="*", tgt_type="glob", timeout=10, watch=None):
         seconds = arguments.seconds("timeout", timeout)
         again = None if watch is None else arguments.seconds("watch", watch)
         if again is not None and not (galaxy_remote_progress.is_command(__opts__) and sys.stdout.isatty()):
-            raise SaltInvocationError("watch needs a terminal")
+            raise SaltInvocationError("watch needs salt-run on a terminal")
         found = _ask_fleet(tgt, tgt_type, seconds)
         if again is not None:
             found = _watch(found, (tgt, tgt_type, seconds), again)
@@ -219,42 +234,60 @@ def rolling_restart(
     settle=galaxy_fleet_rolling.SETTLE,
 ):
     """
-    Restart the Galaxies of many minions, machine after machine and on each server after server, so that the others
-    serve meanwhile (docs/fleet.md).
+    Restart the Galaxies of many minions: one machine after the other, and on each machine one server after the other.
+    The others serve meanwhile (docs/fleet.md).
+
+    First, all machines are looked at. If more than ``max_failures`` machines do not serve, nothing is restarted. A
+    machine that failed is not undrained. One such call works at a time. Each step is an event ``galaxy/fleet/<job>/…``
+    and a line on the terminal.
 
     tgt : str
-        the minions, as ``salt`` takes them; those without a Galaxy in pillar are left out
+        the minions, as ``salt`` takes them; minions without a Galaxy in pillar are left out
     batch : int = 1
-        how many machines at a time
+        how many machines to restart at a time
     max_failures : int = 0
-        how many machines may fail, or not serve to begin with; it stops at the next one
+        how many machines may fail, or not serve to begin with; one more stops the call
     tgt_type : str = glob
-        how ``tgt`` names them: ``glob``, ``list``, ``compound``, …
+        how ``tgt`` names the minions: ``glob``, ``list``, ``compound``, …
     test : bool = False
         only say what would be done
     resume : int
-        ``job`` of an earlier call: servers that were started since that one began are not restarted again
+        ``job`` of an earlier call. Servers that were started after the beginning of that call are not restarted again
     drain : dict
-        called before and after each machine, such as a load balancer's: ``{"function": …, "arg": […], "kwarg": {…},
-        "tgt": …, "tgt_type": …}``, where ``{minion}`` in a text is the machine's ID, and ``tgt`` the machine itself if
-        not given
+        a function to call before each machine is restarted, such as one of a load balancer: ``{"function": …, "arg":
+        […], "kwarg": {…}, "tgt": …, "tgt_type": …}``. In a text, ``{minion}`` means the machine's ID. ``tgt`` is the
+        machine itself by default
     undrain : dict
-        the same, called after each machine that serves again
+        the same, to call after each machine that serves again
     drain_timeout : float = 60
-        seconds that requests under way have to end after ``drain``; a machine that has some after that is not restarted
+        seconds that requests under way have to end after ``drain``. A machine that still has requests then is not
+        restarted
     timeout : float = 15
-        seconds that all have to answer before anything is done
+        seconds to wait for the first answers of all machines
     settle : float = 11
-        seconds that machines must go on serving after they were restarted, before the next are touched: longer than the
-        proxy's ``fail_timeout``, for which it sends nothing to a machine that did not answer
+        seconds that restarted machines must go on serving before the next ones are touched. It should be longer than
+        ``fail_timeout`` of the proxy, because the proxy sends nothing to a machine for so long after it did not answer
 
-    All are looked at first, and nothing is restarted where more than ``max_failures`` machines do not serve. A machine
-    that failed is not undrained. One call is at work at a time. Its steps are events ``galaxy/fleet/<job>/…`` and lines
-    on the terminal.
+    Returns a mapping:
 
-    Returns ``success``, ``job``, ``restarted`` and ``untouched`` (minions), ``failed`` (reasons by minion), ``already``
-    (minions that ``resume`` left out), ``without`` (a Galaxy) and ``retcode``: 0 where all were restarted, 1 where one
-    failed, 3 where nothing was done, and why (``problem``).
+    success
+        ``True`` if all went well
+    job
+        number of this call, for ``resume``
+    restarted, untouched
+        minions
+    would_restart
+        with ``test``, instead of ``restarted``, ``untouched`` and ``failed``: the servers to restart, by minion
+    failed
+        the reason for each minion that failed
+    already
+        minions that ``resume`` left out
+    without
+        minions that have no Galaxy in pillar
+    retcode
+        0 if all were restarted, 1 if one failed, 3 if nothing was done
+    problem
+        why nothing was done
 
     CLI Example:
 
@@ -312,8 +345,8 @@ def _roll(plan, question, test) -> dict:
 
 
 def _watch(found, question, again) -> dict:
-    """Draw the table, ask and draw again, until Ctrl-C; the last answer."""
-    # Salt makes an exit of Ctrl-C, and an interrupt where an event is waited for
+    """Draw the table, ask and draw again, until Ctrl-C. Returns the last answer."""
+    # Salt turns Ctrl-C into an exit; during the wait for an event it is an interrupt
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         while True:
             width, height = shutil.get_terminal_size()
@@ -337,33 +370,33 @@ def _ask_fleet(tgt, tgt_type, seconds) -> dict:
 
 
 def _draw(lines) -> None:
-    """In place of what the terminal shows."""
+    """Draw the lines in place of what the terminal shows."""
     sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n")
     sys.stdout.flush()
 
 
 def _say(text) -> None:
-    """To the log, and to the terminal beside the answer."""
+    """Write to the log, and to the terminal beside the answer."""
     log.info("%s", text)
     if galaxy_remote_progress.is_command(__opts__):
         galaxy_host_progress.say(text)
 
 
 def _shown(*minions):
-    """What these minions tell of their work meanwhile is on the terminal too."""
+    """Show on the terminal what these minions tell of their work meanwhile."""
     listen = functools.partial(salt.utils.event.get_master_event, __opts__, __opts__["sock_dir"], listen=True)
     return galaxy_remote_progress.shown(__opts__, listen, minions)
 
 
 def _boot(minion, stamp, tries) -> dict:
-    target = f"L@{galaxy_remote.minion_id(minion)}"
+    target: str | list[str] = [galaxy_remote.minion_id(minion)]
     if not __opts__["minion_data_cache"]:
-        # the minion itself knows
-        target += f" and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
+        # the minion itself knows whether it has the role
+        target = f"L@{minion} and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
     retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
 
     def work(turn):
-        with salt.client.get_local_client(mopts=__opts__) as client:
+        with _patient_client() as client:
             tell = functools.partial(_tell, minion)
             with _shown(minion):
                 failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
@@ -374,8 +407,8 @@ def _boot(minion, stamp, tries) -> dict:
 
 def _has_role(minion) -> bool:
     """
-    By what the master has of this minion; of a compound target it would read what it has of each minion, which would be
-    a million readings when a thousand of them start.
+    Whether the minion has the role, from what the master keeps of it. Only this minion is read. For a compound target
+    the master reads what it keeps of every minion: a million reads if a thousand minions start.
     """
     if not __opts__["minion_data_cache"]:
         return True
@@ -389,15 +422,21 @@ def _is_accepted(minion) -> bool:
 
 
 def _in_turn(minion, is_meant, name, stamp, work) -> dict:
-    """Do what many events may ask for; each that comes while it is under way, or from before, ends at once."""
+    """Do what many events may ask for. An event that comes meanwhile, or an older one, ends at once."""
     turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
     if since is not None and turn.has_served(since):
         return {"success": False, "return": f"{name} of {minion} has run since {stamp}, or runs now"}
-    # no job, and no file of a lock, for any other
-    if not (_is_accepted(minion) and is_meant(minion)):
+    # no job and no lock file for any other minion; the keys come last, because Salt lists all of them
+    if not (is_meant(minion) and _is_accepted(minion)):
         return {"success": True, "return": None}
     done = turn.take(work)
     return done or {"success": False, "return": f"{name} of {minion} is under way, and will be done once more"}
+
+
+def _patient_client():
+    """For what takes a minion minutes, also where a thousand minions start at once."""
+    patience = {key: max(__opts__[key], galaxy_boot.PATIENCE) for key in ("timeout", "gather_job_timeout")}
+    return salt.client.get_local_client(mopts={**__opts__, **patience})
 
 
 def _call(ask, *given, server) -> dict:
@@ -410,13 +449,13 @@ def _call(ask, *given, server) -> dict:
 
 
 def _answer(ask) -> dict:
-    # until it has gone well: Salt calls a refused argument a success, and keeps the last run's code
+    # 1 until all went well: for a refused argument Salt reports success, with the code of the last run
     __context__["retcode"] = 1
     try:
         answer = ask()
     except (SaltClientError, SaltInvocationError) as exc:
         answer = {"success": False, "return": str(exc)}
-    # the first is what Salt goes by, the second becomes the exit code of salt-run
+    # Salt itself looks at the first; the second becomes the exit code of salt-run
     __context__["retcode"] = retcode = 0 if answer["success"] else 1
     return {**answer, "retcode": retcode}
 
@@ -426,11 +465,11 @@ def _locks() -> str:
 
 
 def _tell(minion, what, data) -> None:
-    """As if the minion said it."""
+    """Fire an event as if the minion sent it."""
     _fire(f"galaxy/{minion}/{what}", {"id": minion, "data": data})
 
 
 def _fire(tag, data) -> None:
-    """On the master's bus; by a connection of its own, since machines of a batch tell at a time."""
+    """Fire an event on the master's bus, by a connection of its own: machines of a batch tell at the same time."""
     with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"], listen=False) as bus:
         bus.fire_event(data, tag)

@@ -1,7 +1,7 @@
 """
-A volume of one minion: what an account of ``salt-api`` may call (docs/remote.md), and ``salt-run``.
+Look after a volume of one minion. An account of ``salt-api`` (docs/remote.md) and ``salt-run`` call these runners.
 
-There is no parameter for a passphrase: arguments of runners go out on the event bus.
+No function takes a passphrase, because Salt sends the arguments of runners over the event bus.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 def status(minion, device):
     """
-    The state of a volume of a minion.
+    Tell the state of a volume of a minion.
 
     minion : str
-        its ID
+        ID of the minion
     device : str
-        as in ``luks.status``
+        the device, as in ``luks.status``
 
-    Returns ``success``, and as ``return`` what ``luks.status`` returned there, or what went wrong.
+    Returns ``success``, and ``return``: what ``luks.status`` returned there, or what went wrong.
 
     CLI Example:
 
@@ -50,22 +50,22 @@ def status(minion, device):
 
 def open_(minion, device, mapper, key, mount_point=None):
     """
-    Open a volume of a minion, and mount it where a mount point is given.
+    Open a volume of a minion. If a mount point is given, mount it too.
+
+    If somebody opens the volume there already, the answer says so at once, with ``success`` false.
 
     minion : str
-        its ID
+        ID of the minion
     device : str
-        the volume
+        the volume's device
     mapper : str
-        its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     key : str
-        the place of the key, as in ``luks.open``
+        place of the key, as in ``luks.open``
     mount_point : str
-        where it is mounted; it is only opened by default
+        directory on which to mount the volume; by default it is not mounted
 
-    Where the volume is being opened there already, the answer says so, at once and with ``success`` false.
-
-    Returns ``success``, and as ``return`` what ``luks.open`` returned there, or what went wrong.
+    Returns ``success``, and ``return``: what ``luks.open`` returned there, or what went wrong.
 
     CLI Example:
 
@@ -81,13 +81,13 @@ def open_(minion, device, mapper, key, mount_point=None):
 
 
 def _answer(ask) -> dict:
-    # until it has gone well: Salt calls a refused argument a success, and keeps the last run's code
+    # 1 until all went well: for a refused argument Salt reports success, with the code of the last run
     __context__["retcode"] = 1
     try:
         with salt.client.get_local_client(mopts=__opts__) as client:
             answer = ask(client)
     except (SaltClientError, SaltInvocationError) as exc:
         answer = {"success": False, "return": str(exc)}
-    # the first is what Salt goes by, the second becomes the exit code of salt-run
+    # Salt itself looks at the first; the second becomes the exit code of salt-run
     __context__["retcode"] = retcode = 0 if answer["success"] else 1
     return {**answer, "retcode": retcode}

@@ -1,6 +1,6 @@
 """
-Declare how a Galaxy server is
-==============================
+Declare how a Galaxy server shall be
+====================================
 
 .. code-block:: yaml
 
@@ -11,9 +11,10 @@ Declare how a Galaxy server is
         - watch:
           - file: /srv/galaxy/config/galaxy.yml
 
-``running``, ``ready``, ``dead`` and ``restarted`` take the keywords of the execution module (``server, config, stats,
-socket, manager, service, conf_file``, …); what is not given comes from ``galaxy:`` in minion configuration, grains or
-pillar. While pillar is wrong, a state that takes settings from it fails, and names all that is wrong.
+``running``, ``ready``, ``dead``, ``restarted``, ``updated``, ``held`` and ``released`` take the keywords of the
+execution module (``server, config, stats, socket, manager, service, conf_file``, …). If a keyword is not given, its
+value comes from ``galaxy:`` in minion configuration, grains or pillar. While pillar is wrong, a state that takes
+settings from it fails, and its comment lists all that is wrong.
 """
 
 from salt.exceptions import CommandExecutionError
@@ -25,6 +26,7 @@ import galaxy_host_later
 galaxy_host_later.drop_outdated()
 
 import galaxy_host_arguments as arguments
+import galaxy_host_count
 import galaxy_host_returns as returns
 from galaxy_errors import ManagerError
 from galaxy_host_later import Later
@@ -54,15 +56,15 @@ def __virtual__():
 
 def settings(name, digest=None):
     """
-    Pillar is right below ``galaxy:``. The formula has this state first, and does nothing where it fails.
+    Pillar is right below ``galaxy:``. The formula has this state first. If this state fails, the formula does nothing.
 
     name : str
         any text
     digest : str
-        of the settings (``galaxy.settings values_only=True``) that the formula was rendered with: where pillar has
-        others, its states are not those of this pillar
+        digest of the settings with which the formula was rendered (``galaxy.settings values_only=True``). The state
+        fails if pillar has other settings, because the formula's states were then made for another pillar
 
-    ``changes`` is always empty; ``comment`` has every fault.
+    ``changes`` is always empty; ``comment`` lists every fault.
 
     .. code-block:: yaml
 
@@ -78,23 +80,24 @@ def settings(name, digest=None):
     if digest not in (None, found["digest"]):
         return returns.failed(
             name,
-            "The formula was rendered without this machine's pillar, as salt-ssh renders it, so nothing of it is "
-            "done: apply it by a minion or by salt-call, or use the tree's states one by one",
+            "The formula was rendered without this machine's pillar, as salt-ssh does. So nothing is done. Apply "
+            "the formula through a minion or salt-call, or use the tree's states one by one",
         )
     return returns.same(name, "Pillar is right.")
 
 
 def defined(name, server=None):
     """
-    The process manager has the definition that pillar describes (``manage_service`` and its keys): systemd's unit with
+    The process manager has the definition that pillar describes (``manage_service`` and its keys): systemd's unit and
     its file of variables, or supervisord's program file.
 
     name : str
         any text
     server : str
-        the server's name in pillar
+        name of the server in pillar
 
-    ``changes`` has each file with its ``diff`` (for a file that may hold a secret, only that it changed) and ``mode``.
+    ``changes`` has each file with ``diff`` and ``mode``. For a file that may hold a secret, ``diff`` only says that it
+    changed.
 
     .. code-block:: yaml
 
@@ -110,7 +113,9 @@ def defined(name, server=None):
             return returns.would(name, "The definition would be written.", changes)
         left = __salt__["galaxy.define"](server=server, test=True)
         if left:
-            return returns.failed(name, f"Files that did not last: {', '.join(left)}", changes)
+            return returns.failed(
+                name, f"The definition was written, but these files are wrong again: {', '.join(left)}", changes
+            )
         return returns.changed(name, "The definition was written.", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
@@ -123,7 +128,7 @@ def undefined(name, server=None):
     name : str
         any text
     server : str
-        the server's name in pillar
+        name of the server in pillar
 
     ``changes`` has each file that was removed.
 
@@ -146,19 +151,20 @@ def undefined(name, server=None):
 
 def directory(name, user, group, mode="0755"):
     """
-    There is a directory with this owner and mode. The state fails where a user other than its owner and root could put
-    something else in its place; a link that such a user could have made is never followed.
+    There is a directory with this owner and mode. If a user other than its owner and root could put something else in
+    its place, the state fails. A link that such a user could have made is never followed.
 
     name : str
-        its absolute path; missing directories above it are made too
+        absolute path of the directory; missing directories above it are made too
     user : str
         its owner, by name or number
     group : str
         its group, by name or number
     mode : str = 0755
-        its mode, octal digits in quotes
+        its mode, as octal digits in quotes
 
-    ``changes`` has ``directory`` for a new one, else ``user``, ``group`` and ``mode`` with ``old`` and ``new``.
+    ``changes`` has ``directory`` for a new directory; for an existing one ``user``, ``group`` and ``mode`` with ``old``
+    and ``new``.
 
     .. code-block:: yaml
 
@@ -172,43 +178,45 @@ def directory(name, user, group, mode="0755"):
         if not changes:
             return returns.same(name, "The directory is as declared.")
         if __opts__["test"]:
-            return returns.would(name, "The directory would be made, or given away.", changes)
+            return returns.would(name, "The directory would be made or changed.", changes)
         galaxy_host_directory.ensure(name, user, group, mode)
         left = galaxy_host_directory.difference(name, user, group, mode)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if left:
-        return returns.failed(name, f"What did not last: {', '.join(left)}", changes)
-    return returns.changed(name, "The directory is as declared now.", changes)
+        return returns.failed(
+            name, f"The directory was made or changed, but this is wrong again: {', '.join(left)}", changes
+        )
+    return returns.changed(name, "The directory was made or changed.", changes)
 
 
 def running(name, config=None, server=None, reload=False, mounts=(), **keywords):
     """
-    Galaxy runs under its process manager and as many workers as wanted are ready.
+    Galaxy runs under its process manager, and at least ``min_workers`` workers are ready.
 
     name : str
         any text
     config : str
-        path of the configuration, as in the execution module
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar, as in the execution module
+        name of the server in pillar; not needed if there is only one Galaxy
     reload : bool = False
-        a change in a watched state reloads a Galaxy that is ready gracefully, instead of a restart
+        after a change in a watched state, reload a ready Galaxy gracefully instead of restarting it
     mounts : list = []
-        directories on which a filesystem must be mounted, or Galaxy is not started: its data is there
+        directories with Galaxy's data. If no filesystem is mounted on one of them, Galaxy is not started
     timeout : float = 300
         seconds for each try
     retries : int = 5
-        how often a Galaxy that does not come up is stopped and started again
+        if Galaxy does not become ready: how often to stop it and start it again
     min_workers : int = 1
-        how many workers must accept with their application loaded
+        how many workers must accept requests and have loaded the application
     force : bool = False
-        let a restart end a master that outlives the manager's stop (``galaxy.stop``)
+        a restart may end a master that outlives the process manager's stop (see ``galaxy.stop``)
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of the execution module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of the execution module
 
-    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``ready``; after a watched change ``restarted`` or
-    ``reloaded``.
+    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``ready``. After a change in a watched state it is
+    ``restarted`` or ``reloaded`` instead.
 
     .. code-block:: yaml
 
@@ -224,7 +232,7 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
         missing = _unmounted(mounts)
         change = {"galaxy": {"old": {"ready": _status(meant)["ready"]}, "new": {"ready": True}}}
         if missing:
-            # nothing more can be asked before a state above has mounted its data
+            # the rest can only be asked after a state above has mounted the data
             return returns.would(
                 name, f"Galaxy would be started after a filesystem is mounted on {', '.join(missing)}.", change
             )
@@ -245,20 +253,20 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
 
 def ready(name, config=None, server=None, **keywords):
     """
-    As many workers as wanted are ready; waits for that, and starts nothing.
+    At least ``min_workers`` workers are ready. The state waits for this, and starts nothing.
 
     name : str
         any text
     config : str
-        path of the configuration, as in the execution module
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar, as in the execution module
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 300
-        seconds at most
+        seconds to wait at most
     min_workers : int = 1
-        how many workers must accept with their application loaded
+        how many workers must accept requests and have loaded the application
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of the execution module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of the execution module
 
     ``changes`` is always empty.
 
@@ -276,7 +284,7 @@ def ready(name, config=None, server=None, **keywords):
             return returns.same(name, f"Galaxy is ready: {_accepting(now['ready_workers'])}.")
         if __opts__["test"]:
             __salt__["galaxy.wait"](**meant, test=True)
-            return returns.would(name, f"Galaxy is not ready; it would be waited for. {' '.join(now['problems'])}", {})
+            return returns.would(name, f"Galaxy is not ready; a run would wait for it. {' '.join(now['problems'])}", {})
         found = __salt__["galaxy.wait"](**meant)
         return returns.same(name, f"Galaxy is ready after {found['seconds']} s: {_accepting(found['accepting'])}.")
     except returns.ERRORS as exc:
@@ -285,23 +293,25 @@ def ready(name, config=None, server=None, **keywords):
 
 def dead(name, config=None, server=None, timeout=_STOP, **keywords):
     """
-    Galaxy does not run: its service is stopped, and none of its processes is left. Where that cannot be told, it fails.
+    Galaxy does not run: its service is stopped, and none of its processes is left. If this cannot be told, the state
+    fails.
 
     name : str
         any text
     config : str
-        path of the configuration, as in the execution module
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar, as in the execution module
+        name of the server in pillar; not needed if there is only one Galaxy
     timeout : float = 10
-        seconds that processes have to end after the manager's stop, and workers again after SIGTERM, before SIGKILL
+        seconds that processes have to end after the process manager's stop; workers have as long again after SIGTERM,
+        before SIGKILL
     force : bool = False
-        end the master too where it outlives that, or where nothing manages it
+        end the master too, if it outlives this or if no process manager has it
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of the execution module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of the execution module
 
-    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``running``, or ``active`` where Galaxy did not run, but its
-    manager had a process of the service or would have started it again.
+    ``changes`` has ``galaxy`` with ``old`` and ``new``: ``running``. If Galaxy did not run, but its process manager had
+    a process of the service or would have started it again, it is ``active`` instead.
 
     .. code-block:: yaml
 
@@ -323,7 +333,7 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
             return returns.would(name, "Galaxy would be stopped.", change)
         after = _status(meant)
         if not _is_down(after):
-            return returns.failed(name, " ".join(["Galaxy was stopped, but not for good:", *after["problems"]]))
+            return returns.failed(name, " ".join(["Galaxy was stopped, but is not down:", *after["problems"]]))
         return returns.changed(name, "Galaxy was stopped.", change)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
@@ -331,24 +341,25 @@ def dead(name, config=None, server=None, timeout=_STOP, **keywords):
 
 def updated(name, config=None, server=None, mounts=(), **keywords):
     """
-    The files that Gravity wrote for its process manager are what its configuration asks for: what ``galaxyctl update``
-    does, but nothing that runs is stopped, and another Galaxy's units are never touched.
+    The files that Gravity wrote for its process manager are up to date with Gravity's configuration. ``galaxyctl
+    update`` does the same. But this state does not stop what runs, and never touches units of another Galaxy.
 
     name : str
         any text
     config : str
-        path of the configuration, as in the execution module
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar, as in the execution module
+        name of the server in pillar; not needed if there is only one Galaxy
     mounts : list = []
-        directories on which a filesystem must be mounted, or nothing is done: the configuration or Galaxy is there
+        directories with the configuration or Galaxy itself. If no filesystem is mounted on one of them, nothing is done
     force : bool = False
-        also where something that runs is stopped or restarted for it; what is configured is started afterwards
+        do it even if a running service must be stopped or restarted for it. The configured services are started
+        afterwards
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of the execution module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of the execution module
 
-    ``changes`` has ``added``, ``rewritten`` and ``removed`` (paths), ``stopped`` (units or programs) and ``diff``, as
-    far as there are any. Most changes of the configuration alter no file: a restart takes them up.
+    ``changes`` has those of ``added``, ``rewritten`` and ``removed`` (paths), ``stopped`` (units or programs) and
+    ``diff`` that are not empty. Most changes of the configuration alter no file; a restart takes them up.
 
     .. code-block:: yaml
 
@@ -381,20 +392,20 @@ def updated(name, config=None, server=None, mounts=(), **keywords):
 
 def held(name, config=None, server=None, mounts=(), **keywords):
     """
-    Nothing of a Galaxy under Gravity starts, at boot or by hand, before its data is mounted (``galaxy.hold``).
+    No service of a Galaxy under Gravity starts before its data is mounted, at boot or by hand (``galaxy.hold``).
 
     name : str
         any text
     config : str
-        path of the configuration, as in the execution module
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar, as in the execution module
+        name of the server in pillar; not needed if there is only one Galaxy
     mounts : list = []
-        directories on which a filesystem must be mounted; the Onedata spaces that pillar declares are added
+        directories on which a filesystem must be mounted. The mount points of the Onedata spaces in pillar are added
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of the execution module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of the execution module
 
-    ``changes`` has each file with its ``diff`` and ``mode``; there are none for a Galaxy that Gravity does not run.
+    ``changes`` has each file with ``diff`` and ``mode``. It is empty if Gravity does not run this Galaxy.
 
     .. code-block:: yaml
 
@@ -408,16 +419,16 @@ def held(name, config=None, server=None, mounts=(), **keywords):
 
 def released(name, config=None, server=None, **keywords):
     """
-    What ``galaxy.held`` wrote is not there. A running Galaxy is not stopped.
+    The drop-ins that ``galaxy.held`` writes are not there. A running Galaxy is not stopped.
 
     name : str
         any text
     config : str
-        path of the configuration, as in the execution module
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar, as in the execution module
+        name of the server in pillar; not needed if there is only one Galaxy
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of the execution module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of the execution module
 
     ``changes`` has each file that was removed.
 
@@ -431,24 +442,24 @@ def released(name, config=None, server=None, **keywords):
 
 def restarted(name, config=None, server=None, mounts=(), **keywords):
     """
-    Galaxy is restarted, whatever state it is in.
+    Galaxy is restarted, whether it runs or not.
 
     name : str
         any text
     config : str
-        path of the configuration, as in the execution module
+        path of the configuration file of Galaxy, Gravity or uWSGI; by default the one in pillar
     server : str
-        a name in pillar, as in the execution module
+        name of the server in pillar; not needed if there is only one Galaxy
     mounts : list = []
-        directories on which a filesystem must be mounted, or Galaxy is not restarted
+        directories with Galaxy's data. If no filesystem is mounted on one of them, Galaxy is not restarted
     timeout : float
-        seconds until it is ready again
+        seconds to wait until Galaxy is ready again
     min_workers : int = 1
         how many workers must be ready
     force : bool = False
-        end a master that outlives the manager's stop
+        end a master that outlives the process manager's stop
     keywords
-        others that name the server, such as ``stats``, or set limits: see the top of the execution module
+        other keywords that name the server (such as ``stats``) or set limits: see the top of the execution module
 
     ``changes`` is ``{"galaxy": "restarted"}``.
 
@@ -463,10 +474,11 @@ def restarted(name, config=None, server=None, mounts=(), **keywords):
 
 def reported(name):
     """
-    The master knows how a boot went: the event ``galaxy/<minion>/ready``, or ``galaxy/<minion>/failed`` with the first
-    ``step`` that failed (the SLS below ``galaxy``), its ``state`` (ID) and the ``reason``.
+    The Salt master knows how a boot went. The state sends the event ``galaxy/<minion>/ready``; or, if a state failed,
+    the event ``galaxy/<minion>/failed`` with the first ``step`` that failed (the SLS below ``galaxy``), its ``state``
+    (ID) and the ``reason``.
 
-    Give it ``order: last``. Without a master no event is sent.
+    Give this state ``order: last``. Without a master it sends no event.
 
     name : str
         any text
@@ -484,26 +496,26 @@ def reported(name):
     if __opts__["test"]:
         return returns.would(name, f"The event {tag} would be sent.", {})
     sent = __salt__["event.send"](tag, data)
-    return returns.same(name, f"The event {tag} was sent." if sent else f"No master was told: {tag}.")
+    return returns.same(name, f"The event {tag} was sent." if sent else f"No master got the event {tag}.")
 
 
 def mod_watch(name, sfun=None, **keywords):
     """
-    Restart or reload a running Galaxy because a watched state changed; any other state is as it is without a watch.
+    Restart or reload a running Galaxy, because a watched state changed. For any other state a watch changes nothing.
 
     name : str
-        as of the state
+        name of the state
     sfun : str
-        the function of the state
+        function of the state
     keywords
-        its other arguments
+        other arguments of the state
 
     ``changes`` is as for the state ``sfun``; for ``running`` it has ``galaxy`` with ``restarted`` or ``reloaded``.
 
     .. note::
-        Called by the requisite system; not for direct use.
+        Salt's requisite system calls this function; it is not for direct use.
     """
-    # Salt asks here whenever the state itself changed nothing, also when it failed, and takes this answer instead
+    # Salt calls this if the state itself changed nothing, even if it failed, and takes this answer instead
     given = _own(keywords)
     return _UNWATCHED[sfun](name, **given) if sfun in _UNWATCHED else _deed(name, **given)
 
@@ -566,7 +578,7 @@ def _meant(config, server, keywords):
 
 def _own(keywords):
     """The keywords without those that Salt itself hands to a state."""
-    # there already where a state runs, and slow to load where the loader only lists the states
+    # a running state has loaded it already; if the loader only lists the states, it would be slow
     from salt.state import STATE_INTERNAL_KEYWORDS
 
     return {
@@ -576,8 +588,8 @@ def _own(keywords):
 
 def _unmounted(mounts):
     """
-    Those of the mount points that states above would mount, in test mode. Raises ``CommandExecutionError`` where
-    nothing is mounted on one otherwise.
+    The mount points that states above would mount, in test mode. Raises ``CommandExecutionError`` if nothing is mounted
+    on another one.
     """
     paths = arguments.paths("mounts", () if mounts is None else mounts)
     missing = [path for path in paths if not __salt__["mount.is_mounted"](path)]
@@ -591,7 +603,7 @@ def _unmounted(mounts):
 def _status(meant):
     if meant.get("timeout") is not None:
         arguments.seconds("timeout", meant["timeout"])
-    # there the timeout is that of a look
+    # in galaxy.status, timeout means something else
     return __salt__["galaxy.status"](**{key: value for key, value in meant.items() if key != "timeout"})
 
 
@@ -603,11 +615,11 @@ def _verify(name, meant, change, what):
 
 
 def _accepting(count):
-    return f"{count} worker{' accepts' if count == 1 else 's accept'} requests"
+    return f"{galaxy_host_count.counted(count, 'worker accepts', 'workers accept')} requests"
 
 
 def _is_active(status):
-    # what its manager retries comes again by itself
+    # its process manager may start it again by itself
     return bool(status["manager"] and status["manager"]["active"])
 
 

@@ -1,8 +1,8 @@
 """
-Encrypted volumes: LUKS devices formatted, opened, mounted and closed, and their keys.
+Declare encrypted volumes: LUKS devices that are formatted, opened, mounted or closed, and their keys.
 
-Devices and keys are named as in the execution module ``luks``; a key by its place (``pillar://…``, ``sdb://…``,
-``clevis://``, ``token://``, a path), so that no key is in an SLS file. ``luks.mounted`` does the whole:
+Devices and keys are named as in the execution module ``luks``. A key is named by its place (``pillar://…``,
+``sdb://…``, ``clevis://``, ``token://``, a path), so no key is in an SLS file. ``luks.mounted`` does everything:
 
 .. code-block:: yaml
 
@@ -14,8 +14,8 @@ Devices and keys are named as in the execution module ``luks``; a key by its pla
         - key: pillar://galaxy:storage:passphrase
         - encrypt: True
 
-The device is named by what belongs to the disk: names such as ``/dev/vdb`` move, and with them the permission to
-format.
+Name the device by something that belongs to the disk. A name such as ``/dev/vdb`` may come to mean another disk, and
+then the permission to format it does too.
 """
 
 from __future__ import annotations
@@ -60,42 +60,42 @@ def mounted(
     **options,
 ):
     """
-    The volume is open, and its filesystem mounted; its header is backed up.
+    The volume is open, its filesystem is mounted, and its header is backed up.
 
     name : str
-        the mount point: an empty directory, made if missing
+        the mount point: an empty directory; made if missing
     device : str
         the device
     mapper : str
-        name of the opened volume in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     key : str
         place of the key
     encrypt : bool = False
-        make a device that reads as blank an encrypted volume first; a device that carries anything is never touched.
-        The next run completes an interrupted one
+        if the device reads as blank, first make it an encrypted volume. A device that carries anything is never
+        touched. After an interruption the next run completes the volume
     filesystem : str = ext4
         ``ext4``, ``ext3``, ``ext2``, ``xfs`` or ``btrfs``
     mkfs_options : list = []
         options of ``mkfs``
     mount_options : list = []
-        options of ``mount -o``; where the volume is mounted with others, it is remounted
+        options of ``mount -o``. If the volume is mounted with other options, it is remounted
     discard : bool = False
-        pass discards on to the device
+        pass discards on to the device: see ``--allow-discards`` in :manpage:`cryptsetup(8)`
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     key_timeout : float = 0
-        seconds for which a key's database that fails is asked again
+        if a database that holds the key does not answer: seconds to ask it again and again
     device_timeout : float = 0
-        seconds for which a device that is not there is waited for
+        if the device is not there: seconds to wait for it
     nonempty : str = refuse
-        what becomes of files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
+        if there are files below the mount point: ``refuse`` to mount, or ``move`` them to ``<mount point>.aside-1``
     keep : int
-        how many header backups of the volume are kept, the newest ones; all by default
+        how many header backups of the volume to keep, the newest ones; by default all
     options
         of a new volume: ``version``, ``cipher``, ``key_size``, ``hash``, ``pbkdf``, ``iteration_time``, ``iterations``
         and ``memory``, as in ``luks.format``
 
-    ``changes`` has each step that was taken, as ``luks.encrypt`` names it, with what it was done to.
+    ``changes`` has each step that was taken, under its name in ``luks.encrypt``, with the object that it changed.
 
     .. code-block:: yaml
 
@@ -139,33 +139,33 @@ def mounted(
         if not steps:
             return returns.same(name, f"{device} is open as {mapper} and mounted")
         if __opts__["test"]:
-            return returns.would(name, f"Steps to be taken: {', '.join(steps)}", changes)
+            return returns.would(name, f"These steps would be taken: {', '.join(steps)}", changes)
         left = __salt__["luks.encrypt"](test=True, **wanted)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if left:
-        return returns.failed(name, f"Steps that did not last: {', '.join(left)}", changes)
+        return returns.failed(name, f"These steps were taken, but would be taken again: {', '.join(left)}", changes)
     return returns.changed(name, f"{device} is open as {mapper} and mounted", changes)
 
 
 def formatted(name, key, backups=_BACKUPS, keep=None, **options):
     """
-    The device is a LUKS volume, and its header is backed up. A device that is a volume already keeps its parameters; a
-    device that carries anything else is refused, and ``force`` is not taken.
+    The device is a LUKS volume, and its header is backed up. If the device is a volume already, it keeps its
+    parameters. If it carries anything else, the state fails; it does not take ``force``.
 
     name : str
         the device
     key : str
         place of the key that shall open a new volume
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
     options
         of a new volume: ``version``, ``cipher``, ``key_size``, ``hash``, ``pbkdf``, ``iteration_time``, ``iterations``
         and ``memory``, as in ``luks.format``
 
-    ``changes`` has ``format`` with the device, or ``header_backup`` with the directory where only that was missing.
+    ``changes`` has ``format`` with the device; if only the backup was missing, ``header_backup`` with the directory.
 
     .. code-block:: yaml
 
@@ -183,14 +183,14 @@ def formatted(name, key, backups=_BACKUPS, keep=None, **options):
             return returns.failed(name, found["error"])
         is_volume = found["luks"] and not found["unfinished"]
         if is_volume and found["header_backup"]:
-            return returns.same(name, f"It is LUKS{found['version']} volume {found['uuid']}")
+            return returns.same(name, f"The device is LUKS{found['version']} volume {found['uuid']}")
         if is_volume:
             change = {"header_backup": backups}
         if __opts__["test"]:
             if is_volume:
                 return returns.would(name, "The header would be backed up", change)
             __salt__["luks.format"](name, key=key, backups=backups, test=True, **options)
-            return returns.would(name, "It would be made a LUKS volume", change)
+            return returns.would(name, "The device would be made a LUKS volume", change)
         if is_volume:
             __salt__["luks.header_backup"](name, backups=backups, keep=keep)
         else:
@@ -201,13 +201,15 @@ def formatted(name, key, backups=_BACKUPS, keep=None, **options):
                 found = __salt__["luks.status"](name, backups=backups)
                 if found["unfinished"] is not False or not found["header_backup"]:
                     raise
-                return returns.same(name, f"It is LUKS{found['version']} volume {found['uuid']}")
+                return returns.same(name, f"The device is LUKS{found['version']} volume {found['uuid']}")
         found = __salt__["luks.status"](name, backups=backups)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["luks"] or not found["header_backup"]:
-        return returns.failed(name, "It is still no LUKS volume, or still has no header backup", change)
-    return returns.changed(name, f"It is LUKS{found['version']} volume {found['uuid']}", change)
+        return returns.failed(
+            name, "The device is still no LUKS volume, or there is still no backup of its header", change
+        )
+    return returns.changed(name, f"The device is LUKS{found['version']} volume {found['uuid']}", change)
 
 
 def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
@@ -215,19 +217,19 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
     The volume is open.
 
     name : str
-        mapper: its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     device : str
-        the volume
+        the volume's device
     key : str
-        place of the key; read only where the volume is not open
+        place of the key; read only if the volume is not open
     discard : bool = False
-        pass discards on to the device
+        pass discards on to the device: see ``--allow-discards`` in :manpage:`cryptsetup(8)`
     key_timeout : float = 0
-        seconds for which a key's database that fails is asked again
+        if a database that holds the key does not answer: seconds to ask it again and again
     device_timeout : float = 0
-        seconds for which a device that is not there is waited for
+        if the device is not there: seconds to wait for it
 
-    ``changes`` has the mapper with ``old``: none, and ``new``: the device.
+    ``changes`` has the mapper name with ``old``: none, and ``new``: the device.
 
     .. code-block:: yaml
 
@@ -247,20 +249,20 @@ def opened(name, device, key, discard=False, key_timeout=0, device_timeout=0):
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if not found["open"] or found["mapper"] != name:
-        return returns.failed(name, f"{device} was opened, but is not open", change)
+        return returns.failed(name, f"{device} was opened, but is not open as {name}", change)
     return returns.changed(name, f"{device} was opened", change)
 
 
 def closed(name):
     """
-    The volume is not open, and nothing is mounted from it. Where it is busy, the state fails: nothing is unmounted, and
-    the comment names what holds it.
+    The volume is not open, and nothing is mounted from it. If it is busy, the state fails: nothing is unmounted, and
+    the comment names what holds the volume.
 
     name : str
-        mapper: its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
 
-    ``changes`` has the mapper with ``old``: the device, and ``new``: none; and each mount point with what was mounted
-    there as ``old``.
+    ``changes`` has the mapper name with ``old``: the device, and ``new``: none. It also has each mount point, with what
+    was mounted there as ``old``.
 
     .. code-block:: yaml
 
@@ -270,29 +272,29 @@ def closed(name):
     try:
         volume = __salt__["luks.open_volumes"]().get(name)
         if not volume:
-            return returns.same(name, "It is not open")
+            return returns.same(name, "The volume is not open")
         changes = {name: {"old": volume["device"], "new": None}}
         changes.update({mount["target"]: {"old": mount["source"], "new": None} for mount in volume["mounts"]})
         __salt__["luks.close"](name, test=bool(__opts__["test"]))
         if __opts__["test"]:
-            return returns.would(name, "It would be closed", changes)
+            return returns.would(name, "The volume would be closed", changes)
         if name in __salt__["luks.open_volumes"]():
-            return returns.failed(name, "It was closed, but is open", changes)
+            return returns.failed(name, "The volume was closed, but is open again", changes)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
-    return returns.changed(name, "It was closed", changes)
+    return returns.changed(name, "The volume was closed", changes)
 
 
 def resized(name, key=None, partition=False):
     """
-    An open volume, and the filesystem mounted from it, use all of the device, which may have grown.
+    An open volume, and the filesystem mounted from it, use all of the device, also after the device has grown.
 
     name : str
-        mapper: its name in ``/dev/mapper``
+        name of the open volume in ``/dev/mapper``
     key : str
-        place of the key; LUKS2 asks for it, LUKS1 does not
+        place of the key; needed for LUKS2, not for LUKS1
     partition : bool = False
-        grow the volume's partition first, as in ``luks.resize``
+        first grow the volume's partition, as in ``luks.resize``
 
     ``changes`` has those of ``partition``, ``volume`` and ``filesystem`` that have grown, each with the word ``grown``.
 
@@ -307,17 +309,17 @@ def resized(name, key=None, partition=False):
         steps = __salt__["luks.resize"](name, partition=partition, test=True)
         changes = dict.fromkeys(steps, "grown")
         if not steps:
-            return returns.same(name, "It uses all of its device")
+            return returns.same(name, "The volume and its filesystem use all of the device")
         if __opts__["test"]:
-            return returns.would(name, f"To be grown: {', '.join(steps)}", changes)
+            return returns.would(name, f"These would grow: {', '.join(steps)}", changes)
         sizes = __salt__["luks.resize"](name, key=key, partition=partition)
         left = __salt__["luks.resize"](name, partition=partition, test=True)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     if left:
-        return returns.failed(name, f"Did not grow: {', '.join(left)}", changes)
+        return returns.failed(name, f"These did not grow: {', '.join(left)}", changes)
     before, after = (sizes[when]["volume"] for when in ("before", "after"))
-    return returns.changed(name, f"It grew from {before} to {after} bytes", changes)
+    return returns.changed(name, f"The volume grew from {before} to {after} bytes", changes)
 
 
 def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
@@ -325,15 +327,15 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     A key opens the volume.
 
     name : str
-        the device
+        the volume's device
     new_key : str
-        place of the key that shall open it
+        place of the key that shall open the volume
     key : str
-        place of a key that opens it now
+        place of a key that opens the volume now
     backups : str = /var/backups/luks
-        directory of the header backup
+        directory of the header backups
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
     options
         of the new key slot: ``pbkdf``, ``iteration_time``, ``iterations`` and ``memory``, as in ``luks.format``
 
@@ -349,7 +351,7 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     change = {"key": {"old": None, "new": new_key}}
     try:
         if __salt__["luks.test_key"](name, key=new_key):
-            return returns.same(name, f"{new_key} opens it")
+            return returns.same(name, f"{new_key} opens the volume")
         wanted = {"new_key": new_key, "key": key, "backups": backups, "keep": keep, **options}
         __salt__["luks.add_key"](name, **{**wanted, "test": bool(__opts__["test"])})
         if __opts__["test"]:
@@ -360,26 +362,26 @@ def key_present(name, new_key, key, backups=_BACKUPS, keep=None, **options):
     return (
         returns.changed(name, f"{new_key} was added", change)
         if opens
-        else returns.failed(name, f"{new_key} does not open it")
+        else returns.failed(name, f"{new_key} does not open the volume")
     )
 
 
 def key_absent(name, key, remaining=None, backups=_BACKUPS, keep=None):
     """
-    A key does not open the volume (any more). The last key is never removed, and no key without the proof that another
-    key opens the volume.
+    A key does not open the volume (any more). The last key is never removed. No key is removed without the proof that
+    another key opens the volume.
 
     name : str
-        the device
+        the volume's device
     key : str
         place of the key to remove
     remaining : str
-        place of a key that stays, which is tried; needed where ``key`` opens the volume. Where it is given, an
-        interrupted removal is completed
+        place of a key that stays. It is tried. It is needed if ``key`` opens the volume. If it is given, an interrupted
+        removal is completed
     backups : str = /var/backups/luks
-        directory of the header backup, which still has the key
+        directory of the header backups. A backup made before the removal still has the key
     keep : int
-        as in ``luks.encrypt``
+        how many header backups of the volume to keep, the newest ones; by default all
 
     ``changes`` has ``key`` with ``old``: the place of the key, and ``new``: none.
 
@@ -394,23 +396,25 @@ def key_absent(name, key, remaining=None, backups=_BACKUPS, keep=None):
     wanted = {"key": key, "remaining": remaining, "backups": backups, "keep": keep}
     try:
         if not __salt__["luks.remove_key"](name, test=bool(__opts__["test"]), **wanted):
-            return returns.same(name, f"{key} does not open it")
+            return returns.same(name, f"{key} does not open the volume")
         if __opts__["test"]:
             return returns.would(name, f"{key} would be removed", change)
         opens = __salt__["luks.test_key"](name, key=key)
     except returns.ERRORS as exc:
         return returns.failed(name, exc)
     return (
-        returns.failed(name, f"{key} still opens it") if opens else returns.changed(name, f"{key} was removed", change)
+        returns.failed(name, f"{key} still opens the volume")
+        if opens
+        else returns.changed(name, f"{key} was removed", change)
     )
 
 
 def key_file(name):
     """
-    There is a key file; a missing one is generated at random, an existing one is never changed.
+    There is a key file. If it is missing, it is made of random bytes. An existing file is never changed.
 
     name : str
-        its absolute path
+        absolute path of the file
 
     ``changes`` has the path with ``new key file``.
 

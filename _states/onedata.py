@@ -1,13 +1,13 @@
 """
-Onedata spaces mounted, or not
-==============================
+Declare whether Onedata spaces are mounted
+==========================================
 
 .. code-block:: yaml
 
     userdata:
       onedata.mounted
 
-The name is that of a space in ``galaxy:onedata``, see the execution module ``onedata``.
+The name is that of a space in ``galaxy:onedata``: see the execution module ``onedata``.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def __virtual__():
 
 def mounted(name, timeout=60):
     """
-    The space is mounted and answers; a mount whose process has ended is mounted anew.
+    The space is mounted and answers. If the process of a mount has ended, the space is mounted anew.
 
     name : str
-        the space's name
+        name of the space
     timeout : float = 60
-        seconds until the mount answers
+        seconds to wait until the mount answers
 
-    ``changes`` has the space's name with ``old`` and ``new``: ``mounted``, ``unmounted`` or ``dead``.
+    ``changes`` has the name of the space with ``old`` and ``new``: ``mounted``, ``unmounted`` or ``dead``.
 
     .. code-block:: yaml
 
@@ -57,11 +57,11 @@ def unmounted(name, lazy=False):
     The space is not mounted.
 
     name : str
-        the space's name
+        name of the space
     lazy : bool = False
-        detach it even while it is in use
+        detach the space even if it is in use
 
-    ``changes`` as for :py:func:`mounted`.
+    ``changes`` is as for :py:func:`mounted`.
 
     .. code-block:: yaml
 
@@ -87,12 +87,12 @@ def _change(name, wanted: str, do) -> dict:
     except returns.ERRORS as exc:
         if before is None or __opts__["test"]:
             return returns.failed(name, exc)
-        # a dead mount may be gone, though no new one came
+        # the dead mount may be gone, even if the new one failed
         return returns.failed(name, exc, _difference(name, _how(before), _how(__salt__["onedata.status"](name))))
     changes = _difference(name, _how(before), _how(after))
     if _how(after) == wanted:
         return returns.changed(name, f"Onedata space {name} was {wanted}: {before['mount_point']}", changes)
-    problem = after["problem"] or "no reason known"
+    problem = after["problem"] or "the reason is not known"
     return returns.failed(name, f"Onedata space {name} is {_how(after)} after all: {problem}", changes)
 
 

@@ -1,5 +1,5 @@
 """
-How a boot went, by what its states returned; and booting one minion from the master (docs/boot.md).
+Tell how a boot went, from the results of its states; and boot one minion from the Salt master (docs/boot.md).
 """
 
 import datetime
@@ -14,14 +14,18 @@ from galaxy_host_wait import Deadline, wait_until
 SLS = "galaxy.boot"
 # the SLS and its state that tell the master, formulas/galaxy/boot/report.sls
 REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
-# seconds until a boot that failed is tried again
+# seconds before a failed boot is tried again
 PAUSE = 60
+# seconds after which the master asks whether a minion still works on a long job, again and again, and seconds for the
+# answer. With Salt's own five and ten, a master on which a thousand machines start does nothing but ask, and gives up
+# minions that are well
+PATIENCE = 30
 
 
 def failure(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """
-    ``step`` (the SLS below ``galaxy``), ``state`` (ID) and ``reason`` of the first state that failed; empty where none
-    has.
+    The first state that failed, as ``step`` (the SLS below ``galaxy``), ``state`` (ID) and ``reason``. Empty if none
+    failed.
     """
     failed = [one for one in states if one.get("result") is False and type(one.get("__run_num__")) is int]
     if not failed:
@@ -31,25 +35,27 @@ def failure(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {"step": step, **galaxy_remote.plain({"state": first.get("__id__"), "reason": first.get("comment")})}
 
 
-def boot(client: Any, minion: str, target: str, report: bool = True) -> dict[str, Any]:
+def boot(client: Any, minion: str, target: str | list[str], report: bool = True) -> dict[str, Any]:
     """
-    Apply ``galaxy.boot`` on a minion, and wait for as long as it is at it.
+    Apply ``galaxy.boot`` on a minion, and wait as long as the minion works on it.
 
     client
         Salt's ``LocalClient``
     target
-        compound expression of this one minion
+        a list of this one minion, or a compound expression that matches it; for that, Salt lists all keys once more
     report
-        whether the minion tells the master how it went
+        whether the minion itself tells the master how it went
 
-    Returns why the boot failed (as :py:func:`failure`); empty where it went well, or where the minion told itself.
+    Returns why the boot failed, like :py:func:`failure`. Empty if it went well, or if the minion told the master
+    itself.
     """
-    # another state run of the minion is waited for; `exclude` only where needed, since it is in the minion's job data
+    # queue: wait for another state run; exclude only if needed, because it shows in the minion's job data
     keywords = {"queue": True} if report else {"queue": True, "exclude": REPORT_SLS}
-    answers = client.cmd(target, "state.apply", [SLS], tgt_type="compound", kwarg=keywords, full_return=True)
+    kind = "list" if isinstance(target, list) else "compound"
+    answers = client.cmd(target, "state.apply", [SLS], tgt_type=kind, kwarg=keywords, **galaxy_remote.JOB)
     answer = galaxy_remote.answer_of(answers, minion)
     if answer is None:
-        return _unknown(f"{minion} does not answer, or no more")
+        return _unknown(f"{minion} does not answer, or has stopped answering")
     returned = answer.get("ret")
     if not isinstance(returned, dict):
         return _unknown(f"{SLS} could not be applied: {galaxy_remote.text(returned)}")
@@ -65,23 +71,24 @@ def boot(client: Any, minion: str, target: str, report: bool = True) -> dict[str
 def boot_in_turn(
     client: Any,
     minion: str,
-    target: str,
+    target: str | list[str],
     turn: Turn,
     tell: Callable[[str, dict[str, Any]], object],
     retries: int,
     pause: float,
 ) -> dict[str, Any]:
     """
-    Boot a minion whose turn it is, and tell the master's bus what the minion does not tell itself: once how it went,
-    and what a further try waits for.
+    Boot a minion whose turn it is. Tell the master's event bus what the minion does not tell itself: once, how the boot
+    went; and before each further try, what it waits for.
 
     tell
-        called with ``failed`` and the failure, or with ``ready`` and nothing in it; and before each further try with
+        called with ``failed`` and the failure, or with ``ready`` and an empty mapping; before each further try with
         ``progress`` and the data of such an event (``galaxy_host_progress``)
     retries
-        how often a boot that failed is tried again, after ``pause`` seconds, or as soon as the minion starts once more
+        how often to try again after a boot has failed: after ``pause`` seconds, or as soon as the minion starts once
+        more
 
-    Returns why the last try failed, as :py:func:`boot`.
+    Returns why the last try failed, like :py:func:`boot`.
     """
     began = time.monotonic()
     for left in range(retries, -1, -1):
@@ -100,7 +107,7 @@ def boot_in_turn(
 
 
 def seconds_of(stamp: Any) -> float | None:
-    """An event's ``_stamp`` (UTC, by the master's clock) in epoch seconds; ``None`` where it is none."""
+    """The ``_stamp`` of an event (UTC, by the master's clock) in epoch seconds; ``None`` if it is no time."""
     try:
         moment = datetime.datetime.fromisoformat(stamp)
         return moment.replace(tzinfo=moment.tzinfo or datetime.timezone.utc).timestamp()

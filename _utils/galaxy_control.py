@@ -1,5 +1,5 @@
 """
-Start a Galaxy and stop it: decisions on what a look has proven.
+Start and stop a Galaxy. All decisions rest on what a look has proven.
 """
 
 import logging
@@ -11,11 +11,12 @@ import galaxy_host_process
 import galaxy_host_progress
 import galaxy_wait
 from galaxy_errors import ConfigError, GalaxyError, ManagerError, MasterGone, NotReady, ProcessError
+from galaxy_host_count import counted
 from galaxy_host_later import Later
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_look import Look, ServiceLook
-from galaxy_manager_unit import State, Unit
+from galaxy_manager_unit import State, Unit, UnitStatus
 from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
@@ -32,16 +33,17 @@ else:
 log = logging.getLogger(__name__)
 
 GRACE = 10
-# of Limits.companions: what fails beside the web server is none of our business
+# a value of Limits.companions: services beside the web server may fail
 IGNORE = "ignore"
 
 
 def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
-    Start the services through their manager, in an order that works, and wait; nothing is done where all is well.
+    Start the services through their process manager, in an order that works, and wait until Galaxy is ready. If all is
+    well already, nothing is done.
 
     test
-        only find out whether anything would be changed; what would stand in the way is raised
+        only find out whether anything would be changed; raise an error if something prevents the start
 
     Returns ``{"changed": …, "manager": …, "service": …}`` and what ``galaxy_wait.wait`` returns.
     """
@@ -54,12 +56,13 @@ def start(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
 
 def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
-    Bring the manager up where needed, start, wait; stop and start again while Galaxy does not come up.
+    Start the process manager if needed, start Galaxy, and wait. While Galaxy does not become ready, stop it and start
+    it again.
 
     A Galaxy whose master lives, but which cannot be asked, is never stopped: its stats server may be elsewhere.
 
-    Returns what ``start`` returns, and ``tries``. Raises ``NotReady`` for the last try, and at once where a Galaxy that
-    lives cannot be asked, or serves with fewer workers than wanted.
+    Returns what ``start`` returns, and ``tries``. Raises ``NotReady`` after the last try. Raises it at once if a live
+    Galaxy cannot be asked, or serves with fewer workers than wanted.
     """
     if test:
         return {**_plan_start(galaxy, limits), "tries": 0}
@@ -75,7 +78,7 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any
             except NotReady as exc:
                 _require_retry(galaxy.look(galaxy_wait.LOOK), exc)
                 if tried > limits.retries:
-                    raise NotReady(f"Gave up after {tried} {'try' if tried == 1 else 'tries'}. {exc}") from None
+                    raise NotReady(f"Gave up after {counted(tried, 'try', 'tries')}. {exc}") from None
                 log.info("Try %d of %d failed, Galaxy is stopped and started again", tried, limits.retries + 1)
                 _stop(galaxy, GRACE, force=True)
         raise AssertionError("unreachable")
@@ -83,14 +86,14 @@ def startup(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any
 
 def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool = False) -> dict[str, Any]:
     """
-    Stop the services through their manager; end the workers that outlive it.
+    Stop the services through their process manager, and end the workers that outlive this.
 
     timeout
-        seconds that processes have to end after the manager's stop, and again after SIGTERM, before SIGKILL
+        seconds that processes have to end after the process manager's stop, and again after SIGTERM, before SIGKILL
     force
-        the master too, where it outlives the manager's stop
+        end the master too, if it outlives the process manager's stop
     test
-        only find out whether anything would be changed; what would stand in the way is raised
+        only find out whether anything would be changed; raise an error if something prevents the stop
 
     Returns ``{"changed": …, "manager": …, "service": …, "stopped": [pid, …], "signals": [{"pid": …, "signal": …}, …],
     "problems": […]}``.
@@ -107,12 +110,12 @@ def stop(galaxy: Galaxy, timeout: float = GRACE, force: bool = False, test: bool
 
 def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
-    ``stop``, then ``start``, with nothing in between.
+    Call ``stop``, then ``start``. No other start or stop comes between the two.
 
     test
-        only find out what would stand in the way, which is raised
+        change nothing; raise an error if something prevents the restart
 
-    Returns both, as ``{"stop": …, "start": …}``; ``{}`` with ``test``.
+    Returns both results, as ``{"stop": …, "start": …}``; ``{}`` with ``test``.
     """
     deadline = Deadline(limits.timeout)
     if test:
@@ -129,7 +132,10 @@ def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any
 
 
 def require_loadable(galaxy: Galaxy, limits: Limits) -> None:
-    """Where ``check`` asks for it: raises ``ProcessError`` with the reason unless the application loads on trial."""
+    """
+    If ``check`` asks for it, load the application on trial. Raises ``ProcessError``, with the reason, if it does not
+    load.
+    """
     if not limits.check:
         return
     instance = galaxy.instance if galaxy.gravity else None
@@ -139,13 +145,13 @@ def require_loadable(galaxy: Galaxy, limits: Limits) -> None:
 
 
 def look_at(galaxy: Galaxy, name: str) -> ServiceLook:
-    """The facts of one service, now."""
+    """Collect the facts of one service, now."""
     look = galaxy.look(galaxy_wait.LOOK, probe=False)
     return next(one for one in look.services if one.service.name == name)
 
 
 def require_unit(galaxy: Galaxy, one: ServiceLook) -> Unit:
-    """What manages a service. Raises ``ManagerError`` where nothing does."""
+    """The unit of a service. Raises ``ManagerError`` if no process manager has it."""
     unit = one.service.unit or galaxy.find_unit(one.service, one.master)
     if unit:
         return unit
@@ -160,7 +166,7 @@ def require_unit(galaxy: Galaxy, one: ServiceLook) -> Unit:
 
 
 def about(look: Look) -> dict[str, Any]:
-    """Which process manager has it, and as which services."""
+    """Name the process manager, and the services that it has for this Galaxy."""
     units = [one.service.unit for one in look.services if one.service.unit]
     return {
         "manager": units[-1].manager if units else None,
@@ -175,7 +181,7 @@ def _require_restartable(galaxy: Galaxy, limits: Limits) -> None:
 
 
 def _first_unit(look: Look) -> Unit:
-    """Of the web server, of a look with its units: whether its manager is up says it of all."""
+    """The unit of the web server, from a look. Whether its process manager is up tells the same of all units."""
     unit = look.webs[0].service.unit
     assert unit
     return unit
@@ -183,8 +189,8 @@ def _first_unit(look: Look) -> Unit:
 
 def _require_startable(galaxy: Galaxy, look: Look, limits: Limits, force: bool = False) -> None:
     """
-    Raises ``ConfigError`` where nothing could tell when Galaxy is ready, ``ManagerError`` where nothing manages a
-    service or something else has started it.
+    Raises ``ConfigError`` if nothing could tell when Galaxy is ready. Raises ``ManagerError`` if no process manager has
+    a service, or if something else has started it.
     """
     galaxy.require_telling()
     for one in look.services:
@@ -197,6 +203,8 @@ def _require_startable(galaxy: Galaxy, look: Look, limits: Limits, force: bool =
                 "A second one could not use its sockets. End it with galaxy.stop force=True; or, if it is right as "
                 "it is, name its process manager and service (manager=, service=)"
             )
+        if one.status and one.status.left and not force:
+            raise ManagerError(_left_over(one.status, unit))
         if one.survivors:
             log.info("Processes whose master is gone hold the sockets: %s", one.survivors)
 
@@ -236,7 +244,10 @@ def _start(galaxy: Galaxy, deadline: Deadline, limits: Limits) -> dict[str, Any]
 
 
 def tell_start(one: ServiceLook, limits: Limits) -> None:
-    """Let the manager start a service. Raises ``ManagerError`` where it refuses, but for what may be ignored."""
+    """
+    Let the process manager start a service. Raises ``ManagerError`` if it refuses; for a service that may be ignored it
+    does not.
+    """
     unit = one.service.unit
     if not unit:
         return
@@ -251,8 +262,8 @@ def tell_start(one: ServiceLook, limits: Limits) -> None:
 
 def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> None:
     """
-    Wait until the manager has made up its mind of the services beside the web server. Raises ``NotReady`` that names
-    those that it does not keep up.
+    Wait until the process manager has decided on the services beside the web server. Raises ``NotReady``, which names
+    the services that it does not keep up.
     """
     if limits.companions == IGNORE or not galaxy.gravity:
         return
@@ -273,7 +284,7 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
 
 
 def _came_back(one: ServiceLook, deadline: Deadline) -> bool:
-    """Whether it ended since the deadline was set, and its manager has started it again by itself."""
+    """Whether the service ended since the deadline was set, and its process manager has started it again by itself."""
     status = one.status
     return status is not None and bool(status.restarts) and status.age is not None and status.age < deadline.spent
 
@@ -288,7 +299,7 @@ def _named(services: Iterable[ServiceLook]) -> str:
 
 
 def _require_retry(look: Look, failure: NotReady) -> None:
-    """Raises ``NotReady`` where a stop would hit a Galaxy that lives and may well serve."""
+    """Raises ``NotReady`` if a stop would hit a Galaxy that lives and may well serve."""
     if any(snapshot.ready for snapshot in look.snapshots):
         raise failure
     for one in look.webs:
@@ -328,13 +339,13 @@ def _stop(galaxy: Galaxy, grace: float, force: bool, known: bool = False) -> dic
 
 def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
     """
-    Stop one service through its manager; end the workers that outlive it.
+    Stop one service through its process manager, and end the workers that outlive this.
 
-    Returns ``changed``, ``stopped``, ``signals`` and ``problems``, as ``stop``. Raises ``ProcessError``.
+    Returns ``changed``, ``stopped``, ``signals`` and ``problems``, like ``stop``. Raises ``ProcessError``.
     """
     unit, master, web = one.service.unit, one.master, one.service.web
     own = [*web.family(master), master] if web and master else _identified(one.survivors)
-    # what else the service has, such as job handlers, is the manager's alone to end
+    # only the process manager ends other processes of the service, such as job handlers
     members = [process for process in _identified(one.status.pids if one.status else ()) if process not in own]
     everyone = [*own, *members]
     told = unit if unit and one.is_active is not False and not (master and _is_strangers(master, unit)) else None
@@ -351,6 +362,8 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         if not force:
             raise ProcessError(_unstoppable(master, unit))
         signals += galaxy_host_process.end([master], web.stop_signal, grace)
+    # what a manager that is gone had started is nobody else's to end
+    own += [process for process in members if force and one.status and process.pid in one.status.left]
     signals += galaxy_host_process.end([one for one in own if one.is_alive], signal.SIGTERM, grace)
     left = [str(process.pid) for process in own if process.is_alive]
     if left:
@@ -376,7 +389,7 @@ def _left_behind(web: WebServer) -> list[Process]:
 
 
 def _require_known(look: Look) -> None:
-    """Raises ``ProcessError`` where it cannot be told whether anything runs, and no manager could stop it."""
+    """Raises ``ProcessError`` if it cannot be told whether anything runs, and no process manager could stop it."""
     if look.running is None and not look.is_active:
         reason = " ".join([*look.problems, *look.errors])
         reason = reason or "nothing says where it listens, and no process manager has it"
@@ -384,7 +397,7 @@ def _require_known(look: Look) -> None:
 
 
 def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
-    """Raises ``ProcessError`` where the stop would end nothing, or what is not this Galaxy."""
+    """Raises ``ProcessError`` if the stop would end nothing, or something that is not this Galaxy."""
     for one in look.services:
         unit, master = one.service.unit, one.master
         if master and not force and one.unclear:
@@ -394,6 +407,8 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
             )
         if master and not force and (not unit or _is_strangers(master, unit)):
             raise ProcessError(_unstoppable(master, unit))
+        if unit and one.status and one.status.left and not force:
+            raise ProcessError(_left_over(one.status, unit))
         for process in _with_children(_identified(one.status.pids if one.status else ())):
             # an emperor keeps up others beside this one
             if unit and one.service.web and one.service.web.is_another(process):
@@ -405,8 +420,8 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
 
 def _is_strangers(master: Process, unit: Unit) -> bool:
     """
-    Whether something else than its process manager has started a master that lives. Of one that has ended in a crash
-    loop, the manager has forgotten the PID.
+    Whether something else than its process manager has started a live master. If a master has ended in a crash loop,
+    the process manager no longer knows its PID.
     """
     return unit.owns(master) is False and master.is_alive
 
@@ -427,10 +442,18 @@ def _with_children(processes: list[Process]) -> Iterator[Process]:
 
 
 def _still_served(one: ServiceLook) -> list[str]:
-    """Which other masters serve its sockets after its stop, as in a zerg pool."""
+    """The other masters that still serve the sockets after the stop, as in a zerg pool."""
     sharers = one.service.web.sharers(one.master) if one.service.web else []
     pids = ", ".join(str(process.pid) for process in sharers)
     return [f"Its sockets are still served by another master, PID {pids}, which was left alone."] if pids else []
+
+
+def _left_over(status: UnitStatus, unit: Unit) -> str:
+    pids = ", ".join(map(str, status.left))
+    return (
+        f"{unit.manager} is gone, but what it had started for {unit.service} still runs, PID {pids}, and a second one "
+        "would run beside it; galaxy.stop force=True ends it"
+    )
 
 
 def _unstoppable(master: Process, unit: Unit | None) -> str:

@@ -1,13 +1,13 @@
 """
-Galaxy's definition for its process manager: the text of systemd's unit or supervisord's program, and its files.
+Make Galaxy's definition for its process manager: the text of systemd's unit or supervisord's program, and its files.
 
-What may be a secret, the environment, is in a file of mode 0600 and in no other: systemd shows everybody what
-``Environment=`` says, so a unit names a file that PID 1 alone reads.
+The environment may hold secrets. So it is only in a file of mode 0600: systemd shows everybody what ``Environment=``
+says, but the file that a unit names is read by PID 1 alone.
 
 The settings, by key: ``service`` (``galaxy``), ``config``, ``uwsgi``, ``root`` (the directory of ``config``), ``user``,
 ``group``, ``environment`` (a mapping), ``autostart``, ``stop_timeout`` (seconds), ``log``, ``mounts`` (a list of mount
-points that it needs), ``others`` (a list of mount points where others write, which it does not need), ``program_file``
-(of supervisord).
+points that Galaxy needs), ``others`` (a list of mount points where other users write, and which Galaxy does not need),
+``program_file`` (of supervisord).
 """
 
 import difflib
@@ -33,7 +33,7 @@ _HEADER = "Managed by Salt (formula galaxy)."
 _NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
 _SERVICE = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
-# all of ASCII's but the tab, and what systemd's utf8.c takes for no character: it drops a variable that has one
+# control characters except the tab, and code points that systemd (utf8.c) refuses: it drops a variable with one
 _CONTROL = Pattern("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 # MAX_ARG_STRLEN, execve(2)
 _LONGEST = 128 << 10
@@ -44,7 +44,7 @@ _HIDDEN = "changed; not shown, because it may hold secrets"
 
 @record(frozen=True)
 class File:
-    """``secret``: neither its content nor a difference is shown."""
+    """A file to write. If it is ``secret``, neither its content nor a difference is shown."""
 
     mode: int
     content: str
@@ -58,21 +58,23 @@ def write(
     Write the definition of a server, or remove it.
 
     server
-        its settings, as ``galaxy_settings`` has them
+        settings of the server, as ``galaxy_settings`` has them
     waits
-        it needs more than its volumes, such as Onedata spaces, so its manager must not start it at boot
+        whether the server needs more than its volumes, such as Onedata spaces. Then its process manager must not start
+        it at boot
     absent
         remove the definition instead
     test
         change nothing
     others
-        where others write besides its volumes: the mount points of Onedata spaces, and of other servers' volumes
+        directories beside its volumes where other users write: mount points of Onedata spaces, and of volumes of other
+        servers
 
-    Returns what changed, or would, as ``apply``. Raises ``DefinitionError``, naming the setting, where the definition
-    is not this tree's to write, or a setting cannot be used.
+    Returns what changed, or would change, like ``apply``. Raises ``DefinitionError``, which names the setting, if this
+    tree may not write the definition, or if a setting cannot be used.
     """
     if not server["manage_service"]:
-        raise DefinitionError("manage_service", "is not set, so the definition is not ours to write")
+        raise DefinitionError("manage_service", "is not set, so this tree may not write the definition")
     mounts = [mount_point(storage) for storage in server["storages"]]
     settings = {
         **server,
@@ -82,7 +84,7 @@ def write(
     }
     is_unit = server["manager"] == "systemd"
     if absent:
-        # whatever else is wrong with the settings
+        # even if other settings are wrong
         files = dict.fromkeys(
             _unit_paths(settings) if is_unit else [_absolute("program_file", settings["program_file"])]
         )
@@ -95,16 +97,16 @@ def write(
 
 
 def mount_point(storage: Mapping[str, Any]) -> str:
-    """Where a volume is mounted. Raises ``ConfigError`` where its luks-cryptdev.ini does not tell."""
+    """The directory on which a volume is mounted. Raises ``ConfigError`` if its luks-cryptdev.ini does not tell."""
     ini = storage["cryptdev_ini"]
     return luks_cryptdev_ini.read(ini).mountpoint if ini else storage["mount_point"]
 
 
 def systemd_unit(settings: Mapping[str, Any]) -> dict[str, File | None]:
     """
-    The unit, and the file of its environment; by path, ``None`` for one that is not to be there.
+    The unit and the file of its environment, by path. A file that shall not exist is ``None``.
 
-    Raises ``DefinitionError``, naming the setting and never its value.
+    Raises ``DefinitionError``, which names the setting and never its value.
     """
     environment, path = _unit_paths(settings)
     mounts = _mounts(settings)
@@ -132,7 +134,7 @@ def systemd_unit(settings: Mapping[str, Any]) -> dict[str, File | None]:
         lines += [f"StandardOutput=append:{_systemd_path(output)}", "StandardError=inherit"]
     lines += ["", "[Install]", "WantedBy=multi-user.target", ""]
     pairs = "".join(f"{name}={_systemd_value(value)}\n" for name, value in variables.items())
-    # the environment first: a unit never names a file that is not there
+    # the environment comes first, so that no unit names a missing file
     return {
         environment: File(0o600, f"# {_HEADER}\n{pairs}", secret=True) if variables else None,
         path: File(0o644, "\n".join(lines)),
@@ -141,7 +143,7 @@ def systemd_unit(settings: Mapping[str, Any]) -> dict[str, File | None]:
 
 def mount_lines(mounts: Iterable[str]) -> list[str]:
     """
-    What ``[Unit]`` needs so that a unit never starts before these mount points have their data, whoever starts it.
+    The lines of ``[Unit]`` that keep a unit from starting before these mount points have their data, whoever starts it.
     Raises ``DefinitionError``.
     """
     lines = []
@@ -151,7 +153,7 @@ def mount_lines(mounts: Iterable[str]) -> list[str]:
 
 
 def supervisord_program(settings: Mapping[str, Any]) -> dict[str, File | None]:
-    """The program's file, by path. Raises ``DefinitionError``, naming the setting and never its value."""
+    """The program's file, by path. Raises ``DefinitionError``, which names the setting and never its value."""
     path = _absolute("program_file", settings.get("program_file"))
     service = _service(settings)
     variables = _environment(settings)
@@ -179,13 +181,13 @@ def supervisord_program(settings: Mapping[str, Any]) -> dict[str, File | None]:
 
 def apply(files: Mapping[str, File | None], test: bool = False) -> dict[str, dict[str, Any]]:
     """
-    Write the files that differ, remove those that are not to be there, and see that they are as told.
+    Write the files that differ, remove those that shall not exist, and check the result.
 
     test
         change nothing
 
-    Returns what changed, or would, by path: ``diff`` (a text; of a secret file only that it changed) and ``mode``.
-    Raises ``FileError``, also where somebody else than root can write a directory on the way.
+    Returns what changed, or would change, by path: ``diff`` (a text; for a secret file it only says that it changed)
+    and ``mode``. Raises ``FileError``, also if a user other than root can write a directory on the way.
     """
     changes = {}
     for path, file in files.items():
@@ -208,7 +210,7 @@ def apply(files: Mapping[str, File | None], test: bool = False) -> dict[str, dic
 
 
 def _there(path: str) -> File | None:
-    """The file as it is; ``None``: there is none. One that not everybody may read is as secret as it was."""
+    """The file as it is; ``None`` if there is none. A file that not everybody may read counts as secret."""
     try:
         status = os.lstat(path)
         if stat.S_ISLNK(status.st_mode):
@@ -241,28 +243,28 @@ def _difference(path: str, old: File | None, new: File | None) -> dict[str, Any]
 
 def _diff(path: str, old: File, new: File) -> str:
     lines = difflib.unified_diff(old.content.splitlines(), new.content.splitlines(), path, path, lineterm="")
-    # a unit of before had its environment in it
+    # an older unit may have secrets of the environment in its text
     return "\n".join(f"{line[0]}Environment: {_HIDDEN}" if _SECRETS.match(line) else line for line in lines)
 
 
 def _systemd_path(path: str) -> str:
-    """A path that has an option's line to itself."""
+    """A path that is alone on the line of an option."""
     return path.replace("%", "%%")
 
 
 def _systemd_word(word: str) -> str:
-    """A path among others on an option's line, systemd.syntax(7)."""
+    """A path beside other words on the line of an option, systemd.syntax(7)."""
     escaped = word.replace("%", "%%")
     return f'"{escaped}"' if re.search(r"[\s;]", escaped) else escaped
 
 
 def _systemd_value(value: str) -> str:
-    """A value in a file of ``EnvironmentFile=``, systemd.exec(5): no specifiers and no variables there."""
+    """A value in a file for ``EnvironmentFile=``, systemd.exec(5): it has no specifiers and no variables."""
     return '"' + re.sub(r'(["\\`$])', r"\\\1", value) + '"'
 
 
 def _supervisord_value(name: str, value: str) -> str:
-    """A value of ``environment``; supervisord's parser has no escapes, and strips all quotes off both ends."""
+    """A value of ``environment``; supervisord's parser knows no escapes, and strips all quotes off both ends."""
     key = f"environment:{name}"
     if value[:1] in ("'", '"') or value[-1:] in ("'", '"') or ("'" in value and '"' in value):
         raise DefinitionError(
@@ -324,7 +326,7 @@ def _absolute(key: str, value: object) -> str:
     # systemd takes no program's path with a quote or a backslash
     if _CONTROL.search(path) or re.search(r"[\t\"'\\]", path) or path != path.strip():
         raise DefinitionError(
-            key, "has a control character, quote or backslash, or a blank at its end; choose a path without"
+            key, "has a control character, quote or backslash, or a blank at its end; choose another path"
         )
     return path
 
@@ -341,7 +343,7 @@ def _command(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _unit_paths(settings: Mapping[str, Any]) -> tuple[str, str]:
-    """Of the environment and the unit."""
+    """Paths of the environment's file and of the unit."""
     path = f"{UNITS}/{_service(settings).removesuffix('.service')}.service"
     return f"{path}.environment", path
 
@@ -368,14 +370,14 @@ def _stop_timeout(settings: Mapping[str, Any]) -> int:
 
 
 def _log(settings: Mapping[str, Any]) -> str | None:
-    """Where root opens a file for Galaxy's output: only where nobody else can put a link in its place."""
+    """The file that root opens for Galaxy's output; only a path where no other user can put a link."""
     if not settings.get("log"):
         return None
     path = _absolute("log", settings["log"])
     for mount in [*_mounts(settings), *_mounts(settings, "others")]:
         if _is_below(path, mount) or _is_below(os.path.realpath(path), os.path.realpath(mount)):
             raise DefinitionError(
-                "log", f"cannot be {path}, which root would open: on {mount} others may put links. {_ADVICE}"
+                "log", f"cannot be {path}, which root would open: on {mount} other users can put links. {_ADVICE}"
             )
     try:
         galaxy_host_files.require_place(path)

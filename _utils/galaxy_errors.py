@@ -1,8 +1,8 @@
 """
 Errors of the Galaxy tree.
 
-All are ``CommandExecutionError``, so an execution module lets them pass and a state turns them into ``result: False``;
-the facts behind a message are attributes. A message says what failed, where, and what to do.
+All are a ``CommandExecutionError``. So an execution module lets them pass, and a state turns them into ``result:
+False``. The facts behind a message are attributes. A message says what failed, where, and what to do.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,8 +19,8 @@ _UNPRINTABLE = galaxy_host_pattern.Pattern(
 
 class GalaxyError(CommandExecutionError):
     """
-    Any failure that this tree reports itself. Its message is fit for a terminal: names of processes, files and mounts
-    are their makers' choice.
+    Any failure that this tree reports itself. Its message is safe on a terminal, because others choose the names of
+    processes, files and mounts in it.
     """
 
     def __init__(self, message: object = "", info: object = None) -> None:
@@ -32,7 +32,7 @@ class AddressError(GalaxyError):
 
 
 class ConfigError(GalaxyError):
-    """A configuration file is missing, unreadable, malformed, or lacks what is asked of it."""
+    """A configuration file is missing, unreadable or malformed, or lacks something that is needed."""
 
 
 class IsGravitys(ConfigError):
@@ -41,14 +41,14 @@ class IsGravitys(ConfigError):
 
 class NotNamed(GalaxyError):
     """
-    Neither arguments nor pillar name a Galaxy server, or no single one. No ``SaltInvocationError``, of which
-    ``salt-call`` shows the function's documentation.
+    Arguments and pillar name no Galaxy server, or several. This is not a ``SaltInvocationError``, because ``salt-call``
+    then shows the function's documentation.
     """
 
 
 class SettingsError(GalaxyError):
     """
-    Pillar says something below ``galaxy:`` that cannot be meant so.
+    Pillar is wrong below ``galaxy:``.
 
     problems
         a sentence for each fault
@@ -63,9 +63,11 @@ class FileError(GalaxyError):
     """
     A file or directory is not one that we may read, write, make or trust.
 
-    path, user
-        which, and whose part of the path or lacking right is the reason: ``user galaxy``, ``group staff``,
-        ``everybody``; empty where the reason is another
+    path
+        the file
+    user
+        the user whose rights are the reason: ``user galaxy``, ``group staff``, ``everybody``; empty if there is another
+        reason
     """
 
     def __init__(self, path: str, what: object, user: str = "") -> None:
@@ -80,12 +82,12 @@ class FileMissing(FileError):
 
 class StatsError(GalaxyError):
     """
-    The stats server gave no usable answer; each subclass is one way to fail.
+    The stats server gave no usable answer. Each subclass is one way to fail.
 
     address
         the ``Address`` that was asked
     received
-        bytes that had come when it failed
+        how many bytes had come by then
     """
 
     def __init__(self, address: object, what: str, received: int = 0) -> None:
@@ -103,7 +105,7 @@ class StatsUnreachable(StatsError):
 
 
 class StatsTimeout(StatsError):
-    """The deadline passed while connecting or reading."""
+    """The deadline passed during connecting or reading."""
 
 
 class StatsClosed(StatsError):
@@ -111,7 +113,7 @@ class StatsClosed(StatsError):
 
 
 class StatsTooLarge(StatsError):
-    """More bytes came than the size cap allows."""
+    """The answer has more bytes than the limit allows."""
 
 
 class StatsNotJSON(StatsError):
@@ -123,19 +125,23 @@ class StatsNotUWSGI(StatsError):
 
 
 class GunicornError(GalaxyError):
-    """gunicorn serves nothing there, may not be looked at, or does not answer."""
+    """gunicorn does not serve there, may not be looked at, or does not answer."""
 
 
 class TlsRefused(GunicornError):
-    """gunicorn's TLS lets nobody in who is not known to it."""
+    """gunicorn's TLS refuses clients that it does not know."""
 
 
 class CommandError(GalaxyError):
     """
     An external command failed.
 
-    argv, returncode, stderr, output
-        what ran, how it ended (``None``: not at all, or past its timeout), and what it said on its two streams
+    argv
+        its words
+    returncode
+        its exit status; ``None`` if it did not run, or not to its end
+    stderr, output
+        what it wrote to its two streams
     """
 
     def __init__(
@@ -149,7 +155,7 @@ class CommandError(GalaxyError):
 
 
 class ManagerError(GalaxyError):
-    """The process manager cannot be found, reached, or refuses."""
+    """The process manager cannot be found or reached, or it refuses."""
 
 
 class DefinitionError(GalaxyError):
@@ -157,7 +163,7 @@ class DefinitionError(GalaxyError):
     A process manager's definition of Galaxy cannot be written from these settings.
 
     key
-        of the setting at fault; its value may be a secret and is in no message
+        the setting at fault. Its value may be a secret, so it is in no message
     """
 
     def __init__(self, key: str, what: str) -> None:
@@ -174,7 +180,7 @@ class MasterGone(ProcessError):
     Only uWSGI workers that outlived their master hold the server's sockets.
 
     pids
-        of those processes
+        PIDs of these workers
     """
 
     def __init__(self, what: str, pids: Sequence[int]) -> None:
@@ -184,10 +190,10 @@ class MasterGone(ProcessError):
 
 class NotMine(ProcessError):
     """
-    The addresses of a configuration lead to another server's process.
+    The addresses of a configuration lead to a process of another server.
 
     pid
-        of that process
+        PID of this process
     """
 
     def __init__(self, pid: int, what: str) -> None:
@@ -197,10 +203,10 @@ class NotMine(ProcessError):
 
 class SharedSocket(ProcessError):
     """
-    Several uWSGI masters serve the server's sockets, and nothing says which is meant.
+    Several uWSGI masters serve the server's sockets, and nothing says which of them is meant.
 
     pids
-        of those masters
+        PIDs of these masters
     """
 
     def __init__(self, what: str, pids: Sequence[int]) -> None:
@@ -210,10 +216,10 @@ class SharedSocket(ProcessError):
 
 class NotReady(GalaxyError):
     """
-    Galaxy did not come to accept requests, or ended on the way there.
+    Galaxy did not become ready.
 
     ended
-        its master died, or its process manager said that the service failed
+        whether its master died, or its process manager said that the service failed
     """
 
     def __init__(self, what: object, ended: bool = False) -> None:
@@ -230,7 +236,7 @@ class OnedataError(GalaxyError):
     An Onedata space cannot be mounted.
 
     name
-        of the space
+        name of the space
     """
 
     def __init__(self, name: str, what: object) -> None:
@@ -240,10 +246,10 @@ class OnedataError(GalaxyError):
 
 class VolumeError(GalaxyError):
     """
-    An encrypted volume cannot be what is asked of it; nothing was changed unless the message says so.
+    An encrypted volume cannot be brought into the wanted state. Nothing was changed unless the message says so.
 
     subject
-        the device, mapper, mount point, or file at fault
+        the device, mapper name, mount point, or file at fault
     """
 
     def __init__(self, subject: object, what: object) -> None:
@@ -261,7 +267,7 @@ class DeviceMissing(DeviceError):
 
 
 class DeviceNotBlank(VolumeError):
-    """The device carries something; ``signatures`` are those that libblkid knows of it."""
+    """The device carries something. ``signatures`` are those that libblkid recognises."""
 
     def __init__(self, subject: object, what: str, signatures: Sequence[object]) -> None:
         super().__init__(subject, what)
@@ -273,7 +279,7 @@ class DeviceInUse(VolumeError):
 
 
 class HeaderError(VolumeError):
-    """There is no valid LUKS header, or a header backup is not what it must be."""
+    """There is no valid LUKS header, or a header backup is not as it must be."""
 
 
 class WrongKey(VolumeError):
@@ -281,7 +287,7 @@ class WrongKey(VolumeError):
 
 
 class KeySourceError(VolumeError):
-    """The place named as the source of a key gives none."""
+    """No key can be got from the place that was named."""
 
 
 class KeySlotError(VolumeError):
@@ -289,15 +295,15 @@ class KeySlotError(VolumeError):
 
 
 class MapperError(VolumeError):
-    """The mapper name, or the volume, is taken by another; or its device is lost."""
+    """The mapper name or the volume is taken by another, or its device is lost."""
 
 
 class FilesystemError(VolumeError):
-    """The filesystem on the volume, or what is needed to make it, is not what was asked."""
+    """The filesystem on the volume is not the wanted one, or this machine cannot make it."""
 
 
 class MountPointError(VolumeError):
-    """The mount point is not empty, not a directory, or has something else mounted."""
+    """The mount point is not empty, is not a directory, or has something else mounted."""
 
 
 class VolumeBusy(VolumeError):
@@ -305,7 +311,7 @@ class VolumeBusy(VolumeError):
     The volume is in use.
 
     processes
-        those that hold it, as ``galaxy_host_holders.Holder``
+        the processes that hold it, as ``galaxy_host_holders.Holder``
     """
 
     def __init__(self, subject: object, what: str, processes: Sequence[object]) -> None:

@@ -1,8 +1,8 @@
 """
-Galaxies of many machines, one row each: made of what ``galaxy.status server='*'`` answered there.
+Galaxies of many machines, one row each, made from what ``galaxy.status server='*'`` answered there.
 
-An answer may be anything: who has root on a machine is not who has the master. So numbers and texts of a row are
-bounded, and no text of it harms a terminal.
+An answer may be anything, because root of a minion need not be root of the Salt master. So numbers and texts of a row
+are bounded, and no text of it harms a terminal.
 """
 
 import enum
@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import galaxy_remote
+from galaxy_host_count import counted
 
-# of one row: characters of a problem and of a name, problems; of one minion: servers, services
+# limits of a row: characters of a problem, characters of a name, problems; of a minion: servers, services
 TEXT, NAME, PROBLEMS, SERVERS, SERVICES = 300, 100, 10, 50, 100
-# how the line of a monitoring plugin begins, and its characters where it comes from another machine
+# beginning of a monitoring plugin's line, and most characters of a line from another machine
 CHECK, LINE = "GALAXY ", 4000
 
-# how galaxy_spec begins where pillar names no server, and Salt where the tree is not on a minion
+# beginnings of two messages: galaxy_spec's if pillar names no server, Salt's if a minion lacks this tree
 _NO_SERVER = "pillar names no Galaxy server"
 _NO_MODULE = "'galaxy.status' is not available"
 
@@ -26,8 +27,8 @@ class State(str, enum.Enum):
     """
     How one server is, worst first.
 
-    ``DEGRADED`` serves, but something is wrong; ``NOT_READY`` runs and no worker is ready; a ``SILENT`` minion did not
-    answer in time; ``UNKNOWN`` is what cannot be told, with the reason in the row's problems.
+    ``DEGRADED``: it serves, but something is wrong. ``NOT_READY``: it runs, but no worker is ready. ``SILENT``: the
+    minion did not answer in time. ``UNKNOWN``: this cannot be told; the row's problems say why.
     """
 
     DOWN = "down"
@@ -42,25 +43,25 @@ _RANK = {state.value: rank for rank, state in enumerate(State)}
 # exit codes, as those of monitoring plugins
 OK, WARNING, CRITICAL, FAILED = range(4)
 _CODES = {State.READY: OK, State.DEGRADED: WARNING, State.UNKNOWN: FAILED}
-# the worst of several codes: what is certainly down counts more than what cannot be told
+# the worst code first: a server that is certainly down counts more than an unknown state
 _WORST = (CRITICAL, FAILED, WARNING, OK)
 
 
 class _Malformed(Exception):
-    """What is wrong with the shape of an answer."""
+    """An answer has a wrong shape; the message says how."""
 
 
 def fleet(answers: Mapping[str, list[dict[str, Any]]], silent: Iterable[str]) -> dict[str, Any]:
     """
-    All rows, worst first.
+    Make one table of all rows, worst first.
 
     answers
-        by minion: its rows, as :py:func:`rows` makes them; an empty list where the minion has no Galaxy
+        by minion: its rows, as :py:func:`rows` makes them; an empty list if the minion has no Galaxy
     silent
         minions that did not answer
 
-    Returns ``rows``; ``totals`` (``minions``, ``servers``, and how many rows there are of each state); ``silent`` and
-    ``without`` (a Galaxy), lists of minions; and ``retcode``, as :py:func:`exit_code`.
+    Returns ``rows``; ``totals`` (``minions``, ``servers``, and the number of rows for each state); ``silent`` and
+    ``without`` (lists of minions that did not answer, or have no Galaxy); and ``retcode``, from :py:func:`exit_code`.
     """
     silent = sorted(silent)
     found = [row for minion in answers for row in answers[minion]]
@@ -82,8 +83,8 @@ def fleet(answers: Mapping[str, list[dict[str, Any]]], silent: Iterable[str]) ->
 
 def exit_code(rows_: Iterable[Mapping[str, Any]]) -> int:
     """
-    0 where all are ready, 1 where the worst is degraded, 2 where a server is down, silent or not ready, 3 where
-    nothing of that is so but a state cannot be told.
+    0 if all servers are ready; 1 if the worst is degraded; 2 if one is down, silent or not ready; 3 if none is, but the
+    state of one cannot be told.
     """
     codes = {_CODES.get(State(row["state"]), CRITICAL) for row in rows_}
     return next((code for code in _WORST if code in codes), OK)
@@ -91,31 +92,31 @@ def exit_code(rows_: Iterable[Mapping[str, Any]]) -> int:
 
 def rows(minion: str, returned: Any) -> list[dict[str, Any]]:
     """
-    The rows of one minion; empty where its pillar names no Galaxy.
+    Make the rows of one minion; none if its pillar names no Galaxy.
 
     returned
-        of ``galaxy.status``: of one server, of several by name, or the text of an error
+        what ``galaxy.status`` returned: the status of one server, of several by name, or the text of an error
 
     Each row has
 
     minion, server
-        its ID, and the server's name in pillar (``None`` where it has none)
+        ID of the minion, and name of the server in pillar (``None`` if it has none)
     state
         a value of :py:class:`State`
     ready_workers, workers
-        how many are ready, and how many there are but those that uWSGI put away as cheap
+        how many workers are ready, and how many there are (without those that uWSGI put away as cheap)
     busy, stuck
-        how many workers are in a request, and how many are stuck
+        how many workers have a request, and how many are stuck
     oldest_request, uptime
         seconds
     queue, queue_limit
-        connections that wait, and how many may
+        how many connections wait, and how many may wait
     companions
-        ``running`` and ``all``: services beside the web server; ``None`` where none is known
+        ``running`` and ``all``: how many services beside the web server there are; ``None`` if none is known
     web_server, version
         ``uwsgi`` or ``gunicorn``; the version of Galaxy, or else of the web server
     problems
-        sentences
+        a list of sentences
 
     A number that is not known is ``None``.
     """
@@ -136,8 +137,8 @@ def rows(minion: str, returned: Any) -> list[dict[str, Any]]:
 
 def check_line(rows_: list[dict[str, Any]]) -> str:
     """
-    The line of a monitoring plugin (Nagios, Icinga, Checkmk's MRPE): the worst state, what is wrong, and after ``|``
-    the numbers.
+    The line of a monitoring plugin (Nagios, Icinga, Checkmk's MRPE): the worst state, what is wrong, and the numbers
+    after ``|``.
     """
     code = exit_code(rows_)
     word = {OK: "OK", WARNING: "WARNING", CRITICAL: "CRITICAL", FAILED: "UNKNOWN"}[code]
@@ -149,7 +150,7 @@ def check_line(rows_: list[dict[str, Any]]) -> str:
 
 
 def text(value: Any, limit: int) -> str:
-    """What a minion said, on one line, harmless, at most ``limit`` characters."""
+    """A text from a minion: on one line, harmless for a terminal, with at most ``limit`` characters."""
     said = galaxy_remote.text(value[: 2 * limit] if isinstance(value, str) else value)
     said = " ".join(said.split())
     return said if len(said) <= limit else said[: limit - 1] + "…"
@@ -210,7 +211,7 @@ def _state(status: Mapping[str, Any], facts: Mapping[str, Any], problems: list[s
 
 
 def _companions(services: Any) -> tuple[dict[str, Any] | None, list[str]]:
-    """How many services beside the web server run, and a sentence for each that does not."""
+    """How many services beside the web server run, and a sentence for each that does not run."""
     found = []
     for name, service in list(_mapping("services", services).items())[:SERVICES]:
         record = _mapping("a service", service)
@@ -276,12 +277,8 @@ def _optional(what: str, value: Any) -> str | None:
 
 def _said(row: Mapping[str, Any], named: bool) -> str:
     name = f"{row['server']} " if named else ""
-    counted = row["workers"] is not None
-    ready = (
-        f", {row['ready_workers'] or 0} of {row['workers']} worker{'s' * (row['workers'] != 1)} ready"
-        if counted
-        else ""
-    )
+    is_known = row["workers"] is not None
+    ready = f", {row['ready_workers'] or 0} of {counted(row['workers'], 'worker')} ready" if is_known else ""
     problem = f": {row['problems'][0]}" if row["problems"] else ""
     return f"{name}{row['state']}{ready}{problem}"
 

@@ -1,5 +1,5 @@
 """
-How the Galaxies of many minions are, within a time: asked once, and whoever has not answered by then is silent.
+Ask the Galaxies of many minions once. A minion that has not answered in time is silent.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ from salt.exceptions import SaltInvocationError
 import galaxy_fleet
 from galaxy_host_wait import Deadline
 
-# of the time: what a minion may spend on the answer of each of its web servers, and seconds at most
+# what a minion may spend on the answer of one web server: this part of the timeout, and at most so many seconds
 _SHARE, _LONGEST = 0.25, 5.0
-# what Salt makes of Ctrl-C while it waits for an event
+# what Salt raises on Ctrl-C while it waits for an event
 _INTERRUPT = "salt/event/exit"
 
 
@@ -26,16 +26,16 @@ def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict[str,
     client
         Salt's ``LocalClient``
     timeout
-        seconds, until when an answer counts
+        seconds to wait for answers
 
-    Returns as ``galaxy_fleet.fleet``. Raises ``SaltInvocationError`` where the target matches no minion; what Salt
-    raises where the master cannot be asked passes.
+    Returns what ``galaxy_fleet.fleet`` returns. Raises ``SaltInvocationError`` if the target matches no minion. If the
+    master cannot be asked, Salt's own error passes.
     """
     deadline = Deadline(timeout)
     job, expected = _publish(client, target, target_type, deadline)
     answers: dict[str, list[dict[str, Any]]] = {}
     while len(answers) < len(expected):
-        # a wait of 0 would be without end
+        # for Salt, 0 means to wait for ever
         event = client.event.get_event(wait=max(deadline.left, 0.01), tag=f"salt/job/{job}/ret/", full=True)
         if event and event["tag"] == _INTERRUPT:
             raise KeyboardInterrupt
@@ -47,7 +47,7 @@ def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict[str,
 
 
 def _publish(client: Any, target: Any, target_type: str, deadline: Deadline) -> tuple[str, set[str]]:
-    """The job's ID, and the minions that the master expects to answer."""
+    """The ID of the job, and the minions from which the master expects an answer."""
     keywords = {"server": "*", "timeout": min(_LONGEST, deadline.seconds * _SHARE)}
     said = io.StringIO()
     # Salt prints that no minion matches

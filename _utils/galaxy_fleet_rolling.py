@@ -1,5 +1,5 @@
 """
-Galaxies of many machines restarted one after the other, so that the others serve meanwhile.
+Restart the Galaxies of many machines one after the other, so that the others serve meanwhile.
 """
 
 import concurrent.futures
@@ -13,10 +13,11 @@ from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocati
 import galaxy_fleet
 import galaxy_remote
 from galaxy_fleet import State
+from galaxy_host_count import counted, part
 from galaxy_host_record import record
 from galaxy_host_wait import Deadline, wait_until
 
-# seconds: for a look, until a proxy tries again a machine that did not answer, and between two looks
+# seconds: for a look; until a proxy tries a failed machine again; between two looks
 LOOK, SETTLE, PAUSE = 15, 11, 1.0
 _SERVING = (State.READY.value, State.DEGRADED.value)
 # what takes the minion's ID, in the texts of a hook
@@ -26,12 +27,12 @@ _MINION = "{minion}"
 @record(frozen=True)
 class Hook:
     """
-    A function of the admin's own that is called before or after a machine's restart.
+    A function of the administrator's, called before or after the restart of a machine.
 
     function, arguments, keywords
-        as Salt takes them; ``{minion}`` in a text becomes the ID of the machine that is restarted
+        as Salt takes them. In a text, ``{minion}`` becomes the ID of the machine that is restarted
     target, target_type
-        the minions that it runs on; ``{minion}`` is that machine itself
+        the minions on which it runs; ``{minion}`` means the machine itself
     """
 
     function: str
@@ -41,7 +42,7 @@ class Hook:
     target_type: str = "glob"
 
     def call(self, client: Any, minion: str) -> str:
-        """Why it failed; empty where it went well on each of its minions."""
+        """Call the hook. Returns why it failed; empty if it went well on each of its minions."""
         answers = client.cmd(
             _filled(self.target, minion),
             self.function,
@@ -63,10 +64,10 @@ class Hook:
 
 def hook(name: str, given: Any) -> Hook | None:
     """
-    A hook as the runner takes it: ``{"function": …, "arg": […], "kwarg": {…}, "tgt": …, "tgt_type": …}``, the function
-    at least.
+    Make a hook from the runner's argument: ``{"function": …, "arg": […], "kwarg": {…}, "tgt": …, "tgt_type": …}``. Only
+    ``function`` is required.
 
-    Raises ``SaltInvocationError``, naming the key.
+    Raises ``SaltInvocationError``, which names the key.
     """
     if given is None:
         return None
@@ -90,21 +91,21 @@ def hook(name: str, given: Any) -> Hook | None:
 @record(frozen=True)
 class Plan:
     """
-    What a rolling restart does.
+    What a rolling restart shall do.
 
     job
-        epoch seconds of its beginning; a server that was started later is done already
+        epoch seconds of its beginning. A server that was started later is done already
     batch
-        how many machines at a time
+        how many machines to restart at a time
     max_failures
-        how many machines may fail before it stops
+        how many machines may fail before the restart stops
     drain, undrain
         hooks
     drain_timeout
         seconds that requests under way have to end after ``drain``
     settle
-        seconds that machines must go on serving after they were restarted, before others are: a proxy tries again only
-        later those that did not answer
+        seconds that restarted machines must go on serving before the next ones are restarted. A proxy sends nothing for
+        some time to a machine that did not answer
     """
 
     job: int
@@ -118,16 +119,16 @@ class Plan:
 
 def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, list[str | None]], list[str]]:
     """
-    What there is to do, after all have been asked.
+    Decide what to do, after all machines have been asked.
 
     found
-        as ``galaxy_fleet.fleet`` returns it
+        what ``galaxy_fleet.fleet`` returned
     asked
-        epoch seconds of the question, by the clock that ``plan.job`` has
+        epoch seconds of the question, by the same clock as ``plan.job``
 
-    Returns the servers to restart by machine, those that do not serve first, and the machines whose servers were all
-    started since the job began. Raises ``CommandExecutionError`` where more than ``max_failures`` machines do not
-    serve, or a batch is all that there is.
+    Returns the servers to restart, by machine (machines that do not serve come first), and a list of the machines whose
+    servers were all started since the job began. Raises ``CommandExecutionError`` if more than ``max_failures``
+    machines do not serve, or if one batch would leave no machine that serves.
     """
     machines: dict[str, list[Mapping[str, Any]]] = {}
     for row in found["rows"]:
@@ -136,8 +137,8 @@ def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, 
     if len(lame) > plan.max_failures:
         reasons = "; ".join(_reason(minion, rows) for minion, rows in list(lame.items())[:10])
         raise CommandExecutionError(
-            f"Nothing is restarted: {len(lame)} of {len(machines)} machines {'does' if len(lame) == 1 else 'do'} "
-            f"not serve, and max_failures is {plan.max_failures}: {reasons}"
+            f"Nothing is restarted: {part(len(lame), len(machines), 'machine', 'does', 'do')} not serve, and "
+            f"max_failures is {plan.max_failures}: {reasons}"
         )
     done, work = [], {}
     for minion in sorted(machines, key=lambda one: (one not in lame, one)):
@@ -146,11 +147,11 @@ def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, 
             work[minion] = [row["server"] for row in old]
         else:
             done.append(minion)
-    # a single machine may be restarted; of several, some shall serve meanwhile
+    # a single machine may be restarted; if there are several, some must serve meanwhile
     if len(machines) > 1 and plan.batch >= len(machines) - len(lame):
         serving = len(machines) - len(lame)
         raise CommandExecutionError(
-            f"Nothing is restarted: {serving} of {len(machines)} machines serve{'s' * (serving == 1)}, and a batch of "
+            f"Nothing is restarted: {part(serving, len(machines), 'machine', 'serves', 'serve')}, and a batch of "
             f"{plan.batch} would leave none; give a smaller batch"
         )
     return work, done
@@ -163,13 +164,14 @@ def roll(
     tell: Callable[[str, str, dict[str, Any]], object],
 ) -> dict[str, Any]:
     """
-    Restart machine after machine, a batch at a time, each after the one before has served for ``settle`` seconds; a
-    machine that failed ends it, where more than ``max_failures`` have.
+    Restart the machines, one batch after the other. The next batch begins after the one before has served for
+    ``settle`` seconds. If more than ``max_failures`` machines have failed, the restart stops.
 
     work
         servers by machine, as :py:func:`look` returns them
     clients
-        makes a ``LocalClient``, as a context manager; each machine has its own, since a batch is worked on at a time
+        makes a ``LocalClient``, as a context manager. Each machine has its own, because the machines of a batch are
+        restarted at the same time
     tell
         called with each step: the minion, ``restarting``, ``restarted`` or ``failed``, and data
 
@@ -193,7 +195,7 @@ def roll(
 def _settle(
     work: Mapping[str, list[Any]], seconds: float, clients: Callable[..., Any], tell: Callable[..., Any]
 ) -> dict[str, str]:
-    """Give a proxy the time to try them again; why some did not go on serving meanwhile, by machine."""
+    """Wait, so that a proxy tries these machines again. Returns why some did not go on serving, by machine."""
     wait_until(lambda: False, Deadline(seconds), interval=seconds)
     failed = {}
     for minion, servers in work.items():
@@ -209,7 +211,7 @@ def _settle(
 
 
 def _machine(minion: str, servers: list[Any], plan: Plan, clients: Callable[..., Any], tell: Callable[..., Any]) -> str:
-    """Why it failed; empty where all its servers are ready."""
+    """Restart one machine. Returns why it failed; empty if all its servers are ready."""
     tell(minion, "restarting", {"servers": servers})
     began = time.monotonic()
     try:
@@ -226,7 +228,7 @@ def _restart(client: Any, minion: str, servers: list[Any], plan: Plan) -> str:
     if plan.drain:
         reason = plan.drain.call(client, minion) or _drained(client, minion, servers, plan.drain_timeout)
         if reason:
-            # it serves as before, and shall have requests again
+            # it still serves, and must get requests again
             return _joined(reason, plan.undrain.call(client, minion) if plan.undrain else "")
     for server in servers:
         answer = _call(client, minion, "galaxy.restart", server)
@@ -238,13 +240,13 @@ def _restart(client: Any, minion: str, servers: list[Any], plan: Plan) -> str:
 
 
 def _lameness(client: Any, minion: str, servers: list[Any]) -> str:
-    """Why they do not all serve; empty where they do."""
+    """Why not all of these servers serve; empty if all do."""
     lame = [row for row in _rows(client, minion, servers) if row["state"] not in _SERVING]
     return _reason(minion, lame) if lame else ""
 
 
 def _drained(client: Any, minion: str, servers: list[Any], seconds: float) -> str:
-    """Wait until no worker is in a request; why that was not so in time."""
+    """Wait until no worker has a request. Returns why this was not so in time."""
     rows: list[dict[str, Any]] = []
 
     def is_quiet() -> bool:
@@ -253,13 +255,12 @@ def _drained(client: Any, minion: str, servers: list[Any], seconds: float) -> st
 
     if wait_until(is_quiet, Deadline(seconds), interval=PAUSE):
         return ""
-    busy = rows[0]["busy"]
-    workers = f"{busy} worker{' is' if busy == 1 else 's are'} busy"
-    return f"{minion} is drained, but has requests after {seconds:g} seconds: {workers}"
+    workers = counted(rows[0]["busy"], "worker is", "workers are")
+    return f"{minion} is drained, but has requests after {seconds:g} s: {workers} busy"
 
 
 def _rows(client: Any, minion: str, servers: list[Any]) -> list[dict[str, Any]]:
-    """How these servers are, asked one after the other."""
+    """The rows of these servers, asked one after the other."""
     found = []
     for server in servers:
         answer = _call(client, minion, "galaxy.status", server)
@@ -277,7 +278,7 @@ def _serves(rows: list[Mapping[str, Any]]) -> bool:
 
 
 def _is_new(row: Mapping[str, Any], job: int, asked: float) -> bool:
-    """Whether the server was started after the job began; the minion's clock has no part in it."""
+    """Whether the server was started after the job began. The minion's clock does not matter for this."""
     # an uptime is rounded
     return row["state"] in _SERVING and row["uptime"] is not None and asked - row["uptime"] - 1 > job
 

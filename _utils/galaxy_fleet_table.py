@@ -1,5 +1,5 @@
 """
-Rows of ``galaxy_fleet`` as text: a table as wide as its place, and one line of one row.
+Show rows of ``galaxy_fleet`` as text: as a table that fits its place, or one row as one line.
 """
 
 import unicodedata
@@ -8,6 +8,7 @@ from typing import Any
 
 import galaxy_fleet
 from galaxy_fleet import State
+from galaxy_host_count import counted
 
 _COLORS = {
     State.DOWN.value: "\x1b[1;31m",
@@ -19,7 +20,7 @@ _COLORS = {
 }
 _PLAIN = "\x1b[0m"
 _NONE = "-"
-# of the problem, or the whole column goes below the table's right edge
+# least width of the problem's column
 _NARROWEST = 12
 
 
@@ -35,14 +36,14 @@ def seconds(value: float | None) -> str:
 
 def rendered(data: Any, width: int | None = None, color: bool = False) -> str:
     """
-    What the outputter ``galaxy`` shows.
+    The text that the outputter ``galaxy`` shows.
 
     data
-        what the runner ``galaxy.fleet`` returns, shown as :py:func:`table`, or its ``problem``; or what
-        ``galaxy.status`` returned, by minion, with all problems below the table; or the lines of ``galaxy.check``,
-        without the minion's ID where it is one
+        one of these: what the runner ``galaxy.fleet`` returns (shown as :py:func:`table`), or its ``problem``; what
+        ``galaxy.status`` returned, by minion (all problems stand below the table); the lines of ``galaxy.check``
+        (without the minion's ID if there is one line)
 
-    Raises ``KeyError``, which Salt answers with another outputter, where it is neither.
+    Raises ``KeyError`` for other data. Salt then uses another outputter.
     """
     if not isinstance(data, Mapping) or not data:
         raise KeyError("no answers of galaxy.status")
@@ -61,7 +62,7 @@ def rendered(data: Any, width: int | None = None, color: bool = False) -> str:
 
 
 def _is_silent(returned: Any) -> bool:
-    """As Salt's command line has it."""
+    """Whether Salt's command line says that the minion did not answer."""
     return returned is False or (isinstance(returned, str) and returned.startswith("Minion did not return"))
 
 
@@ -96,7 +97,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
     ("UP", lambda row: seconds(row["uptime"]), True),
     ("PROBLEM", lambda row: row["problems"][0] if row["problems"] else "", False),
 )
-# columns that go, in this order, where the place is too narrow
+# columns to leave out, in this order, if there is too little room
 _LEAST = ("VERSION", "OTHERS", "UP", "OLDEST", "QUEUE", "SERVER")
 
 
@@ -105,13 +106,13 @@ def table(found: Mapping[str, Any], width: int | None = None, color: bool = Fals
     The rows as a table, with the totals below.
 
     found
-        as ``galaxy_fleet.fleet`` returns it
+        what ``galaxy_fleet.fleet`` returned
     width
         columns of the terminal; ``None``: as wide as the texts are
     color
-        with escape sequences of terminals
+        use escape sequences of terminals
 
-    A column in which no row has anything is left out, and the servers' names where no minion has several.
+    A column in which no row has a value is left out. The servers' names are left out if no minion has several servers.
     """
     rows = found["rows"]
     columns = [(heading, [text(row) for row in rows], is_number) for heading, text, is_number in _COLUMNS]
@@ -126,10 +127,10 @@ def table(found: Mapping[str, Any], width: int | None = None, color: bool = Fals
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """One row as a sentence, the first problem at the end."""
-    workers, parts = _of(row["ready_workers"], row["workers"]), []
-    if workers != _NONE:
-        parts.append(f"{workers} workers ready")
+    """One row as a sentence, with the first problem at the end."""
+    parts = []
+    if row["ready_workers"] is not None:
+        parts.append(f"{_part(row['ready_workers'], row['workers'], 'worker')} ready")
     if row["busy"]:
         parts.append(f"{row['busy']} busy")
     if row["stuck"]:
@@ -139,7 +140,7 @@ def line(row: Mapping[str, Any]) -> str:
     if row["queue"] is not None:
         parts.append(f"queue {_of(row['queue'], row['queue_limit'])}")
     if row["companions"]:
-        parts.append(f"{_companions(row)} companions")
+        parts.append(_part(row["companions"]["running"], row["companions"]["all"], "companion"))
     if row["version"]:
         parts.append(f"version {row['version']}")
     if row["uptime"] is not None:
@@ -148,8 +149,13 @@ def line(row: Mapping[str, Any]) -> str:
     return ", ".join([row["state"], *parts]) + problem
 
 
+def _part(part: int, whole: int | None, noun: str) -> str:
+    """``1/2 workers``."""
+    return f"{part}/{counted(whole, noun)}" if whole else counted(part, noun)
+
+
 def problems(rows: Iterable[Mapping[str, Any]]) -> str:
-    """All problems of the rows, each below the name of its server; empty where there is none."""
+    """All problems of the rows, each below the name of its server; empty if there is none."""
     lines = []
     for row in rows:
         if row["problems"]:
@@ -160,10 +166,10 @@ def problems(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _totals(found: Mapping[str, Any]) -> list[str]:
     totals = found["totals"]
-    counted = [f"{totals[state.value]} {state.value}" for state in State if totals[state.value]]
+    states = [f"{totals[state.value]} {state.value}" for state in State if totals[state.value]]
     minions, servers = totals["minions"], totals["servers"]
-    ours = f"{servers} server{'s' * (servers != 1)} on {minions} minion{'s' * (minions != 1)}"
-    said = [": ".join([ours, ", ".join(counted)]) if counted else ours]
+    ours = f"{counted(servers, 'server')} on {counted(minions, 'minion')}"
+    said = [": ".join([ours, ", ".join(states)]) if states else ours]
     if found["without"]:
         said.append(f"no Galaxy in the pillar of: {_names(found['without'])}")
     return said
@@ -175,7 +181,7 @@ def _names(names: list[str], most: int = 20) -> str:
 
 
 def _fitted(columns: list[Any], width: int | None) -> list[Any]:
-    """Without the least of the columns, until the problem has place too."""
+    """Leave out the least important columns, until there is room for the problem."""
     for heading in _LEAST:
         fixed = sum(_wide(one) + 1 for one in columns if one[0] != "PROBLEM")
         if width is None or fixed + _NARROWEST <= width:
@@ -200,7 +206,7 @@ def _lines(columns: list[Any], width: int | None) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal."""
+    """How many columns of a terminal the text takes."""
     if text.isascii():
         return len(text)
     return sum(_columns(char) for char in text)

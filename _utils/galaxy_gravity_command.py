@@ -1,8 +1,9 @@
 """
-Gravity's galaxyctl and Galaxy's own Python, found and run as Galaxy's user.
+Find Gravity's galaxyctl and Galaxy's own Python, and run them as Galaxy's user.
 
-Both are programs of Galaxy's user, and so is what they import: root runs neither. They run as a user only where that
-user or root alone decides which program it is and what the configuration says, so that nobody gains another's rights.
+Both programs, and what they import, belong to Galaxy's user. So root runs neither. They run as a user only if nobody
+but this user and root decides which program it is and what the configuration says. So nobody gets the rights of
+another.
 """
 
 import os
@@ -20,7 +21,7 @@ from galaxy_host_walk import Group
 from galaxy_service import Role
 
 _LIMIT = 1 << 20
-# of what galaxyctl says of a failure
+# how much of galaxyctl's message to show
 _LINES = 12
 _KEYS = ("ExecStart", "command")
 _PLACES = ("WorkingDirectory", "directory")
@@ -31,10 +32,11 @@ class Commands:
     The programs of one instance.
 
     texts
-        of the units and programs that Gravity wrote for it: they name the galaxyctl and the working directory
+        texts of the units and programs that Gravity wrote for the instance: they name galaxyctl and the working
+        directory
 
-    Raises ``ConfigError`` where Galaxy's user cannot be told, or is root, and ``FileError`` where somebody else than
-    root and that user decides what the configuration says.
+    Raises ``ConfigError`` if Galaxy's user cannot be told, or is root. Raises ``FileError`` if anybody but root and
+    this user decides what the configuration says.
     """
 
     def __init__(self, instance: Instance, texts: Iterable[str] = ()):
@@ -46,10 +48,10 @@ class Commands:
 
     def galaxyctl(self, *words: str, environment: Mapping[str, str] | None = None, timeout: float = 60) -> str:
         """
-        Run it with the instance's configuration; what it says.
+        Run galaxyctl with the instance's configuration, and return its output.
 
-        Raises ``ConfigError`` where there is none, ``FileError`` where it is not Galaxy's user's or root's alone, and
-        ``CommandError`` where it fails.
+        Raises ``ConfigError`` if there is no galaxyctl, ``FileError`` if others than Galaxy's user and root can change
+        it, and ``CommandError`` if it fails.
         """
         argv = [self._find("galaxyctl"), "--config-file", self.instance.path, *words]
         try:
@@ -63,10 +65,10 @@ class Commands:
 
     def python(self, script: str, *words: str, role: Role = Role.WEB, timeout: float = 60) -> str:
         """
-        Run a script with Galaxy's own Python, with the variables that Gravity gives to the service of that role, or to
-        any; its output, whatever its exit status is.
+        Run a script with Galaxy's own Python, with the variables that Gravity gives to the service of this role (or to
+        any service). Returns its output, whatever its exit status is.
 
-        Raises as ``galaxyctl``; ``CommandError`` only where it does not run, or not in time.
+        Raises like ``galaxyctl``; but ``CommandError`` only if it does not run, or does not end in time.
         """
         argv = [self._find("python"), "-", *words]
         programs = sorted(self.instance.programs, key=lambda program: program.role is not role)
@@ -96,14 +98,14 @@ class Commands:
         )
 
     def _environment(self) -> dict[str, str]:
-        # what the C locale has no letters for would be an error to a Python before 3.7
+        # before 3.7, Python fails in the C locale on letters that are not ASCII
         variables = {"LC_ALL": "C.UTF-8"}
         if self.instance.virtualenv:
             variables["VIRTUAL_ENV"] = self.instance.virtualenv
         return variables
 
     def _find(self, program: str) -> str:
-        """The program, which is there and is Galaxy's user's or root's alone."""
+        """The path of a program that exists, and that only Galaxy's user and root can change."""
         directories = [os.path.dirname(path) for path in self._named()]
         if self.instance.virtualenv:
             # the units' own galaxyctl may be another Python's, but Galaxy's Python is the virtualenv's
@@ -136,16 +138,16 @@ class Commands:
         return list(dict.fromkeys(found))
 
     def _require_own(self, path: str) -> None:
-        # the group of its own is how an administrator lets others work on Galaxy
+        # an administrator lets others work on Galaxy through the user's own group
         galaxy_host_files.require_trusted(path, self.account.uid, Group(self.account.gid))
 
 
 def account(instance: Instance) -> Account:
     """
-    Galaxy's user, to run programs as.
+    Galaxy's user, as an account to run programs with.
 
-    Raises ``ConfigError`` where ``galaxy_gravity_installed.user_id`` does, and where that is root, or an account that
-    is not known here.
+    Raises ``ConfigError`` like ``galaxy_gravity_installed.user_id``, and also if the user is root or has no account
+    here.
     """
     uid = galaxy_gravity_installed.user_id(instance)
     found = Account.of(uid, instance.group)

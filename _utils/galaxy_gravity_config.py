@@ -1,8 +1,8 @@
 """
-Gravity's configuration: which Galaxy it runs, where, and as which processes.
+Read Gravity's configuration: which Galaxy it runs, where, and as which processes.
 
-What Gravity would refuse as a whole is an error; what is wrong with one of its files or services is a problem of the
-instance, of which the rest is still known.
+If Gravity would refuse the whole configuration, this is an error. If only one of its files or services is wrong, this
+is a problem of the instance, and the rest is still known.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from galaxy_errors import ConfigError, FileError
 from galaxy_gravity_instance import Instance, Program
 
 _TRUE = ("1", "true", "yes")
-# of Pythons that Gravity 1 runs on
+# names of Python's directories in virtualenvs, for the Pythons of Gravity 1
 _PYTHONS = range(7, 20)
 
 
@@ -33,21 +33,21 @@ def read(
     directory: str | None = None,
 ) -> Instance | None:
     """
-    What Gravity makes of a configuration file.
+    Read what Gravity makes of a configuration file.
 
     path
-        absolute, of the file that has the ``gravity:`` section
+        absolute path of the file that has the ``gravity:`` section
     instance
-        the ``instance_name`` of one of several
+        ``instance_name`` of one of several instances
     environment
-        of whoever runs Gravity, as far as it is known
+        environment of whoever runs Gravity, as far as it is known
     as_root
-        whether root runs Gravity; ``None``: not known, and if the file does not name a process manager it is systemd
-        where it names a ``galaxy_user``, as it must for root
+        whether root runs Gravity. ``None``: not known. Then a file that names no process manager means systemd if it
+        names a ``galaxy_user``, which it must do for root
     directory
-        where Gravity is called; ``None``: not known
+        directory in which Gravity is called; ``None``: not known
 
-    Returns ``None`` where the file has no ``gravity:`` section. Raises ``ConfigError``.
+    Returns ``None`` if the file has no ``gravity:`` section. Raises ``ConfigError``.
     """
     path = os.path.abspath(path)
     document = galaxy_gravity_file.read_mapping(path)
@@ -69,7 +69,7 @@ def _chosen(every: list[dict[str, Any]], name: str | None, path: str) -> dict[st
     listed = ", ".join(names)
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
-        raise ConfigError(f"{path}: gravity: instance_name: {twice} is that of two instances; give each its own")
+        raise ConfigError(f"{path}: gravity: instance_name: two instances have the name {twice}; give each its own")
     if name is None:
         if len(every) > 1:
             raise ConfigError(f"{path}: has several instances; name one of {listed}")
@@ -91,7 +91,7 @@ class _Reader:
         directory: str | None,
     ):
         self._path = path
-        # Gravity is told the file's real path by its units, and all that is relative goes by that
+        # its units give Gravity the file's real path, and relative paths belong to this
         self._real = os.path.realpath(path)
         self._document = document
         self._environment = environment
@@ -105,8 +105,8 @@ class _Reader:
         if isinstance(section, list) and section:
             if "galaxy" in self._document:
                 raise ConfigError(
-                    f"{self._path}: has a list of instances and a galaxy: section; move that into a file of its own, "
-                    "and name it by galaxy_config_file in each instance"
+                    f"{self._path}: has a list of instances and a galaxy: section; move this section into a file of "
+                    "its own, and name it by galaxy_config_file in each instance"
                 )
             found = []
             for number, one in enumerate(section):
@@ -169,7 +169,7 @@ class _Reader:
         return path, section
 
     def _owners(self, *paths: str) -> set[int]:
-        """Whose word it is what the files say."""
+        """The users who decide what the files say."""
         owners = set()
         for path in dict.fromkeys(paths):
             try:
@@ -179,7 +179,7 @@ class _Reader:
         return owners
 
     def _manager(self, settings: dict[str, Any]) -> tuple[str, str | None]:
-        """The process manager, and the user that Galaxy runs as if that is not the one who runs Gravity."""
+        """The process manager, and the user as whom Galaxy runs (if this is not the user who runs Gravity)."""
         manager, user = settings["process_manager"], settings["galaxy_user"]
         if manager is None:
             manager = "systemd" if self._as_root or (self._as_root is None and user) else "supervisor"
@@ -192,7 +192,7 @@ class _Reader:
     def _root(
         self, settings: dict[str, Any], galaxy: dict[str, Any], galaxy_config: str
     ) -> tuple[str | None, str | None]:
-        """Galaxy's root, and the directory that relative paths go by."""
+        """Galaxy's root, and the directory to which relative paths belong."""
         given = settings["galaxy_root"] or _text_of(galaxy, "root", galaxy_config)
         named = self._environment.get("GALAXY_ROOT_DIR")
         if given is not None or named:
@@ -214,13 +214,13 @@ class _Reader:
     def _data_dirs(
         self, settings: dict[str, Any], galaxy: dict[str, Any], galaxy_config: str, root: str | None, base: str | None
     ) -> tuple[str | None, str | None]:
-        """Galaxy's directory of data, and Gravity's own in it, or elsewhere."""
+        """Galaxy's data directory, and Gravity's own, which is inside it or elsewhere."""
         given = _text_of(galaxy, "data_dir", galaxy_config)
         if given is None and "data_dir" in galaxy:
             raise ConfigError(f"{galaxy_config}: galaxy: data_dir: is null; give the path of a directory, or remove it")
         state = self._environment.get("GRAVITY_STATE_DIR")
         if given is None:
-            # that of an installed package, and of a source tree; the one that is there if the other is not
+            # one for an installed package, one for a source tree; if one does not exist, the other counts
             is_source = root and not self._has_galaxy(settings) and self._exists(os.path.join(root, "lib", "galaxy"))
             names = ["database", "data"] if is_source else ["data", "database"]
             if base:
@@ -232,7 +232,7 @@ class _Reader:
         return data_dir, data_dir and os.path.join(data_dir, "gravity")
 
     def _shared_state(self, gravity_dir: str | None, manager: str) -> str | None:
-        """The directory of several instances: one in the home of whoever runs Gravity."""
+        """The directory of several instances, in the home of whoever runs Gravity."""
         if self._environment.get("GRAVITY_STATE_DIR"):
             return gravity_dir
         home = self._environment.get("XDG_CONFIG_HOME")
@@ -285,7 +285,7 @@ class _Reader:
         return programs
 
     def _refusals(self, settings: dict[str, Any], galaxy: dict[str, Any], galaxy_config: str) -> Iterator[str]:
-        """Why galaxyctl would end on a service."""
+        """Why galaxyctl would fail on a service."""
         if settings["gx_it_proxy"]["enable"] and not galaxy.get("interactivetools_enable"):
             yield f"{galaxy_config}: galaxy: interactivetools_enable: is not set, which gx_it_proxy needs"
         tusd = settings["tusd"] if isinstance(settings["tusd"], list) else [settings["tusd"]]
@@ -307,7 +307,7 @@ def _owners_home(path: str | None) -> str | None:
 
 
 def _text_of(galaxy: dict[str, Any], key: str, galaxy_config: str) -> str | None:
-    """What Galaxy's section says; ``None``: nothing. Raises ``ConfigError`` where it is no text."""
+    """What Galaxy's section says; ``None`` if it says nothing. Raises ``ConfigError`` if it is no text."""
     value = galaxy.get(key)
     if value is not None and not galaxy_gravity_settings.is_text(value):
         raise ConfigError(f"{galaxy_config}: galaxy: {key}: is not a text; write it in quotes")

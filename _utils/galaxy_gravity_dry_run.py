@@ -1,5 +1,5 @@
 """
-What ``galaxyctl update`` would write: the real Gravity, run as Galaxy's user, in a place of its own.
+Find out what ``galaxyctl update`` would write: run the real Gravity as Galaxy's user, in a directory made for this.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class Written:
 
 @record(frozen=True)
 class Place:
-    """A directory of Galaxy's user, in which ``units`` and ``state`` stand for the real ones."""
+    """A directory of Galaxy's user. Its ``units`` and ``state`` take the place of the real ones."""
 
     root: str
     units: str
@@ -55,17 +55,17 @@ class Place:
 
 def run(commands: Commands, is_system: bool, timeout: float = 60) -> Written:
     """
-    Let Gravity write into an empty place, and read that.
+    Let Gravity write into an empty place, and read the result.
 
     is_system
-        units for the system's manager rather than a user's
+        units for the system's manager, and not for a user's
 
-    Raises ``CommandError`` where Gravity refuses the configuration, and as ``Commands.galaxyctl``.
+    Raises ``CommandError`` if Gravity refuses the configuration, and like ``Commands.galaxyctl``.
     """
     instance, uid = commands.instance, commands.account.uid
     shares = has_shared_state(instance)
     with place(commands) as here:
-        # where several instances share a directory, each has its logs in its own: only the shared one is put elsewhere
+        # if several instances share a directory, each has its own logs there: only the shared directory is replaced
         where = {"XDG_CONFIG_HOME": here.root} if shares else {"GRAVITY_STATE_DIR": here.state}
         state = os.path.join(here.root, _SHARED) if shares else here.state
         variables = {**here.environment, **where}
@@ -88,7 +88,7 @@ def run(commands: Commands, is_system: bool, timeout: float = 60) -> Written:
 
 @contextlib.contextmanager
 def place(commands: Commands) -> Iterator[Place]:
-    """A place for Gravity to write to, gone afterwards."""
+    """Make a place for Gravity to write to; it is removed afterwards."""
     base = tempfile.mkdtemp(prefix="galaxy-update-", dir=_base())
     try:
         root, tools = os.path.join(base, "files"), os.path.join(base, "bin")
@@ -111,20 +111,20 @@ def place(commands: Commands) -> Iterator[Place]:
 
 
 def options(is_system: bool) -> list[str]:
-    """Of galaxyctl, so that it makes the same units whoever runs it."""
+    """Options of galaxyctl that make the same units, whoever runs it."""
     return ["--no-user"] if is_system else ["--user"]
 
 
 def has_shared_state(instance: Instance) -> bool:
     """
-    Whether Gravity keeps the state of several instances of the file in one directory of the user's, because it was told
-    of no other.
+    Whether Gravity keeps the state of several instances of the file in one directory of the user, because no other
+    directory was named.
     """
     return instance.is_one_of_several and os.path.basename(instance.state_dir or _SHARED) == _SHARED
 
 
 def _base() -> str | None:
-    """A directory on a filesystem from which programs run."""
+    """A directory on a filesystem from which programs can be run."""
     for directory in (tempfile.gettempdir(), "/var/tmp", "/var/lib"):  # noqa: S108
         with contextlib.suppress(OSError):
             if not os.statvfs(directory).f_flag & os.ST_NOEXEC and os.access(directory, os.W_OK):

@@ -1,5 +1,5 @@
 """
-The YAML files that Gravity reads, within bounds: whoever writes them is not trusted with our memory or time.
+Read the YAML files that Gravity reads, with limits, because whoever writes them may not use up our memory or time.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,10 +17,10 @@ MAX_NODES = 50_000
 
 
 class _Bounded:
-    """Counts what an alias stands for as if it were written out; refuses deep nesting."""
+    """Counts what an alias stands for as if it were written out. Refuses deep nesting."""
 
     depth = deepest = nodes = 0
-    # of the parser, which the class is mixed into
+    # the parser class has these
     peek_event: Callable[[], yaml.Event]
     check_event: Callable[[type[yaml.Event]], bool]
 
@@ -78,7 +78,7 @@ if yaml.__with_libyaml__:
             yaml.resolver.Resolver.__init__(self)
 
     class _Fast(_Bounded, _Parts):
-        """With libyaml, which goes over a sample's three thousand lines of comments in no time."""
+        """The same with libyaml, which is quick also with the three thousand lines of comments in Galaxy's sample."""
 
     _FastLoader = _Fast
 
@@ -89,13 +89,13 @@ def _refuse(place: yaml.Event | yaml.Node, what: str) -> NoReturn:
 
 def read_mapping(path: str, named_by: Iterable[int] = ()) -> dict[str, Any]:
     """
-    The document of a YAML file, a mapping; an empty one of a file that has none. Of a key that occurs several times the
-    last counts, as for Gravity: uWSGI's section is full of such.
+    Read a YAML file whose document is a mapping; an empty file gives an empty one. If a key occurs several times, the
+    last one counts, as for Gravity: the section of uWSGI repeats keys.
 
     named_by
-        numeric ids of the users whose word the path is, as for ``galaxy_host_files.read``
+        numeric IDs of the users who chose the path, as for ``galaxy_host_files.read``
 
-    Raises ``ConfigError``, naming the file, the line and what to do.
+    Raises ``ConfigError``, which names the file and the line, and says what to do.
     """
     try:
         data = galaxy_host_files.read(path, MAX_FILE, named_by)

@@ -1,6 +1,5 @@
 """
-Galaxy's job handlers, as Gravity finds them: dynamic ones below ``gravity:``, static ones in Galaxy's job
-configuration.
+Find Galaxy's job handlers as Gravity does: dynamic ones below ``gravity:``, static ones in Galaxy's job configuration.
 """
 
 import os
@@ -36,9 +35,9 @@ class Handlers:
     servers
         the ``server_name`` of each process
     settings
-        of each process: ``start_timeout``, ``stop_timeout``, ``environment``, as they are written
+        settings of each process: ``start_timeout``, ``stop_timeout``, ``environment``, as they are written
     is_list
-        the processes are instances of one service, if there are several
+        whether the processes are instances of one service, if there are several
     """
 
     service: str
@@ -49,7 +48,7 @@ class Handlers:
 
 def dynamic(settings: dict[str, Any], where: str) -> list[Handlers]:
     """
-    The handlers of ``gravity: handlers:``, of checked settings; ``where`` names that part in errors.
+    The handlers of ``gravity: handlers:``, from checked settings. ``where`` names this part in errors.
 
     Raises ``ConfigError``.
     """
@@ -86,7 +85,7 @@ def dynamic(settings: dict[str, Any], where: str) -> list[Handlers]:
 
 
 def _expand(template: str, name: str, number: int, instance: str, place: str) -> str:
-    """What ``str.format`` makes of a template, which is not ours, of plain fields only."""
+    """Fill in a template like ``str.format``, but only plain fields, because others write the template."""
     values = {"name": name, "process": number, "instance_name": instance}
     text = ""
     try:
@@ -103,7 +102,7 @@ def _expand(template: str, name: str, number: int, instance: str, place: str) ->
 
 
 def require_name(name: object, place: str) -> None:
-    """Raises ``ConfigError`` unless the name can be part of a unit's or a program's, and of a file's."""
+    """Raises ``ConfigError`` unless the name can be part of the name of a unit or program, and of a file."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(f"{place}: {str(name)[:60]!r} cannot be a service's name; use letters, digits, _, - and .")
 
@@ -113,11 +112,11 @@ def static(galaxy: dict[str, Any], config: str, named_by: Iterable[int]) -> list
     The handlers of Galaxy's job configuration.
 
     galaxy, config
-        the ``galaxy:`` section, and the file which has it
+        the ``galaxy:`` section, and the file that has it
     named_by
-        numeric ids of the users whose word the name of the job configuration is
+        numeric IDs of the users who chose the name of the job configuration
 
-    Raises ``ConfigError``, where Gravity would end on the job configuration too, or where Galaxy would.
+    Raises ``ConfigError`` also if Gravity or Galaxy would fail on the job configuration.
     """
     named = galaxy.get("job_config_file")
     if not named and galaxy.get("job_config"):
@@ -177,7 +176,9 @@ def _of_mapping(document: object, place: str) -> list[Handlers]:
 
 
 def _xml_names(data: bytes, path: str) -> list[str]:
-    """The ``id`` of each element in the first ``handlers`` of a ``job_conf.xml``, which declares no entities."""
+    """
+    The ``id`` of each element in the first ``handlers`` of a ``job_conf.xml``. The file must not declare entities.
+    """
     # not at the top: few have a job_conf.xml
     from xml.parsers import expat
 

@@ -1,8 +1,8 @@
 """
-What starts a Galaxy under Gravity at boot kept from that before Galaxy's data is there: a drop-in of ours beside each
-unit of systemd's.
+Keep a Galaxy under Gravity from starting at boot before its data is there: by a drop-in beside each unit of systemd
+that starts it.
 
-Gravity writes its units anew and deletes those that fit ``galaxy-*.service``; their drop-ins are not its own.
+Gravity writes its units anew, and deletes units whose name fits ``galaxy-*.service``. It does not touch their drop-ins.
 """
 
 import contextlib
@@ -36,18 +36,18 @@ def hold(
     directory: str = galaxy_gravity_installed.UNITS,
 ) -> dict[str, dict[str, Any]]:
     """
-    Write the drop-ins, and remove those of ours that are not needed any more.
+    Write the drop-ins, and remove our drop-ins that are no longer needed.
 
     mounts
-        directories on which a filesystem must be mounted before anything starts; where there are none, the drop-ins
-        of this Galaxy are removed; ``None``: those that its drop-ins name already
+        directories on which a filesystem must be mounted before anything starts. If there are none, the drop-ins of
+        this Galaxy are removed. ``None``: the directories that its drop-ins already name
     test
         change nothing
     directory
-        of the system's units
+        directory of the system's units
 
-    Returns what changed, or would, as ``galaxy_definition.apply``. Raises ``ManagerError`` where the units are not
-    root's, and ``FileError``.
+    Returns what changed, or would change, like ``galaxy_definition.apply``. Raises ``ManagerError`` if the units are
+    not root's, and ``FileError``.
     """
     present = dict(_present(instance, directory))
     if mounts is None:
@@ -113,7 +113,7 @@ def _units(instance: Instance, directory: str, mounts: list[str]) -> Iterator[st
 
 
 def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool:
-    """Whether a command starts the Galaxy's supervisord: by its own name or Gravity's."""
+    """Whether a command starts Galaxy's supervisord: under its own name or through Gravity."""
     # a shell's words are one of its own
     words = [word for argument in invocation.argv for word in argument.split()]
     programs = [place for place, word in enumerate(words) if os.path.basename(word) in _PROGRAMS]
@@ -129,7 +129,7 @@ def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool
 
 
 def _present(instance: Instance, directory: str) -> Iterator[tuple[str, str]]:
-    """Path and text of the drop-ins that were written for this Galaxy, or one of an older name whose unit is gone."""
+    """Path and text of the drop-ins that were written for this Galaxy, also under an older name whose unit is gone."""
     for name in galaxy_host_files.names(directory, _MAX_DIRECTORIES):
         path = os.path.join(directory, name, NAME)
         if name.endswith(".service.d"):

@@ -1,5 +1,6 @@
 """
-What Gravity wrote for its process managers: systemd's units and supervisord's programs, and whose each of them is.
+Find what Gravity wrote for its process managers (systemd's units and supervisord's programs), and to which Galaxy each
+belongs.
 """
 
 import hashlib
@@ -31,10 +32,10 @@ class Units:
     Units of systemd that Gravity wrote, by file name.
 
     own
-        text of each that belongs to this configuration file: its target says so, or the target that the unit is part of
+        texts of the units and targets that belong to this configuration file: the target says so
     taken
-        text of each other unit that ``own`` could not be written beside, because it has the name, or that Gravity's
-        ``update`` of this instance would delete: another Galaxy's
+        texts of another Galaxy's units that are in the way: ``own`` would need the same name, or Gravity's ``update``
+        of this instance would delete them
     """
 
     own: Mapping[str, str]
@@ -43,11 +44,11 @@ class Units:
 
 def user_id(instance: Instance) -> int:
     """
-    Numeric id of the user that Galaxy runs as: the one that the configuration names for systemd's units, else the owner
-    of Gravity's state directory, or before there is one, of Galaxy's data.
+    Numeric ID of the user as whom Galaxy runs: the one that the configuration names for systemd's units; else the owner
+    of Gravity's state directory; before this exists, the owner of Galaxy's data.
 
-    Raises ``ConfigError`` where that cannot be told, and where somebody else writes the user into the configuration
-    than root, that user, or who wrote root's units.
+    Raises ``ConfigError`` if this cannot be told. Raises it also if somebody writes the user into the configuration who
+    is not root, not this user, and not the one who wrote root's units.
     """
     if instance.user:
         return _named_user(instance, instance.user)
@@ -85,12 +86,12 @@ def _named_user(instance: Instance, name: str) -> int:
 
 
 def prefix(instance: Instance) -> str:
-    """What the names of the instance's units begin with: ``galaxy`` or ``galaxy-main``."""
+    """The beginning of the names of the instance's units: ``galaxy`` or ``galaxy-main``."""
     return f"galaxy-{instance.name}" if instance.is_named else "galaxy"
 
 
 def marks(instance: Instance) -> set[str]:
-    """What Gravity notes in a target of this configuration file, either way that it may have been given the path."""
+    """What Gravity notes in a target of this configuration file, for both ways in which it may have got the path."""
     return {hashlib.sha1(os.fsencode(path), usedforsecurity=False).hexdigest() for path in _paths(instance)}
 
 
@@ -99,9 +100,9 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
     The units in a directory of systemd's.
 
     named_by
-        numeric ids of the users whose directory it is, as for ``galaxy_host_files.read``
+        numeric IDs of the users who chose the directory, as for ``galaxy_host_files.read``
 
-    Raises ``FileError`` where the directory cannot be read.
+    Raises ``FileError`` if the directory cannot be read.
     """
     named_by = tuple(named_by)
     names = [name for name in galaxy_host_files.names(directory, _MAX_FILES, named_by) if name.startswith("galaxy")]
@@ -111,7 +112,7 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
         try:
             texts.update(_read(directory, [name], named_by))
         except FileError as exc:
-            # a masked unit is a link to a device: nobody's of ours, but there
+            # a masked unit is a link to a device: it is not ours, but the name is taken
             log.info("%s", exc)
             texts[name] = ""
     hashes = marks(instance)
@@ -123,10 +124,10 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
 
 def programs(instance: Instance, named_by: Iterable[int] = ()) -> dict[str, str]:
     """
-    The files of supervisord's programs and groups below the instance's state directory: text by path below
+    The files of supervisord's programs and groups below the instance's state directory: their text by the path below
     ``supervisord.conf.d``.
 
-    Raises ``FileError`` where they cannot be read.
+    Raises ``FileError`` if they cannot be read.
     """
     if instance.state_dir is None:
         return {}
@@ -143,12 +144,12 @@ def programs(instance: Instance, named_by: Iterable[int] = ()) -> dict[str, str]
 
 
 def programs_directory(state: str) -> str:
-    """Where the files of the programs are, for a state directory."""
+    """The directory with the files of the programs, for a state directory."""
     return os.path.join(state, "supervisor", "supervisord.conf.d")
 
 
 def owner(target: str) -> str | None:
-    """The hash of the configuration file's path, which the text of Gravity's target has."""
+    """The hash of the configuration file's path, as Gravity's target has it."""
     found = next(filter(None, map(_HASH.match, target.splitlines())), None)
     return found and found[1]
 
@@ -164,7 +165,7 @@ def value(text: str, key: str) -> str | None:
 
 
 def configuration(text: str) -> str | None:
-    """The configuration file that a unit or program names; ``None`` where it has the command of the service itself."""
+    """The configuration file that a unit or program names; ``None`` if it has the command of the service itself."""
     match = _CONFIG.search(text)
     return match and match[1].strip("'")
 

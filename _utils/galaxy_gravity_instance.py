@@ -1,5 +1,5 @@
 """
-What Gravity is asked to run: one instance of its configuration, and the services of it.
+What Gravity is asked to run: one instance of its configuration, with its services.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ DEFAULT_NAME = "_default_"
 @record(frozen=True)
 class Web:
     """
-    A gunicorn as configured.
+    A gunicorn as it is configured.
 
     binds
-        where it listens, ``fd://`` left out
+        addresses on which it listens, without ``fd://``
     workers, timeout, preload
         gunicorn's options; ``timeout`` in seconds
     is_blind
-        it listens on sockets alone that something else opens, of which nobody can tell where they are
+        it listens only on sockets that something else opens, and nobody can tell where these are
     """
 
     binds: tuple[Address, ...]
@@ -38,7 +38,7 @@ class Program:
     One process that Gravity is asked to run.
 
     name
-        ``gunicorn``, ``gunicorn_0``, ``celery``, ``handler_1``, …: one of its kind in the instance
+        ``gunicorn``, ``gunicorn_0``, ``celery``, ``handler_1``, …; each name occurs once in the instance
     role
         what it does
     service
@@ -47,15 +47,15 @@ class Program:
         Gravity's service type: ``gunicorn``, ``celery``, ``celery-beat``, ``standalone``, ``tusd``, ``gx-it-proxy``,
         ``reports``
     number
-        which one of several service instances; ``None`` where the service is one process with a name of its own
+        its number among several service instances; ``None`` if the service is one process with its own name
     web
         its gunicorn; ``None`` for all other roles
     start_timeout, stop_timeout
         seconds
     server_name
-        what Galaxy calls a handler in its database; ``None`` for all other roles
+        Galaxy's name of a handler in its database; ``None`` for all other roles
     environment
-        the variables that Gravity sets for it, without ``PATH``. No ``repr`` shows them: some are passwords
+        the variables that Gravity sets for it, without ``PATH``. No ``repr`` shows them, because some are passwords
     """
 
     name: str
@@ -73,30 +73,31 @@ class Program:
 @record(frozen=True)
 class Instance:
     """
-    One instance of Gravity's configuration; all paths are absolute, ``None`` where they are not known.
+    One instance of Gravity's configuration. All paths are absolute; a path that is not known is ``None``.
 
     path
-        of Gravity's configuration file
+        Gravity's configuration file
     name
-        ``instance_name``; ``_default_`` where none is given
+        ``instance_name``; ``_default_`` if none is given
     manager
         Gravity's process manager: ``supervisor``, ``systemd``, ``multiprocessing``
     galaxy_config
-        of Galaxy's configuration file
+        Galaxy's configuration file
     galaxy_root, virtualenv, data_dir, log_dir
         directories; ``data_dir`` is Galaxy's
     state_dir
-        of Gravity's own files: the one that has ``supervisor/supervisord.conf``
+        directory of Gravity's own files, with ``supervisor/supervisord.conf``
     user, group
-        that Galaxy runs as; ``None``: the one who runs Gravity, which under systemd means units of that user
+        user and group as whom Galaxy runs. ``None``: the user who runs Gravity; under systemd this means units of this
+        user
     prefix
-        of Galaxy's URLs; empty or ``/galaxy``
+        prefix of Galaxy's URLs; empty or ``/galaxy``
     command_style, umask, log_namespace
-        as configured: ``service_command_style``, ``umask``, ``log_namespace``
+        ``service_command_style``, ``umask``, ``log_namespace`` as configured
     programs
-        in the order that Gravity writes them
+        in the order in which Gravity writes them
     problems
-        what of the configuration cannot be used: sentences
+        what in the configuration cannot be used: sentences
     is_one_of_several
         the file has other instances too
     """

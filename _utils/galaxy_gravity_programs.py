@@ -1,6 +1,6 @@
 """
-The processes of an instance of Gravity, of its checked settings: what each is called, how gunicorn listens, what each
-has in its environment.
+Make the list of an instance's processes from its checked settings: the name of each, where gunicorn listens, and the
+environment of each.
 """
 
 import os
@@ -36,7 +36,7 @@ class Maker:
     Makes the programs of an instance.
 
     problems
-        what of a service cannot be used: sentences
+        what in a service cannot be used: sentences
     """
 
     def __init__(self, instance: Instance, settings: dict[str, Any], environment: Mapping[str, str], base: str | None):
@@ -49,7 +49,7 @@ class Maker:
         self.problems: list[str] = []
 
     def programs(self, handlers: Iterable[Handlers]) -> tuple[Program, ...]:
-        """In Gravity's order. Raises ``ConfigError``."""
+        """The programs, in Gravity's order. Raises ``ConfigError``."""
         for type_, role, key in _SERVICES:
             switch = "enable_beat" if role is Role.CELERY_BEAT else "enable"
             settings = self._settings[key]
@@ -82,7 +82,7 @@ class Maker:
                 type=type_,
                 number=None if is_one else number,
                 web=self._web(name, settings, environment) if role is Role.WEB else None,
-                # those of the first one stand in the unit that is for all
+                # the unit for all of them has the settings of the first
                 start_timeout=members[0]["start_timeout"],
                 stop_timeout=members[0]["stop_timeout"],
                 server_name=settings.get("server_name"),
@@ -167,7 +167,7 @@ class Maker:
 
 
 def _filled(text: str, values: Mapping[str, str | None]) -> str:
-    """A variable's value with the fields that Gravity fills in; others, on which it ends, stay."""
+    """A variable's value, with the fields that Gravity fills in. Other fields, on which Gravity fails, stay."""
 
     def fill(found: re.Match[str]) -> str:
         if found[1] is None:

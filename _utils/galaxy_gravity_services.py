@@ -20,7 +20,7 @@ _ORDER = list(Role)
 
 
 class Services:
-    """The services of an instance; their units are found out once."""
+    """The services of an instance. Their units are looked for once."""
 
     def __init__(self, instance: Instance):
         self.instance = instance
@@ -30,24 +30,24 @@ class Services:
 
     @property
     def units(self) -> Units:
-        """What the process manager has of it. Raises ``ManagerError``."""
+        """The units that the process manager has for it. Raises ``ManagerError``."""
         if self._units is None:
             self._units = galaxy_gravity_units.find(self.instance)
         return self._units
 
     def believe(self, pid: int) -> None:
-        """Take the master with this PID for one of Galaxy's gunicorns' where its addresses lead to it."""
+        """Accept the master with this PID as one of Galaxy's gunicorns, if its addresses lead to it."""
         for web in self._webs.values():
             web.believe(pid)
 
     def version_on_disk(self) -> str | None:
-        """Galaxy's version; ``None`` where it cannot be read."""
+        """Galaxy's version; ``None`` if it cannot be read."""
         if not isinstance(self._uid, int):
             return None
         return galaxy_version.on_disk(self.instance.galaxy_root, self.instance.virtualenv, [self._uid])
 
     def look(self, timeout: float, managed: bool = True, probe: bool = True) -> Look:
-        """All facts, each asked once: as ``Galaxy.look``."""
+        """Collect all facts, asking for each once, like ``Galaxy.look``."""
         deadline = Deadline(timeout)
         problems = list(self.instance.problems)
         units: Mapping[str, Unit] = {}
@@ -98,7 +98,7 @@ class Services:
 
 
 def _uid(instance: Instance) -> int | str:
-    """Galaxy's user; why he cannot be told."""
+    """Galaxy's user, or why the user cannot be told."""
     try:
         return galaxy_gravity_installed.user_id(instance)
     except ConfigError as exc:

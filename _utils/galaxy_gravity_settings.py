@@ -1,6 +1,6 @@
 """
-The settings of Gravity below ``gravity:``, with what its environment adds and its defaults, by the rules of its
-``settings.py``: what Gravity would refuse is refused, and what it takes for a number or a switch is one.
+Read Gravity's settings below ``gravity:``, with its environment and its defaults, by the rules of its ``settings.py``:
+what Gravity refuses is refused, and what Gravity takes for a number or a switch is one.
 """
 
 import functools
@@ -59,7 +59,7 @@ def _number(value: object) -> float:
 
 
 def _text(value: object) -> str:
-    # the value may be a secret where the key is an environment
+    # the value may be a secret if the key is an environment
     if not isinstance(value, str) or not is_text(value):
         what = "a text with NUL or half a character" if isinstance(value, str) else _kind(value)
         raise _Bad(f"is {what}; give a text (in quotes)")
@@ -190,17 +190,17 @@ _PLAIN: dict[str, tuple[Any, Check]] = {
 
 def read(section: dict[str, Any], environment: Mapping[str, str], where: str) -> dict[str, Any]:
     """
-    All settings of one instance.
+    Read all settings of one instance.
 
     section
         what the file says
     environment
-        of whoever runs Gravity: ``GRAVITY_*`` count where the section does not have the setting
+        environment of whoever runs Gravity. A ``GRAVITY_*`` variable counts if the section does not have the setting
     where
         names the section in errors
 
-    Returns a dictionary of all keys; a service is a dictionary of its settings, ``gunicorn`` and ``tusd`` also a list
-    of such. Raises ``ConfigError``.
+    Returns a dictionary of all keys. A service is a dictionary of its settings; ``gunicorn`` and ``tusd`` may also be a
+    list of dictionaries. Raises ``ConfigError``.
     """
     given: dict[str, object] = {}
     for key, value in section.items():
@@ -253,7 +253,7 @@ def _checked(value: object, check: Check, place: str) -> object:
 
 
 def is_text(value: object) -> bool:
-    """Whether it is a text that can be (part of) a path, an argument or a variable."""
+    """Whether the value is a text that can be (part of) a path, an argument or a variable."""
     try:
         return isinstance(value, str) and b"\0" not in value.encode()
     except UnicodeError:
@@ -261,7 +261,10 @@ def is_text(value: object) -> bool:
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:
-    """What the variables, whose names are in lower case, say; ``gravity_gunicorn.workers`` is a part of a service."""
+    """
+    The settings in the variables, whose names are in lower case. ``gravity_gunicorn.workers`` is a setting of a
+    service.
+    """
     found: dict[str, object] = {}
     for key in (*_PLAIN, *_SERVICES):
         text = variables.get(f"{_PREFIX}{key}")
@@ -308,7 +311,7 @@ def _from_json(text: str, key: str, or_text: bool) -> object:
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Both together; where both say something that is not a mapping, the second one's."""
+    """Both mappings together. If both have a value that is not a mapping, the second one counts."""
     found = dict(first)
     for key, value in second.items():
         old = found.get(key)
@@ -317,7 +320,7 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def _kind(value: object) -> str:
-    """What it is, where its text may be a secret."""
+    """The type of a value, because its text may be a secret."""
     names = {str: "a text", dict: "a mapping", list: "a list", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number" if isinstance(value, (int, float)) else "a date")
 

@@ -1,8 +1,9 @@
 """
-The supervisord that Gravity keeps for a Galaxy, below Gravity's state directory, and the programs that it wrote there.
+Work with the supervisord that Gravity keeps for a Galaxy below Gravity's state directory, and with the programs that
+Gravity wrote there.
 
-All of it is the word of the user who owns that directory: files are read, the supervisord is spoken to and brought up
-with what that user may do himself.
+The user who owns this directory decides what is in it. So files are read, and supervisord is asked and started, with no
+more rights than this user has.
 """
 
 import contextlib
@@ -32,8 +33,13 @@ from galaxy_manager_unit import State, UnitStatus
 log = logging.getLogger(__name__)
 
 _START = 60
-# of supervisord's log: what becomes of a process, and of all
-_EVENT = Pattern(r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)|supervisord started with pid ", re.ASCII)
+# seconds for one that somebody else brings up to answer
+_COMES_UP = 10
+# patterns of supervisord's log: what happens to one process, and to all
+_EVENT = Pattern(
+    r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)(?:' with pid (\d{1,9})\b)?|supervisord started with pid ",
+    re.ASCII,
+)
 # what Gravity writes there itself when it starts a supervisord
 _CONFIGURATION = """;
 ; This file is maintained by Galaxy - CHANGES WILL BE OVERWRITTEN
@@ -61,18 +67,17 @@ files = supervisord.conf.d/*.d/*.conf supervisord.conf.d/*.conf
 
 class Supervisor(SupervisorConfig):
     """
-    The supervisord of an instance's state directory; ``programs`` are the instance's alone.
+    The supervisord of an instance's state directory. ``programs`` are those of this instance alone.
 
-    Raises ``FileMissing`` where there is no state directory, ``FileError`` where it is not Galaxy's, and
-    ``ManagerError`` for a file of a program that cannot be read.
+    Raises ``FileMissing`` if there is no state directory, ``FileError`` if it is not Galaxy's, and ``ManagerError`` if
+    the file of a program cannot be read.
     """
 
     def __init__(self, instance: Instance):
         self.instance = instance
         if instance.state_dir is None:
             raise ConfigError(
-                f"{instance.path}: where the files of its supervisord are is not known; name a directory as "
-                "GRAVITY_STATE_DIR"
+                f"{instance.path}: the directory of its supervisord's files is not known; name it as GRAVITY_STATE_DIR"
             )
         owner = galaxy_host_files.owner(instance.state_dir)
         user = galaxy_gravity_installed.user_id(instance)
@@ -91,12 +96,12 @@ class Supervisor(SupervisorConfig):
         self.client = Client(self.endpoint())
 
     def endpoint(self) -> Endpoint:
-        """Where it answers, and by whom."""
+        """The address at which it answers, and the user who must answer there."""
         path = self._get("unix_http_server", "file") or os.path.join(self.home, "supervisor.sock")
         return Endpoint(os.path.join(self.home, path), owner=self.owner)
 
     def old_names(self) -> list[str]:
-        """What this configuration had installed under another instance's name, which it no longer has, by title."""
+        """By title: what this configuration had installed under the name of an instance that it no longer has."""
         others = {name.removesuffix(".d") for name in self._present if name.endswith(".d")} - {self.instance.name}
         try:
             # the file is not read again for nothing
@@ -126,7 +131,7 @@ class Supervisor(SupervisorConfig):
         return [*files, os.path.join(self._folder, group)] if group in self._present else files
 
     def running(self) -> Process | None:
-        """A supervisord of the owner's, or root's, that runs with this configuration, whether it answers or not."""
+        """A live supervisord with this configuration, run by the owner or by root, whether it answers or not."""
         wanted = os.path.realpath(self.path)
         for pid in galaxy_host_process.pids():
             if b"supervisord" in galaxy_host_process.command_line(pid):
@@ -138,12 +143,13 @@ class Supervisor(SupervisorConfig):
 
     def survivors(self) -> dict[str, list[int]]:
         """
-        PIDs of what a supervisord at this address had started and that still run, by the title of the program: the
-        processes that it started, and those that outlived them. Their environment says it.
+        PIDs of live processes that a supervisord at this address had started, by the title of the program. The end of
+        its log says which they are, and their environment. Jobs of a handler have that environment too and may outlive
+        it, but the log does not name them.
         """
         url = f"unix://{self.endpoint().path}"
         found: dict[str, list[int]] = {}
-        for pid in galaxy_host_process.pids():
+        for pid in sorted({int(match[3]) for match in self._events() if match[3]}):
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{pid}").st_uid != self.owner:
                     continue
@@ -156,16 +162,12 @@ class Supervisor(SupervisorConfig):
 
     def restarts(self) -> dict[str, int]:
         """
-        How often it started each process again by itself since it was told to start it, by the process's name, as far
-        back as the end of its log goes.
+        How often supervisord started each process again by itself since it was told to start it, by the name of the
+        process. This counts as far back as the end of its log reaches.
         """
-        path = os.path.join(self.home, self._get("supervisord", "logfile") or "supervisord.log")
         counts: dict[str, int] = {}
         exited: set[str] = set()
-        for line in galaxy_host_files.tails([path], 1000, (self.owner,)):
-            match = _EVENT.search(line)
-            if not match:
-                continue
+        for match in self._events():
             event, name = match[1], match[2]
             if event is None:
                 counts, exited = {}, set()
@@ -180,17 +182,23 @@ class Supervisor(SupervisorConfig):
                 exited.discard(name)
         return counts
 
+    def _events(self) -> list[re.Match[str]]:
+        """What the end of its log says of processes."""
+        path = os.path.join(self.home, self._get("supervisord", "logfile") or "supervisord.log")
+        return [
+            match for line in galaxy_host_files.tails([path], 1000, (self.owner,)) if (match := _EVENT.search(line))
+        ]
+
     def bring_up(self, deadline: Deadline) -> bool:
         """
-        Start it as its owner, as Gravity does; whether that was needed. It starts all of its programs by itself.
+        Start supervisord as its owner, as Gravity does. Returns whether this was needed. supervisord then starts all of
+        its programs by itself.
 
-        Raises ``ManagerError``: also where it would run as root, on the word of files that are no administrator's.
+        Raises ``ManagerError``, also if supervisord would run as root but users who are no administrators decide what
+        its files say.
         """
-        if self.client.processes() is not None:
+        if self._answers() or self._comes_up(deadline):
             return False
-        stray = self.running()
-        if stray:
-            raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
         account = Account.of(self.owner)
         if account is None or self.owner == 0:
             who = "root" if self.owner == 0 else f"user {self.owner}, for whom there is no account here"
@@ -202,16 +210,36 @@ class Supervisor(SupervisorConfig):
         log.info("supervisord is brought up as user %s: %s", account.name, " ".join(argv))
         try:
             if not os.path.lexists(self.path):
-                # Gravity writes it at its first start; its owner writes it, and so where he may
+                # Gravity writes this file at its first start; here its owner writes it, with the owner's rights
                 galaxy_host_command.run(["tee", "--", self.path], _CONFIGURATION.encode(), account=account)
             galaxy_host_command.run(
                 argv, timeout=max(deadline.left, 1), account=account, cwd=directory, environment=environment
             )
         except CommandError as exc:
+            # somebody else was quicker
+            if self._comes_up(deadline):
+                return False
             raise ManagerError(f"supervisord is not brought up: {exc}") from None
-        if not wait_until(lambda: self.client.processes() is not None, deadline, what="supervisord must answer"):
+        if not wait_until(self._answers, deadline, what="supervisord must answer"):
             raise ManagerError(f"supervisord ({self.path}) does not answer after it was started")
         return True
+
+    def _answers(self) -> bool:
+        return self.client.processes() is not None
+
+    def _comes_up(self, deadline: Deadline) -> bool:
+        """
+        Whether one that somebody else has started, such as cron at boot, answers in a while. Raises ``ManagerError``
+        where it runs, but does not.
+        """
+        patience = Deadline(min(deadline.left, _COMES_UP))
+        wait_until(lambda: self._answers() or not self.running(), patience, what="supervisord must answer")
+        if self._answers():
+            return True
+        stray = self.running()
+        if stray:
+            raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
+        return False
 
     def _program(self) -> str:
         """The supervisord beside the ``galaxyctl`` of the programs, or in the virtualenv."""
@@ -233,7 +261,7 @@ class Supervisor(SupervisorConfig):
         environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         if venv:
             environment["VIRTUAL_ENV"] = venv
-        # what Gravity is told by it cannot be told by its file
+        # what this variable tells Gravity cannot be in Gravity's file
         usual = {os.path.join(account.home, ".config/galaxy-gravity")}
         if self.instance.data_dir:
             usual.add(os.path.join(self.instance.data_dir, "gravity"))
@@ -247,9 +275,9 @@ class GravityProgram(Supervisord):
     A program of Gravity's supervisord.
 
     title
-        as supervisorctl names it
+        its name in supervisorctl
     supervisor
-        which supervisord
+        its supervisord
     """
 
     def __init__(self, title: str, supervisor: Supervisor):
@@ -272,7 +300,9 @@ class GravityProgram(Supervisord):
         return statuses([self])[0]
 
     def require_up(self) -> None:
-        """``start`` brings Gravity's supervisord up itself: it is Galaxy's, and ends when all of Galaxy is stopped."""
+        """
+        ``start`` starts Gravity's supervisord itself: it belongs to Galaxy, and ends when all of Galaxy is stopped.
+        """
 
     def bring_up(self, deadline: Deadline) -> bool:
         return self.supervisor.bring_up(deadline)
@@ -299,7 +329,7 @@ class GravityProgram(Supervisord):
         return status
 
     def _proven(self, info: ProcessInfo) -> ProcessInfo:
-        """Without a PID that is no process of the user whose word it is."""
+        """The status without a PID that is no process of the owner."""
         process = Process.of(info.pid) if info.pid else None
         owner = self.supervisor.owner
         if process and process.uids == (owner, owner):
@@ -309,9 +339,9 @@ class GravityProgram(Supervisord):
 
 def statuses(units: list[GravityProgram]) -> list[UnitStatus]:
     """
-    What their supervisord, the same one for all, says of them, asked once.
+    The status of each program from their supervisord, which is the same for all and is asked once.
 
-    Raises ``ManagerError`` where it does not answer as it should.
+    Raises ``ManagerError`` if it does not answer as it should.
     """
     supervisor = units[0].supervisor
     infos = supervisor.client.processes()
@@ -330,7 +360,7 @@ def statuses(units: list[GravityProgram]) -> list[UnitStatus]:
 
 
 def _without(supervisor: Supervisor, units: list[GravityProgram]) -> list[UnitStatus]:
-    """Where nothing answers: stopped only if no such supervisord runs, nor anything that one had started."""
+    """The status if nothing answers: stopped only if no such supervisord runs, and nothing that one had started."""
     process = supervisor.running()
     if process:
         detail = f"PID {process.pid} is the supervisord of {supervisor.path}, but nothing listens at its socket"
@@ -342,15 +372,15 @@ def _without(supervisor: Supervisor, units: list[GravityProgram]) -> list[UnitSt
         if pids:
             which = ", ".join(map(str, pids))
             problems = (
-                f"supervisord is gone, but what it had started for {unit.service} still runs: PID {which}; end it by "
-                "hand.",
+                f"supervisord is gone, but what it had started for {unit.service} still runs: PID {which}; galaxy.stop "
+                "force=True ends it.",
             )
-        found.append(UnitStatus(State.STOPPED, "supervisord is not running", pids=pids, problems=problems))
+        found.append(UnitStatus(State.STOPPED, "supervisord is not running", pids=pids, left=pids, problems=problems))
     return found
 
 
 def titles(instance: Instance) -> dict[str, str]:
-    """What supervisorctl calls each program of an instance, by the program's name."""
+    """The name of each program in supervisorctl, by the program's name."""
     found = {}
     for program in instance.programs:
         number = "" if siblings(instance, program) == 1 else str(program.number)

@@ -1,5 +1,5 @@
 """
-The units of systemd that Gravity wrote for a Galaxy, proven by what it notes in their target.
+Find the units of systemd that Gravity wrote for a Galaxy. What Gravity notes in their target proves it.
 """
 
 import os
@@ -31,7 +31,7 @@ class Folder:
     A directory of unit files.
 
     user
-        whose manager reads it; ``None``: the system's
+        the user whose manager reads it; ``None``: the system's manager
     """
 
     def __init__(self, path: str, user: Account | None = None):
@@ -39,12 +39,12 @@ class Folder:
         self._named_by = () if user is None else (user.uid,)
 
     def names(self) -> list[str]:
-        """The names of Gravity's files, perhaps."""
+        """The names of files that may be Gravity's."""
         names = galaxy_host_files.names(self.path, _MAX_NAMES, self._named_by)
         return [name for name in names if name.startswith("galaxy") and name.endswith((".service", ".target"))]
 
     def read(self, name: str) -> str | None:
-        """The text of a unit file; ``None`` where there is none. Raises ``FileError``."""
+        """The text of a unit file; ``None`` if there is none. Raises ``FileError``."""
         path = os.path.join(self.path, name)
         try:
             data = galaxy_host_files.read(path, _MAX_FILE, self._named_by, trusted=self.user is None)
@@ -64,10 +64,10 @@ class Folder:
 
 class Found:
     """
-    What ``find`` found.
+    The result of ``find``.
 
     units, stale
-        by the program's name; names of units that are no longer configured
+        units by the program's name; names of units that are no longer configured
     is_foreign
         whether another configuration has the target
     problems
@@ -81,7 +81,7 @@ class Found:
         self.problems: list[str] = []
 
     def take(self, instance: Instance, folder: Folder, target: str, services: list[str], wants: list[str]) -> None:
-        """Take up the units of a target of ours: those with a file, that it wants and that are configured."""
+        """Add the units of a target of ours that have a file, that the target wants, and that are configured."""
         wanted = names(instance)
         user = folder.user.name if folder.user else None
         for program, unit in wanted.items():
@@ -103,7 +103,7 @@ class Found:
             )
 
     def _add_instances(self, user: str | None, services: list[str], wanted: set[str]) -> None:
-        """Those of our templates that run and that nothing wants any more."""
+        """Add instances of our templates that run although nothing wants them any more."""
         templates = {name for name in services if "@." in name}
         try:
             loaded = galaxy_manager_systemd.loaded(sorted(name.replace("@.", "@*.") for name in templates), user)
@@ -117,9 +117,9 @@ class Found:
 
 def find(instance: Instance) -> Found:
     """
-    The units of an instance, in the first directory that has its target, of the system's manager or of Galaxy's user.
+    The units of an instance, in the first directory that has its target: of the system's manager, or of Galaxy's user.
 
-    Raises ``FileError`` where a unit file of root's can be written by others.
+    Raises ``FileError`` if others than root can write a unit file of root's.
     """
     hashes = galaxy_gravity_installed.marks(instance)
     found = Found()
@@ -145,13 +145,13 @@ def find(instance: Instance) -> Found:
 
 
 def names(instance: Instance) -> dict[str, str]:
-    """What Gravity calls the unit of each program of an instance, by the program's name."""
+    """Gravity's name for the unit of each program of an instance, by the program's name."""
     prefix = galaxy_gravity_installed.prefix(instance)
     return {program.name: f"{prefix}-{_suffix(instance, program)}.service" for program in instance.programs}
 
 
 def file_of(unit: str) -> str:
-    """The file of a unit: an instance's is its template's."""
+    """The file of a unit. An instance has the file of its template."""
     name, at, _ = unit.removesuffix(".service").partition("@")
     return f"{name}{at}.service"
 
@@ -172,7 +172,7 @@ def _folders(instance: Instance) -> Iterable[Folder]:
 
 
 def _old(instance: Instance, target: str, ours: Iterable[str], services: dict[str, list[str]]) -> list[str]:
-    """Targets of this configuration, with their services, by a name that no instance of it has any more."""
+    """Targets of this configuration, with their services, under a name that no instance has any more."""
     if set(ours) <= {target}:
         # the file is not read again for nothing
         return []

@@ -1,8 +1,8 @@
 """
-Whether the code and the configuration that are on disk load: a trial load of Galaxy's application.
+Find out whether the code and the configuration on disk load: load Galaxy's application once on trial.
 
-Galaxy's own Python does it, as Galaxy's user, as gunicorn's master does with ``preload``: what only a worker runs, such
-as threads that look for jobs, is not started, and no database is migrated.
+Galaxy's own Python does this, as Galaxy's user, in the same way as gunicorn's master does with ``preload``. Nothing is
+started that only a worker runs, such as threads that look for jobs, and no database is migrated.
 """
 
 import json
@@ -44,8 +44,8 @@ def require_loadable(commands: Commands, timeout: float) -> None:
     """
     Load Galaxy's application once, within ``timeout`` seconds.
 
-    Raises ``ProcessError`` with the reason where it does not load, ``ConfigError`` and ``FileError`` where Galaxy's
-    Python is not there, or is not to be run.
+    Raises ``ProcessError``, with the reason, if it does not load. Raises ``ConfigError`` or ``FileError`` if Galaxy's
+    Python is not there, or cannot be trusted.
     """
     try:
         answer = json.loads(commands.python(_SCRIPT, timeout=timeout))

@@ -1,8 +1,8 @@
 """
-The text of a unit that Gravity made as Galaxy's user, held to what root may install.
+Check the text of a unit that Gravity made as Galaxy's user: is it one that root may install?
 
-Root's systemd runs what a unit says with root's rights, but for ``User=``. So a text from a program that Galaxy's user
-can change is installed only where each line of it is one of Gravity's own, and runs all it runs as that user.
+The system's systemd runs a unit as root, unless ``User=`` names another user. So if Galaxy's user can change the
+program that made the text, it is installed only if each line is one of Gravity's own and everything runs as this user.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -52,7 +52,7 @@ def require_service(name: str, text: str, target: str, user: str, group: str | N
 
 
 def require_target(name: str, text: str, services: Collection[str]) -> None:
-    """Raises ``DefinitionError`` unless the text is a target of Gravity's that wants ``services`` alone."""
+    """Raises ``DefinitionError`` unless the text is a target of Gravity's that wants ``services`` and nothing else."""
 
     def is_own(value: str) -> bool:
         # instances by the name of their template
@@ -67,7 +67,7 @@ def require_target(name: str, text: str, services: Collection[str]) -> None:
 
 
 def _require(name: str, text: str, tests: Mapping[str, Mapping[str, _Test]]) -> list[str]:
-    """The keys of the text, each time that they occur, in order."""
+    """The keys of the text, in order; a key that occurs several times is there as often."""
     section, seen = "", []
     for number, line in enumerate(text.split("\n"), 1):
         line = line.strip(" \t")

@@ -1,5 +1,6 @@
 """
-Which services of the process manager Gravity made for a Galaxy: proven by what it wrote, and held to its configuration.
+Find the services of the process manager that Gravity made for a Galaxy. What Gravity wrote proves them; they are
+compared with its configuration.
 """
 
 import dataclasses
@@ -28,16 +29,16 @@ _RECENT = 600
 @record(frozen=True)
 class Units:
     """
-    What is installed of an instance.
+    What is installed for an instance.
 
     units
-        by the name of the program
+        units by the name of the program
     missing
         names of programs that are configured but not installed
     stale
-        what was installed by this configuration and is no longer configured, by the manager's names
+        what this configuration once installed and no longer has, by the process manager's names
     problems
-        what to do about it, and what cannot be told: sentences
+        what to do about this, and what cannot be told: sentences
     """
 
     units: Mapping[str, Unit]
@@ -48,9 +49,10 @@ class Units:
 
 def find(instance: Instance) -> Units:
     """
-    The units of an instance's programs, by what Gravity wrote; the manager need not run.
+    The units of an instance's programs, from what Gravity wrote. The process manager need not run.
 
-    Raises ``GalaxyError`` where that cannot be told: a file cannot be read, or others than Galaxy's user can write it.
+    Raises ``GalaxyError`` if this cannot be told, because a file cannot be read or others than Galaxy's user can write
+    it.
     """
     problems: list[str] = []
     helps_update = True
@@ -72,7 +74,7 @@ def find(instance: Instance) -> Units:
     else:
         helps_update = False
         problems.append(
-            f"{instance.path} wants process_manager {instance.manager}, under which nothing can be asked, started or "
+            f"{instance.path} wants process_manager {instance.manager}, with which no service can be asked, started or "
             "stopped; set it to supervisor or systemd."
         )
     missing = [program.name for program in instance.programs if program.name not in units]
@@ -97,10 +99,10 @@ def _of_supervisor(instance: Instance, supervisor: Supervisor) -> tuple[dict[str
 
 def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
     """
-    What the manager says of each unit now, or why it says nothing; each manager is asked once for all of its units.
+    The status of each unit now, or why there is none. Each process manager is asked once for all of its units.
 
-    One that came back by itself a short while ago has that among its problems: in a crash loop a manager says that all
-    is well nearly all of the time.
+    If a unit was started again by itself a short while ago, its problems say so: in a crash loop a process manager says
+    nearly all the time that all is well.
     """
     groups: dict[object, list[str]] = {}
     for name, unit in units.items():
@@ -113,7 +115,7 @@ def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
 
 
 def _ask(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:
-    """Of units that one manager has."""
+    """Ask one process manager for its units."""
     of_supervisor = [unit for unit in units.values() if isinstance(unit, GravityProgram)]
     try:
         if of_supervisor:

@@ -1,9 +1,9 @@
 """
-Gravity's files made what the configuration asks for: what would change, what stands in the way, and the change itself.
+Update Gravity's files to what the configuration asks for: what would change, what prevents it, and the change itself.
 
-Gravity computes them, as Galaxy's user and in a place of its own. Supervisord's programs are that user's, and Gravity
-itself brings them in; units of the system's systemd are root's, and are held to ``galaxy_gravity_unit_text`` and
-written by us. Another Galaxy's units are never touched.
+Gravity makes the files, as Galaxy's user and in a directory made for this. supervisord's programs belong to this user,
+and Gravity itself installs them. Units of the system's systemd belong to root: ``galaxy_gravity_unit_text`` checks
+them, and this tree writes them. Another Galaxy's units are never touched.
 """
 
 import difflib
@@ -41,13 +41,13 @@ class Plan:
     What an update does.
 
     added, rewritten, removed
-        text before and behind, by path; empty where there is no file
+        text before and after, by path; empty if there is no file
     stops
-        names of what runs and would be stopped, or restarted: units or programs
+        names of running units or programs that would be stopped or restarted
     conflicts
-        why there is no update, whoever insists: sentences
+        why there is no update, even with ``force``: sentences
     reasons
-        why it is done only for somebody who insists: sentences
+        why there is no update without ``force``: sentences
     problems
         what an administrator should know: sentences
     """
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def diff(self) -> str:
-        """A unified diff, without values of the environment, which may be secrets."""
+        """A unified diff, without values of the environment, because they may be secrets."""
         lines: list[str] = []
         for path, (old, new) in sorted(self.changes.items()):
             before, behind = _shown(old), _shown(new)
@@ -77,11 +77,11 @@ class Plan:
         return text if len(text) <= _MAX_DIFF else f"{text[:_MAX_DIFF]}\n… ({len(text)} characters in all)"
 
     def refusals(self, force: bool = False) -> list[str]:
-        """Why it is not done; empty where nothing is to be done."""
+        """Why the update is not done; empty if there is nothing to do."""
         return [*self.conflicts, *(() if force else self.reasons)] if self.changes else []
 
     def record(self, force: bool = False) -> dict[str, Any]:
-        """For the one who asked; ``refused`` has what stands in the way."""
+        """The plan as plain data; ``refused`` says what prevents the update."""
         refused = self.refusals(force)
         return {
             "changed": bool(self.changes),
@@ -98,9 +98,10 @@ class Update:
     The update of one instance.
 
     directory
-        of systemd's units; ``None``: the system's, or Galaxy's user's where the configuration names no user
+        directory of systemd's units. ``None``: the system's; or that of Galaxy's user, if the configuration names no
+        user
 
-    Raises as ``Commands``, and ``FileError`` where the installed files cannot be read.
+    Raises like ``Commands``, and ``FileError`` if the installed files cannot be read.
     """
 
     def __init__(self, instance: Instance, directory: str | None = None):
@@ -117,10 +118,10 @@ class Update:
 
     def plan(self) -> Plan:
         """
-        What there is to do; nothing is changed.
+        Find out what there is to do; nothing is changed.
 
-        Raises ``CommandError`` where Gravity refuses the configuration, and ``ManagerError`` where systemd does not say
-        what runs.
+        Raises ``CommandError`` if Gravity refuses the configuration, and ``ManagerError`` if systemd does not say what
+        runs.
         """
         written = galaxy_gravity_dry_run.run(self.commands, self.is_system)
         units, stale_units = self._wanted_units(written.units)
@@ -151,10 +152,9 @@ class Update:
         Do what the plan says.
 
         force
-            also where something that runs is stopped for it
+            do it even if something that runs must be stopped for it
 
-        Raises ``ManagerError`` with the reason where the plan has one against it, or the files are not as planned
-        afterwards.
+        Raises ``ManagerError``, with the reason, if the plan is refused, or if the files are not as planned afterwards.
         """
         refused = plan.refusals(force)
         if refused:
@@ -183,37 +183,42 @@ class Update:
             )
 
     def _wanted_units(self, written: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-        """The instance's units as they should be, and the names of those of this configuration that should not."""
+        """
+        The instance's units as they should be, and the names of this configuration's units that should not be there.
+        """
         target = f"{galaxy_gravity_installed.prefix(self.instance)}.target"
         wanted = {name: text for name, text in written.items() if target in (name, _part_of(text))}
-        # all that this file has asked for, under whatever instance name, and does not now
+        # units that this file once asked for, under any instance name, and no longer does
         stale = [name for name, text in self._units.own.items() if name not in written and self._is_ours(text, written)]
         return wanted, stale
 
     def _is_ours(self, text: str, written: Mapping[str, str]) -> bool:
-        """Whether an installed unit is this instance's, or of one that the file has no more; not of another one."""
+        """
+        Whether an installed unit belongs to this instance, or to one that the file no longer has; not to another
+        instance.
+        """
         target = f"{galaxy_gravity_installed.prefix(self.instance)}.target"
         part_of = _part_of(text)
         return part_of is None or part_of == target or part_of not in written
 
     def _wanted_programs(self, written: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-        """As ``_wanted_units``; Gravity brings in the programs of all instances of the file at once."""
+        """Like ``_wanted_units``. Gravity installs the programs of all instances of the file at once."""
         own = {_instance_of(name) for name in written} | {self.instance.name}
         stale = [name for name in self._programs if _instance_of(name) in own and name not in written]
         return dict(written), stale
 
     def _active(self, stale: list[str]) -> list[str]:
-        """Those of the units that run, instances of templates one by one."""
+        """Those of the units that run; instances of a template one by one."""
         names = [name.replace("@.", "@*.") for name in stale if name.endswith(".service")]
         if not names or not galaxy_manager_systemd.runs():
             return []
         if not self.is_system:
-            # nobody asks a user's manager here: it may all run
+            # a user's manager is not asked here, so all of it may run
             return names
         return galaxy_manager_systemd.loaded(names, active=True)
 
     def _supervised(self, wanted: Mapping[str, str], stale: list[str]) -> list[str]:
-        """Names of the programs that supervisord, where it runs, would stop or restart."""
+        """Names of the programs that supervisord, if it runs, would stop or restart."""
         changed = [name for name, text in wanted.items() if self._programs.get(name, text) != text]
         if not (changed or stale) or not self._has_supervisord():
             return []
@@ -228,7 +233,7 @@ class Update:
             return False
 
     def _conflicts(self, wanted: Mapping[str, str]) -> list[str]:
-        # a unit of the same name that one in /etc would replace
+        # a unit of this name in another directory, which one in /etc would replace
         places = (
             galaxy_gravity_systemd.PLACES if self.directory == galaxy_gravity_installed.UNITS else (self.directory,)
         )
@@ -271,7 +276,7 @@ class Update:
         for name in sorted(old - known):
             base = self._programs_directory
             problems.append(
-                f"{base}/{name}.d is left of an older instance_name, and starts a second Galaxy: remove it, and "
+                f"{base}/{name}.d is left over from an older instance_name, and starts a second Galaxy: remove it, and "
                 f"group_{name}.conf beside it"
             )
         return problems
@@ -286,7 +291,7 @@ class Update:
         return galaxy_gravity_installed.is_own_configuration(self.instance, path)
 
     def _require_own_texts(self, units: Mapping[str, str]) -> None:
-        """Raises ``DefinitionError`` unless all that root is to write is what it may."""
+        """Raises ``DefinitionError`` unless root may write all these texts."""
         target = f"{galaxy_gravity_installed.prefix(self.instance)}.target"
         texts = {os.path.basename(path): text for path, text in units.items() if text}
         removed = {os.path.basename(path) for path in units} - set(texts)
@@ -300,7 +305,7 @@ class Update:
                 )
 
     def _update_programs(self) -> None:
-        """Let Gravity bring supervisord's programs in, and see no units."""
+        """Let Gravity install supervisord's programs, and no units."""
         with galaxy_gravity_dry_run.place(self.commands) as here:
             environment = dict(here.environment)
             if self.instance.state_dir and not galaxy_gravity_dry_run.has_shared_state(self.instance):
@@ -310,7 +315,7 @@ class Update:
             self.commands.galaxyctl(*options, "update", environment=environment, timeout=_STOP_TIMEOUT)
 
     def _install(self, units: Mapping[str, str], plan: Plan) -> None:
-        """Write and remove units of the system's, and tell systemd."""
+        """Write and remove the system's units, and tell systemd."""
         targets = [os.path.basename(path) for path in units if path.endswith(".target")]
         added = [name for name in targets if os.path.join(self.directory, name) in plan.added]
         removed = [name for name in targets if os.path.join(self.directory, name) in plan.removed]
@@ -346,7 +351,7 @@ def _part_of(text: str) -> str | None:
 
 
 def _instance_of(program: str) -> str:
-    """The instance of a file below ``supervisord.conf.d``: ``main.d/…`` or ``group_main.conf``."""
+    """The instance to which a file below ``supervisord.conf.d`` belongs: ``main.d/…`` or ``group_main.conf``."""
     directory, slash, _ = program.partition("/")
     return directory.removesuffix(".d") if slash else program.removeprefix("group_").removesuffix(".conf")
 

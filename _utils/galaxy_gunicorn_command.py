@@ -1,5 +1,5 @@
 """
-What gunicorn's command line asks for; its configuration file, a Python program, is not read.
+Read gunicorn's command line. Its configuration file is a Python program, and is not read.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _DEFAULT_PORT = 8000
 @record(frozen=True)
 class Options:
     """
-    gunicorn's options, defaults filled in: ``binds`` (without ``fd://``), ``timeout`` (seconds, 0: no limit),
+    gunicorn's options, with defaults filled in: ``binds`` (without ``fd://``), ``timeout`` (seconds; 0: no limit),
     ``workers``, ``preload``, ``pidfile``, ``daemon``, ``tls``, ``inherits`` (sockets that something else opened).
     """
 
@@ -44,7 +44,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def is_gunicorn(process: Process) -> bool:
-    """Whether the process runs gunicorn, by its command line, which is its owner's word."""
+    """Whether the process runs gunicorn, by its command line. Its owner can write anything there."""
     return bool(_words(process.argv)) or is_titled(process.argv)
 
 
@@ -55,7 +55,8 @@ def is_titled(argv: tuple[str, ...]) -> bool:
 
 def read(invocation: Invocation) -> Options | None:
     """
-    The options of a command that runs gunicorn; ``None`` where it runs none, or overwrote its command line.
+    The options of a command that runs gunicorn. ``None`` if the command does not run gunicorn, or if its command line
+    is overwritten.
 
     Raises ``ConfigError``.
     """
@@ -87,7 +88,9 @@ def read(invocation: Invocation) -> Options | None:
 
 
 def address(bind: str, directory: str = "/") -> Address:
-    """What gunicorn means by ``HOST``, ``HOST:PORT``, ``:PORT`` or ``unix:PATH``. Raises ``AddressError``."""
+    """
+    The address that gunicorn means by ``HOST``, ``HOST:PORT``, ``:PORT`` or ``unix:PATH``. Raises ``AddressError``.
+    """
     text = bind.strip().removeprefix("tcp://")
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
@@ -127,6 +130,6 @@ def _number(text: str | None, default: int) -> int:
 
 
 def _words(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """gunicorn's own words, its name first; empty where the command runs another program."""
+    """gunicorn's own words, beginning with its name; empty if the command runs another program."""
     words = galaxy_host_wrappers.program(argv)
     return words if words and _PROGRAM.fullmatch(os.path.basename(words[0])) else ()

@@ -1,8 +1,8 @@
 """
-The heartbeat of a gunicorn worker: an unlinked file that it holds open and touches.
+Read the heartbeat of a gunicorn worker. It is an unlinked file that the worker holds open and touches.
 
-gunicorn from 22 on sets the file's mtime to the monotonic clock; one before that changes its mode, 0600 at first, to 0
-and 1 in turn. The first beat says that the application was started in that worker.
+gunicorn 22 and newer set the file's mtime to the monotonic clock. Older ones change its mode, which is 0600 at first,
+to 0 and 1 in turn. The first beat says that this worker has loaded the application.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ _LONGEST_UPTIME = 10**9
 
 
 class Files(NamedTuple):
-    """What a worker holds open: its heartbeat file's state (``None``: none is there), and inodes of its sockets."""
+    """What a worker holds open: the state of its heartbeat file (``None``: it has none), and inodes of its sockets."""
 
     heartbeat: os.stat_result | None
     sockets: frozenset[int]
 
 
 def files(pid: int) -> Files | None:
-    """What the worker holds open; ``None`` where it is gone or may not be looked at."""
+    """What the worker holds open; ``None`` if it is gone or may not be looked at."""
     heartbeat, sockets = None, set()
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:

@@ -1,5 +1,5 @@
 """
-One question to Galaxy itself: which version it is, bounded in time and size.
+Ask Galaxy itself for its version, with limits on time and size.
 """
 
 import contextlib
@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 import galaxy_host_sockets
 from galaxy_errors import FileError, GunicornError, TlsRefused
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline
 
 _LIMIT = 64 * 1024
-# nothing that could end the line of the request
+# no character that could end the request's line
 _PATH = Pattern(r"/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*", re.ASCII)
 
 
@@ -29,17 +30,18 @@ def version(
     tls: bool = False,
 ) -> str | None:
     """
-    The version that ``GET PREFIX/api/version`` gives; ``None`` where Galaxy answers, but names none.
+    The version that ``GET PREFIX/api/version`` gives; ``None`` if Galaxy answers but gives no version.
 
     named_by
-        numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
+        numeric IDs of the users who chose the address. A unix socket is asked only if these users could ask it
+        themselves
     may_listen
-        says of a user, by number, whether he may be the one who listens there; ``None``: anybody
+        says of a user, by number, whether this user may be the one who listens there; ``None``: anybody may
     tls
-        ask by HTTPS, whatever the certificate says: nothing that is secret is asked or answered
+        use HTTPS, with any certificate: neither question nor answer is secret
 
-    Raises ``GunicornError`` where there is no answer within ``timeout`` seconds, or not Galaxy's; ``TlsRefused`` where
-    TLS ends the connection, as where the server wants a certificate of its client's.
+    Raises ``GunicornError`` if there is no answer within ``timeout`` seconds, or one that is not Galaxy's. Raises
+    ``TlsRefused`` if TLS ends the connection, for example because the server wants a certificate from its client.
     """
     path = f"{prefix.rstrip('/')}/api/version"
     if not _PATH.fullmatch(path):
@@ -67,7 +69,7 @@ def version(
     head, _, body = data.partition(b"\r\n\r\n")
     words = head.split(b"\r\n")[0].split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/"):
-        raise GunicornError(f"{where}: no HTTP answer ({len(data)} bytes)")
+        raise GunicornError(f"{where}: no HTTP answer ({counted(len(data), 'byte')})")
     if words[1] != b"200":
         raise GunicornError(f"{where}: answered {words[1].decode(errors='replace')[:10]!r}; is the prefix right?")
     try:

@@ -1,5 +1,6 @@
 """
-A gunicorn that serves Galaxy: its master and workers by the sockets that they hold, and what the kernel tells of them.
+Look at a gunicorn that serves Galaxy: its master and workers (found by the sockets that they hold), and what the kernel
+tells of them.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import galaxy_host_sockets
 from galaxy_errors import GalaxyError, GunicornError, MasterGone, NotMine, ProcessError, SharedSocket, TlsRefused
 from galaxy_gunicorn_command import Options
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_process import Process
 from galaxy_host_sockets import Connection
 from galaxy_host_wait import Deadline
@@ -41,7 +43,7 @@ class GunicornWorker(Worker):
 
 
 class GunicornSnapshot(Snapshot):
-    """What the kernel tells of gunicorn at one moment, and Galaxy's version where it was asked."""
+    """What the kernel tells of gunicorn at one moment; also Galaxy's version, if Galaxy was asked."""
 
     kind, title, version = "gunicorn", "gunicorn", None
 
@@ -80,13 +82,14 @@ class GunicornServer(WebServer):
     gunicorn.
 
     binds
-        where it listens, as it was configured; the command line of the live one wins, as for the next three
+        addresses on which it listens, as configured; the command line of a live gunicorn wins
     uid
-        the user that it must run as; a text: why he cannot be told, so that no process is taken for it
+        the user as whom it must run. A text says why the user cannot be told; then no process is accepted as this
+        gunicorn
     prefix
-        of Galaxy's URLs
+        prefix of Galaxy's URLs
     timeout, workers, preload
-        as configured
+        as configured; the command line of a live gunicorn wins
     logs
         paths of its logs
     """
@@ -115,12 +118,12 @@ class GunicornServer(WebServer):
         self._told = pid
 
     def believe(self, pid: int) -> None:
-        """Take the master with this PID for this server's, whoever runs it."""
+        """Accept the master with this PID as this server's, whoever runs it."""
         self._believed = pid
 
     @property
     def options(self) -> Options:
-        """The options in effect: of the live command line, or else as configured."""
+        """The options in effect: from the live command line, or else as configured."""
         return self._live or self._configured
 
     @property
@@ -154,7 +157,7 @@ class GunicornServer(WebServer):
         return master
 
     def snapshot(self, timeout: float, probe: bool = True, master: Process | None = None) -> Snapshot:
-        """As of any web server, of the ``master`` where it was found in this look already."""
+        """As for any web server. ``master`` is its master, if this look has already found it."""
         deadline = Deadline(timeout)
         master = master or self._require_master()
         # who listens at another address of localhost is none of ours
@@ -201,7 +204,7 @@ class GunicornServer(WebServer):
         if not snapshot.ready or not self.listens_on:
             return
         try:
-            # once it lives, the address is its own word
+            # from a live gunicorn, the address is what its owner says
             assert isinstance(snapshot, GunicornSnapshot)
             who = snapshot.owners
             snapshot.galaxy_version = galaxy_gunicorn_http.version(
@@ -209,7 +212,7 @@ class GunicornServer(WebServer):
             )
             snapshot.answers, snapshot.answer = True, ""
         except TlsRefused as exc:
-            # it wants a certificate that we do not have: no word of Galaxy's
+            # it wants a certificate that we do not have; this says nothing about Galaxy
             log.info("Whether Galaxy answers cannot be told: %s", exc)
         except GunicornError as exc:
             snapshot.answers, snapshot.answer = False, f"Galaxy does not answer: {exc}."
@@ -239,12 +242,12 @@ class GunicornServer(WebServer):
         return [process for process in masters if process != master]
 
     def orphans(self) -> list[Process]:
-        """Workers that outlived their master and hold its sockets, of this server's user."""
+        """Workers of this server's user that outlived their master and hold its sockets."""
         _, lost = self._holders(galaxy_host_sockets.listeners({*self._configured.binds, *self.listens_on}))
         return [process for process in lost if self._is_mine(process)]
 
     def is_silent(self) -> bool | None:
-        """Whether nobody listens where it would; ``None`` where it is not known where that is."""
+        """Whether nobody listens on its addresses; ``None`` if these are not known."""
         return not galaxy_host_sockets.listeners(self.listens_on) if self.listens_on else None
 
     def log(self, lines: int) -> list[str]:
@@ -287,7 +290,7 @@ class GunicornServer(WebServer):
         return [process for process in tops if process not in lost], lost
 
     def _mine_of(self, masters: list[Process], lost: list[Process]) -> tuple[list[Process], list[Process]]:
-        """Those that are this server's. Raises ``NotMine`` where all are another user's."""
+        """The processes that belong to this server. Raises ``NotMine`` if all belong to another user."""
         mine = list(filter(self._is_mine, masters)), list(filter(self._is_mine, lost))
         if not any(mine) and (masters or lost):
             self._require_mine((masters or lost)[0])
@@ -315,24 +318,28 @@ class GunicornServer(WebServer):
     ) -> Worker:
         held = galaxy_gunicorn_heartbeat.files(process.pid)
         beat = galaxy_gunicorn_heartbeat.age(held.heartbeat) if held and held.heartbeat else None
-        state, reason, in_flight, oldest = WorkerState.NOT_ACCEPTING, "is loading", None, None
+        state, reason, in_flight, oldest, untouched = WorkerState.NOT_ACCEPTING, "is loading", None, None, 0.0
         if held is None:
             reason = "ends, or may not be looked at; run as root" if os.geteuid() else "ends"
         elif requests is not None:
-            ages = [requests[inode].since_received for inode in held.sockets & requests.keys()]
-            in_flight = len(ages) + len(held.sockets & accepted)
-            oldest = max(ages, default=None)
+            own = [requests[inode] for inode in held.sockets & requests.keys()]
+            in_flight = len(own) + len(held.sockets & accepted)
+            oldest = max((one.since_received for one in own), default=None)
+            # an event loop that runs reads at least the first bytes that come; later on it may have a reason to wait
+            untouched = max((one.since_received for one in own if one.unread >= one.received), default=0.0)
         limit = self.options.timeout / 2 + _LATE
         if process.is_suspended:
             state, reason = WorkerState.PAUSED, "was suspended"
         elif beat is not None and self.options.timeout and beat > limit:
             state, reason = WorkerState.STUCK, f"no heartbeat for {beat:.0f} s"
         elif held and beat is not None and left_waiting > _PATIENCE and not held.sockets.isdisjoint(listeners):
-            # whoever listens and whose event loop runs would have taken the connection
+            # a worker that listens and whose event loop runs would have accepted the connection
             state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
+        elif beat is not None and untouched > _PATIENCE:
+            state, reason = WorkerState.STUCK, f"reads nothing for {untouched:.0f} s"
         elif beat is not None:
             state = WorkerState.BUSY if in_flight else WorkerState.IDLE
-            reason = f"{in_flight} request{'s' * (in_flight != 1)} in flight" if in_flight else state.value
+            reason = f"{counted(in_flight, 'request')} in flight" if in_flight else state.value
         works = state in (WorkerState.BUSY, WorkerState.IDLE)
         details = {"heartbeat_age": beat}
         return GunicornWorker(number, process.pid, state, reason, works, works, None, [], details, in_flight, oldest)
@@ -340,8 +347,8 @@ class GunicornServer(WebServer):
 
 def _left_waiting(connections: Iterable[Connection], length: int) -> float:
     """
-    How long a request has waited at least that no worker has accepted, in seconds; 0 where none has, and where not all
-    that wait at the port are among the ``length`` connections in the queues of this gunicorn.
+    For how many seconds at least a request has waited that no worker has accepted. 0 if there is none; also 0 if some
+    of the connections that wait at the port are not among the ``length`` connections in the queues of this gunicorn.
     """
     waiting = [one for one in connections if not one.inode]
     ages = [one.since_received for one in waiting if one.received]
@@ -349,7 +356,7 @@ def _left_waiting(connections: Iterable[Connection], length: int) -> float:
 
 
 def _is_fork(parent: Process, child: Process) -> bool:
-    """Whether the child is a worker: gunicorn, forked with no exec between."""
+    """Whether the child is a worker: it is gunicorn, and was forked without executing another program."""
     if not galaxy_gunicorn_command.is_gunicorn(child):
         return False
     images = parent.image, child.image
@@ -357,7 +364,7 @@ def _is_fork(parent: Process, child: Process) -> bool:
 
 
 def _is_lost(process: Process) -> bool:
-    """Whether a process without workers is one that lost its master, which led its process group."""
+    """Whether a process without workers is a worker whose master is gone; the master led its process group."""
     options = _options(process)
     if process.group in (None, 0, process.pid) or (options and options.daemon):
         return False
@@ -372,7 +379,7 @@ def _options(process: Process) -> Options | None:
 
 
 def _pss(pid: int) -> int | None:
-    """Bytes of memory, those shared with others in part; ``None`` where that may not be looked at."""
+    """Bytes of memory; memory that processes share counts in parts. ``None`` if this may not be looked at."""
     with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as text:
         for line in text:
             if line.startswith("Pss:"):

@@ -1,8 +1,9 @@
 """
-Whether Celery answers and each of Galaxy's processes gives signs of life: what no process manager knows.
+Find out whether Celery answers, and whether each of Galaxy's processes gives signs of life. No process manager knows
+this.
 
-Galaxy's own Python asks, as Galaxy's user and with Galaxy's own configuration, so that neither the broker's nor the
-database's password passes through us. What it answers is Galaxy's word, and is checked.
+Galaxy's own Python asks, as Galaxy's user and with Galaxy's own configuration. So the passwords of the broker and the
+database do not pass through us. The answer comes from Galaxy's user, so it is checked.
 """
 
 import json
@@ -17,7 +18,7 @@ from galaxy_host_process import Process
 from galaxy_host_redaction import printable
 from galaxy_service import Role
 
-# a process beats each 60 s, and later where it is busy
+# a process gives a sign of life each 60 s, and later if it is busy
 SILENT = 180
 # seconds for Celery's workers to reply
 _PING = 3
@@ -95,7 +96,7 @@ _NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]{0,80}")
 
 def read(commands: Commands, timeout: float = 120) -> dict[str, Any]:
     """
-    Ask Galaxy's Celery workers and look at the signs of life of its processes on this machine.
+    Ask Galaxy's Celery workers, and look at the signs of life of its processes on this machine.
 
     timeout
         seconds
@@ -103,23 +104,23 @@ def read(commands: Commands, timeout: float = 120) -> dict[str, Any]:
     Returns
 
     healthy
-        ``False`` where something was seen to be wrong, ``None`` where not all could be asked
+        ``False`` if something is wrong, ``None`` if not all could be asked
     celery
         ``"pong"`` for each worker that replied, by its name
     processes
-        ``pid``, ``age`` (seconds since its last sign of life) and ``app_type`` (``webapp``; ``None`` for a handler) of
-        each, by server name
+        by server name: ``pid``, ``age`` (seconds since its last sign of life) and ``app_type`` (``webapp``; ``None``
+        for a handler)
     seconds
-        that it took
+        how long this took
     problems
         sentences
 
-    Raises ``ConfigError`` and ``FileError`` where Galaxy's Python is not there, or is not to be run.
+    Raises ``ConfigError`` or ``FileError`` if Galaxy's Python is not there, or cannot be trusted.
     """
     started = time.monotonic()
     roles = [program.role for program in commands.instance.programs]
     asks_celery = Role.CELERY in roles
-    # a little less than what ends it, so that one part that hangs does not hide the other
+    # a little less than the time limit, so that one part that hangs does not hide the other
     words = [
         *(commands.instance.galaxy_config, "celery" if asks_celery else "-"),
         *(f"{max(timeout - 2, timeout / 2):g}", f"{_PING:g}", f"{_MAX_ROWS:g}"),
@@ -179,7 +180,7 @@ def _judge_processes(
         return
     for name, pid, app_type, age in answer["processes"]:
         process = Process.of(pid)
-        # rows of processes that were killed stay, and their PID may be another's by now
+        # rows of killed processes stay, and another process may have the PID by now
         uids = process.uids if process else None
         if not process or not uids or uids[1] != commands.account.uid or process.create_time > time.time() - age + 1:
             continue
@@ -199,7 +200,7 @@ def _judge_processes(
 def _checked(text: str) -> dict[str, Any]:
     """
     The script's answer, with ``host``, ``celery`` (by name, whether it is well), ``processes`` (rows) and ``errors``
-    (by part). Raises ``ValueError`` where it is none.
+    (by part). Raises ``ValueError`` if the answer has another shape.
     """
     try:
         answer = json.loads(text)

@@ -1,8 +1,8 @@
 """
-uWSGI socket addresses: one parser, one value type.
+Read uWSGI's socket addresses.
 
-The forms are uWSGI's own (``core/socket.c``: a colon makes it TCP, ``@`` an abstract socket, anything else a path),
-plus ``unix:/path`` and ``http://…`` for a stats server with ``stats-http``.
+The forms are uWSGI's own (``core/socket.c``): with a colon it is TCP, with ``@`` an abstract socket, anything else is a
+path. Also ``unix:/path``, and ``http://…`` for a stats server with ``stats-http``.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ _FORMS = "expected host:port, :port, *:port, [ipv6]:port, /path, unix:/path or @
 @record(frozen=True)
 class Address:
     """
-    Where a socket listens: TCP (``port`` > 0; ``host`` ``""`` means every interface) or a unix socket (``path``;
-    abstract ones start with ``@``). ``http`` says that a stats server speaks HTTP there (``stats-http``).
-    ``str()`` gives uWSGI's notation, which parses back to the same address.
+    Where a socket listens: TCP (``port`` is above 0; ``host`` ``""`` means every interface), or a unix socket
+    (``path``; an abstract one begins with ``@``). ``http``: a stats server speaks HTTP there (``stats-http``).
+    ``str()`` gives the address as uWSGI writes it, and ``parse`` reads this back.
     """
 
     host: str = ""
@@ -52,7 +52,7 @@ class Address:
 
     @property
     def is_wildcard(self) -> bool:
-        """Bound to every interface."""
+        """Whether it means every interface."""
         return not self.path and self.host in ("", "0.0.0.0", "::")
 
     @property
@@ -70,7 +70,7 @@ class Address:
 
 def parse(text: str) -> Address:
     """
-    The address that ``text`` names.
+    Read the address in ``text``.
 
     Raises ``AddressError``, which quotes ``text`` and says what is wrong with it.
     """

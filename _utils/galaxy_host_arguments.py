@@ -1,5 +1,6 @@
 """
-Check the arguments of execution functions: each check returns the value in its type, or says what to give instead.
+Check the arguments of execution functions. Each check returns the value in its type, or raises an error that says what
+to give instead.
 """
 
 import os
@@ -12,7 +13,7 @@ MAX_NUMBER = 10**9
 
 
 def seconds(name: str, value: Any, allow_zero: bool = False) -> float:
-    """A number of seconds above 0, or from 0 with ``allow_zero``; digits in a text are taken as the number."""
+    """A number of seconds above 0; with ``allow_zero`` also 0. A text of digits is taken as a number."""
     try:
         number = -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -24,7 +25,7 @@ def seconds(name: str, value: Any, allow_zero: bool = False) -> float:
 
 
 def count(name: str, value: object) -> int:
-    """A whole number from 0; digits in a text are taken as the number."""
+    """A whole number, 0 or more. A text of digits is taken as a number."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
@@ -40,7 +41,7 @@ def text(name: str, value: object) -> str:
 
 
 def flag(name: str, value: object) -> bool:
-    """``True`` or ``False``, and no text that might mean one."""
+    """``True`` or ``False``; a text such as ``"true"`` is refused."""
     if not isinstance(value, bool):
         raise SaltInvocationError(f"{name} is {value!r}; give True or False")
     return value
@@ -54,7 +55,7 @@ def absolute(name: str, value: object) -> str:
 
 
 def listed(name: str, value: object) -> tuple[str, ...]:
-    """A list of texts; a text with commas is taken as one."""
+    """A list of texts. One text is split at its commas."""
     values: object = value.split(",") if isinstance(value, str) else value
     if not isinstance(values, (list, tuple)):
         raise SaltInvocationError(f"{name} is {value!r}; give a list")
@@ -62,7 +63,7 @@ def listed(name: str, value: object) -> tuple[str, ...]:
 
 
 def paths(name: str, value: object) -> tuple[str, ...]:
-    """A list of absolute paths; a text is taken as one of them."""
+    """A list of absolute paths. One text is one path."""
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, (list, tuple)):
         raise SaltInvocationError(f"{name} is {value!r}; give a list of absolute paths")

@@ -1,5 +1,5 @@
 """
-The one runner of external commands.
+Run external commands. Nothing else in this tree starts a command.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @record(frozen=True)
 class Account:
-    """Whom a command runs as; ``groups`` are all that the user is in, ``home`` is the user's directory."""
+    """The user as whom a command runs. ``groups`` are all groups of the user, ``home`` is the user's directory."""
 
     name: str
     uid: int
@@ -46,7 +46,10 @@ class Account:
 
     @classmethod
     def of(cls, user: str | int, group: str | None = None) -> "Account | None":
-        """The account of a user, by name or number, with another first group; ``None`` where there is none."""
+        """
+        The account of a user, by name or number, with ``group`` as its first group; ``None`` if there is no such user
+        or group.
+        """
         try:
             entry = pwd.getpwuid(user) if isinstance(user, int) else pwd.getpwnam(user)
             gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
@@ -67,25 +70,25 @@ def run(
     limit: int = LIMIT,
 ) -> str:
     """
-    Run ``argv`` (never through a shell) in the C locale and return its standard output.
+    Run ``argv`` (never through a shell) in the C locale, and return its standard output.
 
     stdin
-        bytes for its standard input; a ``Secret`` reaches a command this way only
+        bytes for its standard input. A ``Secret`` reaches a command in no other way
     timeout
-        seconds, after which it is killed
+        seconds; then the command is killed
     check
-        a non-zero exit status is a failure; ``False`` where the output alone tells
+        whether a non-zero exit status is a failure; ``False`` if the output alone tells
     account
-        run it as this user, with none of our variables and no terminal of ours; what it started and left in its process
-        group is killed with it
+        run it as this user, without our variables and our terminal. Whatever the command leaves in its process group is
+        killed with it
     cwd
         its working directory; ``None``: ours, or ``/`` for an ``account``
     environment
-        variables for it, besides the usual ones
+        variables for it, beside the usual ones
     limit
-        bytes that it may write, after which it is killed
+        how many bytes it may write; beyond this it is killed
 
-    Raises ``CommandError`` when it is not there, fails, does not end in time, or writes too much.
+    Raises ``CommandError`` if the command is not there, fails, does not end in time, or writes too much.
     """
     usual = os.environ if account is None else _usual(account)
     variables = {**usual, **_C_LOCALE, **(environment or {})}
@@ -117,7 +120,7 @@ def run(
         output, errors = _exchange(process, " ".join(argv), given, Deadline(timeout), limit)
     except (subprocess.TimeoutExpired, OverflowError) as exc:
         _kill(process, account)
-        # one that the kernel holds, on a filesystem that hangs, does not end before that lets go: nobody waits for it
+        # a process on a hanging filesystem ends only when the kernel releases it: do not wait for this
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
         is_late = isinstance(exc, subprocess.TimeoutExpired)
@@ -139,7 +142,7 @@ def _usual(account: Account) -> dict[str, str]:
 
 
 def _become(argv: list[str], account: Account) -> dict[str, Any]:
-    """What makes a new process the account's."""
+    """The options that make a new process run as the account."""
     # a session of its own: no terminal in which it could type for us, and a process group that can be ended as a whole
     options = {"start_new_session": True, "umask": 0o022}
     if os.geteuid() == 0:
@@ -151,7 +154,7 @@ def _become(argv: list[str], account: Account) -> dict[str, Any]:
 
 def _kill(process: subprocess.Popen[bytes], account: Account | None) -> None:
     if account is not None:
-        # it was not waited for yet, so its number is still its group's
+        # it was not waited for yet, so its PID still names its group
         galaxy_host_process.kill_group(process.pid)
     process.kill()
 
@@ -160,7 +163,7 @@ def _exchange(
     process: subprocess.Popen[bytes], command: str, data: bytes | None, deadline: Deadline, limit: int
 ) -> tuple[bytes, bytes]:
     """
-    What a process of that command writes to its two streams until it ends, while it is given ``data``. Raises
+    Give ``data`` to a process of that command, and return what it writes to its two streams until it ends. Raises
     ``TimeoutExpired``, and ``OverflowError`` beyond ``limit`` bytes.
     """
     streams = {stream.fileno(): stream for stream in (process.stdin, process.stdout, process.stderr) if stream}
@@ -176,7 +179,7 @@ def _exchange(
                 ready = selector.select(min(deadline.left, _TICK))
                 if deadline.passed:
                     raise subprocess.TimeoutExpired(process.args, deadline.seconds)
-                # a short one is a part of what is waited for, and not that itself
+                # a short command is only a part of the work; tell of longer ones
                 if deadline.spent > galaxy_host_progress.SHORTEST:
                     galaxy_host_progress.tick(command)
                 for key, _ in ready:
@@ -202,7 +205,7 @@ def _exchange(
 
 
 def _write(descriptor: int, data: memoryview) -> memoryview:
-    """What is left to write; nothing where nobody reads it."""
+    """Write a part of ``data``; return what is left, or nothing if nobody reads it."""
     try:
         return data[os.write(descriptor, data[:_CHUNK]) :]
     except BrokenPipeError:
@@ -210,6 +213,9 @@ def _write(descriptor: int, data: memoryview) -> memoryview:
 
 
 def _told(stderr: str) -> str:
-    """All lines of it, the last, which mostly is the failure, first; the cause often is in one before."""
+    """
+    All lines of ``stderr``. The last one comes first: it mostly names the failure, and a line before it often the
+    cause.
+    """
     *before, last = [line.strip() for line in stderr.splitlines() if line.strip()][-_LINES:] or ["no message"]
     return f"{last} (and before: {'; '.join(before)})" if before else last

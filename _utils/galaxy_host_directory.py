@@ -1,5 +1,5 @@
 """
-A directory with an owner and a mode, also below a directory that belongs to somebody else.
+Make a directory with an owner and a mode, also below a directory that belongs to another user.
 """
 
 import grp
@@ -15,10 +15,10 @@ from galaxy_errors import FileError
 
 def difference(path: str, user: str, group: str, mode: str) -> dict[str, Any]:
     """
-    How the directory differs from what is wanted: ``user``, ``group`` and ``mode`` that do not hold, each with ``old``
-    and ``new``, and ``directory`` where there is none; empty where all is right.
+    How the directory differs from what is wanted: ``user``, ``group`` and ``mode`` that are wrong, each with ``old``
+    and ``new``; or ``directory`` if there is none. Empty if all is right.
 
-    Raises ``FileError`` where it is no directory, or a user, group or mode is none.
+    Raises ``FileError`` if the path is no directory, or if the user, group or mode does not exist.
     """
     uid, gid, bits = _numbers(path, user, group, mode)
     try:
@@ -39,8 +39,8 @@ def difference(path: str, user: str, group: str, mode: str) -> dict[str, Any]:
 
 def ensure(path: str, user: str, group: str, mode: str) -> None:
     """
-    Make it, or set its owner and mode. Raises ``FileError`` where another user could have put something else in its
-    place.
+    Make the directory, or set its owner and mode. Raises ``FileError`` if another user could have put something else in
+    its place.
     """
     numbers = _numbers(path, user, group, mode)
     if not galaxy_host_files.make_directories(path, *numbers):

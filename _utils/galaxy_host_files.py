@@ -1,9 +1,10 @@
 """
-Files that somebody else named: opened, made and given away with no more rights than that user has himself.
+Read, make and give away files whose path another user chose, with no more rights than this user has.
 
-A path is walked directory by directory, by descriptor, with its symbolic links resolved here. Who owns a directory or a
-link on the way, or can write a directory there, *controls* the path: what lies at its end is his choice. Root, and the
-user that we run as, do not count; nor do, in a sticky directory such as /tmp, those who can only add to it.
+A path is walked directory by directory, by descriptor, and symbolic links are resolved here. A user *controls* the path
+if this user owns a directory or a link on the way, or can write to a directory there; then the user can choose what
+lies at its end. Root, and the user as whom we run, do not count as such. In a sticky directory such as /tmp, users who
+can only add files do not count either.
 """
 
 import contextlib
@@ -34,19 +35,19 @@ def read(
     deciders: set[int] | None = None,
 ) -> bytes:
     """
-    The content of a regular file.
+    Read a regular file.
 
     limit
-        bytes; a file that has more is refused
+        bytes; a larger file is refused
     named_by
-        numeric ids of the users whose word the path is, such as the owner of the configuration that has it
+        numeric IDs of the users who chose the path, such as the owner of the configuration that has it
     trusted
         refuse also what ``require_trusted`` refuses
     deciders
-        takes up whom the function ``deciders`` names, of the very file that is read
+        a set to which the result of the function ``deciders`` is added, for the very file that is read
 
-    Raises ``FileMissing``, or ``FileError``: also where a user of ``named_by``, or who controls the path, could not
-    read the file himself. Access control lists count by their mask alone.
+    Raises ``FileMissing``, or ``FileError``. It does so also if a user in ``named_by``, or one who controls the path,
+    could not read the file. Of access control lists only the mask counts.
     """
     with walk(path) as entry:
         if trusted:
@@ -72,7 +73,7 @@ def read(
 
 
 def tail(path: str, lines: int, named_by: Iterable[int] = ()) -> list[str]:
-    """The last ``lines`` of a regular file, of at most 64 KiB; parameters and errors as of ``read``."""
+    """The last ``lines`` of a regular file, from at most its last 64 KiB. Parameters and errors are as for ``read``."""
     with walk(path) as entry:
         descriptor = _open_readable(entry, named_by)
         try:
@@ -84,7 +85,7 @@ def tail(path: str, lines: int, named_by: Iterable[int] = ()) -> list[str]:
 
 
 def tails(paths: Iterable[str], lines: int, named_by: Iterable[int] = ()) -> list[str]:
-    """The last ``lines`` of several files together, in their order; one that cannot be read is left out."""
+    """The last ``lines`` of several files together, in their order. A file that cannot be read is left out."""
     named_by = tuple(named_by)
     text: list[str] = []
     for path in paths:
@@ -97,14 +98,14 @@ def tails(paths: Iterable[str], lines: int, named_by: Iterable[int] = ()) -> lis
 
 def names(path: str, limit: int = 1000, named_by: Iterable[int] = ()) -> list[str]:
     """
-    The names in a directory, sorted; none where nothing is there.
+    The names in a directory, sorted; empty if there is no such directory.
 
     limit
-        a directory that has more is refused
+        how many names a directory may have; a larger one is refused
     named_by
         as for ``read``
 
-    Raises ``FileError``: also where who named it could not list it himself.
+    Raises ``FileError``, also if a user who chose the path could not list the directory.
     """
     with walk(path) as entry:
         if entry.status is None:
@@ -122,21 +123,21 @@ def names(path: str, limit: int = 1000, named_by: Iterable[int] = ()) -> list[st
 
 def owner(path: str) -> int:
     """
-    Numeric id of the user whose file or directory it is.
+    Numeric ID of the user who owns the file or directory.
 
-    Raises ``FileMissing``, or ``FileError`` where somebody else, who is in no group with that user, can put something
+    Raises ``FileMissing``. Raises ``FileError`` if another user, who is in no group with the owner, can put something
     else there.
     """
     with walk(path) as entry:
         uid = entry.require_there().st_uid
-        # which takes a hundred system calls, or a directory server's answer, so only where a group can
+        # this takes a hundred system calls, or asks a directory server: so only if a group has the right
         asks = uid not in ours() and any(isinstance(user, Group) for user in entry.controllers)
         entry.require_none_but(uid, *(map(Group, _groups(uid)) if asks else ()))
         return uid
 
 
 def changed(path: str) -> float | None:
-    """When the file was changed, in seconds since the epoch; ``None`` where that cannot be told."""
+    """When the file was changed, in epoch seconds; ``None`` if this cannot be told."""
     try:
         with walk(path) as entry:
             return entry.require_there().st_mtime
@@ -147,8 +148,8 @@ def changed(path: str) -> float | None:
 
 def deciders(path: str) -> set[int]:
     """
-    Numeric ids of the users who decide what a file says: its owner, and who can put another one into its place; none
-    where it cannot be reached.
+    Numeric IDs of the users who decide what a file says: its owner, and those who can put another file in its place.
+    Empty if the file cannot be reached.
     """
     with contextlib.suppress(FileError), walk(os.path.abspath(path)) as entry:
         return _deciders(entry)
@@ -157,8 +158,8 @@ def deciders(path: str) -> set[int]:
 
 def require_trusted(path: str, *others: User) -> None:
     """
-    Raises ``FileError`` unless nobody but root, ourselves and the ``others`` (by number, or as ``Group``) can write the
-    file (or directory) or put another into its place: what root, or another user, runs or takes its orders from.
+    Raises ``FileError`` unless only root, ourselves and the ``others`` (by number, or as ``Group``) can write the file
+    (or directory) or put another in its place. This is for files that root, or another user, runs or obeys.
     """
     with walk(path) as entry:
         _require_trusted(entry, *others)
@@ -166,9 +167,9 @@ def require_trusted(path: str, *others: User) -> None:
 
 def require_place(path: str) -> None:
     """
-    Raises ``FileError`` where somebody else can put something else there: where root mounts, or lets a program write
-    that begins as root. Whose the file or directory at its end is does not matter, and it is not looked at: what is
-    mounted there may hang.
+    Raises ``FileError`` if another user can put something else there. This is for a place on which root mounts, or
+    where a program that starts as root writes. The file or directory at its end does not matter and is not looked at,
+    because what is mounted there may hang.
     """
     require_path(path)
     place = path
@@ -190,13 +191,13 @@ def require_place(path: str) -> None:
 @contextlib.contextmanager
 def socket_at(path: str, named_by: Iterable[int] = (), trusted: bool = False) -> Iterator[str]:
     """
-    A path of the very unix socket that lies at ``path``, to connect to.
+    A path for a connection to the very unix socket that lies at ``path``.
 
     trusted
-        refuse also what somebody else can have put there
+        refuse also a socket that another user can have put there
 
-    Raises ``FileNotFoundError``, and ``FileError`` where a user of ``named_by``, or who controls the path, may not
-    connect to it himself.
+    Raises ``FileNotFoundError``. Raises ``FileError`` if a user in ``named_by``, or one who controls the path, may not
+    connect to the socket.
     """
     try:
         with walk(path) as entry:
@@ -217,9 +218,9 @@ def socket_at(path: str, named_by: Iterable[int] = (), trusted: bool = False) ->
 
 def may_put(path: str, uid: int) -> bool:
     """
-    Whether what lies at the path can be what a process of this user has put there: he owns it, or can write its
-    directory. Of a process, its user does not tell the groups, so one that a group can write counts. Raises
-    ``FileError``.
+    Whether a process of this user can have put there what lies at the path: the user owns it, or can write to its
+    directory. The groups of a process are not known from its user, so a directory that a group can write to counts.
+    Raises ``FileError``.
     """
     if uid in ours():
         return True
@@ -233,9 +234,10 @@ def may_put(path: str, uid: int) -> bool:
 
 def make_directories(path: str, uid: int, gid: int, mode: int) -> bool:
     """
-    Make a directory and what lacks above it, each with this owner and mode; ``False``: it is there, and is not touched.
+    Make a directory and the missing ones above it, each with this owner and mode. ``False``: it is there, and is not
+    touched.
 
-    Raises ``FileError`` where another user than ``uid`` controls the path, or a link is in a part that others control.
+    Raises ``FileError`` if a user other than ``uid`` controls the path, or if a part that others control has a link.
     """
     made = []
 
@@ -255,10 +257,11 @@ def make_directories(path: str, uid: int, gid: int, mode: int) -> bool:
 
 def give(path: str, uid: int, gid: int, mode: int) -> bool:
     """
-    Set owner and mode of a file or directory that is root's, or ours, or this owner's already; ``False``: it has them.
+    Set owner and mode of a file or directory that already belongs to root, to us, or to this owner. ``False``: it has
+    them.
 
-    Raises ``FileError`` where it is another user's, where somebody else may have put it there, or where a link is in a
-    part that others control.
+    Raises ``FileError`` if it belongs to another user, if another user may have put it there, or if a part that others
+    control has a link.
     """
     with walk(path, links=False) as entry:
         status = entry.require_there()
@@ -281,9 +284,9 @@ def give(path: str, uid: int, gid: int, mode: int) -> bool:
 
 def write_fifo(path: str, data: bytes, uid: int) -> None:
     """
-    Write ``data`` to a FIFO of user ``uid`` that somebody reads, without waiting.
+    Write ``data`` to a FIFO of user ``uid``, without waiting. Some process must read it.
 
-    Raises ``FileError`` where it is anything else, also a link to one, or nobody reads.
+    Raises ``FileError`` if it is anything else (also a link to one), or if nobody reads it.
     """
     with walk(path, last_link=False) as entry:
         status = entry.require_there()
@@ -311,10 +314,10 @@ def write_fifo(path: str, data: bytes, uid: int) -> None:
 
 def write_atomic(path: str, data: bytes, mode: int) -> None:
     """
-    The file has this content and mode and is ours; whoever reads it meanwhile, or after a crash, has the old or the new
-    one whole. A link of that name is replaced, not followed.
+    Write a file with this content and mode, owned by us. Whoever reads it meanwhile, or after a crash, has the whole
+    old file or the whole new one. A link of this name is replaced, not followed.
 
-    Raises ``FileError`` where somebody else controls the directory, or it cannot be written.
+    Raises ``FileError`` if another user controls the directory, or if the file cannot be written.
     """
     directory, name = os.path.split(path)
     with walk(directory) as entry:
@@ -360,18 +363,18 @@ def _require_trusted(entry: Entry, *others: User) -> None:
 
 
 def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = False) -> int:
-    """A descriptor of the regular file, or the directory, which all who had a part in naming it can read."""
+    """Open the regular file, or the directory, if all who had a part in choosing the path can read it."""
     status = entry.require_there()
     if not (stat.S_ISDIR if directory else stat.S_ISREG)(status.st_mode):
         raise FileError(entry.path, f"is not a {'directory' if directory else 'regular file'}")
     for user, behind in _namers(entry, named_by).items():
         _require_readable(entry, user, behind)
-    # the descriptor's own file: no name can be changed under it
+    # by descriptor, so that nobody can exchange the name
     return os.open(entry.link, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def _namers(entry: Entry, named_by: Iterable[int]) -> dict[User, int]:
-    """Who had a part in naming it, and where on the way he begins to count."""
+    """The users who had a part in choosing the path, and from where on the way each of them counts."""
     return {**entry.controllers, **dict.fromkeys(set(named_by) - ours(), 0)}
 
 
@@ -415,8 +418,9 @@ def _groups(uid: int) -> list[int]:
 
 def _own_new_directory(entry: Entry, uid: int, gid: int, mode: int) -> bool:
     """
-    Give away the directory that we have just made: whoever owns the one above may have exchanged it, so only one that
-    is empty, ours and in the same filesystem, which he could as well have removed.
+    Give away the directory that we have just made. The owner of the directory above may have exchanged it. So it is
+    only given away if it is empty, ours and in the same filesystem; this owner could as well have removed such a
+    directory.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(entry.name, flags, dir_fd=entry.directory)

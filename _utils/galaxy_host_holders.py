@@ -1,6 +1,6 @@
 """
-Who holds a volume: the processes, and what in the kernel, for which ``umount`` or ``cryptsetup close`` says that it is
-busy.
+Find out who holds a volume: the processes, and the parts of the kernel, because of which ``umount`` or ``cryptsetup
+close`` calls it busy.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ _OCTAL = Pattern(r"\\([0-7]{3})")
 @record(frozen=True)
 class Holder:
     """
-    A process and how it holds the volume: ``use`` is ``cwd``, ``root``, ``exe``, a path that it has open or mapped, or
-    ``mount namespace`` where the volume is mounted in a namespace other than ours.
+    A process and how it holds the volume. ``use`` is ``cwd``, ``root``, ``exe``, a path that the process has open or
+    mapped, or ``mount namespace`` if the volume is mounted in a namespace other than ours.
     """
 
     pid: int
@@ -32,10 +32,11 @@ class Holder:
 
 def find(number: str, mount_points: Iterable[str] = ()) -> list[Holder]:
     """
-    The processes that hold block device ``number`` (``major:minor``) open or use a filesystem on it, one entry each.
+    The processes that hold block device ``number`` (``major:minor``) open or use a filesystem on it, one entry for
+    each.
 
     mount_points
-        where it is mounted; needed for filesystems with device numbers of their own, such as btrfs
+        directories on which it is mounted; needed for filesystems with device numbers of their own, such as btrfs
     """
     major, minor = map(int, number.split(":"))
     device = os.makedev(major, minor)
@@ -61,7 +62,7 @@ def find(number: str, mount_points: Iterable[str] = ()) -> list[Holder]:
 def kernel_uses(number: str, mount_points: Iterable[str] = ()) -> list[str]:
     """
     What holds block device ``number``, or a filesystem on it, without a process: mounts below ``mount_points``, loop
-    devices and swap on files there, swap on the device, devices built on it. One text each.
+    devices and swap on files there, swap on the device, devices built on it. One text for each.
     """
     roots = [path.rstrip("/") + "/" for path in mount_points]
 
@@ -86,7 +87,7 @@ def kernel_uses(number: str, mount_points: Iterable[str] = ()) -> list[str]:
 
 
 def _unescape(path: str) -> str:
-    """As the kernel writes paths in its tables: white space and backslashes in octal."""
+    """Decode a path from the kernel's tables, which write white space and backslashes in octal."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), path)
 
 

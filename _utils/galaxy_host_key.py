@@ -1,5 +1,5 @@
 """
-Where a key, passphrase or token comes from. It is named by its place, and read only when it is needed.
+Get a key, passphrase or token from its place. It is read only when it is needed.
 """
 
 import getpass
@@ -46,13 +46,13 @@ def resolve(
     functions, pillar
         Salt's execution modules (``__salt__``) and the minion's pillar
     subject
-        what it opens, for the prompt
+        what the key opens, for the prompt
     parameter
-        what names the place, for errors
+        name of the parameter that has the place, for errors
     timeout
-        seconds for which a database that fails is asked again; one that answers that it has no such key is not
+        if a database fails: seconds to ask it again and again. If it answers that it has no such key, this is final
 
-    Raises ``KeySourceError``, naming the place and never what is there.
+    Raises ``KeySourceError``, which names the place and never what is there.
     """
     if source == "prompt":
         return prompt(subject)
@@ -77,7 +77,7 @@ def read_file(path: str) -> Secret:
     """
     The key in file ``path``, byte for byte as cryptsetup reads key files.
 
-    Raises ``KeySourceError`` unless it is a regular, non-empty file that only its owner, root or ourselves, can read.
+    Raises ``KeySourceError`` unless it is a regular, non-empty file that only its owner (root or ourselves) can read.
     """
     try:
         with open(path, "rb", opener=_open_plain) as file:
@@ -99,8 +99,8 @@ def read_file(path: str) -> Secret:
 
 def clevis(device: str, timeout: float = 0) -> Secret:
     """
-    The passphrase that Clevis has bound to a key slot of the volume on ``device``, from Tang or the TPM; they are asked
-    for ``timeout`` seconds, as a Tang server that comes up later than this machine. Raises ``KeySourceError``.
+    The passphrase that Clevis has bound to a key slot of the volume on ``device``, from Tang or the TPM. They are asked
+    again for ``timeout`` seconds, because a Tang server may start later than this machine. Raises ``KeySourceError``.
     """
     failures = ["it is empty"]
 
@@ -131,15 +131,15 @@ def clevis(device: str, timeout: float = 0) -> Secret:
 
 def passphrase(value: object, source: str) -> Secret:
     """
-    ``value`` as a passphrase; one newline at its end, left by an editor or a YAML block, is not part of it.
+    Take ``value`` as a passphrase. One newline at its end is not part of it: an editor or a YAML block leaves it there.
 
-    Raises ``KeySourceError``, naming the ``source``, when it is no text or empty.
+    Raises ``KeySourceError``, which names the ``source``, if the value is no text or is empty.
     """
     if isinstance(value, bytes):
         value = value.decode(errors="surrogateescape")
     if not isinstance(value, str):
         found = "nothing" if value is None else f"a {type(value).__name__} (quote it in YAML)"
-        raise KeySourceError(source, f"holds no passphrase but {found}")
+        raise KeySourceError(source, f"holds {found}, not a passphrase")
     value = value.removesuffix("\n")
     if not value:
         raise KeySourceError(source, "the passphrase is empty")
@@ -149,7 +149,7 @@ def passphrase(value: object, source: str) -> Secret:
 
 
 def prompt(subject: str) -> Secret:
-    """Ask for a passphrase on the terminal, without echo. Raises ``KeySourceError`` where there is no terminal."""
+    """Ask for a passphrase on the terminal, without echo. Raises ``KeySourceError`` if there is no terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
     except OSError:
@@ -160,13 +160,13 @@ def prompt(subject: str) -> Secret:
 
 def generate_file(path: str, size: int = 64, test: bool = False) -> None:
     """
-    A new key file of ``size`` random bytes (``secrets``), as hexadecimal digits, mode 0600, on the medium before this
-    returns; with ``test`` nothing is made. Raises ``KeySourceError`` when there already is a file, for a key is never
-    overwritten, or when none can be made.
+    Make a key file of ``size`` random bytes (``secrets``), as hexadecimal digits, with mode 0600. It is on the medium
+    before this returns. With ``test`` nothing is made. Raises ``KeySourceError`` if the file exists, because a key is
+    never overwritten, or if it cannot be made.
     """
     # the temporary name beside it is 13 bytes longer
     if "\0" in path or any(len(os.fsencode(part)) > _LONGEST_NAME - 13 for part in path.split("/")):
-        raise KeySourceError(repr(path), "no path of a file: it holds a NUL, or a name that is too long")
+        raise KeySourceError(repr(path), "is not the path of a file: it holds a NUL, or a name that is too long")
     if os.path.lexists(path):
         raise KeySourceError(path, "there already is a key file; it was left as it is")
     directory = os.path.dirname(path) or "."
@@ -191,7 +191,7 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
             file.write(secrets.token_hex(size))
             file.flush()
             os.fsync(file.fileno())
-        # link, unlike rename, never replaces: a crash leaves the whole key or none, and no run another's key
+        # unlike rename, link never replaces: a crash leaves the whole key or none, and a run never another's key
         os.link(temporary, path)
     except FileExistsError:
         raise KeySourceError(path, "there already is a key file; it was left as it is") from None
@@ -204,7 +204,7 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
 
 
 def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
-    """What the database at ``source`` gives, once it does."""
+    """Ask the database at ``source`` until it gives something."""
     failures = []
 
     def answer() -> list[Any]:
@@ -213,7 +213,7 @@ def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
         except CommandExecutionError as exc:
             failures.append(str(exc))
         except Exception as exc:
-            # a driver raises whatever its library does, and that may quote a secret
+            # a driver may raise anything, and the message may quote a secret
             failures.append(type(exc).__name__)
         return []
 

@@ -1,6 +1,6 @@
 """
-Utils that are loaded when they are first used: Salt loads every file anew in each job, and most jobs need few of them.
-And utils that a sync has replaced: Salt loads those anew too, but what they import stays in ``sys.modules``.
+Load a util when it is first used: Salt loads every file anew in each job, and most jobs need few of them. Also drop
+utils that a sync has replaced: Salt loads a util anew too, but what it imports stays in ``sys.modules``.
 """
 
 import importlib
@@ -36,12 +36,14 @@ class _Finder:
         self._files.invalidate_caches()
 
 
-# in place of the one before, where a sync has replaced this file
-sys.meta_path[:] = [_Finder(), *(one for one in sys.meta_path if type(one).__module__ != __name__)]
+# not for Salt's loader of utils, which executes each file once more by a name of its own
+if not __name__.startswith("salt."):
+    # in place of the one before, where a sync has replaced this file
+    sys.meta_path[:] = [_Finder(), *(one for one in sys.meta_path if type(one).__module__ != __name__)]
 
 
 class Later:
-    """The util of that name, as ``import name`` gives it, later."""
+    """The util of this name, as ``import name`` gives it, but loaded later."""
 
     def __init__(self, name: str):
         self._name = name
@@ -59,16 +61,18 @@ class Later:
 
 
 def load_all() -> None:
-    """Load now what waits: for who keeps modules of his own, which a later load would not be one of."""
+    """
+    Load now all utils that wait, for a caller that keeps a set of modules of its own: a later load would not be in it.
+    """
     while _waiting:
         _waiting[0]._load()
 
 
 def drop_outdated() -> None:
     """
-    Forget this process's utils where one of them has been replaced since they were imported. A daemon that has loaded a
-    module, to see whether its schedule may call it, would hand the old ones on to each job that it forks. Each file
-    that Salt loads calls this before it imports any other.
+    Forget this process's utils if one of them has been replaced since they were imported. A daemon loads a module to
+    see whether its schedule may call it; then it would hand the old utils on to each job that it forks. Each file that
+    Salt loads calls this before it imports any other util.
     """
     ours = [name for name in sys.modules if name.startswith(_OURS)]
     now = time.time()
@@ -79,7 +83,7 @@ def drop_outdated() -> None:
 
 
 def _changed(module: ModuleType) -> float:
-    """When its file was changed, in seconds since the epoch; 0 where that cannot be told."""
+    """When its file was changed, in epoch seconds; 0 if this cannot be told."""
     try:
         return os.stat(module.__file__ or "").st_mtime
     except OSError:

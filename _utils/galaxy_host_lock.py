@@ -1,8 +1,8 @@
 """
-One start or stop of a Galaxy server at a time, and one mount or unmount of an Onedata space.
+Allow one start or stop of a Galaxy server at a time, and one mount or unmount of an Onedata space.
 
-The locks are files in a directory of ours alone: flock(2) needs no right to write, so whoever could open a lock could
-hold it for ever.
+The locks are files in a directory that only we can read. flock(2) needs no right to write, so whoever could open a lock
+could hold it for ever.
 """
 
 import contextlib
@@ -27,12 +27,13 @@ _NAME_MAX = 200
 @contextlib.contextmanager
 def hold(action: str, name: str, deadline: Deadline, directory: str = DIRECTORY) -> Iterator[None]:
     """
-    Hold the lock of ``name`` while ``action`` is under way; the kernel releases it even if this process dies.
+    Hold the lock of ``name`` while ``action`` is under way. The kernel releases it even if this process dies.
 
     name
-        any text, such as that of a server or a space: each has a lock of its own
+        any text, such as that of a server or a space: each has its own lock
 
-    Raises ``LockError``, naming the other action and its PID, where that is not over by ``deadline``.
+    Raises ``LockError``, which names the other action and its PID, if the other action does not end before
+    ``deadline``.
     """
     folder = _open_directory(directory, action)
     try:
@@ -52,7 +53,7 @@ def hold(action: str, name: str, deadline: Deadline, directory: str = DIRECTORY)
 
 
 def take(descriptor: int) -> bool:
-    """Take the exclusive lock of an open file, without waiting; ``False``: somebody else has it."""
+    """Take the exclusive lock of an open file, without waiting. ``False``: another process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -61,10 +62,10 @@ def take(descriptor: int) -> bool:
 
 
 def file_name(name: str) -> str:
-    """The name of the lock's file: another one for each ``name``, and always one plain file name."""
+    """The name of the lock's file. Each ``name`` has another one, and each is one plain file name."""
     quoted = quote(name, safe="", errors="surrogatepass")
     if len(quoted) > _NAME_MAX:
-        # the mark is no character that quote leaves
+        # quote never leaves a plus sign, so this name is no other's
         quoted = f"+{hashlib.sha256(quoted.encode()).hexdigest()}"
     return f"{quoted}.lock"
 
@@ -102,7 +103,10 @@ def _open(folder: int, path: str, action: str) -> int:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds the lock: as the kernel says, and what it does there only where the file says so of that process."""
+    """
+    Name the process that holds the lock, as the kernel tells it. Its action is named only if the file names this
+    process.
+    """
     written, _, action = os.pread(descriptor, 200, 0).decode(errors="replace").strip().partition(" ")
     pid = _holding_pid(descriptor)
     if pid is None:

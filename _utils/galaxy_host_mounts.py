@@ -1,5 +1,5 @@
 """
-What is mounted, and who uses it.
+Tell what is mounted, and make mount points.
 """
 
 import json
@@ -29,7 +29,7 @@ def read() -> list[Mount]:
 
 
 def mounted_at(target: str) -> Mount | None:
-    """What is mounted on the directory; the topmost, where several are."""
+    """What is mounted on the directory; if there are several mounts, the topmost."""
     mounts = {each.target: each for each in read()}
     target = os.path.normpath(target)
     # the path itself is resolved last: that asks the filesystem there, which may hang
@@ -42,8 +42,8 @@ def mounted_at(target: str) -> Mount | None:
 
 def require_place(path: str) -> None:
     """
-    Raises ``MountPointError`` where another user could put something else in the place of the mount point, such as a
-    link to a directory of the system. Whose the mount point itself is does not matter, and it is not looked at.
+    Raises ``MountPointError`` if another user could put something else in the place of the mount point, such as a link
+    to a directory of the system. The owner of the mount point itself does not matter, and it is not looked at.
     """
     try:
         galaxy_host_files.require_place(path)
@@ -56,7 +56,7 @@ def require_place(path: str) -> None:
 
 def make_directory(path: str) -> bool:
     """
-    Make a mount point and what is above it; ``False``: it is there. Raises ``MountPointError``, also as
+    Make a mount point and the directories above it. ``False``: it is there. Raises ``MountPointError``, also like
     ``require_place``.
     """
     require_place(path)

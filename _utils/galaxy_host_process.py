@@ -1,9 +1,9 @@
 """
-A process that was identified before anything else was asked of it, and how a program is started.
+Identify a process before anything else is asked of it; and describe how a program is started.
 
-The identity is a pidfd (pidfd_open(2)): as long as it says that the process lives, its PID cannot be another's, so
-that all that ``/proc/PID`` said meanwhile is of this process. Where the kernel has none (before 5.3), PID and start
-time stand for it.
+The identity is a pidfd (pidfd_open(2)). While it says that the process lives, no other process can have its PID, so
+everything in ``/proc/PID`` is about this process. If the kernel has no pidfds (before 5.3), PID and start time are used
+instead.
 """
 
 import contextlib
@@ -34,18 +34,18 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 @record(frozen=True)
 class Invocation:
     """
-    How a program was started, or would be: of a live process, or by a process manager's definition.
+    How a program was started, or would be: from a live process, or from a process manager's definition.
 
     argv
-        its words, the program's own name first
+        its words, beginning with the program's own name
     source
         where they come from, for people: ``command line of PID 123``, ``galaxy.service``
     cwd
-        its working directory; ``None`` where that is not known
+        its working directory; ``None`` if unknown
     environment
-        its variables; ``None`` where they are not known. No ``repr`` shows them: some are passwords
+        its variables; ``None`` if unknown. No ``repr`` shows them, because some are passwords
     user
-        numeric id of the user whose choice the words are: of a live process, its own; ``None``: root's, or ours
+        numeric ID of the user who chose the words: for a live process its own user; ``None``: root, or ourselves
     """
 
     argv: tuple[str, ...]
@@ -57,10 +57,11 @@ class Invocation:
 
 class Process:
     """
-    A process that was identified once; when its PID goes to another one, it counts as gone.
+    A process that was identified once. When another process gets its PID, it counts as gone.
 
-    What it tells of itself (``argv``, ``environment``, ``cwd``, ``exe``) is asked of the kernel each time, and empty or
-    ``None`` where the process is gone or may not be looked at. ``argv`` is its owner's choice and proves nothing.
+    What it says of itself (``argv``, ``environment``, ``cwd``, ``exe``) is asked of the kernel each time. It is empty
+    or ``None`` if the process is gone or may not be looked at. The process's owner chooses ``argv``, so it proves
+    nothing.
     """
 
     def __init__(self, pid: int, start: int, descriptor: int | None):
@@ -75,7 +76,7 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> "Process | None":
-        """The process that has ``pid`` now; ``None`` where there is none, or only a zombie."""
+        """The process that has ``pid`` now; ``None`` if there is none, or only a zombie."""
         try:
             descriptor = os.pidfd_open(pid)
         except (ProcessLookupError, OverflowError):
@@ -87,7 +88,7 @@ class Process:
             # no pidfd in this kernel or container, or no descriptor left
             descriptor = None
         fields = _stat(pid)
-        # made before it is known to be right, so that the descriptor is closed in any case
+        # made first and checked then, so that the descriptor is closed in any case
         process = cls(pid, int(fields[_START]) if fields else -1, descriptor)
         return process if fields and process.is_alive else None
 
@@ -107,7 +108,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        """Still the same process, and not a zombie."""
+        """Whether it is still the same process, and not a zombie."""
         if self._poll is not None:
             return not self._poll.poll(0)
         fields = _stat(self.pid)
@@ -115,7 +116,7 @@ class Process:
 
     @property
     def create_time(self) -> float:
-        """When it was started, in seconds since the epoch."""
+        """When it was started, in epoch seconds."""
         # /proc/stat, which tells when the machine was booted, counts all interrupts first
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + self._start / _TICKS
 
@@ -134,7 +135,9 @@ class Process:
 
     @property
     def name(self) -> str:
-        """The kernel's name of it, at most 15 bytes: of the program that it executed, unless it chose another."""
+        """
+        The kernel's name for it, at most 15 bytes: that of the executed program, unless the process chose another.
+        """
         return os.fsdecode((self._ask("comm") or b"").rstrip(b"\n"))
 
     @property
@@ -148,19 +151,19 @@ class Process:
 
     @property
     def cwd(self) -> str | None:
-        """Its working directory; ``None`` also where that was removed."""
+        """Its working directory; ``None`` also if this directory was removed."""
         path = self._link("cwd")
         return None if path is None or path.endswith(" (deleted)") else path
 
     @property
     def exe(self) -> str | None:
-        """The file of the program that it runs, which may have been replaced since."""
+        """The file of the program that it runs. The file may have been replaced since."""
         path = self._link("exe")
         return path and path.removesuffix(" (deleted)")
 
     @property
     def has_our_root(self) -> bool:
-        """Whether its paths are ours: not in a chroot or a container with files of its own."""
+        """Whether its paths mean the same files as ours: it is not in a chroot or a container with files of its own."""
         try:
             theirs, ours = os.stat(f"/proc/{self.pid}/root"), os.stat("/proc/self/root")
         except OSError:
@@ -170,8 +173,8 @@ class Process:
     @property
     def image(self) -> tuple[Any, ...] | None:
         """
-        The same for a process and for those that it forked, until one of them executes a program: the kernel places
-        stack and arguments by chance at each execve(2). ``None`` where that may not be looked at.
+        A value that is the same for a process and for those that it forked, until one of them executes a program: at
+        each execve(2) the kernel places stack and arguments by chance. ``None`` if this may not be looked at.
         """
         return self.origin[1]
 
@@ -189,19 +192,19 @@ class Process:
 
     @property
     def is_suspended(self) -> bool:
-        """Whether a signal has stopped it (SIGSTOP), or a tracer."""
+        """Whether a signal (SIGSTOP) or a tracer has stopped it."""
         fields = self._stat()
         return fields is not None and fields[_STATE] in (b"T", b"t")
 
     @property
     def cgroups(self) -> list[str]:
-        """Its control groups, by path from the hierarchy's root; several where the kernel has several hierarchies."""
+        """Its control groups, as paths from the hierarchy's root; several if the kernel has several hierarchies."""
         lines = os.fsdecode(self._ask("cgroup") or b"").splitlines()
         return list(dict.fromkeys(line.split(":", 2)[2] for line in lines if line.count(":") > 1))
 
     @property
     def parent(self) -> "Process | None":
-        """The process that started it, or that took it over; ``None`` for the first one."""
+        """The process that started it or adopted it; ``None`` for the first process."""
         fields = self._stat()
         pid = int(fields[_PARENT]) if fields else 0
         found = Process.of(pid) if pid else None
@@ -210,7 +213,7 @@ class Process:
 
     @property
     def origin(self) -> tuple[int | None, tuple[Any, ...] | None]:
-        """The PID of its parent, a number that may be another process's by now, and ``image``, at one moment."""
+        """The PID of its parent (which another process may have by now) and ``image``, at one moment."""
         fields = self._stat()
         if not fields:
             return None, None
@@ -219,7 +222,7 @@ class Process:
         return int(fields[_PARENT]), image
 
     def is_parent_of(self, process: "Process") -> bool:
-        """Whether ``process`` is a child of it now."""
+        """Whether ``process`` is its child now."""
         fields = process._stat()
         return fields is not None and int(fields[_PARENT]) == self.pid and self.is_alive
 
@@ -237,12 +240,12 @@ class Process:
         return {self.pid, *(process.pid for process in self.ancestors)}
 
     def children(self) -> list["Process"]:
-        """Those that it started and that live."""
+        """The live processes that it started."""
         children = (Process.of(pid) for pid in _child_pids(self.pid))
         return [child for child in children if child and self.is_parent_of(child)]
 
     def invocation(self) -> Invocation | None:
-        """How it was started, as it says itself; ``None`` where it is gone or shows no command line."""
+        """How it was started, as it says itself; ``None`` if it is gone or shows no command line."""
         argv, uids = self.argv, self.uids
         if not argv or not uids:
             return None
@@ -250,9 +253,9 @@ class Process:
 
     def signal(self, number: int) -> bool:
         """
-        Send it a signal; ``False`` where it is gone.
+        Send it a signal; ``False`` if it is gone.
 
-        Raises ``ProcessError`` where this user may not.
+        Raises ``ProcessError`` if we may not.
         """
         number = signal.Signals(number)
         if not self.is_alive:
@@ -287,10 +290,10 @@ class Process:
 
 def end(processes: Iterable[Process], first: int, patience: float) -> list[dict[str, Any]]:
     """
-    Signal each process with ``first``, and those that are there after ``patience`` seconds with SIGKILL.
+    Send each process the signal ``first``; after ``patience`` seconds, send SIGKILL to those that are still there.
 
-    Returns the signals that were sent: ``{"pid": …, "signal": …}`` for each. Raises ``ProcessError`` where this user
-    may not send them.
+    Returns the signals that were sent: ``{"pid": …, "signal": …}`` for each. Raises ``ProcessError`` if we may not send
+    them.
     """
     processes, first = list(processes), signal.Signals(first)
     sent = [{"pid": process.pid, "signal": first.name} for process in processes if process.signal(first)]
@@ -302,7 +305,7 @@ def end(processes: Iterable[Process], first: int, patience: float) -> list[dict[
 
 
 def ended(processes: Iterable[Process], patience: float) -> bool:
-    """Wait until they have all ended; whether they have, after ``patience`` seconds at most."""
+    """Wait until all have ended, for at most ``patience`` seconds. Returns whether they have."""
     alive = list(processes)
 
     def are_gone() -> bool:
@@ -316,20 +319,23 @@ def ended(processes: Iterable[Process], patience: float) -> bool:
 
 
 def kill_group(leader: int) -> None:
-    """SIGKILL for the process group that a child of ours leads, which has not been waited for yet."""
+    """
+    Send SIGKILL to the process group of a child of ours. The child must lead the group, and must not have been waited
+    for.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
 
 def pids() -> list[int]:
-    """The PIDs of all processes that can be seen, ascending."""
+    """The PIDs of all visible processes, in ascending order."""
     return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
 def command_line(pid: int) -> bytes:
     """
-    The beginning of the raw command line of whoever has ``pid`` now, words ended by NUL: a quick look that chooses
-    which processes to identify, and that proves nothing.
+    The beginning of the raw command line of the process that has ``pid`` now; a NUL ends each word. This quick look
+    proves nothing. It only chooses which processes to identify.
     """
     return _glance(f"/proc/{pid}/cmdline") or b""
 
@@ -354,7 +360,7 @@ def _child_pids(pid: int) -> list[int]:
 
 
 def _glance(path: str) -> bytes | None:
-    """The beginning of a file, by one read."""
+    """The beginning of a file, read at once."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,5 +1,5 @@
 """
-Work that takes long says so: a function of Salt begins it with ``told``, and whatever waits in it, however deep, calls
+Tell how long work goes on. A function of Salt begins it with ``told``, and everything inside it that waits calls
 ``tick``.
 """
 
@@ -30,16 +30,17 @@ _current: ContextVar[Any] = ContextVar("progress", default=None)
 @contextlib.contextmanager
 def told(step: str, opts: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """
-    Tell how the work goes while it waits: event ``galaxy/<minion>/progress`` with ``step``, ``try`` and ``tries``
-    (``None`` where it is not tried again), ``seconds`` since it began, and ``waits_for``, a sentence; and a line on the
-    terminal of ``salt-call``. Without a master only that.
+    Tell how the work goes while it waits, by an event ``galaxy/<minion>/progress`` and a line on the terminal of
+    ``salt-call``. The event has ``step``, ``try`` and ``tries`` (``None`` if there is only one try), ``seconds`` since
+    the beginning, and ``waits_for``, a sentence. Without a master there is only the line.
 
     step
-        the function; one that is called by another has no word of its own
+        name of the function; a function that another one calls adds no step of its own
     opts, functions
         Salt's options of the minion, and its execution modules (``__salt__``)
 
-    The work waits for no event: one that its master does not take is left alone, and so are those after it until then.
+    The work never waits for an event. If the master does not take an event, the event is left alone, and until the
+    master takes it no other is sent.
     """
     if _current.get():
         yield
@@ -54,35 +55,35 @@ def told(step: str, opts: Mapping[str, Any], functions: Mapping[str, Callable[..
 
 
 def tick(waits_for: str | Callable[[], str] = "") -> None:
-    """Say what is waited for, where it is time for a word. It costs nothing otherwise."""
+    """Say what is waited for, if it is time for this. Otherwise it costs nothing."""
     progress = _current.get()
     if progress:
         progress.tick(waits_for)
 
 
 def attempt(number: int, most: int) -> None:
-    """Which try this is, of how many."""
+    """Note the number of this try, and how many tries there are at most."""
     progress = _current.get()
     if progress:
         progress.attempt = (number, most)
 
 
 def line(data: Mapping[str, Any]) -> str:
-    """The data of an event as a line."""
+    """The data of an event, as a line."""
     tried = f"try {data['try']} of {data.get('tries')}, " if data.get("try") else ""
     waits_for = f": {data['waits_for']}" if data.get("waits_for") else ""
     return f"{data.get('step')}: {tried}{data.get('seconds')} s{waits_for}"
 
 
 def say(text: str) -> None:
-    """A line on the terminal, beside the answer."""
+    """Write a line on the terminal, beside the answer."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         sys.stderr.flush()
 
 
 class _Progress:
-    """Of one call."""
+    """The progress of one call."""
 
     def __init__(self, step: str, opts: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]):
         self.attempt: tuple[int | None, int | None] = (None, None)
@@ -118,7 +119,7 @@ def _said(waits_for: str | Callable[[], str]) -> str:
     try:
         said = waits_for() if callable(waits_for) else waits_for
     except (CommandExecutionError, OSError) as exc:
-        # that it cannot be told is no reason to give up the work
+        # the work must go on even if an event cannot be sent
         said = str(exc)
     return " ".join(said.split())[:_TEXT]
 
@@ -127,11 +128,11 @@ def _send(send: Callable[..., Any], tag: str, data: Mapping[str, Any]) -> None:
     try:
         send(tag, data)
     except Exception as exc:
-        # whatever Salt's transports raise where the master is away
+        # whatever Salt's transports raise if the master is away
         log.info("%s was not sent: %s", tag, type(exc).__name__)
 
 
 def _has_master(opts: Mapping[str, Any]) -> bool:
-    """As Salt has it where it sends an event."""
+    """Whether there is a master, by Salt's own rule for events."""
     is_local = opts.get("local") or opts.get("file_client") == "local"
     return bool(not is_local or opts.get("use_master_when_local"))

@@ -1,6 +1,6 @@
 """
-Records: dataclasses without code of their own. Salt loads every file anew in each job, and the functions that
-``dataclasses.dataclass`` compiles for each class took a third of that time.
+Dataclasses without code of their own. Salt loads every file anew in each job, and the functions that
+``dataclasses.dataclass`` compiles for each class took a third of this time.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ else:
 
     def record(cls: type | None = None, *, frozen: bool = False, eq: bool = True):
         """
-        As ``dataclasses.dataclass``, with functions that all records share; ``dataclasses.fields``, ``replace``,
-        ``asdict`` and ``field`` work as there.
+        Like ``dataclasses.dataclass``, but all records share the same functions. ``dataclasses.fields``, ``replace``,
+        ``asdict`` and ``field`` work as usual.
         """
         if cls is None:
             return lambda given: record(given, frozen=frozen, eq=eq)

@@ -1,8 +1,9 @@
 """
-Lines that other programs wrote, made fit to be shown: with their secrets blanked out, and unable to move a cursor.
+Prepare lines of other programs for a terminal: secrets are blanked out, and nothing moves the cursor.
 
-Whatever may be a secret goes: a line that shows too little is mended by a look into the log itself. Each pattern is
-bounded or takes all that it looked at, so that the time is linear in the length of a line, which its writer chose.
+Everything that may be a secret is blanked out. If a line then shows too little, look into the log itself. The program
+chose the length of the line, so each pattern is bounded or takes all that it looked at: the time is linear in the
+length.
 """
 
 import re
@@ -19,7 +20,7 @@ _NAMES = (
 )
 # bare or escaped, as in JSON within JSON
 _QUOTE = r"\\{0,3}[\"']"
-# to the same quote again, or to the line's end
+# up to the same quote, or to the end of the line
 _QUOTED = (
     r"[bru]{0,2}(?P<escaped>\\{1,3}[\"'])(?:(?!(?P=escaped)).)*(?:(?P=escaped))?"
     r"|[bru]{0,2}\"(?:[^\"\\]|\\.)*[\"\\]?"
@@ -45,7 +46,7 @@ _UNPRINTABLE = Pattern("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2
 
 
 def blank(line: str) -> str:
-    """The line, of at most 4096 characters, with asterisks in the place of what may be a secret."""
+    """The line, of at most 4096 characters, with asterisks for everything that may be a secret."""
     line = printable(line)
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
     if _BLOCK.fullmatch(line):
@@ -59,12 +60,18 @@ def blank(line: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text as one line, without colours; what would move a cursor or turn its direction shows as its code."""
+    """
+    The text as one line, without colours. A character that would move the cursor or turn the direction of text is shown
+    as its code.
+    """
     return _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], _COLOURS.sub("", text))
 
 
 def _blank_url(piece: str) -> str:
-    """Without the password: from the first colon behind ``://`` to the last @, for a password may have both."""
+    """
+    The URL without its password. This reaches from the first colon behind ``://`` to the last @, because a password may
+    have both.
+    """
     scheme, _, rest = piece.partition("://")
     login, at, host = rest.rpartition("@")
     if not at:

@@ -1,5 +1,5 @@
 """
-What a state returns: one builder for each way to end.
+Build what a state returns: one function for each way to end.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ ERRORS = (CommandExecutionError, SaltInvocationError)
 
 
 def same(name: str, comment: str) -> dict[str, Any]:
-    """All is as declared."""
+    """All is as declared already."""
     return _ret(name, True, comment, {})
 
 
@@ -22,12 +22,12 @@ def would(name: str, comment: str, changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def changed(name: str, comment: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """It is as declared now."""
+    """It was changed, and is as declared now."""
     return _ret(name, True, comment, changes)
 
 
 def failed(name: str, error: Exception | str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """It is not as declared; ``changes`` were made all the same."""
+    """It is not as declared. ``changes`` were made nevertheless."""
     return _ret(name, False, str(error), changes or {})
 
 

@@ -1,5 +1,5 @@
 """
-The one type in which a passphrase, key or token travels.
+The type for all passphrases, keys and tokens.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ MASK = "**********"
 
 class Secret:
     """
-    A value that no ``str``, ``repr``, format, log, pickle or JSON shows; only ``reveal`` does, for a command's standard
-    input or a 0600 file.
+    A value that no ``str``, ``repr``, format, log, pickle or JSON shows. Only ``reveal`` does, for a command's standard
+    input or a file of mode 0600.
     """
 
     __slots__ = ("_value",)
@@ -39,12 +39,13 @@ class Secret:
 
 def forbid_core_dump(pid: int) -> None:
     """
-    A command that is given a secret leaves no core file with it in: called between its start and its first input.
+    Make sure that a command leaves no core file with a secret in it. Call this after the command has started, and
+    before it gets its first input.
 
-    Our own process, Salt's, has the whole pillar in its memory anyway, and keeps its limit, which all that it starts
-    inherits.
+    Our own process keeps its limit: it is Salt's and has the whole pillar in its memory anyway, and all that it starts
+    would inherit the limit.
     """
     # it may have ended already
     with contextlib.suppress(OSError):
-        # of 0, a core_pattern with a program is asked all the same, of 1 it is not: core(5), fs/coredump.c
+        # with 0 the kernel still calls a program in core_pattern, with 1 it does not: core(5), fs/coredump.c
         resource.prlimit(pid, resource.RLIMIT_CORE, (1, 1))

@@ -1,8 +1,8 @@
 """
-Which sockets listen at an address, which process holds them, and what waits and is open there.
+Find out which sockets listen at an address, which process holds them, and which connections wait or are open there.
 
-Sockets are matched by inode: the kernel lists the listening ones (sock_diag(7)), and ``/proc/PID/fd`` those of a
-process. psutil reads the whole connection table instead, which takes as long as ``lsof`` where thousands are open.
+Sockets are matched by inode: the kernel lists those that listen (sock_diag(7)), and ``/proc/PID/fd`` those of a
+process. psutil instead reads the whole table of connections; with thousands of them this takes as long as ``lsof``.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import galaxy_host_files
 from galaxy_errors import FileError
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_wait import Deadline
 from galaxy_host_walk import describe
 
@@ -32,12 +33,12 @@ _INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_JMP, _BC_S_GE, _BC_S_LE = 2, 1, 1,
 _INET_MESSAGE, _UNIX_MESSAGE = 88, 32
 # struct tcp_info
 _LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
-# net/core/dev.c: the number of each network namespace's lo, by which comes what stays on the machine
+# net/core/dev.c: the number of lo in each network namespace; connections within the machine come through it
 _LOOPBACK = 1
 # linux/unix_diag.h
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_RQLEN, _UDIAG_SHOW_UID = 0x1, 0x10, 0x40
 _UNIX_DIAG_NAME, _UNIX_DIAG_RQLEN, _UNIX_DIAG_UID = 0, 4, 7
-# more the kernel's filter does not take
+# the kernel's filter takes no more
 _MAX_PORTS = 1000
 # seconds for the names of all addresses together
 _LONGEST_LOOKUP = 5
@@ -49,7 +50,7 @@ _ACCEPTS = 0x10000
 
 def listeners(addresses: Iterable[Address]) -> set[int]:
     """
-    Inodes of the sockets that listen on ``addresses``: those bound to an address itself, or else those bound to every
+    Inodes of the sockets that listen on ``addresses``: those bound to the address itself, or else those bound to every
     interface at its port.
     """
     addresses = tuple(addresses)
@@ -68,8 +69,8 @@ def owners(address: Address) -> set[int]:
 
 class Connection(NamedTuple):
     """
-    An open TCP connection: inode (0: not accepted yet), bytes that came and were not read, bytes received in all, bytes
-    sent that the client has; seconds since the last of each.
+    An open TCP connection: its inode (0: not accepted yet), bytes that came and were not read, bytes received in all,
+    bytes that were sent and that the client has; and seconds since the last of each.
     """
 
     inode: int
@@ -81,12 +82,12 @@ class Connection(NamedTuple):
 
     @property
     def is_in_request(self) -> bool:
-        """Whether the client spoke last: it waits for an answer, or sends still."""
+        """Whether the client spoke last: it waits for an answer, or is still sending."""
         return self.received > 0 and (self.sent == 0 or self.since_received < self.since_sent)
 
 
 def connections(ports: Iterable[int]) -> list[Connection] | None:
-    """The open TCP connections to ports of this machine; ``None`` where the kernel does not tell."""
+    """The open TCP connections to ports of this machine; ``None`` if the kernel does not tell."""
     wanted, found = sorted(set(ports)), []
     states = 1 << _TCP_ESTABLISHED | 1 << _TCP_CLOSE_WAIT
     try:
@@ -107,7 +108,10 @@ def connections(ports: Iterable[int]) -> list[Connection] | None:
 
 
 def _families(ports: list[int]) -> list[socket.AddressFamily]:
-    """Those in which connections to the ports can be: each is of its listener's, which may be gone."""
+    """
+    The address families in which there may be connections to the ports: a connection has the family of its listener,
+    which may be gone.
+    """
     both = [socket.AF_INET, socket.AF_INET6]
     listening = {family: {listener.port for listener in _tcp_listeners(family, ports)} for family in both}
     if not set(ports) <= set.union(*listening.values()):
@@ -116,7 +120,7 @@ def _families(ports: list[int]) -> list[socket.AddressFamily]:
 
 
 def queues(inodes: set[int]) -> dict[int, tuple[int, int]]:
-    """How many connections wait in each listening socket, and how many may; empty where the kernel does not tell."""
+    """How many connections wait in each listening socket, and how many may wait; empty if the kernel does not tell."""
     found: dict[int, tuple[int, int]] = {}
     with contextlib.suppress(OSError, struct.error):
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -139,12 +143,12 @@ def accepted(paths: set[str]) -> set[int]:
 
 
 def _inet_request(family: int, states: int, extensions: int = 0) -> bytes:
-    """The struct inet_diag_req_v2: the family's TCP sockets in any of the states."""
+    """The struct inet_diag_req_v2 for the family's TCP sockets in any of these states."""
     return struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, extensions, states)
 
 
 def _port_filter(ports: list[int]) -> bytes:
-    """The attribute that asks for sockets of these local ports alone: so many of others' need not be read."""
+    """The attribute that asks only for sockets of these local ports, so that the many others need not be read."""
     # struct inet_diag_bc_op: code, bytes to go on where it holds, and where it does not; at the end: yes, behind it: no
     code = b""
     for port in reversed(ports):
@@ -164,7 +168,7 @@ def _dump(request: bytes) -> Iterator[bytes]:
 
 
 def _asked(request: bytes, flags: int) -> socket.socket:
-    """A socket to read the kernel's answer from. Raises ``OSError``."""
+    """A socket from which to read the kernel's answer. Raises ``OSError``."""
     netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
     try:
         netlink.settimeout(1)
@@ -186,7 +190,7 @@ def _parse_sock_diag(data: bytes) -> tuple[list[bytes], bool]:
             if kind == _NLMSG_ERROR:
                 raise OSError(-struct.unpack_from("=i", data, 16)[0], "sock_diag")
             if length < 16:
-                raise OSError(f"sock_diag: a message of {length} bytes")
+                raise OSError(f"sock_diag: a message of {counted(length, 'byte')}")
             messages.append(data[:length])
             data = data[(length + 3) & ~3 :]
     except struct.error as exc:
@@ -195,7 +199,7 @@ def _parse_sock_diag(data: bytes) -> tuple[list[bytes], bool]:
 
 
 def _attribute(message: bytes, offset: int, wanted: int) -> bytes:
-    """The value of an attribute behind a message's struct; empty where it is not there."""
+    """The value of an attribute behind a message's struct; empty if it is not there."""
     while offset + 4 <= len(message):
         length, kind = struct.unpack_from("=HH", message, offset)
         if kind == wanted:
@@ -233,8 +237,8 @@ def _listening(addresses: Iterable[Address]) -> list[_Listener]:
 
 def _reached_uid(address: Address) -> int | None:
     """
-    Who made the socket that a connection from this machine to a numeric address comes to, as the kernel itself looks
-    for it; ``None`` where there is none, or that is not told. Only sockets of one user can share an address.
+    The user who made the socket that a connection from this machine to a numeric address reaches; the kernel itself
+    looks for it. ``None`` if there is none, or if this is not told. Only sockets of one user can share an address.
     """
     if not _is_number(address.host):
         return None
@@ -252,7 +256,9 @@ def _reached_uid(address: Address) -> int | None:
 
 
 def _tcp_listeners(family: socket.AddressFamily, ports: list[int]) -> list[_Listener]:
-    """Those on the ports, and others too where there are many, or the kernel has no sock_diag."""
+    """
+    The listening sockets on the ports. Others may be among them, if there are many or the kernel has no sock_diag.
+    """
     try:
         return _ask_sock_diag(family, ports)
     except OSError:
@@ -297,7 +303,7 @@ def _read_proc_net(family: socket.AddressFamily) -> list[_Listener]:
 
 
 def _resolve(host: str, deadline: Deadline) -> set[bytes]:
-    """The addresses of a host, packed, those of IPv4 as such."""
+    """The addresses of a host, packed; IPv4 addresses as such."""
     texts = [host]
     if not _is_number(host):
         try:
@@ -321,8 +327,9 @@ def _family(host: str) -> socket.AddressFamily:
 
 def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int, Any]]:
     """
-    Family and socket address for each address of a host. The resolver itself takes half a minute for a name whose
-    server, which its owner chose, is silent. Raises ``OSError`` (``TimeoutError`` by ``deadline``), ``UnicodeError``.
+    Family and socket address for each address of a host. If the server of the name is silent, the resolver itself takes
+    half a minute; the owner of the name chose this server. Raises ``OSError`` (``TimeoutError`` at ``deadline``) and
+    ``UnicodeError``.
     """
     if deadline.passed:
         raise TimeoutError
@@ -347,7 +354,7 @@ def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int
 
 
 class _UnixSocket(NamedTuple):
-    """A unix socket: its name, inode, whether it listens; who made it, where the kernel tells (since 5.3)."""
+    """A unix socket: its name, its inode, whether it listens, and who made it (if the kernel tells; since 5.3)."""
 
     path: str
     inode: int
@@ -361,15 +368,15 @@ def _unix_listeners(paths: set[str]) -> list[_UnixSocket]:
 
 def _may_be_there(listener: _UnixSocket) -> bool:
     """
-    Whether the socket can be the one at its path: with a mount namespace of his own, which the kernel gives everybody,
-    anybody listens at any path, and nobody else reaches that.
+    Whether the socket can be the one at its path. The kernel lets everybody have a mount namespace: there anybody can
+    listen at any path, and nobody else reaches this socket.
     """
     if listener.uid is None or listener.path.startswith("@"):
         return True
     try:
         return galaxy_host_files.may_put(listener.path, listener.uid)
     except FileError:
-        # nor can it be reached then
+        # then it cannot be reached either
         return False
 
 
@@ -403,7 +410,10 @@ def _unix_socket(message: bytes) -> _UnixSocket:
 
 
 def _read_proc_net_unix() -> Iterator[_UnixSocket]:
-    """As names have no end here but the line's, who puts a newline into one writes lines of his own."""
+    """
+    The unix sockets in ``/proc/net/unix``. Only the end of the line ends a name there. So whoever puts a newline into a
+    name can write lines of his own.
+    """
     with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
         next(table)
         for line in table:
@@ -422,23 +432,23 @@ def connect(
     may_listen: Callable[[int], bool] | None = None,
 ) -> socket.socket:
     """
-    A connection to an address, the first of its host's that answers.
+    Connect to an address: to the first one of its host that answers.
 
     named_by
-        numeric ids of the users whose word the address is, as for ``galaxy_host_files.read``
+        numeric IDs of the users who chose the address, as for ``galaxy_host_files.read``
     may_listen
-        says of a user, by number, whether he may be the one who listens there; ``None``: anybody
+        says of a user, by number, whether this user may be the one who listens there; ``None``: anybody may
 
-    Raises ``OSError`` (``TimeoutError`` by ``deadline``), ``UnicodeError`` for a name that cannot be one, ``FileError``
-    for a unix socket that one of these users could not connect to himself, and where somebody else listens.
+    Raises ``OSError`` (``TimeoutError`` at ``deadline``), and ``UnicodeError`` for an impossible name. Raises
+    ``FileError`` if one of these users could not connect to the unix socket, or if somebody else listens there.
     """
     peer = address.peer
     if may_listen:
-        # to whom it would come, where the address means every interface
+        # whose socket a connection would reach, if the address means every interface
         there = address if isinstance(peer, str) else Address(*peer)
         for uid in sorted(owners(there)):
             if not may_listen(uid):
-                raise FileError(str(address), f"{describe(uid)} listens there, who has nothing to do with this Galaxy")
+                raise FileError(str(address), f"{describe(uid)} listens there, and has nothing to do with this Galaxy")
     if address.is_unix and not address.is_abstract:
         with galaxy_host_files.socket_at(address.path, named_by) as path:
             return _connect([(socket.AF_UNIX, path)], deadline)
@@ -446,7 +456,7 @@ def connect(
     if isinstance(peer, str):
         targets = [(socket.AF_UNIX, peer)]
     elif _is_number(peer[0]):
-        # which it mostly is, and getaddrinfo would take as long as all else here
+        # mostly it is a number, and getaddrinfo would take as long as everything else here
         targets = [(_family(peer[0]), peer)]
     else:
         targets = _look_up(peer, deadline)
@@ -470,8 +480,8 @@ def _connect(targets: list[tuple[int, Any]], deadline: Deadline) -> socket.socke
 
 def holds(pid: int, inodes: set[int]) -> bool:
     """
-    Whether the process has one of the sockets open, among its 4096 lowest descriptors: anybody may open as many as he
-    likes. No where it is gone or may not be looked at.
+    Whether the process has one of the sockets open, among its 4096 lowest descriptors; a process may open as many as it
+    likes. ``False`` if it is gone or may not be looked at.
     """
     wanted = {f"socket:[{inode}]" for inode in inodes}
     try:

@@ -1,5 +1,5 @@
 """
-What the kernel tells in ``/sys`` and ``/proc``; what is not there, or goes while it is read, reads as empty.
+Read what the kernel tells in ``/sys`` and ``/proc``. What is not there, or vanishes during the reading, reads as empty.
 """
 
 import os
@@ -24,7 +24,7 @@ def names(path: str) -> list[str]:
 
 
 def link(path: str) -> str:
-    """Where a symbolic link points."""
+    """The target of a symbolic link."""
     try:
         return os.readlink(path)
     except OSError:

@@ -1,7 +1,8 @@
 """
-Who may do a thing now, and whether it is to be done once more: for calls that come many at a time, from any process.
+Decide whose turn it is to do a thing, and whether it must be done once more. This is for calls that come many at a
+time, from any process.
 
-The kernel releases a lock when its process ends, however that ends.
+The kernel releases a lock when its process ends, in whatever way.
 """
 
 import contextlib
@@ -16,10 +17,11 @@ from typing import Any
 @contextlib.contextmanager
 def alone(directory: str, name: str) -> Iterator[bool]:
     """
-    Yield true in one caller at a time of those that give the same ``directory`` and ``name``, false in all besides.
+    Yield ``True`` to one caller at a time of those that give the same ``directory`` and ``name``, and ``False`` to all
+    others.
 
     directory
-        is made where it is missing, for its owner alone; a file is in there for each name that is held
+        made if missing, for its owner alone; each name that is held has a file in it
     """
     path = _path(directory, name)
     descriptor = _locked(path)
@@ -34,10 +36,10 @@ def alone(directory: str, name: str) -> Iterator[bool]:
 
 class Turn:
     """
-    Work that is done by one caller at a time, and asked for by many.
+    Work that one caller does at a time, and that many ask for.
 
-    However many ask while the work is under way, it is done once more after that, and by the same caller; so there is
-    at most one that works, and none that waits.
+    However many ask while the work is under way, the same caller does it once more afterwards. So at most one caller
+    works, and none waits.
     """
 
     def __init__(self, directory: str, name: str):
@@ -47,13 +49,13 @@ class Turn:
 
     def take(self, work: Callable[["Turn"], Any]) -> Any:
         """
-        Call ``work(turn)``, again where somebody asked meanwhile, and return its last result.
+        Call ``work(turn)``, and again if somebody asked meanwhile. Returns its last result.
 
-        Returns ``None``, and does nothing, where another caller is at the work: that one will do it once more.
+        Returns ``None`` at once if another caller does the work: that caller will do it once more.
         """
         os.close(os.open(self._asked, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         result = None
-        # whoever asks before the lock is released is sent away: a look after that is what makes sure of him
+        # whoever asks before the lock is released is sent away; so look once more after the release
         while self.is_asked:
             with alone(self._directory, self._name) as mine:
                 if not mine:
@@ -63,7 +65,7 @@ class Turn:
         return result
 
     def begin(self) -> None:
-        """What was asked for until now is served by what begins here; for ``work`` that begins anew."""
+        """Say that the work begins anew: it serves all who have asked until now. ``work`` calls this."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._asked)
         descriptor = os.open(self._began, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -73,13 +75,13 @@ class Turn:
             os.close(descriptor)
 
     def has_served(self, since: float) -> bool:
-        """Whether work began after that moment (epoch seconds)."""
+        """Whether work began after this moment (epoch seconds)."""
         try:
             with open(self._began, encoding="ascii") as file:
                 began = float(file.read(40))
         except (OSError, ValueError):
             return False
-        # a beginning in the future was before the clock was set back
+        # a time in the future is from before the clock was set back
         return since < began <= time.time()
 
     @property
@@ -89,7 +91,7 @@ class Turn:
 
 
 def _locked(path: str) -> int | None:
-    """The file's descriptor, with its lock; ``None`` where another has that."""
+    """The file's descriptor, with its lock; ``None`` if another process has the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -97,7 +99,7 @@ def _locked(path: str) -> int | None:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        # whoever had it before may have taken the file away in between
+        # the holder before may have removed the file meanwhile
         try:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor

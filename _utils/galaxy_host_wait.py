@@ -1,5 +1,5 @@
 """
-The one loop that waits.
+The loop that waits. No other code sleeps.
 """
 
 import resource
@@ -19,7 +19,7 @@ LONGEST = 5.0
 
 
 class Deadline:
-    """A point in time, ``seconds`` from now, that a whole operation shares."""
+    """A point in time, ``seconds`` from now. A whole operation shares it."""
 
     def __init__(self, seconds: float):
         self.seconds = float(seconds)
@@ -32,7 +32,7 @@ class Deadline:
 
     @property
     def spent(self) -> float:
-        """Seconds since it was set, never more than its own."""
+        """Seconds since it was set, at most ``seconds``."""
         return self.seconds - self.left
 
     @property
@@ -42,10 +42,10 @@ class Deadline:
 
 class Throttled(Generic[_Result]):
     """
-    A look that may cost much, called from a loop that is quick: only so often that it takes ``share`` of the time.
+    A costly look that a quick loop calls. It is only taken so often that it needs ``share`` of the time.
 
-    Calling it calls ``look`` with the same arguments, or returns ``None`` where it is not yet time again. ``shortest``
-    and ``longest`` bound the seconds between two looks.
+    A call calls ``look`` with the same arguments, or returns ``None`` if it is too early. Between two looks there are
+    at least ``shortest`` and at most ``longest`` seconds.
     """
 
     def __init__(self, look: Callable[..., _Result], share: float = 0.01, shortest: float = 0.2, longest: float = 3.0):
@@ -70,11 +70,11 @@ def wait_until(
     what: str | Callable[[], str] = "",
 ) -> _Result | None:
     """
-    Call ``condition`` until it returns something true, and return that; ``None`` once the deadline has passed.
+    Call ``condition`` until it returns something true, and return this; ``None`` once the deadline has passed.
 
-    It is called at least once. The pause between two calls is ``interval`` seconds, or longer, up to ``LONGEST``, where
-    a call takes so much CPU that the waiting would use more than ``CPU_SHARE`` of a core. What ``condition`` raises
-    ends the waiting. ``what`` says what is waited for, where that takes long.
+    ``condition`` is called at least once. Between two calls there is a pause of ``interval`` seconds. If a call takes
+    much CPU time, the pause is longer (up to ``LONGEST``), so that the wait does not use more than ``CPU_SHARE`` of a
+    core. An exception in ``condition`` ends the wait. ``what`` says what is waited for, if it takes long.
     """
     while True:
         before = _cpu_seconds()

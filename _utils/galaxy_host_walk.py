@@ -1,5 +1,5 @@
 """
-The walk to a file that somebody else may have named, and who controls the path: see ``galaxy_host_files``.
+Walk to a file whose path another user may have chosen, and find out who controls the path: see ``galaxy_host_files``.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Group(NamedTuple):
-    """Any member of a group; of none: everybody."""
+    """Any member of a group; without a number, everybody."""
 
     gid: int | None
 
@@ -30,14 +30,14 @@ User = int | Group
 
 class Entry:
     """
-    Where a path ends.
+    The end of a path.
 
     directory, name
-        descriptor of the last directory, and the name in there
+        descriptor of the last directory, and the name in it
     descriptor, status
-        of what has that name; ``None`` where nothing has
+        of the file with this name; ``None`` if there is none
     controllers
-        who controls the path, and how many of ``passed`` were behind us where he begins to
+        users who control the path, each with the number of directories in ``passed`` before the user's control begins
     passed
         the status of each directory on the way
     filesystem
@@ -63,17 +63,17 @@ class Entry:
 
     @property
     def link(self) -> str:
-        """A path of the very same file, whatever has its name by now."""
+        """A path of the very same file, even if something else has its name by now."""
         return f"/proc/self/fd/{self.descriptor}"
 
     def require_there(self) -> os.stat_result:
-        """The status. Raises ``FileMissing`` where the path ends at nothing."""
+        """The status. Raises ``FileMissing`` if there is nothing at the end of the path."""
         if self.status is None:
             raise FileMissing(self.path, "no such file or directory")
         return self.status
 
     def require_none_but(self, *allowed: User) -> None:
-        """Raises ``FileError`` where somebody else than the ``allowed`` users and groups controls the path."""
+        """Raises ``FileError`` if users or groups other than the ``allowed`` ones control the path."""
         for user in self.controllers:
             if user not in allowed:
                 who = describe(user)
@@ -88,11 +88,11 @@ def walk(
     Walk ``path`` to its end.
 
     make
-        called where nothing has the next name; without it the walk ends there
+        called if nothing has the next name; without it the walk ends there
     links, last_link
-        ``False``: no link in a part of the path that others control, or at its end
+        ``False``: refuse a link in a part of the path that others control, or at its end
 
-    Raises ``FileError``; an ``OSError`` of the caller, while the walk is open, becomes one too.
+    Raises ``FileError``. An ``OSError`` of the caller, while the walk is open, becomes one too.
     """
     entry = Entry(path)
     try:
@@ -153,7 +153,7 @@ def _go(entry: Entry, make: Callable[[Entry], object] | None, links: bool, last_
 
 
 def require_path(path: object) -> None:
-    """Raises ``FileError`` unless it is an absolute path, of no more bytes than the kernel takes."""
+    """Raises ``FileError`` unless it is an absolute path that is not longer than the kernel allows."""
     try:
         good = (
             isinstance(path, str) and path.startswith("/") and "\0" not in path and len(os.fsencode(path)) < _PATH_MAX
@@ -173,7 +173,7 @@ def _open(entry: Entry, status: os.stat_result, make: Callable[[Entry], object] 
     try:
         return _open_name(entry, last)
     except FileNotFoundError:
-        # what is not there, everybody who can write the directory can make; but what we make is ours
+        # everybody who can write to the directory can make a missing name; but what we make is ours
         _add_controllers(entry, status, os.geteuid() if make else None)
         if not make:
             return None
@@ -183,7 +183,7 @@ def _open(entry: Entry, status: os.stat_result, make: Callable[[Entry], object] 
 
 def _open_name(entry: Entry, last: bool) -> int:
     if not last:
-        # only as a directory does it make autofs mount what belongs there
+        # opened as a directory, it makes autofs mount what belongs there
         try:
             return os.open(entry.name, _LOOK | os.O_DIRECTORY, dir_fd=entry.directory)
         except NotADirectoryError:
@@ -196,7 +196,10 @@ def _open_name(entry: Entry, last: bool) -> int:
 
 
 def _add_controllers(entry: Entry, directory: os.stat_result, owner: int | None) -> None:
-    """Those who can put something else than what is ``owner``'s, or not there (``None``), into the directory."""
+    """
+    Add those who can put something into the directory in place of what ``owner`` has there (``None``: nothing is
+    there).
+    """
     if directory.st_uid in ours() and not directory.st_mode & 0o022:
         return
     users = list(writers(directory))
@@ -208,8 +211,8 @@ def _add_controllers(entry: Entry, directory: os.stat_result, owner: int | None)
 
 def _filesystem(entry: Entry, status: os.stat_result) -> str:
     """
-    The type of a filesystem without a device. Raises ``FileError`` where a process of another user answers for it
-    (FUSE): it may say anything of owners and modes, or never answer.
+    The type of a filesystem without a device. Raises ``FileError`` if a process of another user answers for it (FUSE):
+    it may report any owner and mode, or never answer.
     """
     if os.major(status.st_dev):
         return ""
@@ -228,7 +231,7 @@ def _filesystem(entry: Entry, status: os.stat_result) -> str:
 
 
 def describe(user: User) -> str:
-    """A user by name, for a message."""
+    """The name of a user, for a message."""
     kind, number = ("group", user.gid) if isinstance(user, Group) else ("user", user)
     if number is None:
         return "everybody"
@@ -239,12 +242,12 @@ def describe(user: User) -> str:
 
 
 def ours() -> set[int]:
-    """Root, and the user that we run as."""
+    """Root, and the user as whom we run."""
     return {0, os.geteuid()}
 
 
 def writers(status: os.stat_result) -> Iterator[User]:
-    """Who else than root and ourselves can write the file or directory."""
+    """Those other than root and ourselves who can write the file or directory."""
     if status.st_uid not in ours():
         yield status.st_uid
     if status.st_mode & 0o020 and status.st_gid != 0:

@@ -1,7 +1,7 @@
 """
-What a command line runs in the end: out of shells (``sh -c``), ``env``, ``nice``, ``sudo`` and the like.
+Find out what a command line runs in the end, behind shells (``sh -c``), ``env``, ``nice``, ``sudo`` and the like.
 
-Only words are looked at; no script is opened and nothing is run.
+Only words are looked at. No script is opened, and nothing is run.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from galaxy_host_process import Invocation
 _SHELLS = Pattern(r"(ba|da|a|k|z)?sh")
 _ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = Pattern(r"\$(?:(\w+)|\{(\w+)\})")
-# shlex with punctuation_chars tells the same, a character at a time
+# shlex with punctuation_chars does the same, but slowly, one character at a time
 _TOKEN = Pattern(
     r"""[ \t\r]+|([();<>|&\n]+|(?:[^ \t\r();<>|&\n'"\\]+|\\.|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*")+)""", re.DOTALL
 )
@@ -76,15 +76,15 @@ _MAX_SCRIPT = 64 * 1024
 
 def unwrap(invocation: Invocation) -> list[Invocation]:
     """
-    The simple commands that it runs, in order, each with the working directory and environment that its shell gives it:
-    the invocation itself where nothing is wrapped around.
+    The simple commands that it runs, in order, each with the working directory and environment that its shell gives it.
+    If there is no wrapper, this is the invocation itself.
     """
     return list(_unwrap(invocation, 0))
 
 
 def script(text: str, invocation: Invocation) -> list[Invocation]:
     """
-    The simple commands of a shell script: all that its branches have, in order, as far as its text tells.
+    The simple commands of a shell script, in order: those of all its branches, as far as its text tells.
 
     invocation
         how the script is run: source, working directory and environment of its first command
@@ -94,8 +94,8 @@ def script(text: str, invocation: Invocation) -> list[Invocation]:
 
 def program(argv: tuple[str, ...]) -> tuple[str, ...]:
     """
-    The words from the command on: the program's, or those of the script or module that a Python runs; ``-c`` and what
-    follows where it runs code.
+    The words from the program on; if a Python runs a script or module, from this on. If it runs code, ``-c`` and what
+    follows.
     """
     if not argv or not PYTHON.fullmatch(os.path.basename(argv[0])):
         return argv
@@ -148,7 +148,7 @@ def _behind_c(argv: tuple[str, ...]) -> str | None:
 
 
 def _shell_script(argv: tuple[str, ...]) -> str | None:
-    """What follows ``-c``, or a cluster such as ``-ec``; ``None`` where the shell reads a file."""
+    """What follows ``-c`` (or a cluster such as ``-ec``); ``None`` if the shell reads a file."""
     words = iter(argv[1:])
     for word in words:
         if not word.startswith(("-", "+")):
@@ -162,7 +162,7 @@ def _shell_script(argv: tuple[str, ...]) -> str | None:
 
 
 def _inner(invocation: Invocation, program: str) -> Invocation | None:
-    """What a wrapper runs; ``None`` where the program is none."""
+    """What a wrapper runs; ``None`` if the program is no wrapper."""
     if program == "start-stop-daemon":
         return _start_stop_daemon(invocation)
     if program == "runuser" and "-u" in invocation.argv:
@@ -219,7 +219,10 @@ def _takes_next(word: str, options: Sequence[str]) -> bool:
 
 
 def _start_stop_daemon(invocation: Invocation) -> Invocation:
-    """Debian's: the program by ``--exec`` or ``--startas``, its words behind ``--``, and nothing else at a stop."""
+    """
+    Debian's start-stop-daemon: the program in ``--exec`` or ``--startas``, and its words behind ``--``. A stop has
+    none.
+    """
     words = list(invocation.argv[1:])
     split = words.index("--") if "--" in words else len(words)
     options: dict[str, str] = {}
@@ -259,7 +262,7 @@ def _simple_commands(text: str) -> list[list[str]]:
     text = text[:_MAX_SCRIPT].replace("\\\n", " ")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     commands = _parse("\n".join(lines))
-    # a text that is not closed, such as an apostrophe in a here-document, spoils its own lines alone
+    # an open quote, such as an apostrophe in a here-document, spoils only its own lines
     return commands if commands is not None else [words for line in lines for words in _parse(line) or ()]
 
 
@@ -289,7 +292,7 @@ def _parse(text: str) -> list[list[str]] | None:
 
 
 def _tokens(text: str) -> list[str] | None:
-    """Its words, without their quotes, and its runs of operators; ``None`` where a quote is not closed."""
+    """Its words, without their quotes, and its runs of operators; ``None`` if a quote is not closed."""
     tokens, position = [], 0
     while match := _TOKEN.match(text, position):
         position = match.end()
@@ -314,7 +317,10 @@ def _split(text: str) -> list[str]:
 
 
 def _expand(word: str, environment: Mapping[str, str]) -> list[str]:
-    """``$NAME`` and ``${NAME}`` where they are known; the rest stays. A variable alone may hold several words."""
+    """
+    Fill in ``$NAME`` and ``${NAME}`` if they are known; the rest stays. A variable that stands alone may hold several
+    words.
+    """
     if "$" not in word:
         return [word]
     text = _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), word)
@@ -322,7 +328,7 @@ def _expand(word: str, environment: Mapping[str, str]) -> list[str]:
 
 
 def _join(cwd: str | None, path: str) -> str | None:
-    """Where ``cd path`` leads; ``None`` where that cannot be told."""
+    """The directory to which ``cd path`` leads; ``None`` if this cannot be told."""
     if "$" in path or "`" in path or path.startswith(("~", "-")):
         return None
     if os.path.isabs(path):

@@ -1,5 +1,5 @@
 """
-What one look at a Galaxy finds: the facts of each of its services at one moment.
+The result of one look at a Galaxy: the facts of each of its services at one moment.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ class Service:
     One service of a Galaxy.
 
     unit
-        what the process manager calls it; ``None`` where nothing manages it, or that is not known yet
+        its unit; ``None`` if no process manager has it, or if this is not known yet
     web
-        its web server; ``None`` where it is none
+        its web server; ``None`` if the service is not one
     """
 
     name: str
@@ -45,7 +45,7 @@ class Service:
 @record
 class ServiceLook:
     """
-    All facts of one service; what could not be learnt is ``None``, with the reason in ``errors``.
+    All facts of one service. A fact that could not be learnt is ``None``; ``errors`` says why.
 
     status
         what its process manager says
@@ -56,9 +56,9 @@ class ServiceLook:
     survivors
         PIDs of its processes whose master is gone
     silent
-        whether nobody listens where its web server would
+        whether nobody listens at its web server's addresses
     unclear
-        why it cannot be told what manages it
+        why it cannot be told which process manager has it
     """
 
     service: Service
@@ -72,8 +72,8 @@ class ServiceLook:
 
     @property
     def running(self) -> bool | None:
-        """Whether it runs; ``False`` only on proof."""
-        if self.master or self.snapshot or self.survivors:
+        """Whether it runs; ``False`` only if this is proven."""
+        if self.master or self.snapshot or self.survivors or (self.status and self.status.left):
             return True
         if self.silent:
             return False
@@ -90,23 +90,23 @@ class ServiceLook:
 
     @property
     def is_kept_up(self) -> bool:
-        """Whether its process manager has it running."""
+        """Whether its process manager says that it runs."""
         return self.status is not None and self.status.state in (State.RUNNING, State.STARTING)
 
     @property
     def is_active(self) -> bool | None:
-        """Whether its process manager has something of it running, or will start it again by itself."""
+        """Whether its process manager has a process of it running, or will start it again by itself."""
         return self.status.active if self.status else None
 
     @property
     def loaded(self) -> float | None:
-        """Since when it runs what was configured then, in seconds since the epoch; ``None`` where that is not known."""
+        """When it loaded the configuration with which it runs, in epoch seconds; ``None`` if this is not known."""
         if self.snapshot:
             return self.snapshot.loaded
         return time.time() - self.status.age if self.status and self.status.age is not None else None
 
     def attempt(self, ask: Callable[..., _Answer], *arguments: object) -> _Answer | None:
-        """What ``ask`` gives; ``None`` where it fails, with the reason among the errors."""
+        """The result of ``ask``; ``None`` if it fails: then ``errors`` has the reason."""
         try:
             return ask(*arguments)
         except GalaxyError as exc:
@@ -139,27 +139,27 @@ class Look:
 
     @property
     def companions(self) -> list[ServiceLook]:
-        """The services beside these."""
+        """The services beside the web servers."""
         return [one for one in self.services if one.service.role is not Role.WEB]
 
     @property
     def snapshots(self) -> list[Snapshot]:
-        """Of the web servers that tell something."""
+        """Snapshots of the web servers that tell something."""
         return [one.snapshot for one in self.webs if one.snapshot]
 
     @property
     def masters(self) -> list[Process]:
-        """Of the web servers that run."""
+        """Masters of the web servers that run."""
         return [one.master for one in self.webs if one.master]
 
     @property
     def errors(self) -> list[str]:
-        """Why something of it could not be learnt: sentences."""
+        """Why some facts could not be learnt: sentences."""
         return [text for one in self.services for text in one.errors]
 
     @property
     def running(self) -> bool | None:
-        """Whether one of its web servers runs; ``False`` only on proof."""
+        """Whether one of its web servers runs; ``False`` only if this is proven."""
         verdicts = {one.running for one in self.webs}
         if True in verdicts:
             return True
@@ -167,13 +167,13 @@ class Look:
 
     @property
     def ready_workers(self) -> int | None:
-        """How many workers take requests with their application loaded; ``None`` where a web server tells nothing."""
+        """How many workers are ready; ``None`` if a web server tells nothing."""
         known = [one.snapshot.ready if one.snapshot else 0 for one in self.webs if one.snapshot or one.running is False]
         return sum(known) if len(known) == len(self.webs) and known else None
 
     @property
     def oldest_request(self) -> float | None:
-        """Seconds that the oldest request under way has taken; ``None`` where none is known."""
+        """Seconds that the oldest request under way has taken; ``None`` if no request is known."""
         ages = [snapshot.oldest_request for snapshot in self.snapshots]
         return max((age for age in ages if age is not None), default=None)
 
@@ -185,12 +185,12 @@ class Look:
 
     @property
     def is_kept_up(self) -> bool:
-        """Whether the process manager has all of it running."""
+        """Whether the process manager says that all services run."""
         return all(one.is_kept_up for one in self.services)
 
     @property
     def is_active(self) -> bool | None:
-        """Whether the process manager has something of it running, or will start it again by itself."""
+        """Whether the process manager has a process of a service running, or will start one again by itself."""
         verdicts = {one.is_active for one in self.services}
         if True in verdicts:
             return True
@@ -199,9 +199,8 @@ class Look:
 
 def are_ready(snapshots: Iterable[Snapshot], wanted: int) -> bool:
     """
-    Whether web servers are ready: the one place that decides it. Each has a worker that takes requests with its
-    application loaded (but where none is wanted), they have ``wanted`` of them together, and each one that was asked
-    answered.
+    Whether web servers are ready. Only this function decides it. Each has a ready worker (unless none is wanted),
+    together they have ``wanted`` ready workers, and each one that was asked has answered.
     """
     found = list(snapshots)
     return sum(one.ready for one in found) >= wanted and all(

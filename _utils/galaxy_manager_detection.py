@@ -1,8 +1,9 @@
 """
-Which process manager keeps a server up: by what is really there, not by the distribution's name.
+Find the process manager of a server, from what is really there, not from the distribution's name.
 
-Of a server that runs, its manager is found from its master through the master's ancestors. By definition alone only
-where nothing runs, or where the definition names the server's configuration; never one that names another's.
+The process manager of a running server is found from its master, through the master's ancestors. A definition alone
+decides only if nothing runs, or if the definition names the server's configuration. A definition that names another
+configuration is never taken.
 """
 
 import logging
@@ -19,7 +20,7 @@ from galaxy_manager_supervisor_rpc import Client, ProcessInfo
 from galaxy_manager_supervisord import Supervisord, resolve
 from galaxy_manager_unit import Own, Unit
 
-# of a Galaxy that runs under supervisord, nobody asks them
+# loaded late: a Galaxy under supervisord does not need them
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import galaxy_manager_initscript
@@ -33,7 +34,7 @@ else:
 log = logging.getLogger(__name__)
 
 MANAGERS = ("supervisord", "systemd", "upstart", "sysvinit")
-# a script that starts a Galaxy, or is called so, has one of these in it
+# a script that starts a Galaxy has one of these words in its text or name
 _MENTIONS = ("galaxy", "uwsgi", "gunicorn")
 
 
@@ -47,24 +48,24 @@ def detect(
     own: Own = lambda invocation: None,
 ) -> Unit | None:
     """
-    The unit of the server; ``None`` where nothing manages it.
+    The unit of the server; ``None`` if no process manager has it.
 
     config
         path of the server's configuration
     master
-        its master, where it runs
+        its master, if it runs
     manager, service
-        given by the user, believed
+        given by the user, and believed
     conf_file
         supervisord's configuration file
     functions
         Salt's execution functions (``__salt__``), for init scripts and the packaged supervisord
     own
-        says of a command whether it starts this server: ``True``; ``False``, it starts something else, such as another
-        server or a job handler; ``None``, it cannot tell
+        says whether a command starts this server. ``False``: it starts something else, such as another server or a job
+        handler; ``None``: it cannot tell
 
-    Raises ``ManagerError`` for an unknown manager, where several definitions fit equally, and where nothing is what
-    ``manager``, ``service`` or ``conf_file`` name.
+    Raises ``ManagerError`` for an unknown process manager, if several definitions fit equally well, and if nothing has
+    the name given in ``manager``, ``service`` or ``conf_file``.
     """
     if manager is not None and manager not in MANAGERS:
         raise ManagerError(f"Unknown process manager {manager!r}; expected one of {', '.join(MANAGERS)}")
@@ -100,7 +101,7 @@ def detect(
 
 
 def _one(units: list[Unit]) -> Unit | None:
-    """The only one. Raises ``ManagerError`` where there are several."""
+    """The only unit. Raises ``ManagerError`` if there are several."""
     services = list(dict.fromkeys((unit.manager, unit.service) for unit in units))
     if len(units) < 2:
         return units[0] if units else None
@@ -115,7 +116,7 @@ def _one(units: list[Unit]) -> Unit | None:
 
 
 def _given(manager: str | None, service: str, search: "_Search") -> Unit:
-    """The service that the user named, where no definition of it can be seen."""
+    """The service that the user named, if no definition of it can be seen."""
     if manager in ("upstart", "sysvinit"):
         return galaxy_manager_initscript.InitScript(manager, service, search.functions, search.own)
     text = " ".join(filter(None, (manager, service)))
@@ -124,7 +125,7 @@ def _given(manager: str | None, service: str, search: "_Search") -> Unit:
 
 
 class _Search:
-    """One search; ``untrusted`` collects why configurations were left out."""
+    """One search. ``untrusted`` collects why configurations were left out."""
 
     def __init__(
         self,
@@ -138,12 +139,12 @@ class _Search:
         self._supervisors: list[SupervisorConfig] | None = None
 
     def of_master(self, master: Process, wanted: list[str]) -> Unit | None:
-        """What started the process that runs."""
+        """The unit that started the running master."""
         unit = self._supervisord_of(master) if "supervisord" in wanted else None
         return unit or (self._systemd_of(master) if "systemd" in wanted else None)
 
     def named(self, manager: str, service: str) -> Iterator[Unit]:
-        """The units that the user's name means."""
+        """The units that have the name given by the user."""
         if manager == "supervisord":
             for supervisor in self._configs():
                 if resolve(service, supervisor.programs):
@@ -174,7 +175,7 @@ class _Search:
                     yield rank, galaxy_manager_initscript.InitScript(manager, name, self.functions, self.own)
 
     def _has_init(self, manager: str) -> bool:
-        # where systemd is the init, it runs the scripts too, but as units
+        # if systemd is PID 1, it runs the scripts too, as units
         is_shadowed = manager == "sysvinit" and galaxy_manager_systemd.runs()
         return galaxy_manager_initscript.is_there(manager) and not is_shadowed
 
@@ -209,7 +210,7 @@ class _Search:
                 if self.conf_file and os.path.realpath(path) != os.path.realpath(self.conf_file):
                     continue
                 supervisor = self._trusted(path, ancestor)
-                # its answer, not its name, says that the process is its child
+                # only its answer proves that the process is its child
                 answer = Client(supervisor.endpoint()).processes() if supervisor else None
                 for info in answer or ():
                     if supervisor and info.pid in below:
@@ -219,7 +220,7 @@ class _Search:
         return None
 
     def _extent(self, group: str, process: str, programs: list[Program]) -> str:
-        """The whole group, or one process of it where the group has another server too."""
+        """The whole group; or one process of it, if the group has another server too."""
         members = [program for program in programs if program.group == group]
         others = [
             program
@@ -238,7 +239,7 @@ class _Search:
                     yield rank, self._supervisord(service, supervisor)
 
     def _fitting(self, group: str, members: list[Program], programs: list[Program]) -> list[tuple[int, str]]:
-        """Rank and service for each server of a group: by its programs first, by the group's own name last."""
+        """Rank and service for each server of a group. Its programs are looked at first, the group's own name last."""
         ranks = [
             (rank, program)
             for program in members
@@ -252,7 +253,7 @@ class _Search:
             return [(rank, group)] if rank is not None else []
         fitting = [program for rank, program in ranks if rank == best]
         if best == 2 and any(galaxy_manager_unit.names_another(one.invocation, self.config) for one in members):
-            # a name says nothing in a group of another server
+            # the group's name proves nothing if the group has another server
             return []
         services = [self._extent(group, program.process, programs) for program in fitting]
         return [(best, service) for service in dict.fromkeys(services)]
@@ -272,7 +273,7 @@ class _Search:
         main = unit.show().get("MainPID", "0")
         if main == str(master.pid):
             return unit
-        # what a minion's or cron's job left behind lies in its unit: stopping Galaxy must not stop the minion
+        # a process that a job of the minion or of cron left is in their unit: stopping Galaxy must not stop the minion
         definition = galaxy_manager_systemd.definition_of(name, user)
         commands = definition.commands() if definition else []
         is_child = main == "0" or int(main) in master.lineage

@@ -1,5 +1,5 @@
 """
-An Upstart job or a SysV init script, as Salt's ``service`` module drives it.
+An Upstart job or a SysV init script. Salt's ``service`` module works with it.
 """
 
 import glob
@@ -30,7 +30,7 @@ class InitScript(Unit):
     functions
         Salt's execution functions (``__salt__``)
     own
-        which of its commands starts the server
+        says which of its commands starts the server
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class InitScript(Unit):
         return UnitStatus(State.STOPPED, "not running")
 
     def owns(self, process: Process) -> bool | None:
-        # a daemon that has left its script behind
+        # a daemon whose script has ended
         return None
 
     def start(self) -> None:
@@ -85,11 +85,11 @@ def is_there(manager: str) -> bool:
 
 def definitions(manager: str, mentions: Iterable[str] = ("",)) -> list[tuple[str, list[Invocation]]]:
     """
-    Name and commands of each job or script, once each whatever its links, backup copies apart.
+    Name and commands of each job or script. Each is there once, whatever links it has; backup copies are left out.
 
     mentions
-        only those with one of these words, in lower case, in their name or text: to tell the commands of a script takes
-        milliseconds
+        only those that have one of these words, in lower case, in their name or text. To tell the commands of a script
+        takes milliseconds
     """
     pattern, suffix = (_JOBS, ".conf") if manager == "upstart" else (_SCRIPTS, "")
     services: list[tuple[str, list[Invocation]]] = []
@@ -109,7 +109,7 @@ def definitions(manager: str, mentions: Iterable[str] = ("",)) -> list[tuple[str
 
 
 def commands_of(path: str) -> list[Invocation]:
-    """The commands of one init script, as systemd's generator names it."""
+    """The commands of one init script, under the name that systemd's generator gives it."""
     return _commands(_read(path), path)
 
 
@@ -118,7 +118,9 @@ def _commands(text: str, source: str) -> list[Invocation]:
 
 
 def _job(text: str) -> str:
-    """init(5): ``exec`` or ``script``; what runs before or after the job's own process is no part of it."""
+    """
+    The commands of a job, init(5): ``exec`` or ``script``. What runs before or after the job's own process is left out.
+    """
     script, setting, inside = [], [], ""
     for line in text.splitlines():
         words = line.split()

@@ -1,8 +1,8 @@
 """
-supervisord's configuration files, and which supervisords run.
+Read supervisord's configuration files, and find out which supervisords run.
 
-Only files that nobody but root and ourselves can write are read, and only a supervisord counts that runs as root or as
-ourselves: whoever writes its configuration decides what it runs.
+Whoever writes a configuration decides what supervisord runs. So only files are read that nobody but root and ourselves
+can write, and only a supervisord counts that runs as root or as ourselves.
 """
 
 import configparser
@@ -38,23 +38,23 @@ _DEFAULT_STOP_SECONDS = 10.0
 
 
 class NotTrusted(ManagerError):
-    """Somebody else than root and ourselves can write a configuration file."""
+    """Users other than root and ourselves can write a configuration file."""
 
 
 @record(frozen=True)
 class Program:
     """
-    One process that supervisord is to run, of a ``[program:x]`` or ``[fcgi-program:x]`` section.
+    One process of a ``[program:x]`` or ``[fcgi-program:x]`` section.
 
     name, group, process
-        of the section; its process group (its own name unless a ``[group:x]`` has it); of the process (its own name,
+        name of the section; of its process group (the same, unless a ``[group:x]`` has it); of the process (the same,
         unless ``process_name`` gives another)
     stop_seconds
         how long its stop may take before supervisord kills it
     file
-        that has the section
+        the file that has the section
     user
-        as whom it runs, as the section names him; empty: as supervisord itself
+        the user in the section, as whom it runs; empty: the user of supervisord itself
     """
 
     name: str
@@ -74,14 +74,14 @@ class Program:
 @record(frozen=True)
 class Endpoint:
     """
-    Where supervisord answers.
+    The address at which supervisord answers.
 
     path, host, port
-        of a unix socket, or host and port
+        path of a unix socket, or host and port
     user, password
-        the login, if it wants one
+        the login, if supervisord wants one
     owner
-        numeric id of the user who alone may answer there; ``None``: root, or ourselves
+        numeric ID of the only user who may answer there; ``None``: root, or ourselves
     """
 
     path: str = ""
@@ -94,16 +94,16 @@ class Endpoint:
 
 class SupervisorConfig:
     """
-    The configuration file ``path`` with the files that it includes.
+    The configuration file ``path``, with the files that it includes.
 
     process
-        the supervisord that runs with it, where one is known: its environment fills in ``%(ENV_X)s``
+        the supervisord that runs with it, if one is known: its environment fills in ``%(ENV_X)s``
     owner
-        numeric id of the user whose supervisord it is, and whose word the files are; ``None``: root's, or ours
+        numeric ID of the user whose supervisord it is and who decides what its files say; ``None``: root, or ourselves
     included
-        the files that it includes, where they are known without it: it may be missing then
+        the files that it includes, if they are known without it; then it may be missing
 
-    Raises ``ManagerError`` naming the file that cannot be read, or that others than the owner can write.
+    Raises ``ManagerError``, which names the file, if the file cannot be read, or if others than the owner can write it.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class SupervisorConfig:
 
     @functools.cached_property
     def programs(self) -> list[Program]:
-        """Every process that it defines, event listeners apart. Raises ``ManagerError`` where there are too many."""
+        """Every process that it defines, without event listeners. Raises ``ManagerError`` if there are too many."""
         groups: dict[str, list[str]] = {}
         for section in self._sections:
             if section.startswith("group:"):
@@ -151,9 +151,9 @@ class SupervisorConfig:
 
     def endpoint(self) -> Endpoint:
         """
-        Where it answers: ``[supervisorctl] serverurl``, or what the server sections say.
+        The address at which supervisord answers: ``[supervisorctl] serverurl``, or what the server sections say.
 
-        Raises ``ManagerError`` where it answers nowhere, or the login cannot be taken from the file alone.
+        Raises ``ManagerError`` if there is no address, or if the file alone does not give the login.
         """
         unix, inet = self._get("unix_http_server", "file"), self._get("inet_http_server", "port")
         url = self._get("supervisorctl", "serverurl")
@@ -174,7 +174,7 @@ class SupervisorConfig:
     def _login(self, server: str, key: str) -> str:
         value = self._raw("supervisorctl", key) or self._raw(server, key)
         if "%(" in value:
-            # what is sent is never filled in from an environment
+            # no value of an environment is ever sent
             raise ManagerError(
                 f"{self.path}: {key} is taken from the environment of supervisord; write it into [supervisorctl]"
             )
@@ -208,7 +208,7 @@ class SupervisorConfig:
         return self._expand(self._raw(section, key), names or {})
 
     def _expand(self, text: str, names: Mapping[str, object]) -> str:
-        """``%(x)s`` and the like; a name that is not known stays as it is, and so fits nothing."""
+        """Fill in ``%(x)s`` and the like. An unknown name stays as it is, and so fits nothing."""
         if "%" not in text:
             return text
 
@@ -274,7 +274,7 @@ class SupervisorConfig:
 
 def _words(command: str) -> tuple[str, ...]:
     if _PLAIN.fullmatch(command):
-        # most are: shlex goes through the text character by character
+        # a quick way for most values: shlex reads character by character
         return tuple(command.split())
     try:
         return tuple(shlex.split(command))
@@ -283,7 +283,7 @@ def _words(command: str) -> tuple[str, ...]:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """``KEY="value",OTHER=value``, as supervisord splits it."""
+    """Split ``KEY="value",OTHER=value`` as supervisord does."""
     if not text:
         return {}
     lexer = shlex.shlex(text)
@@ -297,12 +297,14 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def is_trusted(process: Process, owner: int | None = None) -> bool:
-    """Whether it runs as root, as ourselves or as ``owner``, by both its user IDs."""
+    """Whether it runs as root, as ourselves or as ``owner``, by both of its user IDs."""
     return set(process.uids or (None,)) <= {0, os.geteuid(), owner}
 
 
 def config_files() -> list[tuple[str, Process | None]]:
-    """Configuration files of the trusted supervisords that run, each with its process, and those in usual places."""
+    """
+    Configuration files of the trusted supervisords that run, each with its process; and those in the usual places.
+    """
     running = []
     for pid in galaxy_host_process.pids():
         if b"supervisor" in galaxy_host_process.command_line(pid)[:4096]:
@@ -317,8 +319,8 @@ def config_files() -> list[tuple[str, Process | None]]:
 
 def config_files_of(process: Process, owner: int | None = None) -> list[str]:
     """
-    Configuration files that the process can have if it is a supervisord that counts, also one of user ``owner``: one if
-    it was told (``-c``), else those that are in the places where it looks.
+    Configuration files that the process may have, if it is a supervisord that counts; a supervisord of user ``owner``
+    counts too. The file in ``-c``, or else those in the places where supervisord looks.
     """
     argv = process.argv
     script = next((index for index, word in enumerate(argv[:4]) if _is_supervisord(argv, index)), None)
@@ -339,7 +341,7 @@ def config_files_of(process: Process, owner: int | None = None) -> list[str]:
 
 
 def _is_supervisord(argv: tuple[str, ...], index: int) -> bool:
-    """Whether this word is supervisord in command position: first, or run by a Python."""
+    """Whether this word is supervisord in the place of the command: first, or run by a Python."""
     if argv[index] == "supervisor.supervisord":
         return index > 0 and argv[index - 1] == "-m"
     if os.path.basename(argv[index]) != "supervisord":

@@ -1,9 +1,9 @@
 """
-Talk to supervisord by XML-RPC, its documented interface: a look takes milliseconds instead of a Python start, a start
-need not block for ``startsecs``, and answers are typed.
+Talk to supervisord by XML-RPC, its documented interface. A look takes milliseconds and starts no Python, a start need
+not wait for ``startsecs``, and answers have types.
 
-Nothing is sent, no password either, before the kernel says that root or ourselves listen there, or the user whose
-supervisord it is.
+Nothing is sent, also no password, before the kernel says that root, ourselves, or the user whose supervisord it is
+listens there.
 """
 
 import base64
@@ -18,6 +18,7 @@ import galaxy_host_files
 import galaxy_host_sockets
 from galaxy_errors import FileError, ManagerError
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_record import record
 from galaxy_host_wait import Deadline
 from galaxy_manager_supervisor_config import Endpoint
@@ -33,7 +34,7 @@ BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SUCCESS = 10, 60, 70, 80
 
 
 class Fault(ManagerError):
-    """supervisord refuses; ``code`` is one of its ``xmlrpc.Faults``."""
+    """supervisord refuses. ``code`` is one of its ``xmlrpc.Faults``."""
 
     def __init__(self, code: int, text: str):
         super().__init__(text)
@@ -47,8 +48,8 @@ class NotRunning(ManagerError):
 @record(frozen=True)
 class ProcessInfo:
     """
-    One process as supervisord knows it: ``state`` by its own names (``RUNNING``, ``FATAL``, …), ``age`` in seconds
-    since its last start.
+    One process as supervisord knows it. ``state`` has supervisord's own names (``RUNNING``, ``FATAL``, …); ``age`` is
+    in seconds since its last start.
     """
 
     name: str
@@ -66,17 +67,17 @@ class ProcessInfo:
 
 
 class Client:
-    """supervisord at an endpoint."""
+    """The supervisord at an endpoint."""
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
 
     def call(self, method: str, *arguments: Any) -> Any:
         """
-        What ``supervisor.<method>`` answers.
+        The answer of ``supervisor.<method>``.
 
-        Raises ``Fault`` where supervisord refuses, ``NotRunning`` where nothing answers, ``ManagerError`` for all else,
-        also where another user listens at its address.
+        Raises ``Fault`` if supervisord refuses, ``NotRunning`` if nothing answers, and else ``ManagerError``, for
+        example if another user listens at its address.
         """
         # not at the top: a minion that has no supervisord need not load them
         import xmlrpc.client
@@ -96,9 +97,9 @@ class Client:
 
     def processes(self) -> list[ProcessInfo] | None:
         """
-        Every process that supervisord has; ``None`` where it does not run.
+        Every process that supervisord has; ``None`` if supervisord does not run.
 
-        Raises ``ManagerError`` where it answers with an error.
+        Raises ``ManagerError`` if it answers with an error.
         """
         try:
             answer = self.call("getAllProcessInfo")
@@ -112,7 +113,7 @@ class Client:
             raise ManagerError("supervisord's answer to getAllProcessInfo is not what it documents") from None
 
     def reaches(self) -> None:
-        """Raises ``ManagerError`` as ``call`` where another user listens there, or nothing does."""
+        """Raises ``ManagerError`` like ``call`` if another user listens there, or nobody."""
         self.call("getState")
 
 
@@ -129,7 +130,7 @@ def _process_info(info: dict[str, Any]) -> ProcessInfo:
 
 
 def _ask(endpoint: Endpoint, request: bytes) -> bytes:
-    """The whole answer, HTTP's headers too; of HTTP 1.0, so that supervisord closes the connection behind it."""
+    """The whole answer, with HTTP's headers. It uses HTTP 1.0, so that supervisord closes the connection afterwards."""
     headers = ["POST /RPC2 HTTP/1.0", "Content-Type: text/xml", f"Content-Length: {len(request)}"]
     if endpoint.user:
         login = endpoint.user.encode() + b":" + (endpoint.password.reveal() if endpoint.password else b"")
@@ -149,11 +150,11 @@ def _ask(endpoint: Endpoint, request: bytes) -> bytes:
 
 
 def _body(answer: bytes) -> bytes:
-    """Without HTTP's headers. Raises ``ValueError`` where they do not say that all is well."""
+    """The answer without HTTP's headers. Raises ``ValueError`` if they do not say that all is well."""
     head, _, body = answer.partition(b"\r\n\r\n")
     version, _, status = head.partition(b"\r\n")[0].decode(errors="replace").partition(" ")
     if not version.startswith("HTTP/"):
-        raise ValueError(f"no HTTP comes from there ({len(answer)} bytes)")
+        raise ValueError(f"no HTTP comes from there ({counted(len(answer), 'byte')})")
     if not status.startswith("200"):
         # never the request, which may carry a password
         hint = "; check username and password in [supervisorctl]" if status.startswith("401") else ""
@@ -170,13 +171,13 @@ def _loads(text: bytes) -> tuple[Any, ...]:
     unmarshaller.xml("", None)
     parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
     parser.CharacterDataHandler = unmarshaller.data
-    # a few bytes of it can stand for gigabytes, and supervisord sends none
+    # a few bytes of a DTD can stand for gigabytes, and supervisord sends none
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
         parser.Parse(text, True)
         return unmarshaller.close()
     except (AttributeError, IndexError, KeyError, TypeError):
-        # what the unmarshaller makes of elements in other places than theirs
+        # the unmarshaller raises these if elements are in the wrong places
         raise ValueError("its answer is not XML-RPC") from None
 
 
@@ -190,7 +191,7 @@ def _open_unix(endpoint: Endpoint) -> socket.socket:
         stack.callback(connection.close)
         connection.settimeout(_TIMEOUT)
         try:
-            # nothing of root's own is told what was meant for supervisord, because of a link that somebody put there
+            # a link that somebody put there must not lead what is meant for supervisord to a socket of root's
             with galaxy_host_files.socket_at(endpoint.path, trusted=endpoint.owner is None) as path:
                 connection.connect(path)
         except FileError as exc:

@@ -39,16 +39,16 @@ _STOP_MARGIN = 10
 class Supervisord(Unit):
     """
     service
-        ``group``, ``program`` or ``group:process``, as supervisorctl names them; of a program in a group whose process
-        has another name, the process is meant
+        ``group``, ``program`` or ``group:process``, as supervisorctl names them. A program in a group whose process has
+        another name means this process
     config
         supervisord's configuration
     own
         tells the program that serves from job handlers beside it
     functions
-        Salt's execution functions, to bring up the packaged supervisord
+        Salt's execution functions, to start the packaged supervisord
     answer
-        what supervisord said of its processes in this look, where it was asked already
+        what supervisord said of its processes in this look, if it was asked already
     """
 
     manager = "supervisord"
@@ -87,11 +87,15 @@ class Supervisord(Unit):
         return self._status_of(self._processes())
 
     def _status_of(self, mine: list[ProcessInfo] | None) -> UnitStatus:
-        """What the answer says, of the processes of the service."""
+        """The status, from what supervisord answered about the processes of the service."""
         if mine is None:
             return UnitStatus(State.STOPPED, "supervisord is not running")
         if not mine:
-            return UnitStatus(State.STOPPED, "not known", f"supervisord has no {self.service} yet; a start takes it up")
+            return UnitStatus(
+                State.STOPPED,
+                "not known",
+                f"supervisord does not know {self.service} yet; a start lets it read the file",
+            )
         main = self._main(mine)
         state = _STATES.get(main.state, State.UNKNOWN)
         return UnitStatus(
@@ -201,21 +205,21 @@ class Supervisord(Unit):
         ]
 
     def _serving(self) -> list[Program]:
-        """Those of them that start the server: for certain, or else perhaps."""
+        """Those of the programs that start the server: for certain, or else perhaps."""
         verdicts = [(program, self._own(program.invocation)) for program in self._defined()]
         return [one for one, own in verdicts if own] or [one for one, own in verdicts if own is None]
 
     def _names(self) -> list[str]:
-        """The names of its processes."""
+        """The names of the service's processes."""
         return [program.process for program in self._defined()] or [self._name]
 
     def _processes(self) -> list[ProcessInfo] | None:
-        """What supervisord says of the processes of the service; ``None`` where it does not run."""
+        """What supervisord says of the processes of the service; ``None`` if it does not run."""
         infos, self._answer = self._answer, None
         return self._mine(self._client.processes() if infos is None else infos)
 
     def _mine(self, infos: list[ProcessInfo] | None) -> list[ProcessInfo] | None:
-        """Of the processes of a supervisord those of the service."""
+        """The processes of the service, among those of a supervisord."""
         if infos is None:
             return None
         names = self._names() if self._name else ()
@@ -227,7 +231,7 @@ class Supervisord(Unit):
         return next((info for info in mine if info.name in serving), mine[0])
 
     def _start_one(self, name: str) -> tuple[str, str] | None:
-        """Why a process is not started; ``None`` where it is."""
+        """Start a process. Returns why it is not started; ``None`` if it is."""
         try:
             self._client.call("startProcess", f"{self._group}:{name}", False)
         except Fault as exc:
@@ -237,7 +241,7 @@ class Supervisord(Unit):
         return None
 
     def _refresh(self) -> None:
-        """Take up a program file that is new or has changed, for this group alone (``supervisorctl update GROUP``)."""
+        """Read a program file that is new or has changed, for this group alone (``supervisorctl update GROUP``)."""
         try:
             added, changed, _ = self._client.call("reloadConfig")[0]
             if self._group in changed and not self._is_group_active():
@@ -247,7 +251,7 @@ class Supervisord(Unit):
             if self._group in added:
                 self._client.call("addProcessGroup", self._group)
         except Fault as exc:
-            # its message quotes the line that it cannot read, and that may be the environment's
+            # its message quotes the line that it cannot read, which may have a secret of the environment
             reason = str(exc).partition(":")[0]
             raise ManagerError(
                 f"{self.conf_file}: supervisord cannot take up its configuration ({reason}); `supervisorctl reread` "
@@ -259,7 +263,7 @@ class Supervisord(Unit):
         return any(info.group == self._group and info.state not in _INACTIVE for info in infos)
 
     def _is_packaged(self, name: str) -> bool:
-        """Whether a distribution's service keeps the supervisord of this configuration up."""
+        """Whether a service of the distribution keeps the supervisord of this configuration running."""
         is_usual = any(os.path.realpath(self.conf_file) == os.path.realpath(path) for path in CONFIG_FILES)
         return is_usual and bool(self._functions) and bool(galaxy_manager_unit.call(self._functions, _AVAILABLE, name))
 
@@ -269,12 +273,12 @@ _STARTED = (SUCCESS, ALREADY_STARTED)
 
 
 def plain(service: str) -> str:
-    """A service without supervisorctl's ``:`` or ``:*`` for all processes of a group."""
+    """The name of a service without supervisorctl's ``:`` or ``:*`` for all processes of a group."""
     return service.removesuffix("*").removesuffix(":")
 
 
 def resolve(service: str, programs: list[Program]) -> str | None:
-    """What a name given by the user means; ``None`` where nothing is defined by that name."""
+    """The service that a name given by the user means; ``None`` if nothing has this name."""
     group, colon, name = plain(service).partition(":")
     if not colon:
         if any(program.group == group for program in programs):

@@ -1,7 +1,7 @@
 """
 A unit of systemd, of the system's manager or of a user's.
 
-systemd is asked for the properties that are needed and no others: ``Environment`` may hold secrets.
+systemd is only asked for the properties that are needed, because ``Environment`` may hold secrets.
 """
 
 import glob
@@ -45,11 +45,11 @@ class Systemd(Unit):
     service
         name of the unit, with or without ``.service``
     user
-        the user whose manager has it; ``None`` for the system's
+        the user whose manager has it; ``None``: the system's manager
     own
-        which of its commands starts the server
+        says which of its commands starts the server
     namespace
-        of the journal, where it logs to one of its own (``LogNamespace=``)
+        namespace of the journal, if it has one of its own (``LogNamespace=``)
     """
 
     manager = "systemd"
@@ -101,11 +101,13 @@ class Systemd(Unit):
         # a start that an assertion forbade leaves no failure, and no process; one that waits for others has a job
         is_refused = shown.get("AssertResult") == "no" and _number(shown.get("AssertTimestampMonotonic", ""))
         if state is State.STOPPED and is_refused and not shown.get("Job"):
-            state, detail = State.FAILED, f"what its unit asserts does not hold, see systemctl status {self.service}"
+            state, detail = State.FAILED, f"an assertion of its unit failed, see systemctl status {self.service}"
         main, started = (_number(shown.get(key, "")) for key in ("MainPID", "ExecMainStartTimestampMonotonic"))
         problems: tuple[str, ...] = ()
         if shown.get("NeedDaemonReload") == "yes":
-            problems = (f"The files of {self.service} have changed since systemd read them; systemctl daemon-reload.",)
+            problems = (
+                f"The files of {self.service} have changed since systemd read them; run systemctl daemon-reload.",
+            )
         return UnitStatus(
             state,
             f"{active} ({sub})",
@@ -138,8 +140,8 @@ class Systemd(Unit):
 
     def start(self) -> None:
         if self.status().state not in (State.RUNNING, State.STARTING):
-            # or it would read as failed while its start waits for others, and one start too many within its limit
-            # would leave it failed
+            # else it would show as failed while its start waits for others, and the limit on starts
+            # would refuse the start
             try:
                 self._tell("reset-failed")
             except ManagerError as exc:
@@ -183,9 +185,9 @@ def runs() -> bool:
 
 def show(names: Iterable[str], properties: Iterable[str], user: str | None = None) -> list[dict[str, str]]:
     """
-    The properties of the units, one mapping each, in the order of the names.
+    The properties of the units, one mapping for each, in the order of the names.
 
-    Raises ``ManagerError`` where systemd does not answer.
+    Raises ``ManagerError`` if systemd does not answer.
     """
     names = [name if name.endswith(".service") else f"{name}.service" for name in names]
     shown = []
@@ -205,7 +207,7 @@ def statuses(units: Iterable[Systemd]) -> list[UnitStatus]:
     """
     What systemd says of several units of one manager, in their order, asked once.
 
-    Raises ``ManagerError`` where systemd does not answer.
+    Raises ``ManagerError`` if systemd does not answer.
     """
     units = list(units)
     shown = show([unit.service for unit in units], _STATUS, units[0].user) if units else []
@@ -216,8 +218,8 @@ def statuses(units: Iterable[Systemd]) -> list[UnitStatus]:
 
 def loaded(patterns: Iterable[str], user: str | None = None, active: bool = False) -> list[str]:
     """
-    Names of the units that systemd has in memory, or that are ``active`` or about to be, and that fit a pattern. Raises
-    ``ManagerError``.
+    Names of the units that fit a pattern and that systemd has in memory; with ``active``, only those that run or are
+    about to. Raises ``ManagerError``.
     """
     argv = [*_systemctl(user), "list-units", *([] if active else ["--all"])]
     argv += ["--plain", "--no-legend", "--no-pager", "--full", "--", *patterns]
@@ -226,10 +228,10 @@ def loaded(patterns: Iterable[str], user: str | None = None, active: bool = Fals
 
 def candidates() -> list[tuple[Definition, dict[str, str]]]:
     """
-    Every service of the system's manager that there is a definition of, once each whatever its aliases, with its
-    ``Id``, ``Names`` and ``SourcePath``: a template as its instances that are enabled or loaded.
+    Every service of the system's manager that has a definition, with its ``Id``, ``Names`` and ``SourcePath``. Each is
+    there once, whatever aliases it has; a template as its instances that are enabled or loaded.
 
-    Raises ``ManagerError`` where systemd does not answer.
+    Raises ``ManagerError`` if systemd does not answer.
     """
     argv = ["systemctl", "list-unit-files", "--type=service", "--no-legend", "--no-pager", "--full"]
     files = [line.split()[0] for line in _ask(argv).splitlines() if line.strip()]
@@ -240,7 +242,7 @@ def candidates() -> list[tuple[Definition, dict[str, str]]]:
     services: dict[str, tuple[Definition, dict[str, str]]] = {}
     for shown in show(names[:_MAX_UNITS], _FILES):
         unit = shown.get("Id", "")
-        # what another manager or systemd itself brings along is no Galaxy, and need not be read
+        # units that come with systemd are no Galaxy, and need not be read
         if shown.get("LoadState") in ("loaded", "masked") and not unit.startswith("systemd-") and unit not in services:
             definition = _definition([shown], None)
             if definition:
@@ -249,7 +251,10 @@ def candidates() -> list[tuple[Definition, dict[str, str]]]:
 
 
 def of_process(process: Process) -> tuple[str, str | None] | None:
-    """The service in whose control group a process is, and the user whose manager has it; ``None`` for none."""
+    """
+    The service in whose control group a process is, and the user whose manager has this service; ``None`` if there is
+    none.
+    """
     for path in process.cgroups:
         parts = path.split("/")
         services = [index for index, part in enumerate(parts) if part.endswith(".service")]
@@ -263,7 +268,7 @@ def of_process(process: Process) -> tuple[str, str | None] | None:
 
 
 def definition_of(service: str, user: str | None) -> Definition | None:
-    """What the files say of a unit. Raises ``ManagerError`` where systemd does not answer."""
+    """What the files say of a unit. Raises ``ManagerError`` if systemd does not answer."""
     return _definition(show([service], _FILES, user), user)
 
 
@@ -276,7 +281,7 @@ def _definition(shown: list[dict[str, str]], user: str | None) -> Definition | N
 
 
 def _enabled_instances() -> list[str]:
-    """Instances that a target wants that is not loaded, so that ``list-units`` does not show them."""
+    """Instances that a target wants, although it is not loaded; ``list-units`` does not show them."""
     patterns = [os.path.join(base, f"*.{kind}", "*@?*.service") for base in _WANTS for kind in ("wants", "requires")]
     return sorted({os.path.basename(path) for pattern in patterns for path in glob.glob(pattern)})
 
@@ -305,7 +310,7 @@ def _properties(block: str) -> dict[str, str]:
 
 
 def _members(group: str) -> tuple[int, ...]:
-    """The PIDs in a control group and in those below it."""
+    """The PIDs in a control group and in the groups below it."""
     pids: set[int] = set()
     for base in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"):
         for directory, _, files in os.walk(base + group) if group.strip("/") else ():

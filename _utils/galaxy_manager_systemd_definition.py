@@ -1,7 +1,7 @@
 """
-What systemd's unit files say (systemd.unit(5), systemd.service(5)): what a service executes, with which environment.
+Read systemd's unit files (systemd.unit(5), systemd.service(5)): what a service executes, and with which environment.
 
-Only ``[Service]`` is looked at: comments, descriptions and dependencies run nothing.
+Only ``[Service]`` is read. Comments, descriptions and dependencies run nothing.
 """
 
 import glob
@@ -39,16 +39,16 @@ _DIRECTORIES = {
 
 class Definition:
     """
-    A service as its files say.
+    A service as its files describe it.
 
     name
-        of the unit, an instance's with its instance, ``.service`` apart
+        name of the unit without ``.service``; for an instance, the instance's own name
     paths
-        of its file and its drop-ins, in systemd's order
+        paths of its file and its drop-ins, in systemd's order
     user
-        ``None`` for the system's manager, or the user whose manager has it
+        the user whose manager has it; ``None``: the system's manager
 
-    Files that cannot be read count as empty, with a line in the log.
+    A file that cannot be read counts as empty, and the log says so.
     """
 
     def __init__(self, name: str, paths: Iterable[str], user: str | None = None):
@@ -61,10 +61,10 @@ class Definition:
 
     def commands(self, secrets: bool = False) -> list[Invocation]:
         """
-        The ``ExecStart=`` commands; what runs before, after or at the stop is no part of it.
+        The commands in ``ExecStart=``. What runs before, after or at the stop is left out.
 
         secrets
-            ``True`` reads ``EnvironmentFile=`` too
+            ``True``: read ``EnvironmentFile=`` too
         """
         environment = self._environment(secrets)
         return [
@@ -121,7 +121,7 @@ class Definition:
         return environment
 
     def _split(self, line: str, environment: Mapping[str, str]) -> list[tuple[str, ...]]:
-        """The commands of one line: oneshot services may have several, with ``;`` between."""
+        """The commands of one line. A oneshot service may have several, with ``;`` between."""
         commands: list[tuple[str, ...]] = []
         words: list[str] = []
         for word in [*_raw_words(line), ";"]:
@@ -152,7 +152,7 @@ class Definition:
         return tuple(argv)
 
     def _specified(self, text: str) -> str:
-        """Specifiers filled in; one that is not known stays as it is."""
+        """Fill in specifiers. An unknown one stays as it is."""
         return _SPECIFIER.sub(lambda match: self._specifier(match[1], match[0]), text) if "%" in text else text
 
     def _specifier(self, letter: str, whole: str) -> str:
@@ -174,7 +174,7 @@ class Definition:
         return _DIRECTORIES.get(letter, whole) if not self._user else whole
 
     def _list(self, key: str) -> list[str]:
-        """The values of a key that adds up: an empty one drops those before it, as drop-ins do."""
+        """The values of a key that can occur several times. An empty one drops those before it; drop-ins use this."""
         values: list[str] = []
         for name, value in self._lines:
             if name == key:
@@ -186,7 +186,7 @@ class Definition:
 
 
 def unescape(text: str) -> str:
-    r"""systemd.unit(5), string escaping: ``-`` is ``/``, and ``\x2d`` a character by its code."""
+    r"""Undo systemd.unit(5)'s escaping: ``-`` is ``/``, and ``\x2d`` is a character by its code."""
     data = re.sub(rb"\\x([0-9a-fA-F]{2})", lambda match: bytes([int(match[1], 16)]), text.replace("-", "/").encode())
     return data.decode(errors="replace")
 
@@ -212,7 +212,7 @@ def _read(path: str, user: str | None) -> str:
 
 
 def _service_lines(text: str) -> list[tuple[str, str]]:
-    """Key and value of each line of ``[Service]``, continued ones joined."""
+    """Key and value of each line of ``[Service]``; continued lines are joined."""
     lines: list[tuple[str, str]] = []
     section, pending = "", ""
     for raw in text.splitlines():
@@ -270,7 +270,7 @@ def _split(line: str) -> list[str]:
 
 
 def _assignments(text: str) -> dict[str, str]:
-    """An ``EnvironmentFile=``: ``KEY=value`` lines, quoted or not."""
+    """The variables of an ``EnvironmentFile=``: lines ``KEY=value``, quoted or not."""
     assignments = {}
     for raw in text.replace("\\\n", "").splitlines():
         name, equal, value = raw.strip().partition("=")
@@ -281,6 +281,6 @@ def _assignments(text: str) -> dict[str, str]:
 
 
 def require_instance(name: str) -> None:
-    """Raises ``ManagerError`` for the name of a template, which is no service yet."""
+    """Raises ``ManagerError`` for the name of a template, because this is not a service yet."""
     if name.endswith("@"):
         raise ManagerError(f"systemd: {name} is a template; name an instance of it, such as {name}0")

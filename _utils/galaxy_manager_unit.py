@@ -1,9 +1,9 @@
 """
-A service under a process manager: what all managers have in common.
+A service under a process manager: what all process managers have in common.
 
-Each manager has a file of its own, ``galaxy_manager_<name>.py``; which one keeps a server up is found out in
-``galaxy_manager_detection``. Managers know services, and nothing of web servers: whoever asks says by ``own`` which
-command starts his.
+Each process manager has its own file, ``galaxy_manager_<name>.py``; ``galaxy_manager_detection`` finds out which one
+has a server. Process managers know services, and nothing of web servers. A caller says with ``own`` which command
+starts the server.
 """
 
 import enum
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 Own = Callable[[Invocation], "bool | None"]
 
 _SUFFIXES = (".yml", ".yaml", ".ini", ".json", ".xml")
-# of what is called galaxy, such as galaxy-cleanup, the server itself
+# names of the server itself; galaxy-cleanup, for example, is another service
 _CALLED_GALAXY = Pattern(r"galaxy([-_.@]?(web|uwsgi|server|main)\w*)?", re.IGNORECASE)
 # what packages and editors leave beside a definition
 BACKUP = Pattern(r".*(~|\.(dpkg-\w+|rpm(save|new|orig)|ucf-\w+|bak|old|orig|save|disabled|swp|tmp))", re.IGNORECASE)
 
 
 class State(str, enum.Enum):
-    """What a manager says of the service, in names that all of them share."""
+    """The state of the service, in words that are the same for all process managers."""
 
     RUNNING = "running"
     STARTING = "starting"
@@ -50,27 +50,30 @@ class State(str, enum.Enum):
 @record(frozen=True)
 class UnitStatus:
     """
-    What a manager says of the service at one moment.
+    What a process manager says of the service at one moment.
 
     state, raw, detail
-        of the process that serves: ``state``, the manager's own name for it (``FATAL``, ``active (running)``), and why
+        state of the process that serves: ``state``; the manager's own name for it (``FATAL``, ``active (running)``);
+        and why
     active
-        whether anything of the service runs or will by itself: only then is there something to stop; ``None`` where the
-        manager does not tell
+        whether a process of the service runs, or will run by itself. Only then there is something to stop. ``None`` if
+        the manager does not tell
     pids
-        of the service's processes, as far as the manager tells
+        PIDs of the service's processes, as far as the manager tells
     restarts
-        how often the manager started it again by itself since it was last told to, as far as it tells; ``None`` where
-        that is not known
+        how often the manager started it again by itself since it was last told to start it. ``None`` if this is not
+        known
     main_pid
-        of the process that the manager started last, and that runs: its word, a program of its own perhaps that has yet
-        to execute the server
+        PID of the process that the manager started last, and that runs. The manager says so; the process may be a
+        program of its own that has yet to execute the server
     age
         seconds since it was started
     can_reload
-        whether the manager itself can reload it; ``None`` where it does not tell
+        whether the manager itself can reload it; ``None`` if it does not tell
     problems
-        what is wrong with further processes of it, such as job handlers: sentences
+        what is wrong with its other processes, such as job handlers: sentences
+    left
+        PIDs of live processes of this service that a manager had started which is gone
     """
 
     state: State
@@ -83,10 +86,11 @@ class UnitStatus:
     age: float | None = None
     can_reload: bool | None = None
     problems: tuple[str, ...] = ()
+    left: tuple[int, ...] = ()
 
     @property
     def why(self) -> str:
-        """``detail`` in brackets, to follow ``raw``; empty where there is none."""
+        """``detail`` in brackets, to follow ``raw``; empty if there is none."""
         return f" ({self.detail})" if self.detail else ""
 
     @property
@@ -99,8 +103,8 @@ class Unit:
     """
     One service under one process manager.
 
-    ``manager`` is ``supervisord``, ``systemd``, ``upstart`` or ``sysvinit``; ``service`` the program, group, unit or
-    job; ``user`` whose manager it is, by name, ``None`` for the system's.
+    ``manager`` is ``supervisord``, ``systemd``, ``upstart`` or ``sysvinit``. ``service`` is the name of the program,
+    group, unit or job. ``user`` is the name of the user whose manager has it; ``None`` for the system's manager.
     """
 
     manager: str
@@ -113,65 +117,72 @@ class Unit:
         return f"{self.manager} {self.service}"
 
     def is_called(self, service: str) -> bool:
-        """Whether a name that the user gave means this service."""
+        """Whether a name given by the user means this service."""
         return service == self.service
 
     def status(self) -> UnitStatus:
-        """What the manager says now. Raises ``ManagerError`` where it cannot be asked."""
+        """What the process manager says now. Raises ``ManagerError`` if it cannot be asked."""
         raise NotImplementedError
 
     def require_up(self) -> None:
-        """Raises ``ManagerError`` where the process manager itself does not run, so that ``start`` would fail."""
+        """Raises ``ManagerError`` if the process manager itself does not run, so that ``start`` would fail."""
 
     def start(self) -> None:
-        """Tell the manager to start the service, without waiting for it. Raises ``ManagerError`` where it refuses."""
+        """
+        Tell the process manager to start the service, without waiting for it. Raises ``ManagerError`` if it refuses.
+        """
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Tell the manager to stop the service, and wait until it says so. Raises ``ManagerError`` where it refuses."""
+        """
+        Tell the process manager to stop the service, and wait until it says so. Raises ``ManagerError`` if it refuses.
+        """
         raise NotImplementedError
 
     def owns(self, process: Process) -> bool | None:
-        """Whether the process is one that the manager started for this service; ``None`` where it cannot tell."""
+        """Whether the process manager started this process for this service; ``None`` if it cannot tell."""
         raise NotImplementedError
 
     @property
     def runs_as(self) -> int | None:
         """
-        Numeric id of the user as whom its definition has the server run; ``None`` where it names none who is here: then
-        it is the manager's, root, unless the server itself becomes another. Raises ``ManagerError``.
+        Numeric ID of the user as whom the server runs, by its definition. ``None`` if the definition names no user of
+        this machine: then the server runs as the manager does, as root, unless it becomes another user itself. Raises
+        ``ManagerError``.
         """
         return None
 
     def bring_up(self, deadline: Deadline) -> bool:
         """
-        Start the manager itself where it does not run; whether that was needed.
+        Start the process manager itself if it does not run. Returns whether this was needed.
 
-        Raises ``ManagerError`` where it does not come up by ``deadline``.
+        Raises ``ManagerError`` if it does not run by ``deadline``.
         """
         return False
 
     def log(self, lines: int) -> list[str]:
-        """The last lines that the service wrote where its manager keeps them; none where they cannot be read."""
+        """
+        The last lines that the service wrote, from where its process manager keeps them; empty if they cannot be read.
+        """
         return []
 
     def commands(self) -> dict[str, list[str]]:
         """
-        For people: the argv lists that start, stop, restart and query the service by hand, and ``startup``, which
-        brings the manager up.
+        Commands for people: the argv lists that start, stop, restart and query the service by hand, and ``startup``,
+        which starts the process manager.
         """
         raise NotImplementedError
 
     def invocation(self) -> Invocation | None:
         """
-        How the definition starts the server: out of its shell or wrapper, names of the manager's own filled in;
-        ``None`` where no definition can be read. Raises ``ManagerError`` where the manager cannot be asked.
+        How the definition starts the server: behind its shell or wrapper, with the manager's own names filled in.
+        ``None`` if no definition can be read. Raises ``ManagerError`` if the process manager cannot be asked.
         """
         raise NotImplementedError
 
 
 def call(functions: Mapping[str, Callable[..., Any]] | None, function: str, *arguments: object) -> Any:
-    """What Salt's execution function returns. Raises ``ManagerError`` where it fails or is not there."""
+    """The result of Salt's execution function. Raises ``ManagerError`` if it fails or does not exist."""
     if not functions or function not in functions:
         raise ManagerError(f"Salt has no {function} on this machine, so services cannot be told anything through it")
     log.debug("Calling %s%r", function, arguments)
@@ -182,7 +193,7 @@ def call(functions: Mapping[str, Callable[..., Any]] | None, function: str, *arg
 
 
 def uid(name: str) -> int | None:
-    """The number of a user that a definition names, or numbers; ``None`` where there is none of that name."""
+    """The number of a user whom a definition names, or gives as a number; ``None`` if there is no such user."""
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
@@ -191,8 +202,8 @@ def uid(name: str) -> int | None:
 
 def serving(commands: Iterable[Invocation], own: Own) -> Invocation | None:
     """
-    Of a definition's commands, the one that starts the server, out of its shell or wrapper; the first one that may
-    where that is not known; ``None`` where all start something else.
+    The one of a definition's commands that starts the server, behind its shell or wrapper. If this is not certain, the
+    first one that may start it. ``None`` if all start something else.
     """
     simple = [inner for command in commands for inner in galaxy_host_wrappers.unwrap(command)]
     verdicts = [(command, own(command)) for command in simple]
@@ -203,13 +214,14 @@ def serving(commands: Iterable[Invocation], own: Own) -> Invocation | None:
 
 def rank(names: Iterable[str], commands: Iterable[Invocation], config: str | None, own: Own) -> int | None:
     """
-    How well a definition fits the server: 0, it starts it; 1, it is called galaxy and names its configuration, and how
-    it starts it is not seen; 2, it is called galaxy and names no configuration at all; ``None``, it is another's.
+    How well a definition fits the server. 0: it starts the server. 1: it is called galaxy and names its configuration,
+    but how it starts the server cannot be seen. 2: it is called galaxy and names no configuration. ``None``: it is for
+    another server.
 
     names
-        of the definition
+        names of the definition
     commands
-        that it runs; what stands in comments, descriptions and dependencies is no command
+        commands that it runs. Comments, descriptions and dependencies have no commands
     config
         path of the server's configuration
     """
@@ -229,15 +241,15 @@ def rank(names: Iterable[str], commands: Iterable[Invocation], config: str | Non
 
 
 def names_another(command: Invocation, config: str | None) -> bool:
-    """Whether a command names configuration files, by their suffix, but not this one."""
+    """Whether a command names configuration files (by their suffix), but not this one."""
     named = [fit for inner in galaxy_host_wrappers.unwrap(command) for fit in _configurations(inner, config)]
     return False in named and True not in named
 
 
 def _configurations(command: Invocation, config: str | None) -> list[bool | None]:
     """
-    For each configuration file among the words, and in the variable that Galaxy's own scripts take it from, whether it
-    is this one; ``None`` where it may be: for a relative path, and where this one has none.
+    Whether each configuration file is this one: for those among the words, and for the variable from which Galaxy's own
+    scripts take it. ``None`` if it may be: for a relative path, and if this server has no configuration.
     """
     wanted = os.path.realpath(config) if config else ""
     fits: list[bool | None] = []

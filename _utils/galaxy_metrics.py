@@ -1,8 +1,8 @@
 """
-How Galaxies are, as OpenMetrics text (docs/monitoring.md).
+Tell how Galaxies are, as OpenMetrics text (docs/monitoring.md).
 
-All names and types are such that Prometheus' older text format reads them too: node_exporter's textfile collector
-knows no other.
+Prometheus' older text format can read all names and types too, because node_exporter's textfile collector knows only
+this format.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from galaxy_webserver import WorkerState
 
 @record
 class _Family:
-    """One metric: what its name, type, unit and help say, and its samples."""
+    """One metric: its name, type, unit and help, and its samples."""
 
     name: str
     help: str
@@ -25,7 +25,7 @@ class _Family:
     samples: list[Any] = dataclasses.field(default_factory=list)
 
     def add(self, value: Any, **labels: Any) -> None:
-        """A sample, where the value is known."""
+        """Add a sample, if the value is known."""
         if isinstance(value, (bool, int, float)):
             self.samples.append((labels, value))
 
@@ -45,11 +45,11 @@ def text(statuses: Mapping[str, Any], now: float | None = None) -> str:
     The metrics of a machine's servers.
 
     statuses
-        by name: what ``galaxy.status`` has of the server, or the text of why that could not be told
+        by name: what ``galaxy.status`` says of the server, or a text that says why this cannot be told
     now
-        epoch seconds of the look; the present where not given
+        epoch seconds of the look; by default now
 
-    Each sample has the label ``server``. What is not known has no sample, and a family without samples is left out.
+    Each sample has the label ``server``. An unknown value has no sample, and a metric without samples is left out.
     """
     looked = _Family("galaxy_look_success", "Whether the server could be looked at: 1 or 0.")
     stamp = _Family("galaxy_look_timestamp_seconds", "When it was looked at, in epoch seconds.", "seconds")

@@ -1,7 +1,8 @@
 """
-Every setting below ``galaxy:`` in pillar, declared once: name, type, default, unit, and what it means.
+Every setting below ``galaxy:`` in pillar, declared once: name, type, default, unit, and meaning.
 
-The check of a pillar, the effective settings, ``pillar.example`` and ``docs/pillar.schema.json`` all come from here.
+The check of a pillar, the settings in effect, ``pillar.example`` and ``docs/pillar.schema.json`` are all made from
+these declarations.
 """
 
 import enum
@@ -11,7 +12,7 @@ from galaxy_host_record import record
 
 
 class Kind(str, enum.Enum):
-    """The type of a setting's value; the text follows "give" in an error."""
+    """The type of a setting's value. The text follows "give" in an error."""
 
     TEXT = "a text"
     PATH = "an absolute path"
@@ -33,15 +34,15 @@ class Key:
     One setting.
 
     default, unit
-        its value where nothing gives one, and the unit of the value
+        its value if no source gives one, and the unit of the value
     text
         what it means, in sentences
     choices
-        the only values that it may have
+        the only values that are allowed
     keys
-        of a ``SECTION``, or of each member of a ``NAMED``
+        keys of a ``SECTION``, or of each member of a ``NAMED``
     example
-        its value in ``pillar.example``, where that is not the default
+        its value in ``pillar.example``, if this is not the default
     secret
         its value is never shown
     """
@@ -213,7 +214,7 @@ STORAGE = (
         "Whether a blank device becomes an encrypted volume. A device that carries anything is never formatted.",
         False,
     ),
-    Key("mapper", Kind.TEXT, "Name of the opened volume in /dev/mapper.", "galaxy"),
+    Key("mapper", Kind.TEXT, "Name of the open volume in /dev/mapper.", "galaxy"),
     Key("mount_point", Kind.PATH, "The directory on which the volume is mounted.", "/export"),
     Key(
         "filesystem",
@@ -255,8 +256,7 @@ STORAGE = (
     Key(
         "key_timeout",
         Kind.DURATION,
-        "How long to ask again if the database of the key fails, such as a Vault that comes up later than this "
-        "machine.",
+        "How long to ask again if the database of the key fails, such as a Vault that starts later than this machine.",
         120,
         "seconds",
     ),
@@ -297,7 +297,7 @@ _SPACE = (
     ),
     Key("access_token", Kind.TEXT, "The token itself, if token is null. Encrypt it for the gpg renderer.", secret=True),
     Key("insecure", Kind.BOOL, "Whether to accept any certificate of the provider.", False),
-    Key("nonempty", Kind.BOOL, "Whether to mount over files in the mount point.", False),
+    Key("nonempty", Kind.BOOL, "Whether to mount the space even if files lie in the mount point.", False),
     Key("options", Kind.TEXTS, "More options of oneclient.", [], example=["--force-proxy-io"]),
 )
 _ONEDATA = (

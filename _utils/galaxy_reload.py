@@ -1,5 +1,5 @@
 """
-Reload a Galaxy: let new workers take over, without a gap where its web server can do that.
+Reload a Galaxy: new workers take over, without a gap if the web server can do this.
 """
 
 import logging
@@ -23,15 +23,15 @@ _PAUSE = 0.5
 
 def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
-    Reload gracefully and wait for new workers.
+    Reload gracefully, and wait for the new workers.
 
     test
-        only find out what would stand in the way, which is raised
+        change nothing; raise an error if something prevents the reload
 
     Returns ``{"changed": True, "method": "master-fifo"|"SIGHUP"|"rolling"|"restart", "pid": …, "accepting": …,
-    "seconds": …}``; ``{}`` with ``test``. Raises ``ProcessError`` where Galaxy does not run, or has one gunicorn, which
-    cannot be reloaded without a gap, and ``force`` is not given; ``NotReady`` where the new workers do not become
-    ready.
+    "seconds": …}``; ``{}`` with ``test``. Raises ``ProcessError`` if Galaxy does not run. Raises it also if Galaxy has
+    only one gunicorn, which cannot be reloaded without a gap, and ``force`` is not given. Raises ``NotReady`` if the
+    new workers do not become ready.
     """
     deadline = Deadline(limits.timeout)
     if test:
@@ -56,14 +56,14 @@ def reload(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]
 
 def roll(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
-    Restart the gunicorns of a Galaxy one at a time, and then the services beside them but tusd.
+    Restart the gunicorns of a Galaxy one at a time, and then the services beside them, except tusd.
 
-    All are looked at first; each must be ready, and stay ready for ``settle`` seconds, before the next is touched.
+    First, all are looked at. Each must become ready, and stay ready for ``settle`` seconds, before the next is touched.
 
     test
-        only find out what would stand in the way, which is raised
+        change nothing; raise an error if something prevents the restart
 
-    Returns and raises as ``reload``.
+    Returns and raises like ``reload``.
     """
     deadline = Deadline(limits.timeout)
     if test:
@@ -114,7 +114,7 @@ def _signal(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> d
     assert master
     assert web
     assert snapshot
-    # or nobody could tell the new workers from the old
+    # to tell the new workers from the old ones
     old = {worker.pid for worker in snapshot.workers}
     method = web.reload(master)
     log.info("PID %d reloads, told by %s", master.pid, method)
@@ -151,7 +151,7 @@ def _restart(galaxy: Galaxy, one: ServiceLook, limits: Limits, deadline: Deadlin
 
 def _restart_companions(galaxy: Galaxy, look: Look, limits: Limits, deadline: Deadline) -> None:
     for one in look.companions:
-        # tusd's uploads would end
+        # a restart of tusd would end uploads
         if one.service.role is not Role.TUSD and one.service.unit:
             _stop_and_tell_start(galaxy, one, limits)
     galaxy_control.require_companions(galaxy, limits, deadline)
@@ -164,7 +164,9 @@ def _stop_and_tell_start(galaxy: Galaxy, one: ServiceLook, limits: Limits) -> No
 
 
 def _settle(galaxy: Galaxy, seconds: float) -> None:
-    """Raises ``NotReady`` unless all web servers stay ready for so long: a proxy tries one that failed again later."""
+    """
+    Raises ``NotReady`` unless all web servers stay ready for so long. A proxy waits before it tries a failed one again.
+    """
 
     def failing() -> list[ServiceLook]:
         return [one for one in galaxy.look(galaxy_wait.LOOK).webs if not _is_ready(one)]

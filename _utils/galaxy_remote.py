@@ -1,8 +1,8 @@
 """
-One function on one minion, for the runners that a remote account may call (docs/remote.md); and what a minion answered,
-as a text that harms no terminal and a value that harms no program.
+Run one function on one minion, for the runners that a remote account may call (docs/remote.md). Turn what a minion
+answered into a text that harms no terminal and a value that harms no program.
 
-A minion may answer anything: who has root there is not who has the master.
+A minion may answer anything, because root of a minion need not be root of the Salt master.
 """
 
 import math
@@ -16,7 +16,9 @@ import galaxy_host_turn
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 
-# of one answer: characters of a text, values in all, characters in all, values within values
+# of each job: the whole answer, and no row for a missing minion, because Salt 3008 lists all keys to make such rows
+JOB = {"full_return": True, "expect_minions": False}
+# limits of an answer: characters of a text, values in all, characters in all, levels of values
 TEXT, VALUES, CHARACTERS, DEPTH = 16_384, 20_000, 1_048_576, 32
 CUT = "[cut]"
 
@@ -33,14 +35,14 @@ _UNSAFE = Pattern(
 @record(frozen=True)
 class Once:
     """
-    A function that a minion is at once at a time.
+    A function that a minion runs once at a time.
 
     doing
-        what goes on meanwhile, for a sentence
+        what the minion does then, for a sentence
     brothers
-        functions, or SLS that are being applied, which do the same
+        functions that do the same, or SLS that are being applied
     about
-        the keyword that says which thing of the minion (a server, a volume) the call is for
+        the keyword that says what the call is about (a server, a volume)
     """
 
     doing: str
@@ -55,7 +57,7 @@ ONCE = {
 
 
 def minion_id(minion: Any) -> str:
-    """The ID of a minion, never a pattern, so that one call reaches one machine."""
+    """The ID of a minion. A pattern is refused, so that one call reaches one machine."""
     return _name("minion", "an ID", minion)
 
 
@@ -66,20 +68,20 @@ def server_name(server: Any) -> str:
 
 def call(client: Any, minion: str, function: str, **keywords: Any) -> dict[str, Any]:
     """
-    Run the function and wait for as long as the minion is at it.
+    Run the function, and wait as long as the minion works on it.
 
     client
         Salt's ``LocalClient``
     minion
-        its ID
+        ID of the minion
     keywords
-        of the function
+        keywords of the function
 
-    Returns ``success`` and ``return``: what the function returned, as :py:func:`plain` has it, or the text of what went
-    wrong. Raises ``SaltInvocationError`` where ``minion`` is no ID.
+    Returns ``success`` and ``return``: what the function returned, in the form of :py:func:`plain`, or a text that says
+    what went wrong. Raises ``SaltInvocationError`` if ``minion`` is no ID.
     """
     minion_id(minion)
-    answer = answer_of(client.cmd([minion], function, kwarg=keywords, tgt_type="list", full_return=True), minion)
+    answer = answer_of(client.cmd([minion], function, kwarg=keywords, tgt_type="list", **JOB), minion)
     if answer is None:
         return {"success": False, "return": f"{minion} does not answer; does it run, and is its key accepted?"}
     retcode = answer.get("retcode")
@@ -88,11 +90,11 @@ def call(client: Any, minion: str, function: str, **keywords: Any) -> dict[str, 
 
 def call_once(client: Any, directory: str, minion: str, function: str, **keywords: Any) -> dict[str, Any]:
     """
-    As :py:func:`call`, for a function of ``ONCE``; where the minion is at the same already, whoever asked for it, the
-    answer says so at once, and only the question of what it is at is sent there.
+    Like :py:func:`call`, for a function in ``ONCE``. If the minion does the same thing already, whoever asked for it,
+    the answer says so at once. Then the minion was only asked what it does.
 
     directory
-        of the master's locks
+        directory of the master's locks
     """
     once = ONCE[function]
     thing = keywords.get(once.about)
@@ -110,23 +112,26 @@ def call_once(client: Any, directory: str, minion: str, function: str, **keyword
 
 
 def answer_of(answers: Any, minion: str) -> dict[str, Any] | None:
-    """What the minion returned, of all that ``LocalClient.cmd`` gives with ``full_return``; ``None``: nothing."""
+    """
+    What the minion returned, from all that ``LocalClient.cmd`` gives with ``full_return``; ``None`` if it did not
+    answer.
+    """
     answer = answers.get(minion) if isinstance(answers, dict) else None
     return answer if isinstance(answer, dict) and answer and answer.get("out") != "no_return" else None
 
 
 def plain(value: Any) -> Any:
     """
-    The same value in ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``, of bounded size.
+    The same value in ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``, with a limited size.
 
-    Control characters in texts and keys, escape sequences of terminals among them, become their Python escapes; what is
-    longer, deeper or more than the bounds of this file ends with ``[cut]``. No value raises.
+    In texts and keys, control characters (and so escape sequences of terminals) become their Python escapes. What is
+    longer or deeper than the limits in this file ends with ``[cut]``. No value raises an error.
     """
     return _Plain().value(value, DEPTH)
 
 
 def text(value: Any) -> str:
-    """What a minion said, for a sentence: its text, or what its list or value looks like."""
+    """What a minion said, for a sentence: its text, or how its list or value looks."""
     said = plain(value)
     if isinstance(said, list):
         return _shortened("; ".join(map(str, said)))
@@ -134,7 +139,7 @@ def text(value: Any) -> str:
 
 
 class _Plain:
-    """One answer on its way; counts what has been taken of it."""
+    """One answer on its way. It counts what has been taken of the answer."""
 
     def __init__(self) -> None:
         self._values, self._characters = VALUES, CHARACTERS
@@ -183,7 +188,7 @@ class _Plain:
 
 
 def _described(value: Any) -> str:
-    """A number that is none for JSON, or the type of what no minion's answer should hold."""
+    """A number that JSON cannot hold, as text; or the type of a value that no answer of a minion should have."""
     if isinstance(value, float) or value is None or isinstance(value, bool):
         return str(value)
     if isinstance(value, int):
@@ -208,7 +213,7 @@ def _name(keyword: str, kind: str, value: Any) -> str:
 
 
 def _job_of(jobs: Any, names: set[str], about: str, thing: Any) -> str:
-    """The first of ``saltutil.running`` that is one of ``names`` and for that thing; empty where there is none."""
+    """The first job in ``saltutil.running`` that is one of ``names`` and about this thing; empty if there is none."""
     for job in jobs if isinstance(jobs, list) else ():
         given = job.get("arg") if isinstance(job, dict) else None
         if not isinstance(given, list):

@@ -1,5 +1,5 @@
 """
-What minions tell of long work, shown on the terminal of the runner that has them do it.
+Show what minions tell of long work, on the terminal of the runner that started the work.
 """
 
 import contextlib
@@ -21,24 +21,24 @@ _KEYS = ("step", "try", "tries", "seconds", "waits_for")
 
 
 def tag(minion: str) -> str:
-    """Of the events that ``galaxy_host_progress`` has a minion send."""
+    """The tag of the events that ``galaxy_host_progress`` sends from a minion."""
     return f"{_PREFIX}{minion}/progress"
 
 
 def is_command(opts: Mapping[str, Any]) -> bool:
-    """Whether a person runs this by ``salt-run``, and not the master itself."""
+    """Whether a person runs this with ``salt-run``, and not the master itself."""
     return opts.get("__cli") == "salt-run"
 
 
 @contextlib.contextmanager
 def shown(opts: Mapping[str, Any], listen: Callable[[], Any], minions: Collection[str]) -> Iterator[None]:
     """
-    Show what these minions tell meanwhile, where a person looks on.
+    If a person looks on, show what these minions tell meanwhile.
 
     opts
         Salt's options of the master
     listen
-        connects to the master's event bus, and gives that as a context manager
+        connects to the master's event bus; a context manager
     """
     if not is_command(opts):
         yield
@@ -54,7 +54,7 @@ def shown(opts: Mapping[str, Any], listen: Callable[[], Any], minions: Collectio
 
 
 def line(minion: str, event: Any) -> str:
-    """One event's data as a line; empty where they are of another shape."""
+    """One event's data as a line; empty if the data has another shape."""
     told = event.get("data") if isinstance(event, Mapping) else None
     if not isinstance(told, Mapping):
         return ""

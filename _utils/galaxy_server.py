@@ -42,14 +42,14 @@ log = logging.getLogger(__name__)
 
 class Galaxy:
     """
-    A Galaxy server, which uWSGI serves, or gunicorn under Gravity.
+    A Galaxy server, under uWSGI, or under gunicorn and Gravity.
 
     spec
-        which one
+        which Galaxy
     functions
         Salt's execution modules (``__salt__``), for init scripts
 
-    Nothing is read before it is asked for, so a server whose volume is not mounted has a ``Galaxy`` too.
+    Nothing is read before it is asked for. So there can be a ``Galaxy`` for a server whose volume is not mounted.
     """
 
     def __init__(self, spec: Spec, functions: Mapping[str, Callable[..., Any]]):
@@ -62,10 +62,10 @@ class Galaxy:
     @property
     def instance(self) -> "galaxy_gravity_instance.Instance | None":
         """
-        What Gravity is asked to run; ``None`` where uWSGI serves.
+        What Gravity is asked to run; ``None`` if uWSGI serves.
 
-        A ``gravity:`` section wins over a ``uwsgi:`` one, but a uWSGI that runs with the file is what serves. Raises
-        ``ConfigError``.
+        A ``gravity:`` section wins over a ``uwsgi:`` section; but if a uWSGI runs with the file, this uWSGI serves.
+        Raises ``ConfigError``.
         """
         if isinstance(self._instance, GalaxyError):
             raise self._instance
@@ -82,7 +82,7 @@ class Galaxy:
             try:
                 return galaxy_gravity_config.read(self.spec.config, self.spec.instance)
             except GalaxyError as exc:
-                # it is asked for many times in one look, and not read again
+                # one look asks for it many times; it is read once
                 return exc
         except GalaxyError as exc:
             log.debug("galaxy: not Gravity's: %s", exc)
@@ -90,7 +90,7 @@ class Galaxy:
 
     @functools.cached_property
     def gravity(self) -> "galaxy_gravity_services.Services | None":
-        """The services that Gravity set up; ``None`` where uWSGI serves. Raises ``ConfigError``."""
+        """The services that Gravity set up; ``None`` if uWSGI serves. Raises ``ConfigError``."""
         instance = self.instance
         if instance is None or self._uwsgi.masters():
             return None
@@ -109,9 +109,9 @@ class Galaxy:
 
     @property
     def uwsgi(self) -> UwsgiServer:
-        """Its uWSGI. Raises ``ConfigError`` where gunicorn serves it, or where it cannot be told what does."""
+        """Its uWSGI. Raises ``ConfigError`` if gunicorn serves it, or if this cannot be told."""
         if self.gravity:
-            raise ConfigError(f"{self.spec.config}: gunicorn serves this Galaxy, which has no stats server of uWSGI's")
+            raise ConfigError(f"{self.spec.config}: gunicorn serves this Galaxy, so there is no stats server of uWSGI")
         return self._uwsgi
 
     def alone(self, action: str, deadline: Deadline) -> contextlib.AbstractContextManager[None]:
@@ -119,12 +119,12 @@ class Galaxy:
         return galaxy_host_lock.hold(action, self.spec.identity, deadline)
 
     def believe(self, pid: int) -> None:
-        """Take the master with this PID for this Galaxy's where its addresses lead to it, whoever runs it."""
+        """Accept the master with this PID as this Galaxy's if its addresses lead to it, whoever runs it."""
         self._believed = pid
         self._uwsgi.believe(pid)
 
     def require_telling(self) -> None:
-        """Raises ``ConfigError`` where nothing could tell when Galaxy is ready."""
+        """Raises ``ConfigError`` if nothing could tell when Galaxy is ready."""
         if not self.gravity:
             _ = self._uwsgi.stats_address
             return
@@ -139,7 +139,7 @@ class Galaxy:
 
     @property
     def stats_address(self) -> str | None:
-        """Of uWSGI's stats server; ``None`` where there is none, or it is not known."""
+        """The address of uWSGI's stats server; ``None`` if there is none, or if it is not known."""
         try:
             return str(self.uwsgi.stats_address)
         except GalaxyError:
@@ -166,7 +166,7 @@ class Galaxy:
         return [self.spec.config] if self.spec.config else []
 
     def version_on_disk(self) -> str | None:
-        """Galaxy's version as its source tree or package says; ``None`` where Gravity does not tell where that is."""
+        """Galaxy's version, from its source tree or package; ``None`` if Gravity does not tell where this is."""
         try:
             gravity = self.gravity
         except GalaxyError:
@@ -174,7 +174,7 @@ class Galaxy:
         return gravity.version_on_disk() if gravity else None
 
     def find_unit(self, service: Service, master: Process | None) -> Unit | None:
-        """What manages a service of its, with this master. Raises ``ManagerError`` where several may."""
+        """The unit of a service of this Galaxy, with this master. Raises ``ManagerError`` if there may be several."""
         if self.gravity:
             return self.gravity.units.units.get(service.name)
         if master:
@@ -196,8 +196,8 @@ class Galaxy:
 
     def _proven_unit(self, process: Process | None) -> Unit | None:
         """
-        What is defined to start uWSGI with the configuration, by root. What only happens to have started a process is
-        nothing: a user's own manager, or that of another server.
+        The unit that root has defined to start uWSGI with the configuration. A unit that only happens to have started a
+        process does not count: a user's own manager, or that of another server.
         """
         for master in dict.fromkeys((process, None)):
             try:
@@ -224,7 +224,7 @@ class Galaxy:
             return self._uwsgi.read_stats(timeout)
 
     def snapshots(self, timeout: float) -> list[Snapshot]:
-        """What its web servers tell now. Raises a ``GalaxyError`` with the reason where one tells nothing."""
+        """What its web servers tell now. Raises a ``GalaxyError``, with the reason, if one tells nothing."""
         if not self.gravity:
             return [self.read_stats(timeout)]
         look = self.look(timeout)
@@ -234,9 +234,9 @@ class Galaxy:
 
     def require_master(self, timeout: float) -> Process | None:
         """
-        Its web server's master; ``None`` only on proof that none runs.
+        Its web server's master; ``None`` only if it is proven that none runs.
 
-        Raises ``ProcessError`` with the reason where that cannot be told, and where several run.
+        Raises ``ProcessError``, with the reason, if this cannot be told, or if several run.
         """
         if not self.gravity:
             master = self._find_master(timeout)
@@ -267,7 +267,10 @@ class Galaxy:
         return self._uwsgi.find_master(snapshot)
 
     def _learn(self) -> bool:
-        """Take up what the live master, or else the definition, was started with; whether that says more."""
+        """
+        Take over what the live master, or else the definition, was started with. Returns whether this says more than
+        before.
+        """
         try:
             master = self._uwsgi.find_master(None)
             if master:
@@ -280,14 +283,14 @@ class Galaxy:
 
     def look(self, timeout: float, managed: bool = True, probe: bool = True) -> Look:
         """
-        All facts, each asked once.
+        Collect all facts, asking for each once.
 
         timeout
-            seconds for its web server's answer
+            seconds to wait for its web server's answer
         managed
-            ``False`` where the process manager is not to be asked
+            ``False``: do not ask the process manager
         probe
-            ``False`` where no HTTP request is to be sent
+            ``False``: send no HTTP request
         """
         try:
             gravity = self.gravity
@@ -325,15 +328,15 @@ class Galaxy:
             look.errors.append(look.unclear)
 
     def _look_at_server(self, look: ServiceLook, timeout: float) -> None:
-        """Anew: what was found out with less knowledge does not count."""
+        """Look at it anew: a look with less knowledge does not count."""
         look.errors.clear()
         look.snapshot = look.attempt(self._uwsgi.snapshot, timeout)
         look.master = look.attempt(self._uwsgi.find_master, look.snapshot)
 
     def log(self, services: Iterable[Service], lines: int = 10) -> list[str]:
         """
-        The last lines of the services' logs, a name before each where there are several: its own file's, or else what
-        the manager keeps; secrets blanked out.
+        The last lines of the services' logs, each with the service's name before it if there are several. They come
+        from the service's own file, or else from what the process manager keeps. Secrets are blanked out.
         """
         services = list(services)
         found = []

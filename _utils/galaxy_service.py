@@ -6,7 +6,7 @@ import enum
 
 
 class Role(str, enum.Enum):
-    """What a service does for Galaxy; services are started in this order, and stopped the other way round."""
+    """What a service does for Galaxy. Services are started in this order, and stopped in the opposite order."""
 
     HANDLER = "handler"
     CELERY = "celery"

@@ -1,6 +1,6 @@
 """
-The settings in effect: what pillar, grains and minion configuration say below ``galaxy:``, checked against the
-declaration in ``galaxy_pillar``, with its defaults.
+Find the settings in effect: what pillar, grains and minion configuration say below ``galaxy:``, checked against the
+declarations in ``galaxy_pillar``, and with their defaults.
 """
 
 import copy
@@ -39,15 +39,15 @@ class Settings:
     The settings of one machine.
 
     layers
-        what each source says below ``galaxy:``, by the source's name, the one that wins first: Salt's ``config.get``
-        looks in the minion's configuration, then in grains, then in pillar
+        what each source says below ``galaxy:``, by the source's name. The source that wins comes first, as in Salt's
+        ``config.get``: the minion's configuration, then grains, then pillar
     os_family
-        the grain, for what differs by distribution
+        the grain, for settings that differ by distribution
 
     problems
-        a sentence for each fault; nothing may be done while there are any
+        a sentence for each fault. While there are any, nothing may be done
     servers
-        the effective values of each Galaxy, by its name
+        the values in effect for each Galaxy, by its name
     machine
         those of ``onedata`` and ``boot``
     """
@@ -83,13 +83,13 @@ class Settings:
 
     @property
     def names(self) -> list[str]:
-        """Of the servers that have a configuration or an address."""
+        """Names of the servers that have a configuration or an address."""
         return [name for name, values in self.servers.items() if any(values[key] for key in _NAMING)]
 
     def values(self, names: list[str]) -> dict[str, Any]:
         """
-        ``servers`` (by name), ``machine`` and ``problems`` for the formula, secrets as asterisks; no server while there
-        are problems, so that nothing is done. ``digest`` is of all of it.
+        ``servers`` (by name), ``machine`` and ``problems``, for the formula; secrets are asterisks. While there are
+        problems, there is no server, so that nothing is done. ``digest`` is of all of this.
         """
         servers = (
             {} if self.problems else {name: _masked_all(galaxy_pillar.SERVER, self.servers[name]) for name in names}
@@ -98,11 +98,11 @@ class Settings:
         return {**found, "digest": hashlib.sha256(json.dumps(found, default=str).encode()).hexdigest()}
 
     def path(self, server: str) -> str:
-        """Where a server's settings stand: ``galaxy`` or ``galaxy:servers:<name>``."""
+        """The key below which a server's settings are: ``galaxy`` or ``galaxy:servers:<name>``."""
         return "galaxy" if server == OWN and self.describes_own else f"galaxy:servers:{server}"
 
     def shown(self, server: str) -> dict[str, dict[str, Any]]:
-        """Each setting of a server as ``{"value": …, "source": …}``, by its name; what is secret as asterisks."""
+        """Each setting of a server as ``{"value": …, "source": …}``, by its name. Secrets are asterisks."""
         base = tuple(self.path(server).split(":"))
         return {
             name: {"value": value, "source": self._source(base, name)}
@@ -110,7 +110,7 @@ class Settings:
         }
 
     def shown_machine(self) -> dict[str, dict[str, Any]]:
-        """As ``shown``, of what is the machine's."""
+        """The same for the machine's settings."""
         return {
             name: {"value": value, "source": self._source(("galaxy",), name)}
             for name, value in _flat(_MACHINE_KEYS, self.machine)
@@ -164,7 +164,7 @@ class Settings:
     def _unknown(self, name: str, known: list[str], path: tuple[str, ...]) -> None:
         where = ":".join((*path, name))
         if name in _MACHINE and path[:2] == ("galaxy", "servers"):
-            self.problems.append(f"{where}: {name} is the machine's, not one server's; move it to galaxy:{name}")
+            self.problems.append(f"{where}: {name} belongs to the machine, not to one server; move it to galaxy:{name}")
             return
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
@@ -267,7 +267,7 @@ class Settings:
                 others.setdefault(instance, name)
                 if other:
                     self.problems.append(
-                        f"{self.path(name)}:config is that of {self.path(other)} too; give each server its own config, "
+                        f"{self.path(name)}:config is the same as in {self.path(other)}; give each server its own config, "
                         "or its own instance of Gravity's"
                     )
 
@@ -286,18 +286,18 @@ class Settings:
                 other = next(same, None)
                 if other:
                     self.problems.append(
-                        f"{self.path(name)}:{key} is that of {self.path(other)} too; give each server its own"
+                        f"{self.path(name)}:{key} is the same as in {self.path(other)}; give each server its own"
                     )
 
     def _unique_stats(self) -> None:
-        # an address that is given is believed, so that of another server would be taken for this one
+        # a given address is believed, so the address of another server would be taken for this one's
         seen: dict[str, str] = {}
         for name, values in self.servers.items():
             if values["stats"]:
                 other = seen.setdefault(str(galaxy_host_address.parse(values["stats"])), name)
                 if other != name:
                     self.problems.append(
-                        f"{self.path(name)}:stats is that of {self.path(other)} too; give each server its own"
+                        f"{self.path(name)}:stats is the same as in {self.path(other)}; give each server its own"
                     )
 
     def _unique_storage(self, part: str) -> None:
@@ -320,7 +320,7 @@ def _plain_defaults(keys: tuple[Key, ...]) -> dict[str, Any]:
 
 @functools.cache
 def _other_defaults(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-    """Those whose default must be made anew each time."""
+    """Defaults that must be made anew each time."""
     return tuple(key for key in keys if isinstance(key.default, (dict, list)))
 
 
@@ -335,7 +335,7 @@ def _default(key: Key) -> object:
 
 
 def of(opts: Mapping[str, Any], grains: Mapping[str, Any], pillar: Mapping[str, Any]) -> Settings:
-    """The settings of a minion, by Salt's ``__opts__``, ``__grains__`` and ``__pillar__``."""
+    """The settings of a minion, from Salt's ``__opts__``, ``__grains__`` and ``__pillar__``."""
     layers = {
         "minion configuration": opts.get("galaxy"),
         "grains": grains.get("galaxy"),
@@ -345,7 +345,7 @@ def of(opts: Mapping[str, Any], grains: Mapping[str, Any], pillar: Mapping[str, 
 
 
 def _is_volume(storage: Mapping[str, Any]) -> bool:
-    """Whether it declares a volume; a passphrase alone is only the place of a key."""
+    """Whether it declares a volume. A passphrase alone is only the place of a key."""
     return bool(storage["device"] or storage["cryptdev_ini"])
 
 
@@ -360,7 +360,7 @@ def _may_be_one_manager(one: Mapping[str, Any], other: Mapping[str, Any]) -> boo
 
 def _server_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if values["conf_file"] and values["manager"] not in (None, "supervisord"):
-        yield f"conf_file is supervisord's, but manager is {values['manager']}"
+        yield f"conf_file is for supervisord, but manager is {values['manager']}"
     if values["manage_service"] and values["gravity_update"]:
         yield (
             "gravity_update is for a Galaxy that Gravity runs, manage_service for one that uWSGI serves; remove "
@@ -383,7 +383,10 @@ def _server_contradictions(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _flat(keys: tuple[Key, ...], values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Names and values of all settings, those in a section with its name before them; secrets as asterisks."""
+    """
+    Names and values of all settings. The name of a setting in a section begins with the section's name. Secrets are
+    asterisks.
+    """
     for key in keys:
         value = values[key.name]
         name = f"{prefix}{key.name}"
@@ -403,7 +406,7 @@ def _masked(key: Key, value: object) -> object:
 
 
 def _masked_all(keys: tuple[Key, ...], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with all that is secret as asterisks, in the same shape."""
+    """The values in the same shape, with asterisks for secrets."""
     masked = dict(values)
     for key in keys:
         value = values[key.name]
@@ -418,7 +421,7 @@ def _masked_all(keys: tuple[Key, ...], values: Mapping[str, Any]) -> dict[str, A
     return masked
 
 
-# Reading one value: None where it is not of the kind.
+# Reading one value: None if it is not of this kind.
 
 
 def _text(value: object) -> str | None:

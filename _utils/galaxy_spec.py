@@ -1,5 +1,5 @@
 """
-Which Galaxy is meant, and how patient to be: the one door through which arguments and pillar come in.
+Find out which Galaxy is meant, and how long to wait. All arguments and all of pillar come in here.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from galaxy_settings import Settings
 
 log = logging.getLogger(__name__)
 
-# names a server wholly: nothing of another server comes from pillar then
+# one of these names a server completely: then nothing of another server comes from pillar
 _NAMING = ("config", "stats", "socket")
 _ALIASES = {"workers": "min_workers"}
 ALL = "*"
@@ -28,18 +28,18 @@ ALL = "*"
 @record(frozen=True)
 class Spec:
     """
-    Which Galaxy.
+    Which Galaxy is meant.
 
     server
-        its name in pillar; ``None`` for one that arguments alone describe
+        its name in pillar; ``None`` if only arguments describe it
     config
-        path of its Galaxy or uWSGI configuration
+        path of the configuration of Galaxy or uWSGI
     stats, socket
-        addresses that win over the configuration
+        addresses; they win over the configuration
     manager, service, conf_file
-        its process manager and service there, and supervisord's configuration file; they win over detection
+        its process manager, its service there, and supervisord's configuration file; they win over detection
     instance
-        ``instance_name`` in Gravity's configuration, where that has several
+        ``instance_name`` in Gravity's configuration, if that has several instances
     """
 
     server: str | None = None
@@ -56,7 +56,7 @@ class Spec:
 
     @property
     def identity(self) -> str:
-        """The same text for the same server, however it is named: its lock's name."""
+        """The same text for the same server, however it is named. The lock of the server has this name."""
         if self.config:
             return os.path.realpath(self.config) + (f"#{self.instance}" if self.instance else "")
         address = self.stats or self.socket
@@ -66,22 +66,22 @@ class Spec:
 @record(frozen=True)
 class Limits:
     """
-    How patient to be.
+    How long to wait, and for what.
 
     timeout
         seconds until Galaxy must be ready, for each try
     retries
-        how often a Galaxy that does not come up is stopped and started again
+        if Galaxy does not become ready: how often to stop it and start it again
     min_workers
         how many workers must be ready
     force
-        a stop may end a master that outlives its manager's stop, by signal
+        a stop may end, by signal, a master that outlives its process manager's stop
     companions
-        whether a start fails where a service beside the web server does: ``require`` or ``ignore``
+        whether a start fails if a service beside the web server fails: ``require`` or ``ignore``
     settle
         seconds that all gunicorns must stay ready before a rolling restart touches the next one
     check
-        a reload or restart loads the application once on trial, and touches nothing where that fails
+        a reload or restart first loads the application on trial; if this fails, nothing is touched
     """
 
     timeout: float = 300
@@ -104,12 +104,12 @@ def resolve(given: Mapping[str, object], settings: Settings) -> tuple[Spec, Limi
     The server and the limits that a call means.
 
     given
-        the call's keywords; ``None`` counts as not given, and names that begin with ``__`` are Salt's own
+        the call's keywords. ``None`` counts as not given; names that begin with ``__`` are Salt's own
     settings
-        what pillar says; looked at only where the keywords do not name a server wholly
+        what pillar says; only used if the keywords do not name a server completely
 
-    Raises ``SaltInvocationError`` for an unknown or bad keyword, ``NotNamed`` where no single server is meant,
-    ``SettingsError`` for a faulty pillar.
+    Raises ``SaltInvocationError`` for an unknown or wrong keyword, ``NotNamed`` if no single server is meant, and
+    ``SettingsError`` if pillar is wrong.
     """
     keywords = _checked(given)
     base = _base(keywords, settings)
@@ -125,7 +125,7 @@ def resolve(given: Mapping[str, object], settings: Settings) -> tuple[Spec, Limi
 
 
 def resolve_all(given: Mapping[str, object], settings: Settings) -> dict[str, tuple[Spec, Limits]]:
-    """As ``resolve`` for every server of pillar, by name. Raises ``NotNamed`` where it has none."""
+    """Like ``resolve``, for every server in pillar, by name. Raises ``NotNamed`` if pillar has none."""
     keywords = _checked(given)
     extra = [name for name in keywords if name not in ("server", *_LIMITS)]
     if extra:
@@ -138,7 +138,7 @@ def resolve_all(given: Mapping[str, object], settings: Settings) -> dict[str, tu
 
 
 def _base(keywords: Mapping[str, object], settings: Settings) -> dict[str, Any]:
-    """What pillar adds to the keywords: all of the server that they mean, or nothing."""
+    """What pillar adds to the keywords: all settings of the server that they mean, or none."""
     name = keywords.get("server")
     if name is None and any(keywords.get(key) for key in _NAMING):
         name = _same_server(keywords.get("config"), keywords.get("instance"), settings)
@@ -154,7 +154,7 @@ def _base(keywords: Mapping[str, object], settings: Settings) -> dict[str, Any]:
 
 
 def _same_server(config: Any, instance: object, settings: Settings) -> str | None:
-    """The server of pillar that has this very configuration."""
+    """The server in pillar that has this very configuration."""
     if not config:
         return None
     if not any(values["config"] for values in settings.servers.values()):
@@ -182,7 +182,7 @@ def _only(settings: Settings) -> str:
 
 
 def _checked(given: Mapping[str, object]) -> dict[str, Any]:
-    """The keywords with their values in the right types, aliases by their own names."""
+    """The keywords with values in the right types; an alias has the name that it stands for."""
     keywords: dict[str, Any] = {}
     for key, value in given.items():
         if key.startswith("__"):

@@ -1,5 +1,5 @@
 """
-How a Galaxy is, as plain data: what ``galaxy.status`` returns, made of one look.
+Tell how a Galaxy is, as plain data. ``galaxy.status`` returns this; it is made from one look.
 """
 
 import time
@@ -13,16 +13,16 @@ from galaxy_service import Role
 from galaxy_spec import Limits
 from galaxy_webserver import WorkerState
 
-# seconds that the times of starts are cut to, twice
+# times of starts are cut to whole seconds, twice
 _ROUNDED = 2
 
 
 def read(galaxy: Galaxy, limits: Limits, timeout: float, verbose: bool = False) -> dict[str, Any]:
     """
-    How the server is; every failure becomes a sentence in ``problems``. See ``galaxy.status`` for the shape.
+    Tell how the server is. Every failure becomes a sentence in ``problems``. See ``galaxy.status`` for the shape.
 
     timeout
-        seconds for its web server's answer
+        seconds to wait for its web server's answer
     """
     return record(galaxy, galaxy.look(timeout), limits, verbose)
 
@@ -64,7 +64,7 @@ def record(galaxy: Galaxy, look: Look, limits: Limits, verbose: bool = False) ->
 
 
 def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
-    """What is wrong, in sentences; empty where all is well."""
+    """What is wrong, in sentences; empty if all is well."""
     found = [*look.problems, *look.errors]
     for one in look.webs:
         if one.snapshot and not one.master and not found:
@@ -113,7 +113,7 @@ def _queue(look: Look) -> dict[str, Any] | None:
 
 
 def _manager(look: Look) -> dict[str, Any] | None:
-    """Of the web server; where there are several, of the one that is worst off."""
+    """The process manager's status of the web server; if there are several, of the one in the worst state."""
     managed = [(one, one.service.unit) for one in look.webs if one.service.unit]
     if not managed:
         return None

@@ -1,7 +1,7 @@
 """
-Read the words that start uWSGI as uWSGI reads them: getopt_long(3) over its option table (``core/init.c``).
+Read the words that start uWSGI as uWSGI reads them: getopt_long(3) with its table of options (``core/init.c``).
 
-Before these may stand words of other programs: a Python, ``env``, a shell's ``-c``, ``sudo`` and their like.
+Words of other programs may stand before these: a Python, ``env``, a shell's ``-c``, ``sudo`` and the like.
 """
 
 import dataclasses
@@ -35,13 +35,14 @@ class Command:
     What a command line says to uWSGI.
 
     starts
-        whether its words start a uWSGI that can be seen
+        whether its words visibly start a uWSGI
     options
-        name, value (``None`` where there is none) and whether that holds something of the environment, in their order
+        for each option in their order: its name, its value (``None`` if there is none), and whether the value holds
+        something of the environment
     files
         bare words, which uWSGI reads as configurations after all options
     cwd, environment
-        where uWSGI starts, and with which variables; ``None`` where that is not known
+        the directory in which uWSGI starts, and its variables; ``None`` if unknown
     """
 
     starts: bool = False
@@ -52,13 +53,13 @@ class Command:
 
 
 class _Word(str):
-    """A word that holds what may be a secret of an environment."""
+    """A word that holds a part of an environment, which may be a secret."""
 
     __slots__ = ()
 
 
 def parse(invocation: galaxy_host_process.Invocation) -> Command:
-    """The options of the uWSGI that ``invocation`` starts; none where its words start no uWSGI that can be seen."""
+    """The options of the uWSGI that ``invocation`` starts. There are none if its words do not visibly start a uWSGI."""
     environment = None
     if invocation.environment is not None:
         environment = {name: _text(value) for name, value in invocation.environment.items()}
@@ -79,7 +80,7 @@ def parse(invocation: galaxy_host_process.Invocation) -> Command:
 
 
 def _text(word: str) -> str:
-    """A word as text that can be sent and shown, also where its bytes are no UTF-8; C's texts end at a NUL."""
+    """A word as text that can be sent and shown, even if its bytes are not UTF-8. C's texts end at a NUL."""
     word = word.partition("\0")[0]
     return word if word.isascii() else _SURROGATES.sub("\ufffd", word)
 
@@ -129,7 +130,7 @@ def _short(word: str, rest: Iterator[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _program(words: list[str], command: Command, depth: int) -> list[str] | None:
-    """The words behind uWSGI's name; what stands before changes ``command``'s directory and environment."""
+    """The words behind uWSGI's name. The words before it change the directory and environment of ``command``."""
     while words and depth <= _MAX_DEPTH:
         name = os.path.basename(words[0])
         assignment = _ASSIGNMENT.fullmatch(words[0])
@@ -182,7 +183,7 @@ def _in_env(words: list[str], command: Command) -> list[str]:
 
 
 def _behind_wrapper(words: list[str]) -> list[str]:
-    """From the next word on that names a program which starts uWSGI, or uWSGI itself."""
+    """The words from the next one on that names uWSGI, or a program that starts uWSGI."""
     for index, word in enumerate(words[1:], 1):
         name = os.path.basename(word)
         program = name in _SHELLS or name == "env" or bool(re.match(r"(python|pypy)[\d.]*\Z", name))
@@ -230,7 +231,9 @@ def _in_shell(words: list[str], command: Command, depth: int) -> list[str] | Non
 
 
 def _commands(script: str) -> Iterator[list[str]]:
-    """The simple commands of a shell's script, without redirections; ``(`` and ``)`` around those of a subshell."""
+    """
+    The simple commands of a shell's script, without redirections. ``(`` and ``)`` stand around those of a subshell.
+    """
     lexer = shlex.shlex(script[:65536].replace("\\\n", " ").replace("\n", " ; "), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -257,7 +260,7 @@ def _commands(script: str) -> Iterator[list[str]]:
 
 
 def _expand(word: str, command: Command) -> str:
-    """A word with the shell's variables in it, where they are known."""
+    """Fill in the shell's variables in a word, if they are known."""
     if "$" not in word or command.environment is None:
         return word
     environment: Mapping[str, str] = command.environment

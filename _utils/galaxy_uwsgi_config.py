@@ -1,8 +1,7 @@
 """
 The configuration of a uWSGI: what its options in effect say of its sockets, its stats server, its processes and files.
 
-The options come from ``galaxy_uwsgi_options``, each with the place that says so. A value that cannot be read never
-hides the others.
+``galaxy_uwsgi_options`` reads the options, each with its source. A value that cannot be read never hides the others.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ from galaxy_uwsgi_file import UNKNOWN
 from galaxy_uwsgi_option import Option, leading_int, shown
 from galaxy_uwsgi_options import Options
 
-# option: the field that it speaks of. The sockets are uWSGI's own, then those of its routers
+# option: its field. First come uWSGI's own sockets, then those of its routers
 _FIELDS = {
     **dict.fromkeys(("socket", "uwsgi-socket", "http-socket", "http11-socket", "puwsgi-socket"), "sockets"),
     **dict.fromkeys(("suwsgi-socket", "ssl-socket", "https-socket", "raw-socket"), "sockets"),
@@ -54,7 +53,7 @@ _DEFAULT = "uWSGI default"
 _UNRESOLVED = Pattern(rf"\$\(|@\(|%\(|{UNKNOWN}")
 _RELATIVE = "is relative to a directory that only the running server knows"
 _MAX_NUMBER = 1 << 20
-# uWSGI takes no longer name (core/socket.c), the system 107
+# longest name that uWSGI takes (core/socket.c); the system takes 107
 _MAX_UNIX = 102
 _NUMBERS = Pattern(r"[\d.]+\Z")
 _PORT = Pattern(r"[ \t]*([1-9]\d*)")
@@ -63,7 +62,7 @@ _PORT = Pattern(r"[ \t]*([1-9]\d*)")
 @record(frozen=True)
 class Setting:
     """
-    A value and where it came from: uWSGI's option, and ``file:line`` or what the words of a command line belong to.
+    A value and its source: uWSGI's option, and ``file:line``, or whose command line it is.
 
     secret
         the value holds something of an environment
@@ -77,7 +76,7 @@ class Setting:
 
 _SWITCHES = ("master", "need-app", "die-on-term", "no-server", "stats-http", "abstract-socket")
 _OFF = {name: Setting(False, name, _DEFAULT) for name in _SWITCHES}
-# of a Config, in the order in which people are shown them
+# fields of a Config, in the order in which they are shown
 FIELDS = (
     *("path", "sockets", "stats", "processes", "threads", "mules", "master", "need_app", "die_on_term", "no_server"),
     *("pidfile", "master_fifo", "logs", "unusable", "doubts"),
@@ -86,30 +85,31 @@ FIELDS = (
 
 class Config:
     """
-    What a uWSGI's options say about the server, each field worked out when it is first asked for; what they do not say
-    is ``None`` or empty.
+    What a uWSGI's options say about the server. Each field is worked out when it is first asked for. If the options say
+    nothing, it is ``None`` or empty.
 
     path
-        of the configuration that was asked for, ``None`` where only a command line was
+        path of the configuration that was asked for; ``None`` if only a command line was
     sockets
-        addresses it listens on, in uWSGI's order: ``Setting`` of ``Address``
+        addresses on which it listens, in uWSGI's order: ``Setting`` of ``Address``
     stats
-        address of the stats server: ``Setting`` of ``Address``. Whether it is there: see ``stats_off``
+        address of the stats server: ``Setting`` of ``Address``. ``stats_off`` says whether there really is one
     processes, threads, mules
-        ``Setting`` of int, or of ``None`` where the option cannot be read (it is among ``unusable`` then); uWSGI's
-        defaults where nothing is said (source ``uWSGI default``)
+        ``Setting`` of int; of ``None`` if the option cannot be read (then it is among ``unusable``). If no option is
+        given, uWSGI's default (source ``uWSGI default``)
     master, need_app, die_on_term, no_server
         ``Setting`` of bool
     pidfile, master_fifo, logs
         ``Setting`` of an absolute path
     unusable
-        settings that cannot be used, or read: ``value`` is an error that says which and why
+        settings that cannot be used or read. ``value`` is an error that says which and why
     doubts
-        the same of what one build of uWSGI reads and another does not; worth saying where the server does not answer
+        the same for options that one build of uWSGI reads and another does not; mention them if the server does not
+        answer
     owners
-        numeric ids of the users whose word all of this is
+        numeric IDs of the users who chose the options
     deciders
-        numeric ids of those who decide what the configuration that was asked for says
+        numeric IDs of the users who decide what the configuration that was asked for says
     """
 
     def __init__(self, path: str | None, options: Options):
@@ -117,7 +117,7 @@ class Config:
         self._cwd = options.cwd
         self._groups: dict[str, list[Option]] = {}
         self._problems = [self._remark(*remark) for remark in options.problems]
-        # by the option, so that the order in which the fields are asked for does not show
+        # sorted by option, because fields may be asked for in any order
         self._refused: dict[Option, dict[str, Setting]] = {}
         self.doubts = tuple(self._remark(*remark) for remark in options.doubts)
         groups = self._groups
@@ -127,7 +127,7 @@ class Config:
                 groups.setdefault(field, []).append(option)
         self._options = options.options
         self._whole = options
-        # where uWSGI is once it has done its chdir
+        # uWSGI's directory after its chdir
         self._after = self._directory()
 
     def __repr__(self) -> str:
@@ -216,7 +216,7 @@ class Config:
 
     @property
     def user(self) -> str | None:
-        """The user, by name or number, that uWSGI becomes where root starts it; ``None`` where that is not told."""
+        """The user, by name or number, that uWSGI becomes if root starts it; ``None`` if the options do not tell."""
         options = self._groups.get("user", [])
         values = [option.value or "" for option in options if option.problem is None]
         if len(values) != len(options) or any(map(_UNRESOLVED.search, values)):
@@ -227,7 +227,7 @@ class Config:
 
     @property
     def stats_off(self) -> str | None:
-        """Why this uWSGI has no stats server, whatever the stats option says; ``None`` where none of that is said."""
+        """Why this uWSGI has no stats server, even if it has the option; ``None`` if nothing says so."""
         if self.no_server.value:
             return f"{self.no_server.source}: {self.no_server.option} ends uWSGI once it has loaded; remove it"
         if self.master.value or self.master.source == _DEFAULT:
@@ -252,7 +252,7 @@ class Config:
         self._refused.setdefault(option, {})[sentence] = Setting(error, option.key, option.source, option.secret)
 
     def _is_known(self, option: Option, kind: type = ConfigError) -> bool:
-        """Whether the option is in effect, and its value is resolved; if not, it is refused."""
+        """Whether the option is in effect and its value is resolved. If not, it is refused."""
         if option.problem is not None:
             self._refuse(option, f"{option.key} {option.problem}", kind)
             return False
@@ -270,7 +270,7 @@ class Config:
         return self._setting(option, self._integer(option))
 
     def _integer(self, option: Option) -> int | None:
-        """The number as uWSGI reads it: the digits that the text begins with; no argument at all is 1."""
+        """The number as uWSGI reads it: the digits at the beginning of the text. Without an argument it is 1."""
         if not self._is_known(option):
             return None
         if option.value is None:
@@ -334,7 +334,7 @@ class Config:
         return None if address is None else self._setting(option, address)
 
     def _address(self, option: Option, text: str) -> Address | None:
-        """The address as uWSGI reads it (``core/socket.c``): TCP where it has a colon, else a unix socket."""
+        """The address as uWSGI reads it (``core/socket.c``): TCP if it has a colon, else a unix socket."""
         is_stats = _FIELDS[option.key] == "stats"
         if not is_stats and text.startswith("="):
             shared = self._groups.get("shared", [])
@@ -435,13 +435,13 @@ def read(path: str | None, invocation: Invocation | None = None) -> Config:
     The configuration of the uWSGI that ``invocation`` starts, or started, with the configuration file ``path``.
 
     path
-        read first where no word of ``invocation`` names it; ``None``: the words alone say all
+        read first if no word of ``invocation`` names it; ``None``: only the words count
     invocation
-        its environment resolves ``$(NAME)``, and its directory relative paths; without it, the file alone counts, and
-        neither is known
+        its environment resolves ``$(NAME)``, and relative paths belong to its directory. Without it only the file
+        counts, and environment and directory are unknown
 
-    Raises ``ConfigError`` (missing, unreadable, without a uWSGI section, include loop, too large), naming the file. A
-    value that cannot be read or used is kept among ``unusable``.
+    Raises ``ConfigError``, which names the file, if a file is missing, cannot be read, has no uWSGI section, includes
+    itself, or is too large. A value that cannot be read or used is kept in ``unusable``.
     """
     if path is not None:
         path = os.path.abspath(path)

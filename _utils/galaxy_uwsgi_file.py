@@ -1,6 +1,6 @@
 """
-uWSGI's configuration files by its own rules (``core/ini.c``, ``core/yaml.c``, ``core/uwsgi.c``): INI and YAML, and the
-magic variables in them. Nothing of another section is looked at.
+Read uWSGI's configuration files by its own rules (``core/ini.c``, ``core/yaml.c``, ``core/uwsgi.c``): INI and YAML, and
+the magic variables in them. Other sections are ignored.
 """
 
 import os
@@ -25,8 +25,8 @@ _IPV6 = Pattern(r"\[[0-9a-fA-F:.]*\]\Z")
 # JSON is YAML too
 _GRAVITY = Pattern(r"""^(gravity|'gravity'|[ \t{]*"gravity")[ \t]*:""", re.MULTILINE)
 GRAVITYS = (
-    "{}: has a gravity: section, so Gunicorn serves this Galaxy, not uWSGI, and uwsgi: is not looked at; remove the "
-    "gravity: section where uWSGI does"
+    "{}: has a gravity: section, so gunicorn serves this Galaxy, and uwsgi: is ignored; if uWSGI serves it, remove the "
+    "gravity: section"
 )
 _NO_ROOM = "is not a mapping of options, one to a line; write each as option: value, indented, below {}:"
 _LIST = "uWSGI's own YAML reader stops at a list, only libyaml's reads on; repeat the option instead"
@@ -39,12 +39,12 @@ Remark = tuple[str, str, str]
 
 def read_text(path: str, named_by: Iterable[int] = (), deciders: set[int] | None = None) -> str:
     """
-    The text of a file that somebody else named: a regular file of at most ``MAX_FILE`` bytes.
+    The text of a file whose path another user chose: a regular file of at most ``MAX_FILE`` bytes.
 
     named_by
-        the owners of the files that name it: it is read with no more rights than they have
+        owners of the files that name it; it is read with no more rights than they have
     deciders
-        takes up who decides what it says, as of ``galaxy_host_files.read``
+        a set to which those who decide what the file says are added, as for ``galaxy_host_files.read``
 
     Raises ``ConfigError``.
     """
@@ -73,7 +73,7 @@ def kind_of(path: str, text: str) -> str:
 
 
 def ini_lines(text: str, section: str) -> Iterator[Line]:
-    """Line number, key and value of each option of the section; key ``None`` says that the section is there."""
+    """Line number, key and value of each option of the section. The key ``None`` says that the section is there."""
     inside = False
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip(" \t\r")
@@ -90,8 +90,8 @@ def ini_lines(text: str, section: str) -> Iterator[Line]:
 
 def yaml_lines(text: str, section: str, path: str, problems: list[Remark], doubts: list[Remark]) -> Iterator[Line]:
     """
-    As ``ini_lines``. uWSGI is built with its own reader of YAML (what pip installs), or with libyaml (Debian's): where
-    they differ, the text is read by the one that makes something of it, and ``doubts`` say so.
+    Like ``ini_lines``. uWSGI is built with its own reader of YAML (the build that pip installs), or with libyaml
+    (Debian's). If the two read a text differently, the one that can use it counts, and ``doubts`` say so.
     """
     inside = stopped = False
     key = ""
@@ -161,12 +161,15 @@ def _unquote(value: str) -> str:
 
 
 def is_gravitys(text: str) -> bool:
-    """Whether a YAML file has a ``gravity:`` section: Gravity starts gunicorn then, whatever else is in it."""
+    """
+    Whether a YAML file has a ``gravity:`` section. If it has one, Gravity starts gunicorn, whatever else is in the
+    file.
+    """
     return _GRAVITY.search(text) is not None
 
 
 def no_section(path: str, text: str, kind: str, section: str) -> str:
-    """The sentence for a file that has not the section which is looked for."""
+    """The sentence for a file that does not have the wanted section."""
     if kind == "yaml" and is_gravitys(text):
         return GRAVITYS.format(path)
     wanted = f"[{section}] section" if kind == "ini" else f"{section}: section"
@@ -180,9 +183,9 @@ def magic(text: str, path: str, section: str, written: str, top: tuple[str, str,
     The text with its magic variables replaced (``config_magic_table_fill``).
 
     written
-        the path as uWSGI was given it
+        the path as it was given to uWSGI
     top
-        path, section and path as written of the file that was read first, which capital letters name; ``None``: none
+        path, section and written path of the file that was read first, which capital letters name; ``None``: none
     """
     first = _variables(*top) if top else {}
     directory = os.path.dirname(_full(path))
@@ -205,7 +208,7 @@ def _full(path: str) -> str:
 
 
 def _variables(path: str, section: str, written: str) -> dict[str, str]:
-    """Those of a file, of which there is also one of the first file."""
+    """The magic variables of a file. The first file has them too, as capital letters."""
     full = _full(path)
     directory, name = os.path.split(full)
     stem, dot, extension = name.rpartition(".")

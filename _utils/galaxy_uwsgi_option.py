@@ -1,5 +1,5 @@
 """
-One option of uWSGI, and what its text says as a number, in a sum, and to others.
+One option of uWSGI: its value as a number or in a sum, and what of it may be shown.
 """
 
 import os
@@ -9,7 +9,7 @@ from galaxy_errors import ConfigError
 from galaxy_host_pattern import Pattern
 from galaxy_uwsgi_file import UNKNOWN
 
-# characters of one value
+# limit of one value, in characters
 MAX_VALUE = 1 << 16
 _INTEGER = Pattern(r"\s*([+-]?)0*(\d*)")
 
@@ -19,14 +19,14 @@ class Option:
     An option as uWSGI has it.
 
     value
-        ``None`` for a word without one; as far as it could be resolved
+        as far as it could be resolved; ``None`` for an option without a value
     path, line
-        the file that it is in; or where its words come from, and 0
+        the file in which it is, and the line; or whose command line it is, and 0
     secret
-        it holds something of an environment or of a file that is no configuration, which may be a secret: nothing may
-        quote it
+        it holds something of an environment, or of a file that is no configuration. This may be a secret, so nothing
+        may quote it
     problem
-        why nobody but uWSGI can tell whether it has the option; ``None`` where it has
+        why only uWSGI itself can tell whether it has the option; ``None`` if it has it
     """
 
     __slots__ = ("in_effect", "key", "line", "path", "problem", "secret", "value")
@@ -41,12 +41,12 @@ class Option:
 
     @property
     def source(self) -> str:
-        """Where it comes from: ``file:line``, or what the words of a command line belong to."""
+        """Where it comes from: ``file:line``, or whose command line it is."""
         return f"{self.path}:{self.line}" if self.line else self.path
 
 
 def leading_int(text: str) -> int:
-    """The number that a text begins with, as C's atoi: 0 where there is none."""
+    """The number at the beginning of a text, like C's atoi: 0 if there is none."""
     match = _INTEGER.match(text)
     sign, digits = match.groups() if match else ("", "")
     number = int(digits or 0) if len(digits) < 20 else 1 << 63
@@ -54,13 +54,15 @@ def leading_int(text: str) -> int:
 
 
 def is_private(value: str) -> bool:
-    """Whether a variable's value may be a secret: all but the paths of this machine's directories, and in them."""
+    """
+    Whether a variable's value may be a secret. Only paths of this machine's directories, and paths in them, are not.
+    """
     directory = os.path.dirname(value)
     return not (value.startswith("/") and (os.path.isdir(value) or (directory != "/" and os.path.isdir(directory))))
 
 
 def shown(option: Option) -> str:
-    """The option for a message: never a value that came from an environment, and not all of a long one."""
+    """The option for a message. A value from an environment is not shown, and a long one is cut."""
     if option.secret:
         return f"{option.key} (its value comes from an environment or a file)"
     value = (option.value or "").replace(UNKNOWN, "%")
@@ -69,10 +71,10 @@ def shown(option: Option) -> str:
 
 def evaluate(expression: str, options: Mapping[str, Option], source: str) -> tuple[str | None, bool]:
     """
-    What stands for ``%(name)``, or for uWSGI's sums from left to right such as ``%(name + 1)``; and whether that holds
-    something secret. ``None`` where no option has the name.
+    What stands for ``%(name)``, or for uWSGI's sums from left to right such as ``%(name + 1)``; and whether this holds
+    something secret. ``None`` if no option has the name.
 
-    Raises ``ConfigError``, naming ``source``, where it becomes too long.
+    Raises ``ConfigError``, which names ``source``, if it becomes too long.
     """
     if " " not in expression:
         one = options.get(expression)
@@ -104,5 +106,5 @@ def _calculate(left: str, operator: str, right: str) -> str:
 
 
 def _wrap(number: int) -> int:
-    """As a 64-bit number of C."""
+    """The number as C's 64-bit integer."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)

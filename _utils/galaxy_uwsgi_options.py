@@ -1,9 +1,9 @@
 """
-The options that uWSGI has from its environment, its command line and its configuration files, in its own order.
+Collect the options that uWSGI has from its environment, its command line and its configuration files, in its own order.
 
-As in uWSGI (``core/init.c``, ``core/config.c``): ``UWSGI_*`` variables, then the words from left to right with each
-file where it is named, then bare words, which are files; then ``$(ENV)``, ``@(file)`` and ``%(option)`` are replaced in
-what is not in effect already; then come the files of ``inherit``.
+This is uWSGI's order (``core/init.c``, ``core/config.c``): the ``UWSGI_*`` variables; the words from left to right,
+with each file at the place where it is named; bare words, which are files. Then ``$(ENV)``, ``@(file)`` and
+``%(option)`` are replaced in options that are not yet in effect. Last come the files of ``inherit``.
 """
 
 import os
@@ -56,11 +56,12 @@ class Options:
     options
         in the order in which uWSGI applies them
     cwd
-        where it starts; ``None`` where that is not known
+        the directory in which it starts; ``None`` if unknown
     is_alone
-        no command line is known that starts uWSGI with the file
+        no known command line starts uWSGI with the file
     problems, doubts
-        option, source and sentence of what could not be read, and of what one build of uWSGI reads and another does not
+        option, source and sentence for options that could not be read, and for those that one build of uWSGI reads and
+        another does not
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class Options:
 
     @property
     def owners(self) -> frozenset[int]:
-        """Whose word the options are: numeric ids."""
+        """The users who chose the options: numeric IDs."""
         return frozenset(self._owners(""))
 
     def _owners(self, path: str) -> set[int]:
         """
-        Who had a part in naming a file: the owners of the files that were read, and whose the words are. Only the
+        The users who had a part in naming a file: the owners of the files that were read, and of the words. The
         configuration that was asked for is nobody's choice but ours.
         """
         owners = set()
@@ -108,7 +109,7 @@ class Options:
         return owners
 
     def deciders(self, path: str) -> set[int]:
-        """Who decides what a file says, as it was when it was read: numeric ids."""
+        """The users who decide what a file says, as it was when it was read: numeric IDs."""
         if path not in self._deciders:
             # asked for, and not read
             return galaxy_host_files.deciders(path)
@@ -116,8 +117,8 @@ class Options:
 
     def load(self, path: str, kind: str = "", section: str = SECTION, option: Option | None = None) -> None:
         """
-        Read a file that ``option`` names, or that was asked for, as ``kind``, ``ini`` or ``yaml``; without it as its
-        name or its text says.
+        Read a file that ``option`` names, or that was asked for. ``kind`` is ``ini`` or ``yaml``; without it, the name
+        or the text of the file decides.
 
         Raises ``ConfigError``.
         """
@@ -159,7 +160,7 @@ class Options:
             if not key:
                 continue
             if self._logic is None and key not in _SPECIAL and len(options) < MAX_OPTIONS and len(value) < MAX_VALUE:
-                # as add, for what nearly all lines are
+                # a quick form of add, for nearly all lines
                 option = Option(key, value, path, line)
                 options.append(option)
                 if key not in known:
@@ -172,8 +173,7 @@ class Options:
 
     def add(self, option: Option) -> None:
         """
-        An option as uWSGI comes to it: through the loop or condition that is open, and in effect at once if it is one
-        of those that are.
+        Add an option as uWSGI comes to it: inside the loop or condition that is open. Some options take effect at once.
         """
         key = option.key
         if key in _ENDS:
@@ -218,9 +218,9 @@ class Options:
     # Files that options name.
 
     def load_option(self, option: Option) -> None:
-        """Read the file that an option names; a bare word has the key ``""``."""
+        """Read the file that an option names. A bare word has the key ``""``."""
         name = option.value or ""
-        # where a name is relative to: the file that it is in
+        # a relative name belongs to the file that has it
         directory = os.path.dirname(option.path) if option.line else ""
         path, kind, section = self._split(option.key, name)
         target = None
@@ -242,7 +242,7 @@ class Options:
         try:
             self.load(target, kind, section, option)
         except ConfigError as exc:
-            # a word's file is not what was asked for, where the configuration is known
+            # if the configuration is known, the file in a word is not the one that was asked for
             if directory or not self._given or target == self._given:
                 raise
             self._depth = depth
@@ -260,8 +260,9 @@ class Options:
 
     def _locate(self, path: str, directory: str) -> str | None:
         """
-        Where a file is: uWSGI looks from where it was started. Where that is not known, that is taken as Galaxy's root,
-        the parent of the directory of the file that names it, or as that directory.
+        The path of a file. For uWSGI a relative path belongs to the directory in which it was started. If this is
+        unknown, Galaxy's root is taken (the parent of the directory of the file that names it), or this directory
+        itself.
         """
         given = self._given
         if os.path.isabs(path):
@@ -328,7 +329,7 @@ class Options:
         return logic.secret or (logic.key.endswith("env") and is_private((self._environment or {}).get(name, "")))
 
     def _condition(self, kind: str, argument: str) -> bool | str | None:
-        """Whether a condition holds, or the text that ``%(_)`` has then; ``None`` where only uWSGI can tell."""
+        """Whether a condition holds. If it gives ``%(_)`` a text, the text; ``None`` if only uWSGI can tell."""
         if kind in ("exists", "file", "dir", "directory"):
             path = argument if os.path.isabs(argument) else self.cwd and os.path.join(self.cwd, argument)
             if not path or UNKNOWN in path:
@@ -352,10 +353,10 @@ class Options:
     # Placeholders, once all options are known.
 
     def finish(self) -> None:
-        """Replace the placeholders as far as they are known, and read what is inherited."""
+        """Replace the placeholders as far as they are known, and read the files of ``inherit``."""
         looks = {"$": self._variable, "@": self._content, "%": self._placeholder}
         for symbol, look in looks.items():
-            # whatever brought one in: a text, a word, a variable
+            # placeholders can be in any value: from a file, a word, or a variable
             if self._has_brackets and any(f"{symbol}(" in (option.value or "") for option in self.options):
                 self._replace(symbol, look)
         for option in self._inherited:
@@ -380,7 +381,7 @@ class Options:
                 self._text += len(text)
                 if len(option.value) > MAX_VALUE or self._text > MAX_TEXT:
                     raise ConfigError(f"{option.source}: its placeholders make it longer than {MAX_VALUE} characters")
-                # what came in may have placeholders itself, but not at the very beginning
+                # the replacement may have placeholders itself, but not at its very beginning
                 start = 1
 
     def _variable(self, name: str, option: Option) -> tuple[str | None, bool]:
@@ -388,7 +389,7 @@ class Options:
         return value, value is not None and is_private(value)
 
     def _content(self, name: str, option: Option) -> tuple[str | None, bool]:
-        """The text of a file; nothing else is read here, and nothing is run."""
+        """The text of a file. Nothing else is read here, and nothing is run."""
         path = name if os.path.isabs(name) else self.cwd and os.path.join(self.cwd, name)
         if not path or _SCHEME.match(name) or UNKNOWN in name or option.secret:
             return None, False
@@ -408,8 +409,8 @@ class Options:
 
 def collect(path: str | None, invocation: Invocation | None = None) -> Options:
     """
-    The options of a uWSGI that ``invocation`` starts with the configuration file ``path``, which is read first where no
-    word names it.
+    The options of a uWSGI that ``invocation`` starts with the configuration file ``path``. If no word names this file,
+    it is read first.
 
     Raises ``ConfigError``.
     """
@@ -444,5 +445,5 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
 
 
 def _ends_with(path: str, end: str) -> bool:
-    """Whether a relative path may mean this file, where its directory is not known."""
+    """Whether a relative path may mean this file, if its directory is unknown."""
     return f"{os.sep}{path}".endswith(f"{os.sep}{os.path.normpath(end)}")

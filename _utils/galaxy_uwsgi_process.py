@@ -1,8 +1,8 @@
 """
-Which processes are one uWSGI: its master, what the master forked, and who else serves its sockets.
+Find the processes of one uWSGI: its master, what the master forked, and others that serve its sockets.
 
-A listening socket proves little: a zerg pool, ``SO_REUSEPORT`` or a re-forked master let several masters serve one.
-What belongs together is what was forked without executing another program, and the kernel tells that.
+A listening socket proves little: in a zerg pool, with ``SO_REUSEPORT``, or after a re-fork, several masters serve one
+socket. Processes belong together if one forked the other without executing another program; the kernel tells this.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # the program's name: uwsgi, pyuwsgi, Debian's uwsgi-core, Fedora's uwsgi_python3, run_uwsgi.sh; not uwsgitop
 _PROGRAM = Pattern(r"((run|start)[-_.]?)?(py)?uwsgi([-_.\d].*)?", re.IGNORECASE)
-# what Galaxy's other services and their managers run, and starts no uWSGI
+# programs of Galaxy's other services and process managers: they start no uWSGI
 _OTHER = Pattern(
     r"celery|galaxy-main|main\.py|gunicorn\d?|uvicorn|paster?(\.py)?|tusd|node|nginx|galaxyctl|supervisord|"
     r"(galaxy|tool_shed)\.webapps.*",
@@ -37,14 +37,12 @@ _LOADS = {
 }
 # path:section
 _SECTION = Pattern(r":[^/:]*\Z")
-# of a bare word uWSGI loads a file of this kind
+# uWSGI loads a bare word as a file if it ends like this
 _SUFFIXES = (".ini", ".yml", ".yaml", ".json", ".js", ".xml")
 
 
 def is_uwsgi(process: Process) -> bool:
-    """
-    Whether the process runs uWSGI: the binary, or pyuwsgi in a Python, whatever it named itself (``auto-procname``).
-    """
+    """Whether the process runs uWSGI: the binary, or pyuwsgi in a Python, whatever its name is (``auto-procname``)."""
     exe = process.exe
     program = os.path.basename(exe or "")
     if _PROGRAM.fullmatch(program):
@@ -57,9 +55,9 @@ def is_uwsgi(process: Process) -> bool:
 
 def starts(invocation: Invocation, config: str | None = None) -> bool | None:
     """
-    Whether a command starts this configuration's uWSGI, as process managers ask it (``own``): ``False`` where it starts
-    another's or one of Galaxy's other services, ``None`` where that cannot be told, as of a script or of a uWSGI that
-    names no file.
+    Whether a command starts this configuration's uWSGI; process managers ask this (``own``). ``False`` if it starts
+    another uWSGI or another service of Galaxy. ``None`` if this cannot be told, as for a script or a uWSGI that names
+    no file.
     """
     commands = galaxy_host_wrappers.unwrap(invocation)
     serving = [command for command in commands if _runs_uwsgi(command.argv)]
@@ -74,8 +72,8 @@ def starts(invocation: Invocation, config: str | None = None) -> bool | None:
 
 def configurations(invocation: Invocation) -> set[str]:
     """
-    Real paths of the configuration files that uWSGI's command line, and its variables, name; relative ones are left out
-    where its working directory is not known.
+    Real paths of the configuration files that uWSGI's command line and variables name. Relative ones are left out if
+    its working directory is unknown.
     """
     return {
         os.path.realpath(os.path.join(invocation.cwd or "/", path))
@@ -86,8 +84,8 @@ def configurations(invocation: Invocation) -> set[str]:
 
 def names(process: Process, config: str) -> bool | None:
     """
-    Whether the command line of a live uWSGI names this configuration file; ``None`` where it names no file, was
-    overwritten (``auto-procname``), or its paths are not ours (a container) or lead nowhere any more (``chdir``).
+    Whether the command line of a live uWSGI names this configuration file. ``None`` if it names no file or is
+    overwritten (``auto-procname``), or if its paths are not ours (a container) or no longer lead anywhere (``chdir``).
     """
     argv = process.argv
     if not argv or not process.has_our_root:
@@ -115,18 +113,19 @@ def find_master(
     The uWSGI master that serves ``addresses``.
 
     addresses
-        the server's own sockets; any of them will do, and where several masters share one, the others tell
+        the server's own sockets. One of them is enough; if several masters share it, the others decide
     hints
-        PIDs that the stats document or a pidfile names, the best first; each is believed only if it is uWSGI and holds
+        PIDs that the stats document or a pidfile names, the best first. A PID is only believed if it is uWSGI and holds
         one of the sockets
     config
-        path of its configuration: where several masters share the sockets, that of the one whose command line names it
+        path of its configuration. If several masters share the sockets, the one whose command line names it is meant
     is_mine
-        whether a process is this server's: another one is told only where nothing else holds the sockets
+        whether a process belongs to this server. Another server's process is only returned if nothing else holds the
+        sockets
 
-    ``None`` where nothing listens. Raises ``MasterGone`` where only workers that outlived their master do,
-    ``SharedSocket`` where several masters do and nothing tells which is meant, ``ProcessError`` where something that is
-    not uWSGI does.
+    ``None`` if nothing listens. Raises ``MasterGone`` if only workers that outlived their master hold the sockets,
+    ``SharedSocket`` if several masters hold them and nothing tells which is meant, and ``ProcessError`` if something
+    that is not uWSGI holds them.
     """
     addresses = tuple(addresses)
     inodes = listeners(addresses)
@@ -135,7 +134,7 @@ def find_master(
     for pid in hints:
         process = _holder(pid, inodes) if pid else None
         top = _top(process) if process else None
-        # without a master the one process that there is looks like a lost worker, but no worker's PID is named
+        # a uWSGI without master is one process that looks like a lost worker; but hints never name a worker's PID
         if top and is_mine(top) and (top.pid == pid or not _lost_its_master(top, ())):
             log.debug("Master of %s: PID %d, as PID %d that was named holds the socket", addresses, top.pid, pid)
             return top
@@ -169,7 +168,7 @@ def find_master(
 
 
 def masters(config: str) -> list[Process]:
-    """The live uWSGI masters whose own command line names this configuration file, anybody's."""
+    """The live uWSGI masters whose own command line names this configuration file, of any user."""
     named = []
     for pid in galaxy_host_process.pids():
         if b"uwsgi" in galaxy_host_process.command_line(pid).lower():
@@ -181,8 +180,8 @@ def masters(config: str) -> list[Process]:
 
 def family(master: Process) -> list[Process]:
     """
-    The uWSGI processes that the master forked: workers, mules, routers, and what those forked; never another master,
-    such as one that it re-forked, and nothing that these started, such as jobs.
+    The uWSGI processes that the master forked (workers, mules, routers), and those that these forked. Never another
+    master, such as one that it re-forked, and no program that these started, such as a job.
     """
     kin: dict[Process, None] = {}
     parents = [master]
@@ -195,7 +194,9 @@ def family(master: Process) -> list[Process]:
 
 
 def survivors(addresses: Iterable[Address]) -> list[Process]:
-    """The uWSGI processes that hold the sockets of ``addresses`` and whose master is gone, with what they forked."""
+    """
+    The uWSGI processes that hold the sockets of ``addresses`` and whose master is gone, and those that they forked.
+    """
     inodes = listeners(addresses)
     if not inodes:
         return []
@@ -209,24 +210,24 @@ def sharers(addresses: Iterable[Address], master: Process | None) -> list[Proces
 
 
 def _files(invocation: Invocation) -> list[str]:
-    """The configuration files that uWSGI's command line and its variables (``UWSGI_YAML``) name, as written there."""
+    """The configuration files that uWSGI's command line and variables (``UWSGI_YAML``) name, as written there."""
     words = list(galaxy_host_wrappers.program(invocation.argv)[1:])
     loaded = [value for name, value in galaxy_uwsgi_command.getopt(words) if value and _is_loaded(name, value)]
     for name, value in (invocation.environment or {}).items():
         if name.startswith("UWSGI_") and name[6:].lower().replace("_", "-") in _LOADS:
             loaded.append(value)
-    # without paste's form, and the section
+    # without paste's prefix config:, and without the section
     paths = [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
-    # :section is another one of the file before
+    # :section alone is another section of the file before
     return [path for path in paths if path]
 
 
 def _is_file(path: str, invocation: Invocation, real: str) -> bool | None:
     """
-    Whether a live uWSGI's word for a file means the one with that real path.
+    Whether a live uWSGI's word for a file means the file with this real path.
 
-    uWSGI may have changed its directory since it read a relative path (``chdir``). Then the shell's may still lead
-    there; else it cannot be told where the name's end is the same.
+    uWSGI may have changed its directory since it read a relative path (``chdir``). Then the path may still be right
+    from the shell's directory. If not, and the end of the name is the same, this cannot be told.
     """
     if os.path.isabs(path):
         return os.path.realpath(path) == real
@@ -239,7 +240,7 @@ def _is_file(path: str, invocation: Invocation, real: str) -> bool | None:
 
 
 def _is_loaded(name: str | None, value: str) -> bool:
-    """Whether uWSGI loads a file of an option's value, or of a bare word."""
+    """Whether uWSGI loads a file for this value of an option, or for this bare word."""
     return name in _LOADS if name else _SECTION.sub("", value).endswith(_SUFFIXES)
 
 
@@ -249,7 +250,7 @@ def _runs_uwsgi(argv: tuple[str, ...]) -> bool:
 
 
 def _script(argv: tuple[str, ...]) -> str:
-    """The word in command position: the program, or the script or module that an interpreter runs."""
+    """The word in the place of the command: the program, or the script or module that an interpreter runs."""
     words = galaxy_host_wrappers.program(argv)
     if words[:1] == ("-c",):
         return "pyuwsgi" if "pyuwsgi" in "".join(words[1:2]) else ""
@@ -261,7 +262,9 @@ def _is_other(argv: tuple[str, ...]) -> bool:
 
 
 def _holder(pid: int, inodes: set[int]) -> Process | None:
-    """The process, if it is uWSGI and holds one of the sockets: identified before it is looked at, and after."""
+    """
+    The process, if it is uWSGI and holds one of the sockets. It is identified before this is looked at, and after.
+    """
     process = Process.of(pid)
     return process if process and is_uwsgi(process) and holds(pid, inodes) and process.is_alive else None
 
@@ -269,7 +272,7 @@ def _holder(pid: int, inodes: set[int]) -> Process | None:
 def _holders(inodes: set[int]) -> list[Process]:
     """
     The uWSGI processes that have one of the sockets open, and the uWSGI processes that these started by executing a
-    program; without what one of them forked.
+    program. A process that one of them forked is left out.
     """
     everyone = galaxy_host_process.pids()
     # a look at the command line costs a tenth of is_uwsgi, and suffices unless uWSGI renamed itself
@@ -300,7 +303,7 @@ def _is_named_uwsgi(pid: int) -> bool:
 
 
 def _top(process: Process) -> Process:
-    """Up to the one that did not fork from another uWSGI: a pidfile may name a worker."""
+    """Go up to the process that no other uWSGI forked, because a pidfile may name a worker."""
     parent = process.parent
     while parent and is_uwsgi(parent) and _is_same_program(parent, process):
         process, parent = parent, parent.parent
@@ -308,14 +311,16 @@ def _top(process: Process) -> Process:
 
 
 def _split(processes: Iterable[Process]) -> tuple[list[Process], list[Process]]:
-    """Of uWSGI processes, the masters that live, and those that outlived theirs; workers of a live one are neither."""
+    """
+    Divide uWSGI processes into live masters and those that outlived their master. Workers of a live master are neither.
+    """
     tops = list(dict.fromkeys(_top(process) for process in processes))
     lost = [top for top in tops if _lost_its_master(top, tops)]
     return [top for top in tops if top not in lost], lost
 
 
 def _is_same_program(process: Process, forked: Process) -> bool:
-    """Whether the one forked the other, with no exec between: not a vassal, a zergling, nor a re-forked master."""
+    """Whether the one forked the other without executing a program: not a vassal, a zergling, or a re-forked master."""
     images = process.image, forked.image
     if None not in images:
         return images[0] == images[1]
@@ -327,9 +332,9 @@ def _lost_its_master(process: Process, tops: Iterable[Process]) -> bool:
     """
     Whether a uWSGI process that no other one forked is a worker whose master is gone.
 
-    A master leads its process group under a manager or an interactive shell, and its workers stay in that group. Of one
-    in another's group, such as a daemon: several that were forked from one process which is gone are workers, and so is
-    one that forked none.
+    Under a process manager or an interactive shell, a master leads its process group, and its workers stay in this
+    group. A process in a group of another, such as a daemon, is a worker if several were forked from one process which
+    is gone, or if it forked none itself.
     """
     group = process.group
     # 0: a group of a PID namespace outside ours
@@ -341,7 +346,9 @@ def _lost_its_master(process: Process, tops: Iterable[Process]) -> bool:
 
 
 def _choose(masters: list[Process], addresses: tuple[Address, ...], config: str | None) -> list[Process]:
-    """Of masters that share a socket, those that may be meant: by the other sockets, then by the configuration."""
+    """
+    Of masters that share a socket, those that may be meant: first by the other sockets, then by the configuration.
+    """
     for inodes in map(listeners, [[address] for address in addresses] if len(masters) > 1 else ()):
         holding = [process for process in masters if holds(process.pid, inodes)]
         masters = holding or masters

@@ -1,8 +1,8 @@
 """
-A uWSGI that serves Galaxy: by the options in effect, its stats server, its sockets, and its processes.
+Look at a uWSGI that serves Galaxy, through the options in effect, its stats server, its sockets, and its processes.
 
-What is known grows: first the configuration file alone, then also what the live master, or else the process manager's
-definition, was started with (``learn``).
+What is known grows (``learn``). First there is only the configuration file; then also what the live master, or else the
+process manager's definition, was started with.
 """
 
 import contextlib
@@ -39,10 +39,10 @@ class UwsgiServer(WebServer):
     config
         path of its configuration
     stats, socket
-        addresses, which win over the options in effect
+        addresses; they win over the options in effect
     find_unit
-        what manages a process of it, or, for ``None``, is defined to; asked only where nothing else tells whose a
-        process is
+        gives the unit of one of its processes; for ``None``, the unit that is defined to start it. It is only called if
+        nothing else tells to whom a process belongs
     """
 
     kind = "uwsgi"
@@ -66,7 +66,7 @@ class UwsgiServer(WebServer):
         self._options: Config | GalaxyError | None = None
 
     def believe(self, pid: int) -> None:
-        """Take the master with this PID for this server's where its addresses lead to it, whoever runs it."""
+        """Accept the master with this PID as this server's if its addresses lead to it, whoever runs it."""
         self._believed = pid
 
     @property
@@ -84,7 +84,7 @@ class UwsgiServer(WebServer):
 
     @property
     def options(self) -> Config:
-        """The options in effect, as far as they are known. Raises ``ConfigError`` where nothing tells them."""
+        """The options in effect, as far as they are known. Raises ``ConfigError`` if nothing tells them."""
         if self._options is None:
             self._options = self._read()
         if isinstance(self._options, GalaxyError):
@@ -101,7 +101,10 @@ class UwsgiServer(WebServer):
 
     @property
     def stats_address(self) -> Address:
-        """Where its stats server listens. Raises ``ConfigError`` where nothing says so, or where there is none."""
+        """
+        The address of its stats server. Raises ``ConfigError`` if nothing tells the address, or if there is no stats
+        server.
+        """
         if self._stats:
             return self._stats
         options = self.options
@@ -131,7 +134,7 @@ class UwsgiServer(WebServer):
             return ()
 
     def _addresses(self) -> tuple[Any, ...]:
-        """All of its addresses that are known, its stats server's last."""
+        """All of its known addresses, with that of the stats server at the end."""
         try:
             stats = self.stats_address
         except GalaxyError:
@@ -140,7 +143,7 @@ class UwsgiServer(WebServer):
 
     @property
     def known_addresses(self) -> tuple[Address, ...]:
-        """Addresses that its master listens on; the stats server's is one of them."""
+        """The known addresses on which its master listens; that of the stats server is one of them."""
         return tuple(filter(None, self._addresses()))
 
     def read_stats(self, timeout: float) -> Stats:
@@ -164,13 +167,13 @@ class UwsgiServer(WebServer):
         )
 
     def masters(self) -> list[Process]:
-        """The live masters of it that name its configuration, wherever they listen."""
+        """Its live masters that name its configuration, wherever they listen."""
         named = galaxy_uwsgi_process.masters(self.path) if self.path else []
         return [process for process in named if self._is_mine(process)]
 
     @property
     def _is_believed(self) -> bool:
-        """Whether an address was given by hand, so that whoever is there is meant."""
+        """Whether an address was given by hand, so that any process there is meant."""
         return not self.path or bool(self._stats or self._socket)
 
     def _is_mine(self, process: Process) -> bool:
@@ -178,15 +181,15 @@ class UwsgiServer(WebServer):
 
     def _require_mine(self, process: Process) -> None:
         """
-        Raises ``NotMine`` for a process that the configuration leads to, but that is another server's: it runs another
-        configuration, or as a user who has nothing to do with this one.
+        Raises ``NotMine`` for a process to which the configuration leads, but which belongs to another server: it runs
+        another configuration, or runs as a user who has nothing to do with this one.
         """
         stranger = self._stranger(process)
         if stranger:
             raise NotMine(process.pid, stranger)
 
     def _stranger(self, process: Process) -> str:
-        """Why a process is none of this server's; empty where it is."""
+        """Why a process does not belong to this server; empty if it does."""
         if not self.path or self._is_believed or process.pid == self._believed:
             return ""
         named = galaxy_uwsgi_process.names(process, self.path)
@@ -201,7 +204,7 @@ class UwsgiServer(WebServer):
         unit = self._unit_of(process)
         if unit:
             user = unit.runs_as
-            # another user's server is not Galaxy because root keeps it up, but what root starts for Galaxy is
+            # root may keep another user's server running, which is not Galaxy; but what root starts for Galaxy is
             if user == uids[1] or (not user and unit.owns(process)):
                 return ""
             if user:
@@ -211,7 +214,7 @@ class UwsgiServer(WebServer):
         if uids[1] == self._declared(unit):
             return ""
         return (
-            f"runs as {describe(uids[1])}, and no file of root's says that Galaxy does: set uid in {self.path}, or "
+            f"runs as {describe(uids[1])}, and no file of root's says that Galaxy runs so: set uid in {self.path}, or "
             "the user in the service that starts it"
         )
 
@@ -233,7 +236,7 @@ class UwsgiServer(WebServer):
         return self._units[process]
 
     def _declared(self, unit: Unit | None) -> int | None:
-        """The user that root's own options have uWSGI become."""
+        """The user that uWSGI becomes by root's own options."""
         if not self.path:
             return None
         with contextlib.suppress(GalaxyError):
@@ -252,7 +255,7 @@ class UwsgiServer(WebServer):
             log.debug("No PID file: %s", exc)
         master = galaxy_uwsgi_process.find_master(self.known_addresses, hints, self.path, self._is_mine)
         if not master and self.path and not self.is_given:
-            # it listens where the file does not say, or not yet
+            # it listens at an address that is not in the file, or does not listen yet
             masters = self.masters()
             if len(masters) > 1:
                 pids = ", ".join(str(process.pid) for process in masters)
@@ -265,7 +268,7 @@ class UwsgiServer(WebServer):
         return master
 
     def is_silent(self) -> bool | None:
-        """Whether nobody listens where it would; ``None`` where it is not known where that is."""
+        """Whether nobody listens on its addresses; ``None`` if these are not known."""
         addresses = self.listens_on or self.known_addresses
         return not galaxy_host_sockets.listeners(addresses) if addresses else None
 
@@ -304,7 +307,7 @@ class UwsgiServer(WebServer):
 
     @property
     def _deciders(self) -> set[int]:
-        """Who decides what the configuration says, as it was read; numeric ids."""
+        """The users who decide what the configuration says, as it was read: numeric IDs."""
         try:
             return self.options.deciders
         except GalaxyError:
@@ -312,7 +315,7 @@ class UwsgiServer(WebServer):
 
     @property
     def _named_by(self) -> frozenset[int]:
-        """Whose word the paths and addresses of the options are."""
+        """The users who chose the paths and addresses in the options."""
         return self.options.owners
 
 

@@ -1,8 +1,8 @@
 """
 Read uWSGI's stats server.
 
-The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with one JSON document and closes it; with
-``stats-http`` it waits for a request first, and sends HTTP headers before the document.
+The server (``core/stats.c``, ``core/master_utils.c``) answers a connection with one JSON document, and closes it. With
+``stats-http`` it first waits for a request, and sends HTTP headers before the document.
 """
 
 import errno
@@ -26,6 +26,7 @@ from galaxy_errors import (
     StatsUnreachable,
 )
 from galaxy_host_address import Address
+from galaxy_host_count import counted
 from galaxy_host_pattern import Pattern
 from galaxy_host_wait import Deadline
 from galaxy_webserver import Snapshot, Worker
@@ -33,7 +34,7 @@ from galaxy_webserver import Snapshot, Worker
 TIMEOUT = 5
 # some 10,000 workers of 4 threads
 LIMIT = 16 * 1024 * 1024
-# what uWSGI's own numbers fit in, a PID, and a name
+# limits of uWSGI's own numbers, of a PID, and of a name
 _MAX_NUMBER = (1 << 64) - 1
 _MAX_PID = (1 << 31) - 1
 _MAX_VERSION = 100
@@ -66,7 +67,7 @@ class Stats(Snapshot):
 
     @property
     def listen_queue(self) -> dict[str, Any]:  # type: ignore[override]
-        """``length`` now, ``max`` of the smallest socket (``None``: unix sockets do not say), ``errors``."""
+        """``length`` now, ``max`` of the smallest socket (``None``: unix sockets do not tell), ``errors``."""
         sizes = [sock["max_queue"] for sock in self.document.get("sockets", []) if sock.get("max_queue")]
         return {
             "length": self.document.get("listen_queue", 0),
@@ -81,7 +82,7 @@ class Stats(Snapshot):
         return min(filter(None, spawned), default=None)
 
     def redacted(self) -> dict[str, Any]:
-        """The whole document, its request variables cut to those without secrets and queries."""
+        """The whole document. Of request variables only those without secrets and queries stay."""
         workers = []
         for worker in self.document["workers"]:
             cores = worker.get("cores")
@@ -106,19 +107,20 @@ def read(
     may_listen: Callable[[int], bool] | None = None,
 ) -> Stats:
     """
-    What the stats server at ``address`` says now.
+    Read what the stats server at ``address`` says now.
 
     timeout
         seconds for connecting and reading together, however slowly bytes come
     limit
-        bytes; an answer that is longer is refused
+        bytes; a longer answer is refused
     named_by
-        numeric ids of the users whose word the address is: a unix socket is asked only where they could ask it
+        numeric IDs of the users who chose the address. A unix socket is asked only if these users could ask it
+        themselves
     may_listen
-        says of a user, by number, whether the stats server may be his; ``None``: anybody's
+        says of a user, by number, whether the stats server may belong to this user; ``None``: it may belong to anybody
 
     Raises ``StatsRefused``, ``StatsUnreachable``, ``StatsTimeout``, ``StatsClosed``, ``StatsTooLarge``,
-    ``StatsNotJSON`` or ``StatsNotUWSGI``, all of them ``StatsError``.
+    ``StatsNotJSON`` or ``StatsNotUWSGI``. All of them are a ``StatsError``.
     """
     deadline = Deadline(timeout)
     with _connect(address, deadline, named_by, may_listen) as sock:
@@ -130,7 +132,7 @@ def read(
 
 
 def interpret(address: Address, data: bytes) -> Stats:
-    """The answer that came from ``address``. Raises ``StatsError``."""
+    """Interpret the bytes that came from ``address``. Raises ``StatsError``."""
     return Stats(address, _check(address, _parse(address, data), len(data)))
 
 
@@ -176,12 +178,12 @@ def _receive(sock: socket.socket, address: Address, deadline: Deadline, limit: i
         except TimeoutError:
             chunk = None
         except OSError as exc:
-            what = f"the connection broke after {received} bytes: {exc.strerror or exc}"
+            what = f"the connection broke after {counted(received, 'byte')}: {exc.strerror or exc}"
             raise StatsClosed(address, what, received) from None
         if chunk == b"":
             return b"".join(chunks)
         if chunk is None or deadline.passed:
-            what = f"timed out reading after {deadline.seconds:g} s, {received} bytes received"
+            what = f"timed out reading after {deadline.seconds:g} s, {counted(received, 'byte')} received"
             raise StatsTimeout(address, what, received)
         chunks.append(chunk)
         received += len(chunk)
@@ -193,18 +195,22 @@ def _parse(address: Address, data: bytes) -> object:
     received = len(data)
     if not data.strip():
         hint = "" if address.http else f"; if it has stats-http, its address is http://{address}"
-        raise StatsClosed(address, f"closed the connection before its document ({received} bytes){hint}", received)
+        raise StatsClosed(
+            address, f"closed the connection before its document ({counted(received, 'byte')}){hint}", received
+        )
     if data.startswith(b"HTTP/"):
         head, _, data = data.partition(b"\r\n\r\n")
         status = head.split(b"\r\n")[0].decode(errors="replace")
         if status.split()[1:2] != ["200"]:
             raise StatsNotUWSGI(address, f"a web server, not a stats server: it answers {status!r}", received)
         if not data.strip():
-            raise StatsClosed(address, f"closed the connection after its HTTP headers ({received} bytes)", received)
+            raise StatsClosed(
+                address, f"closed the connection after its HTTP headers ({counted(received, 'byte')})", received
+            )
     # uWSGI copies request bytes unescaped but for quotes and backslashes: neither UTF-8 nor free of control characters
     text = data.decode(errors="replace")
     decoder = _DECODER
-    # to look for the one character costs nothing, for the two a tenth of the parsing
+    # a search for one character costs nothing; a search for both would cost a tenth of the parsing
     if b"\\" in data:
         # uWSGI has no such escapes; half a surrogate pair could not be sent on
         text = _SURROGATE.sub(r"\\ufffd", text)
@@ -217,11 +223,11 @@ def _parse(address: Address, data: bytes) -> object:
         return document
     except RecursionError:
         raise StatsNotJSON(
-            address, f"not JSON that can be read: nested too deeply ({received} bytes)", received
+            address, f"not JSON that can be read: nested too deeply ({counted(received, 'byte')})", received
         ) from None
     except json.JSONDecodeError as exc:
         if text.lstrip().startswith("{") and _is_cut(exc, text):
-            what = f"closed the connection in the middle of its document, after {received} bytes"
+            what = f"closed the connection in the middle of its document, after {counted(received, 'byte')}"
             raise StatsClosed(address, what, received) from None
         raise StatsNotJSON(address, f"not JSON: {exc}; is this the stats server's address?", received) from None
     except ValueError as exc:
@@ -229,7 +235,7 @@ def _parse(address: Address, data: bytes) -> object:
 
 
 def _is_cut(exc: json.JSONDecodeError, text: str) -> bool:
-    """Whether the parser stopped because the text did, in a string or within a token of its end."""
+    """Whether the parser stopped because the text ended, in a string or within its last token."""
     at_end = exc.pos >= len(text.rstrip()) - len("false")
     return exc.msg.startswith("Unterminated") or (at_end and exc.msg != "Extra data")
 
@@ -246,7 +252,7 @@ def _bounded(digits: str) -> int:
 
 
 def _is_deep(document: object) -> bool:
-    """Whether anything is nested more deeply than can be sent on."""
+    """Whether anything is nested too deeply to be sent on."""
     level: list[Any] = [document] if type(document) in (dict, list) else []
     for _ in range(_MAX_DEPTH):
         level = [
@@ -266,7 +272,7 @@ _BOUNDED_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constan
 
 
 def _check(address: Address, document: object, received: int) -> dict[str, Any]:
-    """The document, each field that this tree reads proven to have its type."""
+    """The document, after a check of the type of each field that this tree reads."""
 
     def refuse(what: str) -> NoReturn:
         raise StatsNotUWSGI(address, f"JSON, but not uWSGI's stats: {what}", received)
@@ -318,7 +324,10 @@ def _check(address: Address, document: object, received: int) -> dict[str, Any]:
 
 
 def _short(value: object) -> str:
-    """The type of a wrong value, and a number itself; never a text or a list, which may be somebody's secret."""
+    """
+    The type of a wrong value; for a number, the number itself. A text or list is never shown, because it may be a
+    secret.
+    """
     if type(value) in (float, bool, type(None)) or (type(value) is int and abs(value) < 1 << 70):
         return repr(value)
     return "a number of many digits" if type(value) is int else f"a {type(value).__name__}"

@@ -200,7 +200,9 @@ MASTER = frozenset(_WITH_MASTER.split())
 
 
 def full_name(name: str) -> str:
-    """The option that the beginning of a name stands for, as getopt_long(3) takes it: the only one that begins so."""
+    """
+    The option that the beginning of a name stands for, by the rule of getopt_long(3): the only option that begins so.
+    """
     if name in ARGUMENT or name in NO_ARGUMENT or name in OPTIONAL:
         return name
     names = _names()

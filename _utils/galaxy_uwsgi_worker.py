@@ -1,9 +1,10 @@
 """
-What uWSGI's stats document says of one worker, in types.
+Read what uWSGI's stats document says of one worker.
 """
 
 from typing import Any
 
+from galaxy_host_count import counted
 from galaxy_webserver import Request, Worker, WorkerState
 
 # what a request's variables may show: the others hold cookies, authorization headers and query strings
@@ -17,16 +18,16 @@ NUMBERS = (
 
 
 def accepts(record: dict[str, Any]) -> bool:
-    """Whether the worker of the record accepts: one that ended in a reload keeps its flag, but not its PID."""
+    """Whether the worker in the record accepts. A worker that ended in a reload keeps its flag, but not its PID."""
     return bool(record["accepting"] and record["pid"])
 
 
 def read(record: dict[str, Any], now: float) -> Worker:
     """
-    The worker of one ``workers[]`` record, whose types are checked.
+    The worker in one record of ``workers[]``, whose types are already checked.
 
     now
-        seconds since the epoch, for how long requests have taken
+        epoch seconds, to tell how long requests have taken
     """
     cores = record.get("cores")
     # a free core's vars are those of its last request
@@ -66,8 +67,8 @@ def _reason(record: dict[str, Any], state: WorkerState, signal: int | None, core
         return f"handles uWSGI signal {signal}"
     if state is WorkerState.NOT_ACCEPTING:
         return "loads its application or is respawned" if record["pid"] else "not spawned"
-    if busy:
-        return f"{busy} of {cores} cores in a request"
+    if busy and cores:
+        return f"{busy} of {counted(cores, 'core')} in a request"
     words: dict[WorkerState, str] = {WorkerState.BUSY: "in a request", WorkerState.CHEAP: "cheaped"}
     return words.get(state, str(state.value))
 
@@ -105,6 +106,6 @@ def _path(uri: str | None) -> str | None:
 
 
 def safe_vars(variables: list[Any]) -> list[str]:
-    """Those of ``KEY=value`` that hold no secret, a URI without its query."""
+    """Those variables (``KEY=value``) that hold no secret; a URI without its query."""
     pairs = [text.partition("=") for text in variables if isinstance(text, str)]
     return [f"{key}={_path(value) or ''}" for key, _, value in pairs if key in _SAFE_VARS]

@@ -1,5 +1,5 @@
 """
-The version of the Galaxy on disk.
+Read the version of the Galaxy on disk.
 """
 
 import glob
@@ -24,9 +24,9 @@ def on_disk(root: str | None, virtualenv: str | None, named_by: Iterable[int] = 
     Galaxy's version, such as ``26.1.1``: of the source tree ``root``, or else of the package in ``virtualenv``.
 
     named_by
-        numeric ids of the users whose word the two directories are
+        numeric IDs of the users who chose the two directories
 
-    ``None`` where neither has one that can be read.
+    ``None`` if neither has a version that can be read.
     """
     packages = [os.path.join(root, "lib/galaxy")] if root else []
     if virtualenv:

@@ -1,13 +1,13 @@
 """
-Wait until a Galaxy is ready, and see early that it will not be.
+Wait until a Galaxy is ready, and notice early if it will not become ready.
 """
 
 import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import galaxy_webserver
 from galaxy_errors import ConfigError, GalaxyError, NotReady
+from galaxy_host_count import counted, part
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, Throttled, wait_until
 from galaxy_look import Look, Service, are_ready
@@ -29,10 +29,11 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     Wait until as many workers as wanted are ready.
 
     test
-        do not wait; what waiting would not change is raised
+        do not wait; raise an error if waiting cannot help
 
-    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises ``NotReady`` with the reason and the
-    log's last lines: at the timeout, and at once when the master dies or the manager says that the service failed.
+    Returns ``{"ready": True, "pid": …, "accepting": …, "seconds": …}``. Raises ``NotReady``, with the reason and the
+    last lines of the log: at the timeout, or at once if the master dies or the process manager says that the service
+    failed.
     """
     # its process manager is asked once it is clear that there is something to wait for
     look = galaxy.look(min(limits.timeout, LOOK), managed=False)
@@ -47,19 +48,19 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
             elif one.running is not False and not one.is_loading:
                 raise NotReady(" ".join(one.errors) or "It cannot be told whether Galaxy is ready")
         return not_ready()
-    # raises where it cannot be told what would serve
+    # this raises an error if nobody can tell what would serve
     _ = galaxy.gravity
     return until_ready(galaxy, look, Deadline(limits.timeout), limits.min_workers)
 
 
 def ready(snapshots: list[Snapshot], seconds: float) -> dict[str, Any]:
-    """What is returned of a Galaxy that is ready."""
+    """The result for a Galaxy that is ready."""
     accepting = sum(snapshot.accepting for snapshot in snapshots)
     return {"ready": True, "pid": snapshots[0].pid, "accepting": accepting, "seconds": round(seconds, 2)}
 
 
 def not_ready() -> dict[str, Any]:
-    """What is returned in test mode, where it is not."""
+    """The result in test mode, for a Galaxy that is not ready."""
     return {"ready": False, "pid": None, "accepting": 0, "seconds": 0.0}
 
 
@@ -71,14 +72,14 @@ def until_ready(
     also: Callable[[Snapshot], bool] = lambda _: True,
 ) -> dict[str, Any]:
     """
-    Wait until the web servers of a look are ready, with ``wanted`` workers; of each, ``also`` must hold too.
+    Wait until the web servers of a look are ready, with ``wanted`` workers. ``also`` must hold for each web server too.
 
-    Returns and raises as ``wait``.
+    Returns and raises like ``wait``.
     """
-    # of several, each must serve
+    # if there are several, each must serve
     each = wanted if len(look.webs) == 1 else min(wanted, 1)
     watches = [_Watch(galaxy, one.service, each, deadline, also) for one in look.webs]
-    log.info("Waiting up to %g s for %s", deadline.left, galaxy_webserver.workers(wanted))
+    log.info("Waiting up to %g s for %s", deadline.left, counted(wanted, "worker"))
 
     def all_ready() -> list[Snapshot] | None:
         snapshots = [snapshot for watch in watches if (snapshot := watch.look())]
@@ -102,7 +103,7 @@ def until_ready(
 
 
 def require_enough(look: Look, wanted: int) -> None:
-    """Raises ``NotReady`` where the web servers can never have as many workers as wanted."""
+    """Raises ``NotReady`` if the web servers can never have as many workers as wanted."""
     if len(look.snapshots) == len(look.webs):
         _require_enough(look.snapshots, wanted)
 
@@ -114,12 +115,11 @@ def _require_enough(snapshots: list[Snapshot], wanted: int) -> None:
 
 
 def _lack(snapshots: list[Snapshot], wanted: int) -> str:
-    """That there will never be as many workers as wanted, as a sentence; empty where there may be."""
+    """A sentence that says that there will never be as many workers as wanted; empty if there may be."""
     size = sum(snapshot.size for snapshot in snapshots)
     if size >= wanted:
         return ""
-    verb = "is" if wanted == 1 else "are"
-    return f"{galaxy_webserver.workers(wanted)} {verb} wanted, but {snapshots[0].title} has {size}"
+    return f"{counted(wanted, 'worker is', 'workers are')} wanted, but {snapshots[0].title} has {size}"
 
 
 def _with_log(galaxy: Galaxy, services: list[Service], text: str) -> str:
@@ -129,7 +129,8 @@ def _with_log(galaxy: Galaxy, services: list[Service], text: str) -> str:
 
 class _Watch:
     """
-    What one wait has seen so far of one web server; ``look`` costs little enough to be called a dozen times a second.
+    What one wait has seen so far of one web server. ``look`` costs so little that it can be called a dozen times a
+    second.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class _Watch:
         self._find_master = Throttled(self._look_for_master)
 
     def look(self) -> Snapshot | None:
-        """What it tells, where it may well be ready."""
+        """The snapshot of the web server, if it may well be ready."""
         snapshot = None
         try:
             snapshot = self._web.readiness(self._patience)
@@ -175,17 +176,17 @@ class _Watch:
         return None
 
     def probe(self, snapshot: Snapshot) -> None:
-        """Let an HTTP request tell whether it answers."""
+        """Send an HTTP request to see whether it answers."""
         self._web.probe(snapshot, self._patience)
         if snapshot.answers is False:
             self.last = " ".join(snapshot.problems)
 
     def judge(self, snapshot: Snapshot) -> None:
-        """Raises ``NotReady`` where no waiting will help."""
+        """Raises ``NotReady`` if waiting cannot help."""
         total, lack = len(snapshot.workers), _lack([snapshot], self._wanted)
         if lack:
             self._fail(lack)
-        self.last = f"{galaxy_webserver.part(snapshot.ready, total, 'accepts', 'accept')}, {self._wanted} wanted"
+        self.last = f"{part(snapshot.ready, total, 'worker', 'accepts', 'accept')}, {self._wanted} wanted"
         if total and snapshot.accepting == total and not snapshot.ready and self._also(snapshot):
             who = "The worker accepts, but has no" if total == 1 else f"All {total} workers accept, but none has an"
             self._fail(f"{who} application: its import failed")
@@ -198,7 +199,7 @@ class _Watch:
         try:
             master = self._web.find_master(snapshot)
         except GalaxyError:
-            # not its own sockets yet, or still those of the server before: the next look tells
+            # its sockets are not open yet, or are those of the server before; the next look tells
             return None
         if master:
             # its stats server may be elsewhere than the file says
@@ -231,7 +232,7 @@ class _Watch:
             return "nothing manages it"
         status = unit.status()
         if status.main_pid not in (None, died):
-            # what the manager knew of the one that died is gone by now
+            # the process manager no longer knows the process that died
             return f"{unit.manager} says {status.raw}, a new start, PID {status.main_pid}"
         return f"{unit.manager} says {status.raw}{status.why}"
 

@@ -1,5 +1,5 @@
 """
-Watch a Galaxy over time: what has lasted long enough to be told, once, and when it is over.
+Watch a Galaxy over time: tell once what has lasted long enough, and tell when it is over.
 """
 
 import dataclasses
@@ -16,9 +16,11 @@ CONDITIONS = ("down", "saturated", "stuck", "crashing")
 @record(frozen=True)
 class Thresholds:
     """
-    Seconds: how long Galaxy must be ``down`` or ``saturated`` (every accepting worker is), how long one request must be
-    under way to be ``stuck``, how long a service must be ``crashing`` (its manager starts it again and again, or has
-    given up), and how long nothing of this must have been seen for ``recovered``.
+    How many seconds something must last before it is told.
+
+    ``down``: Galaxy is down. ``saturated``: every accepting worker is saturated. ``stuck``: one request is under way.
+    ``crashing``: a process manager starts a service again and again, or has given it up. ``recovered``: there was none
+    of these conditions.
     """
 
     down: float = 60
@@ -31,8 +33,8 @@ class Thresholds:
 @record
 class Memory:
     """
-    What one look must know of those before: since when each condition holds, which were told, since when all is well;
-    how often each service had been started again, and when that was last seen to rise.
+    What one look must know of earlier looks: since when each condition holds, which conditions were told, since when
+    all is well; how often each service had been started again, and when this number last grew.
     """
 
     since: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -44,11 +46,11 @@ class Memory:
 
 def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> list[dict[str, Any]]:
     """
-    The events that are due at ``now`` (seconds of a clock that only goes forward); ``memory`` is brought up to date.
+    The events that are due at ``now`` (seconds of a clock that only goes forward). ``memory`` is updated.
 
-    Each event has a ``tag``: ``down`` (with ``reason``), ``saturated`` (with ``workers``, ``listen_queue``), ``stuck``
-    (with ``requests``: PID, core, method, uri, seconds), ``crashing`` (with ``services``: the manager's word of each),
-    told once while it lasts, or ``recovered`` (with what is over).
+    Each event has a ``tag``. ``down`` (with ``reason``), ``saturated`` (with ``workers`` and ``listen_queue``),
+    ``stuck`` (with ``requests``: PID, core, method, uri, seconds) and ``crashing`` (with ``services``: what the process
+    manager says of each) are told once while they last. ``recovered`` has the conditions that are over.
     """
     stuck = _stuck(look, thresholds)
     crashing = _crashing(look, memory, thresholds, now)
@@ -89,7 +91,7 @@ def _event(condition: str, look: Look, stuck: list[dict[str, Any]], crashing: di
         accepting = sum(snapshot.accepting for snapshot in look.snapshots)
         return {"tag": "saturated", "workers": accepting, "listen_queue": queue}
     answers = [snapshot.answer for snapshot in look.snapshots if snapshot.answers is False]
-    reason = " ".join([*look.errors, *answers]) or "no worker accepts with its application loaded"
+    reason = " ".join([*look.errors, *answers]) or "no worker is ready"
     return {"tag": "down", "reason": reason}
 
 
@@ -104,7 +106,7 @@ def _stuck(look: Look, thresholds: Thresholds) -> list[dict[str, Any]]:
 
 
 def _requests(worker: Worker) -> list[dict[str, Any]]:
-    """Its requests under way; of a web server that tells their age alone, the oldest one."""
+    """Its requests under way. If a web server tells only the age of its requests, this is the oldest one."""
     known = [dataclasses.asdict(request) for request in worker.in_request]
     if known or (worker.oldest_request is None and worker.state is not WorkerState.STUCK):
         return known
@@ -113,7 +115,7 @@ def _requests(worker: Worker) -> list[dict[str, Any]]:
 
 
 def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> dict[str, str]:
-    """Of each service that its manager starts again and again, or has given up, what the manager says."""
+    """By service: what the process manager says of it, if it starts the service again and again, or has given it up."""
     found = {}
     for one in look.services:
         status, name = one.status, one.service.name

@@ -1,5 +1,5 @@
 """
-What the web servers that serve Galaxy have in common: their workers, one snapshot of them, and what they are told.
+What all web servers of Galaxy have in common: their workers, a snapshot of them, and how to ask and tell a web server.
 """
 
 import dataclasses
@@ -9,14 +9,15 @@ from typing import Any
 
 from galaxy_errors import ProcessError
 from galaxy_host_address import Address
+from galaxy_host_count import part
 from galaxy_host_process import Invocation, Process
 from galaxy_host_record import record
 
 
 class WorkerState(str, enum.Enum):
     """
-    What a worker can do now: ``BUSY`` is in a request and can take more, ``SATURATED`` cannot; ``CHEAP`` was put away
-    by uWSGI's cheaper mode; the event loop of one that is ``STUCK`` does not run.
+    What a worker can do now. ``BUSY``: it has a request and can take more; ``SATURATED``: it cannot take more;
+    ``CHEAP``: uWSGI's cheaper mode has put it away; ``STUCK``: its event loop does not run.
     """
 
     NOT_ACCEPTING = "not_accepting"
@@ -31,8 +32,8 @@ class WorkerState(str, enum.Enum):
 @record
 class Request:
     """
-    A request under way: the ``core`` that it is in, ``method``, ``uri`` (path without query), ``remote_addr``,
-    ``seconds`` so far; each may be ``None``, the core where the web server has none.
+    A request under way: its ``core``, ``method``, ``uri`` (path without query), ``remote_addr``, and ``seconds`` so
+    far. Each may be ``None``; the core is, if the web server has no cores.
     """
 
     core: int | None
@@ -50,19 +51,19 @@ class Worker:
     reason
         why it is not free, in a few words
     accepting
-        it takes requests
+        it accepts requests
     ready
-        it takes them with its application loaded
+        it accepts requests and has loaded the application
     requests
-        how many it has answered; ``None`` where its server does not count them
+        how many requests it has answered; ``None`` if its web server does not count them
     in_request
         what is known of each request under way
     details
-        what only its server tells, by the server's own names
+        what only its web server tells, by the web server's own names
     in_flight
-        how many requests are under way; ``None`` where that cannot be told
+        how many requests are under way; ``None`` if this cannot be told
     oldest_request
-        seconds that the oldest of them has taken; ``None`` where there is none, or that cannot be told
+        seconds that the oldest of them has taken; ``None`` if there is none, or if this cannot be told
     """
 
     id: int
@@ -89,19 +90,19 @@ class Snapshot:
     What a web server told at one moment.
 
     kind, title, version
-        ``uwsgi``, how people write that, and its version
+        ``uwsgi`` or ``gunicorn``, how people write this, and its version
     pid
-        of its master, as it says
+        PID of its master, as the web server says
     workers
-        all of them, in its order
+        all workers, in its order
     listen_queue
-        connections: ``length`` now, ``max`` (``None`` where it is not told), ``errors``
+        connections: ``length`` now, ``max`` (``None`` if it is not told), ``errors``
     galaxy_version
-        of the Galaxy that runs, as it says itself; ``None`` where it was not asked, or does not say
+        version that the running Galaxy tells; ``None`` if it was not asked, or does not tell
     answers
-        it answered an HTTP request; ``None`` where it was not asked
+        whether it answered an HTTP request; ``None`` if it was not asked
     answer
-        why it did not; empty where it did, or was not asked
+        why it did not answer; empty if it did, or was not asked
     """
 
     kind: str
@@ -120,37 +121,37 @@ class Snapshot:
 
     @property
     def accepting(self) -> int:
-        """How many workers take requests."""
+        """How many workers accept requests."""
         return sum(worker.accepting for worker in self.workers)
 
     @property
     def ready(self) -> int:
-        """How many workers take requests with their application loaded."""
+        """How many workers are ready."""
         return sum(worker.ready for worker in self.workers)
 
     @property
     def size(self) -> int:
-        """How many workers it has, or will have once all of them are there."""
+        """How many workers it has, or will have when all are started."""
         return len(self.workers)
 
     @property
     def loaded(self) -> float | None:
-        """Since when all of it runs what was configured then, in seconds since the epoch; ``None``: not known."""
+        """When its oldest part loaded the configuration, in epoch seconds; ``None`` if this is not known."""
         return None
 
     @property
     def oldest_request(self) -> float | None:
-        """Seconds that the oldest request under way has taken; ``None`` where none is known."""
+        """Seconds that the oldest request under way has taken; ``None`` if no request is known."""
         return max((one.oldest_request for one in self.workers if one.oldest_request is not None), default=None)
 
     @property
     def is_saturated(self) -> bool:
-        """No worker that accepts can take one more request."""
+        """Whether no accepting worker can take one more request."""
         return self.accepting > 0 and self.count(WorkerState.SATURATED) == self.accepting
 
     @property
     def problems(self) -> list[str]:
-        """Sentences."""
+        """What is wrong, in sentences."""
         total = len(self.workers)
         if not self.accepting:
             if total and self.count(WorkerState.CHEAP) == total:
@@ -159,10 +160,10 @@ class Snapshot:
                 return [self._stuck]
             if not total:
                 return ["There is no worker yet."]
-            none = "The worker does not accept" if total == 1 else f"None of {workers(total)} accepts"
+            none = "The worker does not accept" if total == 1 else f"None of {total} workers accepts"
             return [f"{none} requests yet."]
         if not self.ready:
-            accept = part(self.accepting, total, "accepts", "accept")
+            accept = part(self.accepting, total, "worker", "accepts", "accept")
             return [f"{accept}, but without an application: its import failed, see the log."]
         found = []
         if self.is_saturated:
@@ -175,30 +176,20 @@ class Snapshot:
             queue = f"{length} of at most {limit}" if limit else length
             found.append(f"{who} saturated; connections that wait in the listen queue: {queue}.")
         if self.count(WorkerState.PAUSED):
-            found.append(f"{part(self.count(WorkerState.PAUSED), total, 'is', 'are')} paused.")
+            found.append(f"{part(self.count(WorkerState.PAUSED), total, 'worker', 'is', 'are')} paused.")
         if self.count(WorkerState.STUCK):
             found.append(self._stuck)
         return found
 
     @property
     def _stuck(self) -> str:
-        stuck = part(self.count(WorkerState.STUCK), len(self.workers), "is", "are")
+        stuck = part(self.count(WorkerState.STUCK), len(self.workers), "worker", "is", "are")
         return f"{stuck} stuck: no event loop runs there."
-
-
-def workers(count: int) -> str:
-    """``1 worker``, ``2 workers``."""
-    return f"{count} worker{'s' * (count != 1)}"
-
-
-def part(count: int, total: int, one: str, many: str) -> str:
-    """``1 of 2 workers`` with the verb that fits, ``one`` or ``many``."""
-    return f"{count} of {workers(total)} {one if count == 1 else many}"
 
 
 class WebServer:
     """
-    One web server that serves Galaxy; what it is asked and told.
+    One web server of Galaxy.
 
     kind
         its name
@@ -211,55 +202,59 @@ class WebServer:
 
     def snapshot(self, timeout: float, probe: bool = True) -> Snapshot:
         """
-        What it tells now, within ``timeout`` seconds; without ``probe`` no HTTP request is sent, where one would be.
+        What it tells now, within ``timeout`` seconds. ``probe`` allows to send an HTTP request, if the web server needs
+        one.
 
-        Raises a ``GalaxyError`` with the reason where it tells nothing.
+        Raises a ``GalaxyError``, with the reason, if it tells nothing.
         """
         raise NotImplementedError
 
     def readiness(self, timeout: float) -> Snapshot:
-        """As ``snapshot`` without ``probe``, for a loop: what its workers do beside being ready need not be told."""
+        """Like ``snapshot`` without ``probe``, for a loop: only whether workers are ready must be told."""
         return self.snapshot(timeout, False)
 
     def learn(self, invocation: Invocation | None) -> bool:
-        """Take up what it was or would be started with; whether that says more than was known."""
+        """Take over what it was started with, or would be. Returns whether this says more than before."""
         return False
 
     def told(self, pid: int | None) -> None:
-        """Take a manager's word for the master's PID as a hint, which is confirmed before it is used."""
+        """Take the master's PID from a process manager as a hint; it is confirmed before it is used."""
 
     def probe(self, snapshot: Snapshot, timeout: float) -> None:
-        """Send one HTTP request and note in the snapshot whether it was answered; nothing where none would be sent."""
+        """
+        Send one HTTP request, and note in the snapshot whether it was answered. A web server that needs none does
+        nothing.
+        """
 
     def find_master(self, snapshot: Snapshot | None) -> Process | None:
-        """Its master; ``None`` where none runs. Raises ``ProcessError`` where processes have no one master."""
+        """Its master; ``None`` if none runs. Raises ``ProcessError`` if there is no single master."""
         raise NotImplementedError
 
     def family(self, master: Process) -> list[Process]:
-        """Its processes that the master started; not the jobs that these started."""
+        """The processes of the web server that the master started; not the jobs that these started."""
         raise NotImplementedError
 
     @property
     def gap_of_reload(self) -> str:
-        """What a reload of it costs, as a sentence without its full stop; empty where it costs nothing."""
+        """What one loses by a reload, as a sentence without its full stop; empty if nothing."""
         return ""
 
     @property
     def is_reloaded_by_restart(self) -> bool:
-        """Whether a reload would keep the old code, so that it is restarted in its place."""
+        """Whether a reload would keep the old code, so that a restart is done instead."""
         return False
 
     def reload(self, master: Process) -> str:
         """
-        Tell the master to replace its workers gracefully, by SIGHUP where its server has nothing better; how it was
-        told. Raises ``ProcessError``.
+        Tell the master to replace its workers gracefully: by SIGHUP, if the web server has nothing better. Returns how
+        it was told. Raises ``ProcessError``.
         """
         if not master.signal(signal.SIGHUP):
             raise ProcessError(f"The master, PID {master.pid}, ended before it could be reloaded")
         return "SIGHUP"
 
     def is_another(self, process: Process) -> bool:
-        """Whether the process is a web server of the same kind that serves something else for certain."""
+        """Whether the process is certainly a web server of the same kind that serves something else."""
         return False
 
     def sharers(self, master: Process | None) -> list[Process]:
@@ -267,12 +262,12 @@ class WebServer:
         raise NotImplementedError
 
     def is_silent(self) -> bool | None:
-        """Whether nobody listens where it would; ``None`` where it is not known where that is."""
+        """Whether nobody listens on its addresses; ``None`` if these are not known."""
         raise NotImplementedError
 
     @property
     def listens_on(self) -> tuple[Address, ...]:
-        """The addresses that it takes requests on, as far as they are known."""
+        """The addresses on which it accepts requests, as far as they are known."""
         raise NotImplementedError
 
     def log(self, lines: int) -> list[str]:

@@ -1,7 +1,7 @@
 """
-Backups of LUKS headers: without its header a volume is lost, whatever else is intact.
+Back up LUKS headers: without its header a volume is lost, even if everything else is intact.
 
-Beside them lies, for a volume of which a key was removed, the record of which key slots were to go.
+If a key of a volume was removed, the record of the key slots to remove lies beside the backups.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _BLOCK = 4096
 
 
 def current(device: luks_device.Device | str, header: luks_header.Header, directory: str = DIRECTORY) -> str | None:
-    """The path of the backup of that very header of the device, when there is one and it is sound."""
+    """The path of the sound backup that has the device's present header, if there is one."""
     path = _path_for(device, header, directory)
     with luks_device.errors_of(path, "header backup cannot be read", HeaderError):
         sound = _is_ours(path) and not os.stat(path).st_mode & 0o077 and luks_header.read(path) == header
@@ -41,7 +41,7 @@ def current(device: luks_device.Device | str, header: luks_header.Header, direct
 
 
 def _is_ours(path: str) -> bool:
-    """Whether it is there, and nobody else has made it, or can put another into its place."""
+    """Whether the file is there, and nobody else has made it or can put another in its place."""
     try:
         galaxy_host_files.require_trusted(path)
     except FileError as exc:
@@ -56,15 +56,16 @@ def make(
     """
     Back up the header into ``directory`` (0700) as a file of mode 0600, and return its path.
 
-    The file gets its name only after it is on the medium and was restored to a scratch file whose header equals the
-    device's, and which ``key`` opens where it is given. A sound backup of the same header is left as it is. Of the
-    volume's backups the ``keep`` newest are kept; ``None`` keeps all. Raises ``HeaderError`` otherwise.
+    The file gets its name only when it is on the medium and was checked: it is restored to a scratch file, whose header
+    must equal the device's, and which ``key`` (if given) must open. A sound backup of the same header is left as it is.
+    The ``keep`` newest backups of the volume are kept; ``None`` keeps all. Raises ``HeaderError`` if the backup cannot
+    be made.
     """
     header = luks_header.require(device)
     if header.reencrypting:
         raise HeaderError(
             device,
-            "no header backup made: its volume key is being changed, and this header opens garbage later. "
+            "no header backup made: its volume key is being changed, and this header would later open garbage. "
             "`luks.reencrypt` backs it up at its end",
         )
     path = current(device, header, directory)
@@ -81,9 +82,9 @@ def restore(device: luks_device.Device, path: str, force: bool = False, director
     """
     Write the header in file ``path`` over the device's.
 
-    The device must be free, and carry the volume that the backup is of. ``force`` writes it to a device without any
-    valid LUKS header too (which is what a backup is for), yet never over another volume or other data. A valid header
-    that would be replaced is backed up first. Raises ``HeaderError``, ``DeviceInUse`` or ``DeviceNotBlank``.
+    The device must be free, and must carry the volume to which the backup belongs. With ``force`` it may also have no
+    valid LUKS header (this is what a backup is for); but another volume or other data is never overwritten. A valid
+    header that is replaced is backed up first. Raises ``HeaderError``, ``DeviceInUse`` or ``DeviceNotBlank``.
     """
     backup = luks_header.read(path) if os.path.isfile(path) else None
     if backup is None:
@@ -101,13 +102,13 @@ def restore(device: luks_device.Device, path: str, force: bool = False, director
             _write_header(device, path)
             _record_path(backup.uuid, directory, forget=True)
         if luks_header.read(device) != backup:
-            raise HeaderError(device, f"restored from {path}, but what it reads now differs from that")
+            raise HeaderError(device, f"restored from {path}, but the device now reads differently")
 
 
 def orphans(directory: str = DIRECTORY) -> dict[str, str]:
     """
-    The volumes that no attached device carries although there is a header backup of them: the path of the newest, by
-    UUID. Such a volume may be the one whose header was erased from a device that seems blank.
+    The volumes that have a header backup but are on no attached device: the path of the newest backup, by UUID. The
+    header of such a volume may have been erased from a device that now seems blank.
     """
     found = {}
     for path in _backups(directory):
@@ -120,14 +121,14 @@ def orphans(directory: str = DIRECTORY) -> dict[str, str]:
         # an open volume, its header erased or its device lost, is known by its mapping
         opened = galaxy_host_sysfs.read(f"{node}/dm/uuid").split("-")[2:3]
         found = {uuid: path for uuid, path in found.items() if uuid.replace("-", "") not in opened}
-        # one without medium, or broken, carries nothing that could be known
+        # a device without medium, or a broken one: nothing on it can be known
         with contextlib.suppress(HeaderError):
             found.pop(luks_header.identity(luks_device.at(galaxy_host_sysfs.read(f"{node}/dev"))), None)
     return found
 
 
 def require_no_orphan(device: luks_device.Device, directory: str) -> None:
-    """Raises ``DeviceNotBlank`` where the device may be the one of a volume whose header was erased."""
+    """Raises ``DeviceNotBlank`` if the device may belong to a volume whose header was erased."""
     for uuid, path in orphans(directory).items():
         raise DeviceNotBlank(
             device,
@@ -139,7 +140,7 @@ def require_no_orphan(device: luks_device.Device, directory: str) -> None:
 
 
 def remove_outdated(header: luks_header.Header, directory: str = DIRECTORY) -> None:
-    """Remove the volume's backups of before its volume key was changed: what they would open is garbage."""
+    """Remove the volume's backups from before the change of its volume key: they would only open garbage."""
     for path in _backups(directory):
         if not os.path.basename(path).startswith(header.uuid):
             continue
@@ -151,7 +152,7 @@ def remove_outdated(header: luks_header.Header, directory: str = DIRECTORY) -> N
 
 
 def require_room(directory: str, version: int) -> None:
-    """Raises ``HeaderError`` where no backup of a header of that LUKS version can be written."""
+    """Raises ``HeaderError`` if no backup of a header of this LUKS version can be written."""
     existing = directory
     while not os.path.exists(existing):
         existing = os.path.dirname(existing)
@@ -169,7 +170,7 @@ def require_room(directory: str, version: int) -> None:
 
 
 def being_removed(header: luks_header.Header, directory: str = DIRECTORY) -> list[int]:
-    """The numbers of the key slots that are there although their removal was begun: it was interrupted."""
+    """The numbers of the key slots that are still there although their removal was begun: it was interrupted."""
     with luks_device.errors_of(directory, "its records cannot be read", HeaderError):
         recorded = _recorded(header.uuid, directory)
     return [slot.number for slot in header.slots if slot.identity in recorded]
@@ -177,9 +178,9 @@ def being_removed(header: luks_header.Header, directory: str = DIRECTORY) -> lis
 
 def record_removal(header: luks_header.Header, numbers: Collection[int], directory: str = DIRECTORY) -> None:
     """
-    Write down, on the medium before this returns, which key slots are about to be removed.
+    Write down which key slots are about to be removed. The record is on the medium before this returns.
 
-    The record stays: a key slot is known by its salt, so it never speaks of one that is written later.
+    The record stays. A key slot is known by its salt, so the record never means a key slot that is written later.
     """
     going = {slot.identity for slot in header.slots if slot.number in numbers}
     with luks_device.errors_of(directory, "the removal cannot be recorded", HeaderError):
@@ -200,7 +201,7 @@ def _write(device: luks_device.Device | str, header: luks_header.Header, directo
         galaxy_host_files.require_trusted(directory)
     except FileError as exc:
         raise HeaderError(device, f"no header backup made: {exc}; give the directory to root, mode 0700") from None
-    # what a crash left goes first, so that it does not count
+    # first remove what a crash left, so that it does not take up room
     shutil.rmtree(os.path.join(directory, f".new-{header.uuid}"), ignore_errors=True)
     require_room(directory, header.version)
     with _scratch_directory(os.path.join(directory, f".new-{header.uuid}")) as scratch:
@@ -229,7 +230,7 @@ def _prune(uuid: str, newest: str, directory: str, keep: int) -> None:
 
 
 def _backups(directory: str) -> list[str]:
-    """Their paths, the newest last."""
+    """Paths of the backups, the newest last."""
     paths = [os.path.join(directory, name) for name in galaxy_host_sysfs.names(directory) if _FILE.match(name)]
     with luks_device.errors_of(directory, "header backups cannot be read", HeaderError):
         return sorted(paths, key=lambda path: (os.stat(path).st_mtime_ns, path))
@@ -237,8 +238,8 @@ def _backups(directory: str) -> list[str]:
 
 def _write_header(device: luks_device.Device, path: str) -> None:
     """
-    The blocks by which a header is known go first and come last, each step on the medium before the next: cut short,
-    this leaves no header rather than one that no key opens.
+    Write the header so that the blocks by which it is recognised are erased first and written last, each step on the
+    medium before the next. If this is cut short, there is no header, and not one that no key opens.
     """
     with open(path, "rb") as file:
         content = file.read()
@@ -287,20 +288,20 @@ def _require_replaceable(device: luks_device.Device, backup: luks_header.Header,
 
 
 def _path_for(place: luks_device.Device | str, header: luks_header.Header, directory: str) -> str:
-    # the name changes with the header, so no backup ever replaces an earlier one, nor a sound one one that is not
+    # the name changes with the header, so a backup never replaces a different one
     return os.path.join(directory, f"{header.uuid}-{luks_header.digest(place, header)[:12]}.luksheader")
 
 
 def _require_undamaged(path: str, header: luks_header.Header) -> None:
-    """Raises ``HeaderError`` where the file has a name of ours that is not of what it holds."""
+    """Raises ``HeaderError`` if the file has a name of ours that does not fit its content."""
     name = _FILE.match(os.path.basename(path))
     # this tree's first backups are named by the metadata alone
     earlier = hashlib.sha256(header.metadata.encode()).hexdigest()
     if name and name.group(2) not in (luks_header.digest(path, header)[:12], earlier[:12]):
         raise HeaderError(
             path,
-            "damaged: it holds another header, or other key slots, than its name is of. Take another backup; where "
-            "there is none, a copy of this one under another name is restored as it is. Nothing was changed",
+            "damaged: its header or its key slots do not fit its name. Take another backup. If there is none, copy "
+            "this one to another name, which is restored without this check. Nothing was changed",
         )
 
 

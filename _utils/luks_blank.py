@@ -1,9 +1,9 @@
 """
-Prove that a device carries nothing, by reading it; and mark one on which a volume is being made.
+Prove that a device carries nothing, by reading it; and mark a device on which a volume is being made.
 
-That libblkid knows no signature proves nothing: plain dm-crypt, a volume whose header was erased, a database on the raw
-device and a filesystem with a damaged superblock have none, and libblkid takes a sector that cannot be read for one
-without a signature. So a device is blank only where it reads as zeros, without one error, in all places where
+It proves nothing that libblkid finds no signature. There is none on plain dm-crypt, on a volume whose header was
+erased, with a database on the raw device, or with a damaged superblock; and libblkid takes a sector that cannot be read
+for one without a signature. So a device is blank only if it reads as zeros, without any error, in all places where
 filesystems, volumes and tables keep something, and in samples over the whole.
 """
 
@@ -30,7 +30,7 @@ STOPS, STOP = 256, 16 << 10
 _CHUNK = _MIB
 # what O_DIRECT wants offsets and lengths to be multiples of, on disks with 4 KiB sectors too
 _BLOCK = 4096
-# what an interrupted luksFormat can have written: no LUKS version keeps more in front of the data by default
+# the part that an interrupted luksFormat can have written: by default no LUKS version has more before the data
 HEADER_AREA = 16 * _MIB
 # force takes this in the place of a signature
 DATA = "data"
@@ -52,7 +52,7 @@ def places(size: int) -> list[tuple[int, int]]:
     """
     What is read of a device of ``size`` bytes: ``(offset, length)`` in ascending order.
 
-    The samples are at random places, evenly spread; so no pattern of the data escapes every look.
+    The samples are at random places, evenly spread. So no pattern of the data can escape every look.
     """
     if size <= WHOLE:
         return [(0, size)]
@@ -69,9 +69,9 @@ def places(size: int) -> list[tuple[int, int]]:
 
 def require(device: luks_device.Device, force: bool = False, signature: str | None = None) -> None:
     """
-    Raises ``DeviceInUse``, ``DeviceNotBlank`` or ``DeviceError`` unless the device is free and proven to be blank; or
-    ``force`` is set and ``signature`` repeats the type or UUID of a signature that it carries, or is ``data`` where it
-    carries data without one.
+    Raises ``DeviceInUse``, ``DeviceNotBlank`` or ``DeviceError`` unless the device is free and proven to be blank. A
+    device that is not blank passes with ``force`` if ``signature`` is the type or UUID of a signature that it carries,
+    or ``data`` if it carries data without a signature.
     """
     luks_device.require_free(device)
     signatures = luks_device.signatures(device)
@@ -98,10 +98,10 @@ def require(device: luks_device.Device, force: bool = False, signature: str | No
 
 def first_data(device: luks_device.Device, start: int = 0) -> tuple[int, str] | None:
     """
-    The first byte from ``start`` on that does not read as zero, among those that are looked at: its offset, and what
-    it belongs to. ``None`` where all are zero. Our own mark counts as zero.
+    The first byte from ``start`` on that does not read as zero, among those that are looked at: its offset, and to what
+    it belongs. ``None`` if all are zero. Our own mark counts as zero.
 
-    Raises ``DeviceError`` where a place cannot be read: nothing is known of it then.
+    Raises ``DeviceError`` if a place cannot be read, because nothing is then known of it.
     """
     size = device.size
     reads = 0
@@ -126,8 +126,8 @@ def first_data(device: luks_device.Device, start: int = 0) -> tuple[int, str] | 
 
 def mark(device: luks_device.Device) -> None:
     """
-    Say on the device itself, in its last block, that a volume is being made, before anything else is written to it;
-    on the medium when this returns. ``cryptsetup luksFormat`` does not touch that block.
+    Write on the device itself, in its last block, that a volume is being made, before anything else is written to it.
+    The mark is on the medium when this returns. ``cryptsetup luksFormat`` does not touch this block.
     """
     log.info("%s: marked as a volume in the making", device)
     _write_last(device, _MARK.ljust(_BLOCK, b"\0"))
@@ -136,7 +136,7 @@ def mark(device: luks_device.Device) -> None:
 
 
 def unmark(device: luks_device.Device) -> None:
-    """Take the mark away; the header says it from now on. What is no mark is left as it is."""
+    """Remove the mark; from now on the header tells the state. Anything that is not our mark is left as it is."""
     if is_marked(device):
         _write_last(device, bytes(_BLOCK))
 
@@ -149,7 +149,7 @@ def is_marked(device: luks_device.Device) -> bool:
 
 
 def _superblocks(size: int) -> Iterator[int]:
-    """Where copies of superblocks are, beside the beginning and the end."""
+    """Where there are copies of superblocks, other than at the beginning and the end."""
     # ext2 to ext4, "sparse_super": in groups 1 and the powers of 3, 5, 7; a group has 8 * block size blocks
     for block in (1024, 2048, 4096):
         group = 8 * block * block

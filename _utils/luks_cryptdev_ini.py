@@ -1,5 +1,5 @@
 """
-``luks-cryptdev.ini``, in which the scripts that this tree replaces kept a machine's encrypted volume.
+Read ``luks-cryptdev.ini``, in which the old scripts kept a machine's encrypted volume.
 """
 
 import configparser
@@ -18,7 +18,9 @@ _BARE = Pattern(r"(?P<value>.*?)(?:(?:^|\s+)[;#].*)?\Z")
 
 @record(frozen=True)
 class CryptDev:
-    """The ``[luks]`` section; ``keysize`` in bits. A UUID, where there is one, finds the volume: device names move."""
+    """
+    The ``[luks]`` section; ``keysize`` in bits. If there is a UUID, it finds the volume, because device names change.
+    """
 
     device: str
     uuid: str
@@ -30,7 +32,7 @@ class CryptDev:
     hash_algorithm: str
 
     def storage(self) -> dict[str, Any]:
-        """The same volume as ``galaxy:storage`` in pillar declares it, but for its key."""
+        """The same volume as ``galaxy:storage`` in pillar declares it, without its key."""
         return {
             "device": f"UUID={self.uuid}" if self.uuid else self.device,
             "mapper": self.cryptdev,
@@ -46,8 +48,8 @@ def read(path: str = PATH) -> CryptDev:
     """
     The volume that the file describes.
 
-    Raises ``ConfigError`` when it cannot be read, others can write it (it says where root mounts), or it lacks the
-    device, its UUID and mapper, or the mount point.
+    Raises ``ConfigError`` if the file cannot be read, if others can write it (it says where root mounts), or if it does
+    not name the device or its UUID, the mapper, and the mount point.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -82,7 +84,7 @@ def read(path: str = PATH) -> CryptDev:
 
 def _value(path: str, key: str, text: str) -> str:
     """
-    A value without its quotes, and without a comment behind it: Python 2's ConfigParser, of the scripts, had those.
+    A value without its quotes, and without a comment behind it, as Python 2's ConfigParser read it for the scripts.
     """
     if "\n" in text:
         raise ConfigError(f"{path}: [{_SECTION}] {key} goes over several lines; begin each line with its key")

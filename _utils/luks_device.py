@@ -1,5 +1,5 @@
 """
-Block devices: find one, say what it carries and who uses it, claim it.
+Find a block device, tell what it carries and what uses it, and claim it.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Device:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Its size in bytes."""
         sectors = galaxy_host_sysfs.read(f"{self.sysfs}/size")
         if not sectors:
             raise DeviceMissing(self, "it went away")
@@ -66,12 +66,12 @@ class Signature:
 def find(spec: str, timeout: float = 0) -> Device:
     """
     The block device that ``spec`` names: a path, or ``UUID=``, ``LABEL=``, ``PARTUUID=``, ``PARTLABEL=`` as in
-    :manpage:`fstab(5)`; ``/dev/disk/by-uuid/…`` and its siblings work without udev too.
+    :manpage:`fstab(5)`. ``/dev/disk/by-uuid/…`` and the like work without udev too.
 
     timeout
-        seconds for which a device that is not there is waited for, such as one that a cloud attaches late
+        if the device is not there: seconds to wait for it, because a cloud may attach it late
 
-    Raises ``DeviceMissing`` when there is none by then, or ``DeviceError`` when there is more than one, or it is not a
+    Raises ``DeviceMissing`` if there is still none then. Raises ``DeviceError`` if there are several, or if it is no
     block device.
     """
     missing: list[DeviceMissing] = []
@@ -94,7 +94,7 @@ def find(spec: str, timeout: float = 0) -> Device:
 
 
 def at(number: str) -> Device:
-    """The block device of that ``major:minor``."""
+    """The block device with this ``major:minor``."""
     return Device(f"/dev/{os.path.basename(os.path.realpath(f'/sys/dev/block/{number}'))}", number)
 
 
@@ -118,7 +118,7 @@ def _find(spec: str) -> Device:
 
 
 def _find_tagged(spec: str, token: str) -> str:
-    # no cache, and all that match: two devices of one UUID are a volume and its copy, which must not be mistaken
+    # without cache, and all matches: two devices with one UUID are a volume and its copy, and must not be mixed up
     argv = ["blkid", "--cache-file", "/dev/null", "--match-token", token, "--output", "device"]
     paths = sorted(set(galaxy_host_command.run(argv, check=False).split()))
     if not paths:
@@ -130,7 +130,7 @@ def _find_tagged(spec: str, token: str) -> str:
 
 @contextlib.contextmanager
 def errors_of(subject: object, failure: str, error: type[VolumeError] = DeviceError) -> Iterator[None]:
-    """Turns an ``OSError`` of the body into ``error``: the subject, the failure, and the system's reason."""
+    """Turn an ``OSError`` of the body into ``error``: the subject, the failure, and the system's reason."""
     try:
         yield
     except OSError as exc:
@@ -142,8 +142,8 @@ def signatures(path: Device | str) -> tuple[Signature, ...]:
     """
     Everything that libblkid recognises on it: filesystems, partition tables, RAID, LVM, LUKS, swap.
 
-    It is asked in both of its ways, since each knows what the other leaves out. Raises ``DeviceError`` when it cannot
-    be asked; "none" also means that nothing could be read, so it proves nothing by itself (``luks_blank``).
+    libblkid is asked in both of its ways, because each knows what the other leaves out. Raises ``DeviceError`` if it
+    cannot be asked. "None" may also mean that nothing could be read, so it proves nothing by itself (``luks_blank``).
     """
     try:
         wiped = json.loads(galaxy_host_command.run(["wipefs", "--json", str(path)]) or "{}").get("signatures", [])
@@ -154,7 +154,7 @@ def signatures(path: Device | str) -> tuple[Signature, ...]:
 
 
 def _probe(path: str) -> list[Signature]:
-    """What ``blkid``'s low-level probing tells, where ``wipefs`` lists nothing."""
+    """What ``blkid``'s low-level probing tells when ``wipefs`` lists nothing."""
     try:
         output = galaxy_host_command.run(["blkid", "--probe", "--output", "export", path])
     except CommandError as exc:
@@ -170,7 +170,7 @@ def _probe(path: str) -> list[Signature]:
 
 
 def uses(device: Device) -> list[str]:
-    """Why the device is in use, one text a use: its mounts, swap, devices built on it. Empty: it is free."""
+    """Why the device is in use, one text for each use: its mounts, swap, devices built on it. Empty if it is free."""
     found = []
     parts = [device.number, *(galaxy_host_sysfs.read(f"{device.sysfs}/{part}/dev") for part in _partitions(device))]
     for line in galaxy_host_sysfs.read("/proc/self/mountinfo").splitlines():
@@ -190,7 +190,7 @@ def uses(device: Device) -> list[str]:
 
 
 def require_free(device: Device) -> None:
-    """Raises ``DeviceInUse``, naming the uses, unless nothing uses the device."""
+    """Raises ``DeviceInUse``, which names the uses, if anything uses the device."""
     found = uses(device)
     if found:
         raise DeviceInUse(device, f"in use: {'; '.join(found)}. Nothing was changed")
@@ -198,7 +198,8 @@ def require_free(device: Device) -> None:
 
 def wipe(device: Device) -> None:
     """
-    Erase every signature, those at the end of the device too: a partition table's copy there would come back to life.
+    Erase every signature, also those at the end of the device: else a partition table could come back from its copy
+    there.
     """
     log.info("%s: its signatures are erased", device)
     galaxy_host_command.run(["wipefs", "--all", device.path])
@@ -207,11 +208,11 @@ def wipe(device: Device) -> None:
 @contextlib.contextmanager
 def claimed(device: Device | str) -> Iterator[None]:
     """
-    Hold the advisory lock on the device that udev and systemd's tools respect, so that two runs never meet on it.
-    The second waits for the first, and decides only then what is to be done. Of an image file cryptsetup takes that
+    Hold the advisory lock on the device that udev and systemd's tools respect, so that two runs never work on it at
+    once. The second run waits for the first, and only then decides what to do. For an image file, cryptsetup takes this
     lock itself.
 
-    Raises ``DeviceInUse`` when another program holds it for longer than ``PATIENCE`` seconds.
+    Raises ``DeviceInUse`` if another program holds it for longer than ``PATIENCE`` seconds.
     """
     if not isinstance(device, Device):
         yield
@@ -230,8 +231,8 @@ def claimed(device: Device | str) -> Iterator[None]:
 
 def sync(path: str) -> None:
     """
-    Return once all that was written to this file or directory is on the medium. What cryptsetup, mkfs and wipefs write
-    to a device they flush themselves before they end.
+    Return once all that was written to this file or directory is on the medium. cryptsetup, mkfs and wipefs flush what
+    they write to a device before they end.
     """
     with errors_of(path, "cannot be flushed to its medium"):
         node = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,10 +1,10 @@
 """
-The procedure that makes an encrypted volume of a blank device, or finishes one that was interrupted, and mounts it.
+Make an encrypted volume on a blank device, or finish one that was interrupted, and mount it.
 
-At any moment the device itself tells how far it is, so a crash needs no record elsewhere: a mark in its last block, or
-a header that says *unfinished* (``luks_header``), has never had its filesystem mounted for use, and the procedure
-begins anew; any other is never formatted again. The order of steps and why each crash point is safe:
-``docs/storage.md``.
+At any moment the device itself tells how far it is, so a crash needs no record elsewhere. A device with a mark in its
+last block, or with a header that says *unfinished* (``luks_header``), has never had its filesystem mounted for use: the
+procedure begins anew. Any other device is never formatted again. ``docs/storage.md`` has the order of steps, and says
+why each crash point is safe.
 """
 
 import contextlib
@@ -41,9 +41,9 @@ FORMAT, MKFS, BACKUP, OPEN, FSCK, ASIDE, MOUNT, REMOUNT = STEPS = (
 @record(frozen=True)
 class Plan:
     """
-    What a volume is to be: ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) open as
-    ``mapper``, its filesystem mounted on ``mount_point``. ``may_format`` allows to make the volume; without it a blank
-    device is an error. ``may_move`` allows to set aside what is below the mount point.
+    What a volume shall be: ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) is open as
+    ``mapper``, and its filesystem is mounted on ``mount_point``. ``may_format`` allows to make the volume; without it a
+    blank device is an error. ``may_move`` allows to set aside what is below the mount point.
     """
 
     device: str
@@ -62,15 +62,16 @@ class Plan:
 
 def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> list[str]:
     """
-    Bring the volume to what is planned and return the steps taken, a part of ``STEPS``; a second run takes none.
+    Bring the volume into the planned state, and return the steps that were taken, a part of ``STEPS``. A second run
+    takes none.
 
     key
-        gives the key, and is called only where a step needs it
+        gives the key; it is only called if a step needs the key
     test
-        change nothing: return the steps that would be taken, and fail where the run would
+        change nothing: return the steps that would be taken, and fail if a run would fail
 
     Two runs at once come one after the other: the second decides what is left to do when the first is over. Raises a
-    ``VolumeError``, ``WrongKey`` among them, or ``CommandError``.
+    ``VolumeError`` (such as ``WrongKey``), or ``CommandError``.
     """
     device = luks_device.find(plan.device, plan.device_timeout)
     with luks_mapping.reserved(plan.mapper), luks_device.claimed(device):
@@ -82,7 +83,7 @@ def run(plan: Plan, key: Callable[[], luks_header.Key], test: bool = False) -> l
         if FORMAT in steps:
             if isinstance(secret, luks_header.Token):
                 raise KeySourceError(
-                    "token://", "opens volumes only; make one with a passphrase, and enroll the token then"
+                    "token://", "only opens volumes; make the volume with a passphrase, and enroll the token then"
                 )
             assert secret is not None
             _require_fresh(device, secret, plan.place.backups, test)
@@ -106,9 +107,9 @@ def format_volume(
     test: bool = False,
 ) -> str:
     """
-    A finished volume without a filesystem on a blank or unfinished device, its header backed up; returns the backup's
-    path. ``force`` with ``signature``, as in ``luks_blank.require``, makes it on any other device. ``test`` changes
-    nothing, returns an empty path, and fails where the run would.
+    Make a finished volume without a filesystem on a blank or unfinished device, and back up its header. Returns the
+    backup's path. ``force`` with ``signature`` makes it on any other device, as in ``luks_blank.require``. ``test``
+    changes nothing, returns an empty path, and fails if a run would fail.
     """
     with luks_device.claimed(device):
         secret = key()
@@ -159,7 +160,7 @@ def _steps_of_finished(
     if mount:
         missing = luks_filesystem.require_as_wanted(mount, plan.fstype, plan.mount_options)
         return steps + ([REMOUNT] if missing else [])
-    # one that is mounted elsewhere too is in use, and was checked then
+    # a filesystem that is mounted elsewhere too was checked before that mount
     if luks_filesystem.is_ext(plan.fstype) and not (is_open and luks_filesystem.mounts(path)):
         steps.append(FSCK)
     if luks_filesystem.is_occupied(plan.mount_point):
@@ -189,7 +190,7 @@ def _take(plan: Plan, device: luks_device.Device, steps: list[str], secret: luks
 
 
 def _back_up_settled(plan: Plan, device: luks_device.Device) -> bool:
-    """The header backup, where opening the volume has ended a change of its volume key that was cut short."""
+    """Back up the header, if opening the volume has completed an interrupted change of its volume key."""
     header = luks_header.require(device)
     if header.reencrypting or luks_backup.current(device, header, plan.place.backups):
         return False
@@ -207,8 +208,8 @@ def mount_opened(
     close_after: bool = False,
 ) -> None:
     """
-    Check and mount the filesystem of an open volume; with ``may_move`` what is below the mount point is set aside.
-    When it cannot be mounted after all, the volume is closed again with ``close_after``.
+    Check and mount the filesystem of an open volume. With ``may_move``, what is below the mount point is set aside. If
+    it cannot be mounted after all, ``close_after`` closes the volume again.
     """
     path = f"/dev/mapper/{mapper}"
     done = False
@@ -226,7 +227,7 @@ def mount_opened(
 
 
 def _make(plan: Plan, device: luks_device.Device, key: Secret) -> None:
-    """Steps ``format`` and ``mkfs``: from a blank or unfinished device to a finished, closed volume."""
+    """Take the steps ``format`` and ``mkfs``: from a blank or unfinished device to a finished, closed volume."""
     luks_mapping.require_openable(device, plan.mapper, "")
     _write_header(device, key, plan.luks)
     luks_mapping.open_volume(device, plan.mapper, key)
@@ -247,14 +248,14 @@ def _write_header(device: luks_device.Device, key: Secret, options: luks_header.
 
 
 def _require_makeable(plan: Plan, device: luks_device.Device) -> None:
-    """Raises an error for whatever luksFormat, mkfs or mount would refuse later on, or the backups' directory."""
+    """Raises an error for whatever luksFormat, mkfs or mount would refuse later, or the directory of the backups."""
     size = luks_trial.require_formattable(device, plan.luks)
     luks_filesystem.require_options(plan.fstype, plan.mkfs_options, plan.mount_options, size)
     luks_backup.require_room(plan.place.backups, plan.luks.version)
 
 
 def _require_possible(plan: Plan, device: luks_device.Device, steps: list[str], secret: luks_header.Key | None) -> None:
-    """What a test run can know of steps on a finished volume before they are taken."""
+    """Check what a test run can know of steps on a finished volume before they are taken."""
     if BACKUP in steps:
         luks_backup.require_room(plan.place.backups, luks_header.require(device).version)
     if OPEN in steps:
@@ -268,8 +269,8 @@ def _require_possible(plan: Plan, device: luks_device.Device, steps: list[str], 
 
 def require_usable(device: luks_device.Device, key: luks_header.Key, fstype: str | None = None) -> None:
     """
-    Raises ``WrongKey``, or ``FilesystemError`` where the volume, opened for a look and read-only, has no filesystem
-    that can be mounted. While its volume key is being changed only the key is tried.
+    Raises ``WrongKey`` if the key does not open the volume. Raises ``FilesystemError`` if the volume, opened read-only
+    for a look, has no filesystem that can be mounted. While its volume key is being changed, only the key is tried.
     """
     header = luks_header.require(device)
     if header.reencrypting:
@@ -281,9 +282,9 @@ def require_usable(device: luks_device.Device, key: luks_header.Key, fstype: str
 
 def _require_fresh(device: luks_device.Device, key: luks_header.Key, backups: str, test: bool) -> None:
     """
-    Raises an error unless the device is proven to hold no data: it reads as blank, or it carries an unfinished volume,
-    and that has no key slot yet or, opened with ``key``, no files inside; or it has the mark of a volume in the making,
-    and nothing outside of what luksFormat writes. Closes an unfinished volume that is still open.
+    Raises an error unless the device is proven to hold no data. Proof is one of these: it reads as blank; it carries an
+    unfinished volume that has no key slot yet or, opened with ``key``, no files inside; it has the mark of a volume in
+    the making, and nothing outside of what luksFormat writes. An unfinished volume that is still open is closed.
     """
     header = luks_header.read(device)
     if luks_header.is_unfinished(device, header):
@@ -312,7 +313,7 @@ def _require_empty(
     if mapping and not test:
         luks_mapping.close_volume(mapping.name)
     if header and header.slots:
-        # the header says that it is empty; this asks the content itself, should somebody have used it by hand
+        # the header says that it is empty; look at the content too, because somebody may have used it by hand
         path = mapping.path if mapping and test else None
         # not read-only: a journal that is to be replayed would hide that there is a filesystem
         shown = contextlib.nullcontext(path) if path else luks_mapping.look(device, header.uuid, key, read_only=False)

@@ -1,5 +1,5 @@
 """
-Filesystems on an opened volume: make, check, mount, grow, and look what is on one.
+Work with filesystems on an open volume: make, check, mount and grow one, and see what is on it.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _MAKE = {
 # a large volume on slow storage
 _TIMEOUT = 3600
 _EXT = ("ext2", "ext3", "ext4")
-# mount options with which each is looked at, and nothing is written
+# mount options for a look that writes nothing
 _UNREPLAYED = {
     **dict.fromkeys(_EXT, "noload"),
     "xfs": "norecovery,nouuid",
@@ -46,7 +46,7 @@ _CORRECTED = 1
 _LOOK = "luks-"
 # files that an error names
 _NAMED = 5
-# mount options that the kernel does not list: they are for mount(8) and systemd, or say what is so anyway
+# mount options that the kernel does not list: they are for mount(8) or systemd, or are defaults
 _UNLISTED = Pattern(r"defaults|_netdev|no?auto|nofail|no?user|users|owner|group|loop|comment=.*|[xX]-.*")
 _OPPOSITES = {
     "rw": "ro", "suid": "nosuid", "dev": "nodev", "exec": "noexec", "async": "sync", "diratime": "nodiratime",
@@ -55,22 +55,22 @@ _OPPOSITES = {
 
 
 def is_ext(fstype: str) -> bool:
-    """Whether it is of the family that is checked before each mount; xfs and btrfs check themselves."""
+    """Whether it belongs to the ext family, which is checked before each mount. xfs and btrfs check themselves."""
     return fstype in _EXT
 
 
 def mounts(path: str) -> list[Mount]:
-    """Where the filesystem on block device ``path`` is mounted, in the order of mounting."""
+    """The mounts of the filesystem on block device ``path``, in the order of mounting."""
     number = galaxy_host_sysfs.number(path)
     return [each for each in galaxy_host_mounts.read() if number and galaxy_host_sysfs.number(each.source) == number]
 
 
 def require_mountable(path: str, target: str, may_move: bool = False) -> Mount | None:
     """
-    The mount of device ``path`` on directory ``target``; ``None``: it is not mounted there, and can be.
+    The mount of device ``path`` on directory ``target``. ``None``: it is not mounted there, and can be.
 
-    Raises ``MountPointError`` when another user could put something else in its place, something else is mounted
-    there, or it is not a directory, or not an empty one unless ``may_move`` (``set_aside``).
+    Raises ``MountPointError`` if another user could put something else in the place of ``target``, if something else is
+    mounted there, if it is not a directory, or if it is not empty (``may_move`` allows this: see ``set_aside``).
     """
     galaxy_host_mounts.require_place(target)
     mount = galaxy_host_mounts.mounted_at(target)
@@ -108,7 +108,7 @@ def aside(target: str) -> str:
 
 
 def set_aside(target: str) -> str:
-    """Move what was written below the mount point while nothing was mounted there; returns where it is now."""
+    """Move what was written below the mount point while nothing was mounted there. Returns where it is now."""
     path = aside(target)
     with luks_device.errors_of(target, "what is in it cannot be set aside", MountPointError):
         status = os.stat(target)
@@ -121,9 +121,9 @@ def set_aside(target: str) -> str:
 
 def require_as_wanted(mount: Mount, fstype: str, options: Sequence[str]) -> list[str]:
     """
-    The mount options that are wanted and not in effect; a remount brings them.
+    The mount options that are wanted and not in effect; a remount brings them into effect.
 
-    Raises ``FilesystemError`` when another filesystem is mounted, or it is read-only without being told so.
+    Raises ``FilesystemError`` if another filesystem is mounted, or if it is read-only although this is not wanted.
     """
     if mount.fstype != fstype:
         raise FilesystemError(mount.target, f"the filesystem mounted there is {mount.fstype}, not {fstype}")
@@ -141,35 +141,38 @@ def require_as_wanted(mount: Mount, fstype: str, options: Sequence[str]) -> list
 def require_maker(fstype: str) -> None:
     """Raises ``FilesystemError`` unless this machine can make such a filesystem."""
     if fstype not in _MAKE:
-        raise FilesystemError(fstype, f"not a filesystem that is made here; one of {', '.join(_MAKE)}")
+        raise FilesystemError(fstype, f"not a filesystem that this tree makes; give one of {', '.join(_MAKE)}")
     if not shutil.which(_MAKE[fstype][0]):
         raise FilesystemError(fstype, f"{_MAKE[fstype][0]} is not installed. Nothing was changed")
 
 
 def require_options(fstype: str, mkfs_options: Sequence[str], mount_options: Sequence[str], size: int) -> None:
-    """Raises ``FilesystemError`` where ``mkfs``, on ``size`` bytes, or ``mount`` would refuse."""
+    """Raises ``FilesystemError`` if ``mkfs``, on ``size`` bytes, or ``mount`` would refuse the options."""
     luks_trial.require_mkfs(_MAKE[fstype], fstype, mkfs_options, size)
     luks_trial.require_mount(_MAKE[fstype], fstype, mount_options)
 
 
 def require_mount_options(fstype: str, options: Sequence[str]) -> None:
-    """The same of the mount alone."""
+    """The same for ``mount`` alone."""
     if fstype in _MAKE and shutil.which(_MAKE[fstype][0]):
         luks_trial.require_mount(_MAKE[fstype], fstype, options)
 
 
 def make(path: str, fstype: str, options: Sequence[str]) -> None:
-    """``mkfs`` on a device whose content the caller has proven to be nothing; on the medium when this returns."""
+    """
+    Run ``mkfs`` on a device. The caller has proven that it carries nothing. The filesystem is on the medium when this
+    returns.
+    """
     log.info("%s: mkfs, %s", path, fstype)
     galaxy_host_command.run([*_MAKE[fstype], *options, path], timeout=_TIMEOUT)
 
 
 def check(path: str, fstype: str) -> bool:
     """
-    Check a filesystem of the ext family before it is mounted, as the machine does at boot with those in fstab (``fsck
-    -p``: what is safe is repaired); ``True``: something was.
+    Check a filesystem of the ext family before it is mounted, as the machine checks those in fstab at boot (``fsck -p``
+    repairs what is safe to repair). ``True``: something was repaired.
 
-    Raises ``FilesystemError``, with all that it said, when a person has to decide.
+    Raises ``FilesystemError``, with all output of the check, if a person must decide.
     """
     if not is_ext(fstype):
         return False
@@ -190,8 +193,8 @@ def mount(path: str, target: str, options: Sequence[str], fstype: str | None = N
     """
     Mount device ``path`` on directory ``target``, which is made if missing.
 
-    Raises ``FilesystemError`` when the device carries another filesystem than ``fstype``, or none that is known: it may
-    hold data nevertheless, so nothing here would make one; or with all that mount said.
+    Raises ``FilesystemError`` if the device carries another filesystem than ``fstype``, or none that is known: it may
+    hold data nevertheless, so no filesystem is made. Raises it also, with all output of mount, if mount fails.
     """
     kind = require_type(path, fstype)
     galaxy_host_mounts.make_directory(target)
@@ -206,20 +209,22 @@ def mount(path: str, target: str, options: Sequence[str], fstype: str | None = N
 
 
 def require_type(path: str, fstype: str | None = None) -> str:
-    """The filesystem on the device, where it is ``fstype``, or one that is made here; raises ``FilesystemError``."""
+    """
+    The filesystem on the device, if it is ``fstype`` or one that this tree makes; else raises ``FilesystemError``.
+    """
     kind = type_of(path)
     if kind in ([fstype] if fstype else _MAKE):
         return kind
     carries = f"carries {kind}" if kind else "an encrypted volume without a filesystem that is known"
     wanted = fstype or " or ".join(_MAKE)
-    advice = "" if kind else f" Where it had one of the ext family, its superblock is damaged: {_advice(path)}"
+    advice = "" if kind else f" If it had one of the ext family, its superblock is damaged: {_advice(path)}"
     raise FilesystemError(path, f"{carries}, not {wanted}; it may hold data, and was not touched.{advice}")
 
 
 def require_readable(path: str, fstype: str | None = None) -> None:
     """
-    Raises ``FilesystemError`` where the device has no such filesystem, or the kernel cannot mount it. Nothing is
-    written: no journal is replayed, and a filesystem that has one to replay is not tried, nor one that is mounted.
+    Raises ``FilesystemError`` if the device has no such filesystem, or if the kernel cannot mount it. Nothing is
+    written: no journal is replayed, and a filesystem that has one to replay, or that is mounted, is not tried.
     """
     kind = require_type(path, fstype)
     if mounts(path) or (is_ext(kind) and _needs_recovery(path)):
@@ -232,7 +237,7 @@ def require_readable(path: str, fstype: str | None = None) -> None:
 
 
 def remount(mount: Mount, options: Sequence[str]) -> None:
-    """Bring mount options into effect. Raises ``FilesystemError`` with all that mount said."""
+    """Bring mount options into effect. Raises ``FilesystemError`` with all output of mount."""
     log.info("%s: remounted with %s", mount.target, ",".join(options))
     try:
         galaxy_host_command.run(["mount", "-o", f"remount,{','.join(options)}", mount.target], timeout=_TIMEOUT)
@@ -244,21 +249,21 @@ def remount(mount: Mount, options: Sequence[str]) -> None:
 
 
 def unmount(target: str) -> None:
-    """Raises ``CommandError`` when it is busy."""
+    """Unmount it. Raises ``CommandError`` if it is busy."""
     log.info("%s: unmounted", target)
     galaxy_host_command.run(["umount", target], timeout=_TIMEOUT)
 
 
 def type_of(path: str) -> str:
-    """The filesystem that the device carries; empty when there is none, or something else."""
+    """The filesystem that the device carries; empty if there is none, or if it is something else."""
     listed = [each.type for each in luks_device.signatures(path)]
     return listed[0] if listed else ""
 
 
 def files_on(path: str) -> list[str]:
     """
-    The names in the root of the filesystem on device ``path``; none when there is no filesystem, or one that was made
-    only half.
+    The names in the root of the filesystem on device ``path``; empty if there is no filesystem, or only a half-made
+    one.
     """
     fstype = type_of(path)
     if not fstype:
@@ -279,7 +284,7 @@ def files_on(path: str) -> list[str]:
 
 
 def end_look(path: str) -> None:
-    """Unmount what a run that was killed within ``files_on`` left mounted from the device."""
+    """Unmount what is still mounted from the device because a run was killed within ``files_on``."""
     for each in mounts(path):
         if os.path.dirname(each.target) == "/run" and os.path.basename(each.target).startswith(_LOOK):
             log.info("%s: left by a run that was killed", each.target)
@@ -296,14 +301,14 @@ def grow(mount: Mount) -> None:
 
 
 def size(mount: Mount) -> int:
-    """Bytes that a mounted filesystem offers, used ones included."""
+    """Bytes that a mounted filesystem offers, with those in use."""
     with luks_device.errors_of(mount.target, "its size cannot be read", FilesystemError):
         facts = os.statvfs(mount.target)
     return facts.f_blocks * facts.f_frsize
 
 
 def span(mount: Mount) -> int | None:
-    """Bytes of its device that a mounted filesystem takes; ``None`` where it does not tell."""
+    """Bytes of its device that a mounted filesystem takes; ``None`` if it does not tell."""
     if is_ext(mount.fstype):
         told = galaxy_host_command.run(["dumpe2fs", "-h", mount.source])
         facts = dict(re.findall(r"^(Block count|Block size):\s+(\d+)$", told, re.MULTILINE))
@@ -320,7 +325,7 @@ def span(mount: Mount) -> int | None:
 
 
 def _effective(mount: Mount) -> set[str]:
-    """The mount options in effect; ext4 tells the ones that are so by default too, in a place of its own."""
+    """The mount options in effect. ext4 tells its default options too, in another place."""
     listed = set(mount.options.split(","))
     number = galaxy_host_sysfs.number(mount.source)
     name = os.path.basename(os.path.realpath(f"/sys/dev/block/{number}"))
@@ -338,7 +343,7 @@ def _is_in_effect(option: str, effective: set[str]) -> bool:
 
 
 def _needs_recovery(path: str) -> bool:
-    """Whether a filesystem of the ext family has a journal to replay: a flag in its superblock."""
+    """Whether a filesystem of the ext family has a journal to replay; a flag in its superblock tells it."""
     with luks_device.errors_of(path, "cannot be read", FilesystemError), open(path, "rb") as file:
         file.seek(_INCOMPATIBLE)
         return bool(file.read(1)[0] & _RECOVER)
@@ -351,7 +356,7 @@ def _said(exc: CommandError) -> str:
 def _advice(path: str, fstype: str = "ext4") -> str:
     name = os.path.basename(path)
     repair = {"xfs": f"xfs_repair {path}", "btrfs": f"btrfs check {path}"}.get(fstype, f"e2fsck -f {path}")
-    more = " (`-b 32768`, or `-b 8193` on a small one, where its superblock is damaged)" if is_ext(fstype) else ""
+    more = " (`-b 32768`, or `-b 8193` on a small one, if its superblock is damaged)" if is_ext(fstype) else ""
     return f"Open it by hand and repair it: `salt-call luks.open DEVICE {name} key=KEY`, then `{repair}`{more}"
 
 

@@ -1,5 +1,5 @@
 """
-Let an open volume use all of a device that has grown: its partition, the mapping, and the filesystem.
+After a device has grown, let an open volume use all of it: grow the partition, the mapping, and the filesystem.
 """
 
 import dataclasses
@@ -35,9 +35,9 @@ class Sizes:
 
 def remaining(name: str, partition: bool = False) -> list[str]:
     """
-    The steps that ``run`` would take, of ``partition`` (only where it may), ``volume`` and ``filesystem``.
+    The steps that ``run`` would take: ``partition`` (only if this is allowed), ``volume`` and ``filesystem``.
 
-    Raises ``MapperError`` when the volume is not open.
+    Raises ``MapperError`` if the volume is not open.
     """
     mapping = _require_open(name)
     device = luks_device.at(mapping.backing)
@@ -55,10 +55,10 @@ def remaining(name: str, partition: bool = False) -> list[str]:
 
 def run(name: str, key: luks_header.Key | None, partition: bool = False) -> dict[str, Any]:
     """
-    Grow what can be grown; ``key`` opens the volume, LUKS2 asks for that again.
+    Grow what can be grown. ``key`` opens the volume; LUKS2 asks for it again.
 
     Returns the sizes ``before`` and ``after``, each with ``volume`` and ``filesystem`` in bytes. Raises ``MapperError``
-    when it is not open, or ``WrongKey``.
+    if the volume is not open, or ``WrongKey``.
     """
     with luks_mapping.reserved(name):
         mapping = _require_open(name)
@@ -84,7 +84,7 @@ def _require_open(name: str) -> luks_mapping.Mapping:
 
 
 def _grow_partition(device: luks_device.Device, test: bool = False) -> bool:
-    """Let a partition use the free space behind it; ``False``: there is none, or it is no partition."""
+    """Let a partition use the free space behind it. ``False``: there is none, or it is no partition."""
     number = galaxy_host_sysfs.read(f"{device.sysfs}/partition")
     if not number:
         return False
@@ -101,7 +101,7 @@ def _grow_partition(device: luks_device.Device, test: bool = False) -> bool:
 
 
 def _offset(name: str) -> int:
-    """Bytes on the device in front of the volume's data."""
+    """Bytes on the device before the volume's data."""
     told = galaxy_host_command.run(["cryptsetup", "status", name])
     match = re.search(r"^\s+offset:\s+(\d+) sectors", told, re.MULTILINE)
     if not match:

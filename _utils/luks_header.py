@@ -1,10 +1,10 @@
 """
-LUKS headers: read one, write one, and tell a finished volume from one that is still being made.
+Read and write LUKS headers, and tell a finished volume from one that is still being made.
 
-A new volume is *unfinished* until it is complete; meanwhile its UUID has the reserved form ``756e6669-6e69-8…`` (a
-version 8 UUID, which RFC 9562 leaves to such uses; no generator makes it). Why the UUID: LUKS1 and LUKS2 both keep it
-in the same sector as the magic number, so there is no moment in which a header exists without the mark, and libblkid
-reads it even from a header that was torn by a crash. See ``docs/storage.md``.
+A new volume is *unfinished* until it is complete. Until then its UUID has the reserved form ``756e6669-6e69-8…`` (a
+version 8 UUID, which RFC 9562 leaves to such uses; no generator makes it). LUKS1 and LUKS2 both keep the UUID in the
+same sector as the magic number. So at no moment is there a header without the mark, and libblkid reads the mark even
+from a header that a crash tore. See ``docs/storage.md``.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ TIMEOUT = 300
 # permission, such as with a key that opens no key slot
 _NOT_LUKS = _NO_TOKEN = 1
 _NO_KEY = 2
-# of a wrong key, it says this with 1, where the last key slot is one that opens no data ("unbound")
+# its message for a wrong key with code 1, if the last key slot opens no data ("unbound")
 _NO_SLOT = "No usable keyslot is available."
 # what LUKS needs in front of the data, with room for the smallest data behind
 _SMALLEST = {1: 3 << 20, 2: 17 << 20}
@@ -58,8 +58,8 @@ PBKDFS = {1: ("pbkdf2",), 2: ("argon2id", "argon2i", "pbkdf2")}
 @record(frozen=True)
 class Options:
     """
-    How ``cryptsetup luksFormat`` makes a volume. ``None`` leaves a choice to cryptsetup; ``iterations`` and ``memory``
-    (KiB) skip its benchmark of the key derivation, ``iteration_time`` is that benchmark's aim in milliseconds.
+    How ``cryptsetup luksFormat`` makes a volume. ``None`` leaves a choice to cryptsetup. ``iterations`` and ``memory``
+    (KiB) skip its benchmark of the key derivation; ``iteration_time`` is the aim of this benchmark in milliseconds.
     """
 
     version: int = 2
@@ -73,7 +73,10 @@ class Options:
 
     @classmethod
     def checked(cls, **given: Any) -> "Options":
-        """The options given; raises ``ValueError`` for what is none, of the wrong type, or not of that version."""
+        """
+        The options in ``given``. Raises ``ValueError`` for an option that is unknown, has the wrong type, or does not
+        fit the LUKS version.
+        """
         kinds = {field.name: int if field.type in (int, int | None) else str for field in dataclasses.fields(cls)}
         for name, value in given.items():
             if name not in kinds:
@@ -88,13 +91,13 @@ class Options:
         return options
 
     def argv(self) -> list[str]:
-        """For ``cryptsetup luksFormat``."""
+        """Words for ``cryptsetup luksFormat``."""
         hash_ = [f"--hash={self.hash}"] if self.hash else []
         cipher = [f"--cipher={self.cipher}", f"--key-size={self.key_size}"]
         return [f"--type=luks{self.version}", *cipher, *hash_, *self.slot_argv(self.version)]
 
     def slot_argv(self, version: int) -> list[str]:
-        """For a key slot of a volume of that version."""
+        """Words for a key slot of a volume of this LUKS version."""
         given = {
             "pbkdf": (self.pbkdf or PBKDFS[2][0]) if version == 2 else None,
             "iter-time": self.iteration_time,
@@ -108,7 +111,9 @@ DEFAULTS = Options()
 
 
 class Token:
-    """In the place of a key: what a token in the header names (TPM2, FIDO2, a key in the kernel's keyring)."""
+    """
+    In the place of a key: something that a token in the header names (TPM2, FIDO2, a key in the kernel's keyring).
+    """
 
 
 TOKEN = Token()
@@ -117,7 +122,7 @@ Key = Secret | Token
 
 @record(frozen=True)
 class Slot:
-    """A key slot in use; ``identity`` is another once the slot is written anew."""
+    """A key slot in use. ``identity`` changes when the slot is written anew."""
 
     number: int
     pbkdf: str
@@ -128,9 +133,9 @@ class Slot:
 class Header:
     """
     What a valid LUKS header says; ``key_size`` in bits. ``metadata`` is all of it as text: two headers are equal only
-    when nothing differs. ``unattended`` are the key slots that a token of Clevis or systemd opens; ``reencrypting``:
-    the volume is being encrypted with another volume key. ``volume_key`` tells two volume keys apart. ``areas`` are the
-    offset and size, in bytes, of what each key slot has on the medium.
+    if nothing differs. ``unattended`` are the key slots that a token of Clevis or systemd opens. ``reencrypting``: the
+    volume is being encrypted with another volume key. ``volume_key`` tells two volume keys apart. ``areas`` are offset
+    and size, in bytes, of what each key slot has on the medium.
     """
 
     version: int
@@ -146,15 +151,15 @@ class Header:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the volume is still being made, or making it was interrupted."""
+        """Whether the volume is still being made, or the making was interrupted."""
         return self.uuid.startswith(_UNFINISHED)
 
 
 def read(path: luks_device.Device | str) -> Header | None:
     """
-    The header on a device or in a header backup; ``None`` when there is no valid one.
+    The header on a device or in a header backup; ``None`` if there is no valid one.
 
-    cryptsetup repairs a LUKS2 header of which one of its two copies was torn.
+    If one of the two copies of a LUKS2 header is torn, cryptsetup repairs it.
     """
     path = str(path)
     try:
@@ -171,8 +176,8 @@ def read(path: luks_device.Device | str) -> Header | None:
 
 def identity(path: luks_device.Device | str) -> str:
     """
-    The UUID in the first copy of the header, which may be torn; empty when there is none. It costs next to nothing,
-    where ``read`` costs a process.
+    The UUID in the first copy of the header, which may be torn; empty if there is none. This costs next to nothing;
+    ``read`` costs a process.
     """
     phdr = _phdr(str(path))
     return _uuid(phdr) if phdr.startswith(_MAGIC) else ""
@@ -180,8 +185,8 @@ def identity(path: luks_device.Device | str) -> str:
 
 def digest(path: luks_device.Device | str, header: Header) -> str:
     """
-    A SHA-256 of that header of the device or backup, and of what its key slots have on the medium: no checksum of LUKS
-    covers those, and one flipped bit makes a key slot open nothing.
+    A SHA-256 of this header, from a device or a backup, together with what its key slots have on the medium. No
+    checksum of LUKS covers the key slots, and one flipped bit makes a key slot open nothing.
     """
     found = hashlib.sha256(header.metadata.encode())
     with luks_device.errors_of(path, "its key slots cannot be read", HeaderError), open(str(path), "rb") as file:
@@ -192,19 +197,19 @@ def digest(path: luks_device.Device | str, header: Header) -> str:
 
 
 def second_copy(path: luks_device.Device | str) -> int | None:
-    """Where the second copy of a LUKS2 header begins, in bytes; ``None`` for LUKS1, which has none."""
+    """The offset of the second copy of a LUKS2 header, in bytes; ``None`` for LUKS1, which has none."""
     phdr = _phdr(str(path))
     return int.from_bytes(phdr[8:16], "big") if phdr[6:8] == b"\0\2" else None
 
 
 def require(path: luks_device.Device | str) -> Header:
-    """The header of a finished volume; raises ``HeaderError`` when there is none."""
+    """The header of a finished volume. Raises ``HeaderError`` if there is none."""
     header = read(path)
     if header is None:
         found = ", ".join(map(str, luks_device.signatures(path))) or "no signature"
         raise HeaderError(
             path,
-            f"not a LUKS volume, or its header is damaged (found: {found}). Where it was one, "
+            f"not a LUKS volume, or its header is damaged (found: {found}). If it was one, "
             "`luks.header_restore` brings its header back from a backup",
         )
     require_finished(path, header.uuid)
@@ -212,7 +217,7 @@ def require(path: luks_device.Device | str) -> Header:
 
 
 def require_finished(path: luks_device.Device | str, identity: str) -> None:
-    """Raises ``HeaderError`` when that UUID, of the volume on ``path``, says that the volume is unfinished."""
+    """Raises ``HeaderError`` if this UUID of the volume on ``path`` says that the volume is unfinished."""
     if identity.startswith(_UNFINISHED):
         raise HeaderError(
             path, "an unfinished volume: making it was interrupted and it holds no data; run `luks.encrypt` again"
@@ -220,7 +225,7 @@ def require_finished(path: luks_device.Device | str, identity: str) -> None:
 
 
 def is_unfinished(device: luks_device.Device, header: Header | None) -> bool:
-    """Whether the device, of that ``header``, carries an unfinished volume, torn or whole, and nothing else."""
+    """Whether the device, which has this ``header``, carries an unfinished volume, torn or whole, and nothing else."""
     if header:
         return header.unfinished
     found = luks_device.signatures(device)
@@ -228,12 +233,12 @@ def is_unfinished(device: luks_device.Device, header: Header | None) -> bool:
 
 
 def is_unattended(token_type: str) -> bool:
-    """Whether a token of that type opens a volume without a person who knows a passphrase."""
+    """Whether a token of this type opens a volume without a person who knows a passphrase."""
     return token_type.startswith(_UNATTENDED) and token_type != _RECOVERY
 
 
 def require_slot_options(path: luks_device.Device | str, options: Options, version: int) -> None:
-    """Raises ``KeySlotError`` when a volume of that LUKS version has no such key slots."""
+    """Raises ``KeySlotError`` if a volume of this LUKS version has no such key slots."""
     if options.pbkdf and options.pbkdf not in PBKDFS[version]:
         raise KeySlotError(
             path,
@@ -242,7 +247,7 @@ def require_slot_options(path: luks_device.Device | str, options: Options, versi
 
 
 def require_size(device: luks_device.Device, options: Options) -> None:
-    """Raises ``HeaderError`` when the device is too small for such a volume."""
+    """Raises ``HeaderError`` if the device is too small for such a volume."""
     if device.size < _SMALLEST[options.version]:
         least = _SMALLEST[options.version] >> 20
         raise HeaderError(
@@ -253,8 +258,8 @@ def require_size(device: luks_device.Device, options: Options) -> None:
 
 def write(path: luks_device.Device | str, key: Secret, options: Options) -> None:
     """
-    ``cryptsetup luksFormat``: an unfinished volume with one key slot. It asks nothing; the caller has made sure
-    (``luks_device.require_blank``) that nothing is lost.
+    Run ``cryptsetup luksFormat``: make an unfinished volume with one key slot. It asks nothing; the caller has made
+    sure (``luks_blank.require``) that nothing is lost.
     """
     mark = str(uuid.UUID(int=secrets.randbits(128), version=4))
     mark = _UNFINISHED + mark[len(_UNFINISHED) :]
@@ -264,7 +269,7 @@ def write(path: luks_device.Device | str, key: Secret, options: Options) -> None
 
 
 def format_cheaply(path: str, key: Secret, options: Options) -> None:
-    """The same on a file, where only the options matter: with as little key derivation as there can be."""
+    """Do the same on a file, to try the options, with as little key derivation as possible."""
     least = 4 if (options.version, options.pbkdf) in ((2, None), (2, "argon2id"), (2, "argon2i")) else 1000
     cost: dict[str, Any] = {
         "iterations": options.iterations or least,
@@ -277,7 +282,7 @@ def format_cheaply(path: str, key: Secret, options: Options) -> None:
 
 
 def data_offset(path: luks_device.Device | str) -> int:
-    """Bytes of a volume in front of its data."""
+    """Bytes of a volume before its data."""
     header = read(path)
     if header is None:
         raise HeaderError(path, "not a LUKS volume")
@@ -287,7 +292,7 @@ def data_offset(path: luks_device.Device | str) -> int:
 
 
 def finish(path: luks_device.Device | str) -> str:
-    """Give an unfinished, closed volume its final UUID, which is returned once it is on the medium."""
+    """Give an unfinished, closed volume its final UUID. This is on the medium before it is returned."""
     final = str(uuid.uuid4())
     galaxy_host_command.run(["cryptsetup", "luksUUID", "--batch-mode", f"--uuid={final}", str(path)])
     # both copies of a LUKS2 header: an older one must never come back and call the volume unfinished
@@ -298,7 +303,7 @@ def finish(path: luks_device.Device | str) -> str:
 
 
 def opens(path: luks_device.Device | str, key: Key, slot: int | None = None) -> bool:
-    """Whether the key opens a key slot, or that one; where ``complete`` is due, whether it does so after that."""
+    """Whether the key opens a key slot, or this one. If ``complete`` is due, whether it opens the volume after that."""
     if _opens(path, key, slot):
         return True
     if slot is not None:
@@ -309,8 +314,8 @@ def opens(path: luks_device.Device | str, key: Key, slot: int | None = None) -> 
 
 def complete(path: luks_device.Device | str, key: Key) -> bool:
     """
-    End a change of the volume key of which no more than the last step is missing (``luks_rekeyed``); ``False``: that is
-    not so, or the key would not open the volume.
+    Complete a change of the volume key if only its last step is missing (``luks_rekeyed``). ``False``: more is missing,
+    or the key would not open the volume.
     """
     with luks_rekeyed.trial(path) as scratch:
         if scratch is None or not _opens(scratch, key):
@@ -345,8 +350,8 @@ def require_key(path: luks_device.Device | str, key: Key) -> None:
 
 def require_recovery(path: luks_device.Device | str, header: Header) -> None:
     """
-    Raises ``KeySlotError`` when each key slot belongs to a token: where the TPM, or Tang's server, is lost, so would be
-    the data.
+    Raises ``KeySlotError`` if each key slot belongs to a token: without the TPM or Tang's server the data would be
+    lost.
     """
     if header.unattended.issuperset(slot.number for slot in header.slots):
         raise KeySlotError(
@@ -357,7 +362,7 @@ def require_recovery(path: luks_device.Device | str, header: Header) -> None:
 
 def unlock(argv: list[str], key: Key, path: luks_device.Device | str) -> str:
     """
-    Run a cryptsetup command that needs a key of the volume, and return its output; raises ``WrongKey`` when no key slot
+    Run a cryptsetup command that needs a key of the volume, and return its output. Raises ``WrongKey`` if no key slot
     opens.
     """
     if isinstance(key, Token):

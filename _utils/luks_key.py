@@ -1,9 +1,9 @@
 """
-Keys of a LUKS volume: the key slots that they open.
+Change the keys of a LUKS volume: the key slots that they open.
 
-Every change of a key slot is preceded by a verified backup of the header. A key slot is removed only with the proof
-that another key opens the volume: cryptsetup erases the slot's content before its entry in the header, so after a crash
-there are slots that open nothing, and their number tells nothing.
+Before every change of a key slot there is a verified backup of the header. A key slot is removed only if it is proven
+that another key opens the volume. The number of key slots proves nothing: cryptsetup erases the slot's content before
+its entry in the header, so after a crash there may be a slot that opens nothing.
 """
 
 import logging
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @record(frozen=True)
 class Place:
-    """Where header backups go, and how many of a volume are kept (``None``: all)."""
+    """The directory of the header backups, and how many of a volume to keep (``None``: all)."""
 
     backups: str = luks_backup.DIRECTORY
     keep: int | None = None
@@ -40,10 +40,10 @@ def add(
     test: bool = False,
 ) -> bool:
     """
-    Let ``new`` open the volume too, by a free key slot; ``key`` is one that opens it now. ``False``: it did
-    so already. ``test`` changes nothing, and fails where the run would.
+    Add ``new`` to the volume, in a free key slot. ``key`` opens it now. ``False``: ``new`` opened it already. ``test``
+    changes nothing, and fails if a run would fail.
 
-    Raises ``WrongKey``, ``HeaderError``, or ``KeySlotError`` when no key slot is free.
+    Raises ``WrongKey``, ``HeaderError``, or ``KeySlotError`` if no key slot is free.
     """
     with luks_device.claimed(device):
         return _add(device, key, new, options, place, test)
@@ -52,7 +52,7 @@ def add(
 def add_claimed(
     device: luks_device.Device, key: Secret, new: Secret, options: luks_header.Options, place: Place
 ) -> bool:
-    """``add`` for a caller that holds the claim on the device."""
+    """Like ``add``, for a caller that has already claimed the device."""
     return _add(device, key, new, options, place)
 
 
@@ -64,9 +64,9 @@ def change(
     place: Place = _DEFAULT_PLACE,
 ) -> bool:
     """
-    Replace ``key`` by ``new``. Both open the volume for a moment, never neither: the new key slot is written and tried
-    before the old one goes. ``False``: it was so already; an interrupted change is completed. Raises as ``add`` and
-    ``remove`` do.
+    Replace ``key`` by ``new``. For a moment both open the volume, and at no moment neither: the new key slot is written
+    and tried before the old one is removed. ``False``: this was done already. An interrupted change is completed.
+    Raises like ``add`` and ``remove``.
     """
     if key.reveal() == new.reveal():
         raise KeySlotError(device, "the new key is the old one")
@@ -87,14 +87,14 @@ def remove(
     test: bool = False,
 ) -> bool:
     """
-    Destroy every key slot that ``key`` opens, and those whose removal was interrupted; ``False`` when there is none.
-    ``test`` changes nothing, and fails where the run would.
+    Destroy every key slot that ``key`` opens, and those whose removal was interrupted. ``False``: there is none.
+    ``test`` changes nothing, and fails if a run would fail.
 
     remaining
-        a key that stays, which is tried
+        a key that stays; it is tried
 
-    Raises ``KeySlotError`` when it is not given, opens no other key slot, or opens only what a token opens too: the
-    data would be lost, now or with the token's TPM or server.
+    Raises ``KeySlotError`` if ``remaining`` is not given, if it opens no other key slot, or if it opens only a key slot
+    that a token opens too. Then the data would be lost, at once or together with the token's TPM or server.
     """
     with luks_device.claimed(device):
         return _remove(device, key, remaining, place, test)
@@ -107,9 +107,9 @@ def remove_slot(
     place: Place = _DEFAULT_PLACE,
 ) -> bool:
     """
-    Destroy one key slot, whatever opens it; ``False`` when it is not in use. ``remaining`` is a key that stays.
+    Destroy one key slot, whichever key opens it. ``False``: it is not in use. ``remaining`` is a key that stays.
 
-    Raises ``KeySlotError`` when ``remaining`` opens no other key slot.
+    Raises ``KeySlotError`` if ``remaining`` opens no other key slot.
     """
     with luks_device.claimed(device):
         header = luks_header.require(device)
@@ -189,7 +189,7 @@ def _remove(
 
 
 def _settled(device: luks_device.Device | str) -> luks_header.Header:
-    """The header, where its key slots may change now."""
+    """The header, if its key slots may change now."""
     header = luks_header.require(device)
     if header.reencrypting:
         raise KeySlotError(

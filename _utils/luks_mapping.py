@@ -1,5 +1,5 @@
 """
-Opened volumes: the device-mapper mapping through which the plain data of a volume is reached.
+Open and close volumes. An open volume is a device-mapper mapping, through which the plain data is reached.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ _NAME = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
 @record(frozen=True)
 class Mapping:
     """
-    A dm-crypt mapping: ``name`` in ``/dev/mapper``, kernel ``number`` (``major:minor``), ``uuid`` of the LUKS volume
-    (without dashes, as device-mapper keeps it), and ``backing``, the number of the device that it reads; empty when
-    that is gone.
+    A dm-crypt mapping: its ``name`` in ``/dev/mapper``, kernel ``number`` (``major:minor``), ``uuid`` of the LUKS
+    volume (without dashes, as device-mapper keeps it), and ``backing``, the number of the device that it reads (empty
+    if this is gone).
     """
 
     name: str
@@ -45,21 +45,21 @@ class Mapping:
 
     @property
     def path(self) -> str:
-        """The device that a filesystem is made on and mounted from."""
+        """The device on which a filesystem is made, and from which it is mounted."""
         return f"/dev/mapper/{self.name}"
 
     @property
     def stale(self) -> bool:
-        """Its device was lost; what is written to it goes nowhere."""
+        """Whether its device is lost. What is written to it goes nowhere."""
         return not self.backing or not os.path.exists(f"/sys/dev/block/{self.backing}")
 
     def serves(self, device: luks_device.Device) -> bool:
-        """Whether it is of that device."""
+        """Whether it belongs to this device."""
         return self.backing == device.number and not self.stale
 
 
 def valid_name(name: str) -> bool:
-    """Whether ``name`` can name a mapping in ``/dev/mapper`` without quoting of any kind."""
+    """Whether ``name`` can name a mapping in ``/dev/mapper`` without any quoting."""
     # "control" is device-mapper's own node there
     return isinstance(name, str) and bool(_NAME.match(name)) and name != "control"
 
@@ -67,9 +67,9 @@ def valid_name(name: str) -> bool:
 @contextlib.contextmanager
 def reserved(name: str) -> Iterator[None]:
     """
-    Hold the mapper name, so that two runs never decide on it at once; the second waits for the first.
+    Hold the mapper name, so that two runs never decide on it at once. The second run waits for the first.
 
-    Raises ``MapperError`` when that takes longer than ``luks_device.PATIENCE`` seconds.
+    Raises ``MapperError`` if this takes longer than ``luks_device.PATIENCE`` seconds.
     """
     with luks_device.errors_of(name, "its lock cannot be taken", MapperError):
         node = os.open(_LOCKS.format(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -89,20 +89,20 @@ def all_open() -> list[Mapping]:
 
 
 def named(name: str) -> Mapping | None:
-    """The open volume of that mapper name."""
+    """The open volume with this mapper name."""
     return next((each for each in all_open() if each.name == name), None)
 
 
 def of(device: luks_device.Device) -> Mapping | None:
-    """The mapping that serves the device."""
+    """The mapping of this device."""
     return next((each for each in all_open() if each.serves(device)), None)
 
 
 def require_openable(device: luks_device.Device, name: str, uuid: str) -> bool:
     """
-    Whether the device, with volume ``uuid`` if any, is open as ``name`` already; ``False``: it is not, and can be.
+    Whether the device (with volume ``uuid``, if any) is open as ``name`` already. ``False``: it is not, and can be.
 
-    Raises ``MapperError`` when the name, or the device, is taken.
+    Raises ``MapperError`` if the name, or the device, is taken.
     """
     present = named(name)
     if present and present.stale:
@@ -126,7 +126,7 @@ def open_volume(
     device: luks_device.Device, name: str, key: luks_header.Key, discard: bool = False, read_only: bool = False
 ) -> None:
     """
-    Open the volume on ``device`` as ``/dev/mapper/<name>``; the caller has made sure that it can be
+    Open the volume on ``device`` as ``/dev/mapper/<name>``. The caller has made sure that this is possible
     (``require_openable``).
 
     Raises ``MapperError``, ``WrongKey``, or ``CommandError``.
@@ -153,11 +153,11 @@ def open_volume(
 
 def close_volume(name: str, test: bool = False) -> bool:
     """
-    Unmount what is mounted from the volume, and close it; ``False`` when it was not open. ``test`` changes nothing, and
-    fails where the run would.
+    Unmount what is mounted from the volume, and close it. ``False``: it was not open. ``test`` changes nothing, and
+    fails if a run would fail.
 
-    Raises ``VolumeBusy``, with the processes that hold it, when something does; it is looked for before anything is
-    unmounted. Nothing is killed, and no unmount is lazy or forced.
+    Raises ``VolumeBusy``, with the processes that hold the volume. They are looked for before anything is unmounted.
+    Nothing is killed, and no unmount is lazy or forced.
     """
     mapping = named(name)
     if not mapping:
@@ -184,7 +184,7 @@ def close_volume(name: str, test: bool = False) -> bool:
 
 @contextlib.contextmanager
 def look(device: luks_device.Device, uuid: str, key: luks_header.Key, read_only: bool) -> Iterator[str]:
-    """The path through which a volume that is not open can be looked into for a moment."""
+    """The path through which a closed volume can be looked into for a moment."""
     name = f"{LOOK}{uuid}"
     open_volume(device, name, key, read_only=read_only)
     try:
@@ -194,7 +194,7 @@ def look(device: luks_device.Device, uuid: str, key: luks_header.Key, read_only:
 
 
 def close_look(device: luks_device.Device) -> None:
-    """Close what a run that was killed within its look left open of a volume, and unmount its look at the files."""
+    """Unmount and close what is still open of a volume because a run was killed within its look."""
     mapping = of(device)
     if mapping and mapping.name.startswith(LOOK):
         log.info("%s: left open by a run that was killed", mapping)
@@ -220,7 +220,7 @@ def _mapping(node: str) -> Mapping | None:
 
 
 def _names() -> list[str]:
-    """Of every device-mapper device, LUKS or not."""
+    """The names of all device-mapper devices, LUKS or not."""
     return [
         galaxy_host_sysfs.read(f"/sys/class/block/{node}/dm/name")
         for node in galaxy_host_sysfs.names("/sys/class/block")
@@ -238,7 +238,7 @@ def _require_idle(mapping: Mapping) -> None:
 
 
 def _busy(mapping: Mapping, failure: str) -> VolumeBusy | None:
-    """The error that names all that holds the volume; ``None`` where nothing is to be seen."""
+    """The error that names everything that holds the volume; ``None`` if nothing is visible."""
     processes = holders(mapping)
     held = [*map(str, processes), *galaxy_host_holders.kernel_uses(mapping.number, _targets(mapping))]
     if not held:

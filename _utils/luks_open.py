@@ -1,5 +1,5 @@
 """
-Open a volume that exists, and mount it where that is wanted.
+Open an existing volume, and mount it if this is wanted.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from galaxy_host_record import record
 @record(frozen=True)
 class Wanted:
     """
-    The volume on ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) open as ``mapper``;
-    with ``mount_point`` also mounted there. ``may_move`` allows to set aside what is below that.
+    What shall be: the volume on ``device`` (as ``luks_device.find`` takes it, waiting ``device_timeout`` seconds) is
+    open as ``mapper``. With ``mount_point`` it is also mounted there; ``may_move`` allows to set aside what is below.
     """
 
     device: str
@@ -30,10 +30,10 @@ class Wanted:
 
 def run(wanted: Wanted, key: Callable[[], luks_header.Key], test: bool = False) -> bool:
     """
-    Open and mount; ``False``: it was so already. ``key`` gives the key, and is called only where the volume is not
-    open. ``test`` changes nothing, and fails where the run would.
+    Open and mount the volume. ``False``: it was open and mounted already. ``key`` gives the key; it is only called if
+    the volume is not open. ``test`` changes nothing, and fails if a run would fail.
 
-    Raises a ``VolumeError``, ``WrongKey`` among them, or ``CommandError``; what was opened is closed again then.
+    Raises a ``VolumeError`` (such as ``WrongKey``), or ``CommandError``. Then whatever was opened is closed again.
     """
     device, name, target = luks_device.find(wanted.device, wanted.device_timeout), wanted.mapper, wanted.mount_point
     path = f"/dev/mapper/{name}"

@@ -1,5 +1,5 @@
 """
-Another volume key for a LUKS2 volume: all of its data is encrypted anew, in place.
+Change the volume key of a LUKS2 volume: all of its data is encrypted anew, in place.
 """
 
 import concurrent.futures
@@ -37,19 +37,19 @@ def run(
     test: bool = False,
 ) -> bool:
     """
-    Encrypt the volume with a new volume key, or go on with that where it was interrupted; it may be open, and stays so.
+    Encrypt the volume with a new volume key, or go on if this was interrupted. The volume may be open, and stays open.
 
     key
-        opens it, before and after
+        opens the volume, before and after
     others
         the other keys that shall open it afterwards
     options
-        of the new key slots
+        options of the new key slots
 
     Tokens of Clevis and systemd open it afterwards as before: each is tried at the beginning, and gets a key slot again
-    at the end. Header backups of before would open nothing but garbage: once the new header is backed up, they are
-    removed. Raises ``HeaderError`` where the volume is LUKS1, ``WrongKey`` where ``key``, or one of ``others`` at the
-    beginning, does not open it, and ``KeySlotError`` where a token does not.
+    at the end. Older header backups would only open garbage; once the new header is backed up, they are removed. Raises
+    ``HeaderError`` for a LUKS1 volume; ``WrongKey`` if ``key``, or at the beginning one of ``others``, does not open
+    it; and ``KeySlotError`` if a token does not open it.
     """
     with luks_device.claimed(device):
         header = luks_header.require(device)
@@ -66,7 +66,7 @@ def run(
         if not begun:
             luks_backup.make(device, place.backups, key, place.keep)
             _begin(device, [token.number for token in tokens])
-        # cryptsetup itself cannot go on where no more than its last step is missing
+        # cryptsetup itself cannot go on if only its last step is missing
         is_complete = header.reencrypting and luks_header.complete(device, key)
         if not is_complete and (not begun or header.reencrypting):
             _encrypt(device, header, key, options)
@@ -79,7 +79,7 @@ def run(
 
 
 def is_begun(header: luks_header.Header) -> bool:
-    """Whether a change of the volume key was begun and has not come to its end, with all keys and backups."""
+    """Whether a change of the volume key was begun and is not complete, with all keys and backups."""
     return header.reencrypting or _note(header) is not None
 
 
@@ -126,7 +126,7 @@ def _encrypt(
 
 
 def _percent(device: luks_device.Device) -> int:
-    """How much of the data has the new volume key, by the header; 0 where that does not tell."""
+    """How much of the data has the new volume key, by the header; 0 if the header does not tell."""
     header = luks_header.read(device)
     if header is None or header.version != 2 or not header.reencrypting:
         return 0
@@ -141,7 +141,7 @@ def _percent(device: luks_device.Device) -> int:
 def _end(device: luks_device.Device, key: Secret, place: luks_key.Place) -> None:
     luks_backup.make(device, place.backups, key, place.keep)
     luks_backup.remove_outdated(luks_header.require(device), place.backups)
-    # one that bare cryptsetup began has none
+    # a change that was begun with cryptsetup by hand has no note
     if _note(luks_header.require(device)) is None:
         return
     galaxy_host_command.run(["cryptsetup", "token", "remove", f"--token-id={_TOKEN_ID}", str(device)])

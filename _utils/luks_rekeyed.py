@@ -1,9 +1,9 @@
 """
-The last step of a change of the volume key, where cryptsetup cannot take it.
+Take the last step of a change of the volume key, if cryptsetup cannot take it.
 
-Once all data have the new volume key, cryptsetup destroys the key slots of the old one, and only then takes the change
-off the header. Cut short in between, it asks for the old volume key, which no key slot gives any more: it neither opens
-the volume nor goes on. All that is missing is the header that it was about to write.
+Once all data has the new volume key, cryptsetup destroys the key slots of the old one, and only then removes the change
+from the header. If it is cut short in between, it asks for the old volume key, which no key slot gives any more: it
+neither opens the volume nor goes on. Only the header that it was about to write is missing.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ _BEGINNING = struct.Struct(">6sHQQ")
 _MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
 _SEQUENCE, _ALGORITHM, _CHECKSUM, _JSON = slice(16, 24), slice(72, 104), slice(448, 512), 4096
 _MOST = 4 << 20
-# of the segments that say how the volume is to be, and how it was
+# flags of the segments that describe the volume after and before the change
 _KEPT = ("backup-final", "backup-previous")
 _PAYLOAD = 4 << 20
 
 
 def completed(metadata: dict[str, Any]) -> dict[str, Any] | None:
     """
-    The metadata of a LUKS2 header as they are after that step; ``None`` where the step is not due: the volume key is
-    not being changed, data still have the old one, or another change than that of the key is under way.
+    The metadata of a LUKS2 header as they are after this step. ``None`` if the step is not due: the volume key is not
+    being changed, data still has the old one, or something other than the key is being changed.
     """
     slots, segments, digests = (metadata[name] for name in ("keyslots", "segments", "digests"))
     changes = {number: slot for number, slot in slots.items() if slot["type"] == "reencrypt"}
@@ -74,7 +74,7 @@ def completed(metadata: dict[str, Any]) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def trial(path: luks_device.Device | str) -> Iterator[str | None]:
-    """A scratch file with the header of ``path`` after that step, to try a key on; ``None`` where it is not due."""
+    """A scratch file with the header of ``path`` after this step, to try a key on; ``None`` if the step is not due."""
     with _opened(path, os.O_RDONLY) as node:
         copies = _completed_copies(path, node)
         if not copies:
@@ -94,7 +94,7 @@ def trial(path: luks_device.Device | str) -> Iterator[str | None]:
 
 def complete(path: luks_device.Device | str) -> None:
     """
-    Take that step; the caller has proven on a ``trial`` that a key opens the volume then. The key slots of the old
+    Take this step. The caller has proven on a ``trial`` that a key then opens the volume. The key slots of the old
     volume key are erased first. Each copy of the header is on the medium before the other is written.
     """
     with _opened(path, os.O_RDWR) as node:
@@ -110,13 +110,13 @@ def _is_backup(segment: dict[str, Any]) -> bool:
 
 
 def _plain(segment: dict[str, Any]) -> dict[str, Any]:
-    """The segment without the flag that says what it is kept for."""
+    """The segment without the flag that says for what it is kept."""
     flags = [flag for flag in segment.get("flags", []) if not flag.startswith("backup")]
     return {**{key: value for key, value in segment.items() if key != "flags"}, **({"flags": flags} if flags else {})}
 
 
 def _covers(digest: dict[str, Any], segments: dict[str, Any], flag: str) -> bool:
-    """Whether the digest is of the volume key of a segment with that flag."""
+    """Whether the digest belongs to the volume key of a segment with this flag."""
     return any(flag in segments[number].get("flags", []) for number in digest["segments"])
 
 
@@ -138,7 +138,7 @@ def _opened(path: luks_device.Device | str, flags: int) -> Iterator[int]:
 
 
 def _completed_copies(path: luks_device.Device | str, node: int) -> dict[int, bytes]:
-    """Both copies of the header after the step, by their offsets; empty where it is not due."""
+    """Both copies of the header after the step, by their offsets; empty if the step is not due."""
     first = _read_copy(path, node, 0, _MAGICS[0])
     after = first and completed(_metadata(first))
     if not after:
@@ -150,7 +150,7 @@ def _completed_copies(path: luks_device.Device | str, node: int) -> dict[int, by
 
 
 def _read_copy(path: luks_device.Device | str, node: int, offset: int, magic: bytes) -> bytes:
-    """A valid copy of a LUKS2 header; empty where there is none."""
+    """A valid copy of a LUKS2 header; empty if there is none."""
     found, version, size, _ = _BEGINNING.unpack(os.pread(node, _BEGINNING.size, offset).ljust(_BEGINNING.size, b"\0"))
     if (found, version) != (magic, 2) or not _JSON < size <= _MOST:
         return b""
@@ -181,5 +181,5 @@ def _checked(copy: bytes) -> bytes:
 
 
 def _data_offset(copy: bytes) -> int:
-    """Bytes of the headers and key slots, in front of the data."""
+    """Bytes of the headers and key slots, before the data."""
     return min(int(segment["offset"]) for segment in _metadata(copy)["segments"].values())

@@ -1,5 +1,5 @@
 """
-What is known of encrypted volumes, gathered without changing anything; ``luks.status`` documents the shape.
+Collect what is known of encrypted volumes, without changing anything. ``luks.status`` describes the shape.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ def read(spec: str, backups: str = luks_backup.DIRECTORY) -> dict[str, Any]:
 
 
 def read_open(backups: str = luks_backup.DIRECTORY) -> dict[str, Any]:
-    """The same of every open volume, by its mapper name."""
+    """The same for every open volume, by its mapper name."""
     return {mapping.name: _facts(_backing(mapping), mapping, backups) for mapping in luks_mapping.all_open()}
 
 

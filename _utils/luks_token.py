@@ -1,8 +1,8 @@
 """
-LUKS2 tokens that open a volume unattended: what Clevis and ``systemd-cryptenroll`` leave in its header.
+Work with LUKS2 tokens that open a volume unattended: what Clevis and ``systemd-cryptenroll`` leave in its header.
 
-A change of the volume key destroys the key slots of all keys but one, and leaves their tokens without any. Each token
-gives the same passphrase as before, though; so it gets another key slot with that.
+A change of the volume key destroys the key slots of all keys but one, so their tokens have none. But each token still
+gives the same passphrase. So it gets another key slot with this passphrase.
 """
 
 import json
@@ -47,8 +47,8 @@ def of(header: luks_header.Header) -> list[Token]:
 
 def require_working(device: luks_device.Device, header: luks_header.Header) -> list[Token]:
     """
-    The tokens that open a key slot, each tried. Raises ``KeySlotError`` for one that does not open it now: it could not
-    be bound anew.
+    The tokens that open a key slot. Each is tried. Raises ``KeySlotError`` for one that does not open it now, because
+    it could not be bound anew.
     """
     bound = [token for token in of(header) if token.slots]
     for token in bound:
@@ -66,8 +66,8 @@ def require_working(device: luks_device.Device, header: luks_header.Header) -> l
 
 def bind(device: luks_device.Device, number: int, key: Secret, options: luks_header.Options) -> None:
     """
-    Give the token a key slot again, with the passphrase that it gives, unless it has one; ``key`` opens the volume.
-    Raises ``KeySlotError``, with nothing lost, where the token gives none.
+    Give the token a key slot again, with the passphrase that the token gives, unless it has one. ``key`` opens the
+    volume. Raises ``KeySlotError``, with nothing lost, if the token gives no passphrase.
     """
     found = [token for token in of(luks_header.require(device)) if token.number == number]
     if not found or found[0].slots:
@@ -99,7 +99,7 @@ def _bind_clevis(device: luks_device.Device, token: Token, key: Secret, argv: li
 
 
 def _failure(device: luks_device.Device, token: Token) -> str:
-    """Why the token does not open the volume; empty where it does."""
+    """Why the token does not open the volume; empty if it does."""
     argv = ["cryptsetup", "open", "--test-passphrase", "--type=luks", "--token-only", f"--token-id={token.number}"]
     try:
         if token.type == luks_header.CLEVIS:
@@ -111,7 +111,7 @@ def _failure(device: luks_device.Device, token: Token) -> str:
 
 
 def _decrypted(token: Token) -> Secret:
-    """The passphrase that Clevis gives; with or without a key slot, which ``clevis luks pass`` asks for."""
+    """The passphrase that Clevis gives, with or without a key slot; ``clevis luks pass`` needs a key slot."""
     jwe = json.dumps(json.loads(token.content)["jwe"]).encode()
     compact = galaxy_host_command.run(["jose", "jwe", "fmt", "--input=-", "--compact"], stdin=jwe)
     return Secret(galaxy_host_command.run(["clevis", "decrypt"], stdin=compact.encode(), timeout=_TIMEOUT).encode())

@@ -1,5 +1,6 @@
 """
-Try on scratch files, in memory, what a run would do to a device: so a wrong option is known before anything is changed.
+Try on scratch files, in memory, what a run would do to a device, so that a wrong option is noticed before anything is
+changed.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ _PAYLOAD = 4 << 20
 
 @contextlib.contextmanager
 def header_copy(device: luks_device.Device | str) -> Iterator[str]:
-    """A file with the same LUKS header, key slots included."""
+    """A file with the same LUKS header and key slots."""
     with _scratch() as directory:
         backup, image = os.path.join(directory, "backup"), os.path.join(directory, "image")
         for action, path in (("luksHeaderBackup", str(device)), ("luksHeaderRestore", image)):
@@ -42,7 +43,7 @@ def header_copy(device: luks_device.Device | str) -> Iterator[str]:
 
 
 def require_formattable(device: luks_device.Device, options: luks_header.Options) -> int:
-    """Bytes for data that such a volume would have; raises ``HeaderError`` where cryptsetup cannot make it."""
+    """Bytes for data that such a volume would have. Raises ``HeaderError`` if cryptsetup cannot make it."""
     luks_header.require_size(device, options)
     with _scratch() as directory:
         image = os.path.join(directory, "image")
@@ -56,7 +57,7 @@ def require_formattable(device: luks_device.Device, options: luks_header.Options
 
 
 def require_mkfs(argv: Sequence[str], fstype: str, options: Sequence[str], size: int) -> None:
-    """Raises ``FilesystemError`` where ``mkfs`` refuses these options, or so small a device."""
+    """Raises ``FilesystemError`` if ``mkfs`` refuses these options, or so small a device."""
     with _scratch() as directory:
         image = os.path.join(directory, "image")
         _sparse(image, size)
@@ -64,7 +65,7 @@ def require_mkfs(argv: Sequence[str], fstype: str, options: Sequence[str], size:
 
 
 def require_mount(argv: Sequence[str], fstype: str, options: Sequence[str]) -> None:
-    """Raises ``FilesystemError`` where the kernel refuses these mount options."""
+    """Raises ``FilesystemError`` if the kernel refuses these mount options."""
     options = [each for each in options if each]
     if not options:
         return
@@ -117,13 +118,13 @@ def _scratch() -> Iterator[str]:
 
 
 def _remove_stale(directory: str) -> None:
-    """Remove what a run that was killed left: one that lives has its directory locked."""
+    """Remove what killed runs left. The directory of a live run is locked."""
     try:
         node = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        # one that is being made has no lock yet, and nothing in it
+        # a directory that is just being made has no lock yet, and is empty
         if os.listdir(node) and galaxy_host_lock.take(node):
             log.info("%s: left by a run that was killed", directory)
             shutil.rmtree(directory, ignore_errors=True)

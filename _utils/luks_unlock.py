@@ -1,5 +1,5 @@
 """
-The key of a volume, from the places that know of the volume itself, and from all others.
+Get the key of a volume: from a place that the volume itself knows, or from any other place.
 """
 
 import logging
@@ -29,10 +29,10 @@ def resolve(
 ) -> luks_header.Key:
     """
     The key at ``source``: ``clevis://``, ``token://`` (then ``luks_header.TOKEN``), or any place that
-    ``galaxy_host_key.resolve`` takes, whose parameters the others are. ``device`` is the volume; without it ``subject``
+    ``galaxy_host_key.resolve`` takes; it has the other parameters. ``device`` is the volume; without it ``subject``
     names it.
 
-    Raises ``KeySourceError``, or ``KeySlotError`` where nothing but tokens opens the volume.
+    Raises ``KeySourceError``, or ``KeySlotError`` if only tokens open the volume.
     """
     if source not in (CLEVIS, TOKEN):
         return galaxy_host_key.resolve(source, functions, pillar, subject, parameter, timeout)
@@ -40,7 +40,7 @@ def resolve(
     header = luks_header.read(device) if device else None
     if device is None or header is None:
         raise KeySourceError(
-            source, f"opens a volume that exists, and {subject} is none; make it with a passphrase, then bind it"
+            source, f"only opens an existing volume, and {subject} is none yet; make it with a passphrase, then bind it"
         )
     luks_header.require_recovery(device, header)
     if source == TOKEN:
@@ -49,7 +49,7 @@ def resolve(
 
 
 def _device_of(spec: str) -> luks_device.Device | None:
-    """The device that ``spec``, or the open volume ``/dev/mapper/…``, is on; ``None`` where there is none."""
+    """The device of ``spec``, or of the open volume ``/dev/mapper/…``; ``None`` if there is none."""
     prefix, _, name = spec.rpartition("/")
     mapping = luks_mapping.named(name) if prefix == "/dev/mapper" else None
     if mapping:
@@ -61,7 +61,7 @@ def _device_of(spec: str) -> luks_device.Device | None:
 
 
 def require_secret(key: luks_header.Key, source: str) -> Secret:
-    """The key, where it is a text; raises ``KeySourceError`` for a token."""
+    """The key, if it is a text. Raises ``KeySourceError`` for a token."""
     if isinstance(key, luks_header.Token):
-        raise KeySourceError(source, "opens volumes only; give the place of a passphrase or key file")
+        raise KeySourceError(source, "only opens volumes; give the place of a passphrase or key file")
     return key

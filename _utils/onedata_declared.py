@@ -1,5 +1,5 @@
 """
-The Onedata spaces that a machine declares: in ``galaxy:onedata:spaces``, and in the INI of the scripts before.
+Read the Onedata spaces that a machine declares: in ``galaxy:onedata:spaces``, and in the INI of the old scripts.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class Declared:
     config_get
         Salt's ``config.get``
 
-    The INI is not read before a space is asked for that is not in ``galaxy:onedata:spaces``, which win.
+    Spaces in ``galaxy:onedata:spaces`` win. The INI is only read for a space that is not among them.
     """
 
     def __init__(self, config_get: Callable[..., object]):
@@ -40,11 +40,14 @@ class Declared:
         self._of_ini: dict[str, tuple[dict[str, Any], Secret | None]] | None = None
 
     def names(self) -> list[str]:
-        """The names of all. Raises ``ConfigError`` where the INI cannot be read."""
+        """The names of all spaces. Raises ``ConfigError`` if the INI cannot be read."""
         return list({**self._read_ini(), **self._spaces})
 
     def mount_points(self) -> list[str]:
-        """Of all that are declared well: no other is ever mounted. Raises ``ConfigError`` as ``names``."""
+        """
+        Mount points of all spaces that are declared correctly; no other is ever mounted. Raises ``ConfigError`` like
+        ``names``.
+        """
         found = []
         for name in self.names():
             with contextlib.suppress(GalaxyError):
@@ -52,17 +55,20 @@ class Declared:
         return found
 
     def space(self, name: str) -> Space:
-        """That space. Raises ``SaltInvocationError`` where there is none, ``ConfigError`` where it is wrong."""
+        """
+        The space of this name. Raises ``SaltInvocationError`` if there is none, ``ConfigError`` if it is declared
+        wrongly.
+        """
         return onedata_space.of(name, self._find(name)[0])
 
     def token(
         self, name: str, functions: Mapping[str, Callable[..., Any]], pillar: Mapping[str, Any], timeout: float
     ) -> Secret:
         """
-        Its token, from the INI or the place that ``token`` names, without blanks around; ``galaxy_host_key.resolve``
-        has the parameters.
+        Its token, from the INI or from the place that ``token`` names, without blanks around it.
+        ``galaxy_host_key.resolve`` has the parameters.
 
-        Raises ``KeySourceError``, ``OnedataError`` where that is no token.
+        Raises ``KeySourceError``, and ``OnedataError`` if what is there is no token.
         """
         settings, token = self._find(name)
         if not token:
@@ -77,7 +83,10 @@ class Declared:
         return token
 
     def statuses(self) -> dict[str, dict[str, Any]]:
-        """``onedata_mount.status`` of each; one that is declared wrongly has its ``problem``, and hides no other."""
+        """
+        ``onedata_mount.status`` of each space. A space that is declared wrongly has its ``problem``, and hides no
+        other.
+        """
         found = {}
         try:
             names = self.names()

@@ -1,8 +1,9 @@
 """
 Mount, look at and unmount Onedata spaces with ``oneclient``.
 
-Options are those of oneclient(1) and oneclient.conf(5). The token reaches it in a configuration file that has no name,
-so that it is gone with us, however we end: its environment would show the token for as long as it runs.
+The options are those of oneclient(1) and oneclient.conf(5). The token reaches oneclient in a configuration file without
+a name, which vanishes with this process, however it ends. In oneclient's environment the token would be visible as long
+as oneclient runs.
 """
 
 import contextlib
@@ -41,21 +42,21 @@ _LOOK = 5
 @record(frozen=True)
 class State:
     """
-    How a mount point is.
+    The state of a mount point.
 
     mounted
         something is mounted there
     alive
-        it is Onedata, and answers; ``False`` for a FUSE mount whose process has ended ("Transport endpoint is not
-        connected") or hangs
+        it is Onedata, and answers. ``False`` for a FUSE mount that hangs, or whose process has ended ("Transport
+        endpoint is not connected")
     fstype, source, options
-        of the mount, as ``findmnt`` shows them; empty where there is none
+        facts of the mount, as ``findmnt`` shows them; empty if there is none
     problem
         why it does not answer
     hangs
         it gives no answer at all, and may come back
     foreign
-        it is something else than Onedata
+        it is something other than Onedata
     """
 
     mounted: bool
@@ -69,13 +70,13 @@ class State:
 
 
 def version() -> str:
-    """What ``oneclient --version`` says. Raises ``CommandError`` where it is not installed."""
+    """What ``oneclient --version`` says. Raises ``CommandError`` if oneclient is not installed."""
     said = galaxy_host_command.run([ONECLIENT, "--version"])
     return next((line.rpartition(":")[2].strip() for line in said.splitlines() if line.strip()), "")
 
 
 def look(space: Space) -> State:
-    """How the space's mount point is now."""
+    """The state of the space's mount point now."""
     mount = galaxy_host_mounts.mounted_at(space.mount_point)
     if not mount:
         return State(mounted=False, alive=False)
@@ -92,7 +93,7 @@ def look(space: Space) -> State:
 
 
 def status(space: Space) -> dict[str, Any]:
-    """How it is, as plain data: see ``onedata.status``."""
+    """The state as plain data: see ``onedata.status``."""
     state = look(space)
     return {
         **{"mounted": state.mounted, "alive": state.alive, "problem": state.problem},
@@ -102,7 +103,7 @@ def status(space: Space) -> dict[str, Any]:
 
 
 def unknown(problem: str) -> dict[str, Any]:
-    """The status of a space of which nothing but the ``problem`` is known."""
+    """The status of a space of which only the ``problem`` is known."""
     return {
         **{"mounted": None, "alive": None, "problem": problem, "provider_host": None, "mount_point": None},
         **{"fstype": "", "source": "", "options": ""},
@@ -111,10 +112,10 @@ def unknown(problem: str) -> dict[str, Any]:
 
 def require_mountable(space: Space) -> State:
     """
-    How the mount point is now, where ``mount`` would find nothing to refuse.
+    The state of the mount point now, if ``mount`` would refuse nothing.
 
-    Raises ``MountPointError`` where something else is mounted or files lie there, or where another user could put
-    something else in its place.
+    Raises ``MountPointError`` if something else is mounted or files lie there, or if another user could put something
+    else in its place.
     """
     state = require_unmountable(space)
     if not state.mounted:
@@ -124,13 +125,13 @@ def require_mountable(space: Space) -> State:
 
 def mount(space: Space, token: Secret, timeout: float = TIMEOUT) -> bool:
     """
-    Mount the space; a dead mount of it is taken away first. ``False``: it was mounted already.
+    Mount the space. If there is a dead mount of it, this is detached first. ``False``: it was mounted already.
 
     timeout
-        seconds until the mount answers; also those that a mount which hangs is given before it counts as dead
+        seconds to wait until the mount answers. A mount that hangs also has so long before it counts as dead
 
-    Raises ``MountPointError`` as ``require_mountable``, ``OnedataError`` where oneclient fails, with its own words,
-    ``LockError`` where another mount or unmount of the space takes longer.
+    Raises ``MountPointError`` like ``require_mountable``; ``OnedataError``, with oneclient's message, if oneclient
+    fails; ``LockError`` if another mount or unmount of the space takes longer.
     """
     with _alone("onedata.mount", space, timeout):
         return _mount(space, token, timeout)
@@ -162,8 +163,8 @@ def _mount(space: Space, token: Secret, timeout: float) -> bool:
 
 def require_unmountable(space: Space) -> State:
     """
-    How the mount point is now. Raises ``MountPointError`` where something else is mounted there, or another user could
-    put something else in its place.
+    The state of the mount point now. Raises ``MountPointError`` if something else is mounted there, or if another user
+    could put something else in its place.
     """
     galaxy_host_mounts.require_place(space.mount_point)
     state = look(space)
@@ -177,9 +178,9 @@ def unmount(space: Space, lazy: bool = False) -> bool:
     Unmount the space. ``False``: nothing was mounted.
 
     lazy
-        detach it now, whoever uses it; the only way with a mount whose process is gone
+        detach it now, even if it is in use; for a mount whose process is gone this is the only way
 
-    Raises ``MountPointError`` where it is busy, or something else is mounted there, ``LockError`` as ``mount`` does.
+    Raises ``MountPointError`` if it is busy or something else is mounted there, and ``LockError`` like ``mount``.
     """
     with _alone("onedata.unmount", space, TIMEOUT):
         return _unmount(space, lazy)
@@ -212,8 +213,8 @@ def _users(space: Space) -> str:
 
 def _foreign(mount: Mount) -> str:
     """
-    Why the mount is none of ours; empty where it is oneclient's, as libfuse names its mounts by the program, and root
-    mounted it: a user's own FUSE filesystem may take any name, but the kernel keeps whose it is.
+    Why the mount is not ours; empty if it is. Ours has oneclient's name, because libfuse names a mount by its program,
+    and root mounted it. A user's own FUSE filesystem may take any name, but the kernel remembers whose it is.
     """
     user = next((part[8:] for part in mount.options.split(",") if part.startswith("user_id=")), "")
     if user not in ("0", str(os.geteuid())):
@@ -247,13 +248,15 @@ def _argv(space: Space, config: str) -> list[str]:
 
 
 def _mounts_over_files() -> bool:
-    """Whether its libfuse does so without being told: version 3, which refuses the option ``nonempty``."""
+    """Whether its libfuse mounts over files without being told. Version 3 does, and refuses the option ``nonempty``."""
     return bool(re.search(r"(?im)^fuse library:\s*3\.", galaxy_host_command.run([ONECLIENT, "--version"])))
 
 
 @contextlib.contextmanager
 def _config_file(token: Secret) -> Iterator[str]:
-    """A configuration file with the machine's settings and the token; it has no name, only a path of our descriptor."""
+    """
+    A configuration file with the machine's settings and the token. It has no name, only the path of our descriptor.
+    """
     descriptor, name = tempfile.mkstemp(prefix="onedata-", dir="/run")
     try:
         os.unlink(name)

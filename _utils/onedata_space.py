@@ -1,5 +1,5 @@
 """
-What an Onedata mount is: a provider, a mount point, and the options of ``oneclient``.
+Describe an Onedata mount: a provider, a mount point, and the options of ``oneclient``.
 """
 
 import configparser
@@ -19,11 +19,9 @@ log = logging.getLogger(__name__)
 
 _TRUE = ("1", "yes", "true", "on")
 _TOKEN_KEYS = ("token", "access_token")
-# oneclient takes the beginning of a long option's name for it
+# oneclient accepts the beginning of a long option's name
 _OWN_OPTIONS = ("--token", "--config", "--authorization_token", "--access_token")
-_NO_OWNER = (
-    "is no option of oneclient: its files belong to whom the provider's user mapping (LUMA) says; remove this key"
-)
+_NO_OWNER = "is no option of oneclient: the provider's user mapping (LUMA) decides who owns the files; remove this key"
 
 
 @record(frozen=True)
@@ -32,13 +30,13 @@ class Space:
     One mount of a user's Onedata spaces.
 
     provider_host, provider_port
-        the Oneprovider; no port lets oneclient choose
+        the Oneprovider; without a port, oneclient chooses one
     mount_point
         an absolute path
     insecure
         the provider's certificate is not verified
     nonempty
-        mount over files that lie in the mount point
+        mount even if files lie in the mount point
     options
         more options of ``oneclient``, such as ``--force-proxy-io``
     """
@@ -54,8 +52,8 @@ class Space:
 
 def of(name: str, settings: Mapping[str, Any]) -> Space:
     """
-    The space that ``settings`` describe; keys are the fields of ``Space``, and those of its token, which is not looked
-    at. Raises ``ConfigError``, naming the space and the key.
+    The space that ``settings`` describe. Keys are the fields of ``Space``, and those of its token, which is not looked
+    at. Raises ``ConfigError``, which names the space and the key.
     """
 
     def fail(key: str, what: str) -> NoReturn:
@@ -102,10 +100,10 @@ def of(name: str, settings: Mapping[str, Any]) -> Space:
 
 def read_ini(path: str) -> dict[str, tuple[dict[str, Any], Secret | None]]:
     """
-    The spaces of an ``onedatactl.ini``: by section (``userdata``, ``refdata``) the settings and the token. A section
-    without a setting, as the scripts' own file has them, is no space.
+    The spaces in an ``onedatactl.ini``: settings and token, by section (``userdata``, ``refdata``). A section without a
+    setting is no space; the scripts' own file has such sections.
 
-    Raises ``ConfigError`` where the file cannot be read, or others than root can write it: it says where root mounts.
+    Raises ``ConfigError`` if the file cannot be read, or if others than root can write it: it says where root mounts.
     """
     parser = configparser.RawConfigParser(strict=False)
     try:
@@ -118,7 +116,7 @@ def read_ini(path: str) -> dict[str, tuple[dict[str, Any], Secret | None]]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8") from None
     except configparser.Error as exc:
-        # the parser quotes the line, and that may be the token's
+        # the parser's message quotes the line, which may have the token
         raise ConfigError(f"{path}: is not an INI file ({type(exc).__name__})") from None
     found = {}
     for section in parser.sections():
@@ -140,8 +138,8 @@ def read_ini(path: str) -> dict[str, tuple[dict[str, Any], Secret | None]]:
 
 def _value(text: str) -> str:
     """
-    A value without its quotes, which a shell took off for the scripts, and without a comment behind it, which Python
-    2's ConfigParser took off.
+    A value without its quotes and without a comment behind it. For the scripts, a shell removed the quotes, and Python
+    2's ConfigParser the comment.
     """
     quote, end = text[:1], text.find(text[:1], 1)
     rest = text[end + 1 :].strip()

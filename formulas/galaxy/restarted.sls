@@ -1,4 +1,4 @@
-# Each Galaxy is restarted now, whatever state it is in: state.apply galaxy.restarted
+# Restarts each Galaxy now, whether it runs or not: state.apply galaxy.restarted
 {%- from "galaxy/map.jinja" import servers with context %}
 
 include:

@@ -1,4 +1,4 @@
-# Pillar is right: all other states of the formula are there only where this one succeeds.
+# Checks pillar. The formula has other states only if this one succeeds.
 galaxy-settings:
   galaxy.settings:
     - digest: {{ salt["galaxy.settings"](values_only=True).digest }}

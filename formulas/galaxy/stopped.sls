@@ -1,4 +1,4 @@
-# Each Galaxy is stopped: state.apply galaxy.stopped
+# Stops each Galaxy: state.apply galaxy.stopped
 {%- from "galaxy/map.jinja" import servers with context %}
 
 include:

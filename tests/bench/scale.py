@@ -67,7 +67,7 @@ def _measured(kind, machines, threads, boot):
             watcher.join()
             # none is lost, told of twice, or boots twice at a time; one that the master gave up is tried again
             assert sorted(set(swarm.jobs)) == swarm.names, f"{len(swarm.jobs)} jobs"
-            assert kind != "boots" or sorted(swarm.told["ready"]) == swarm.names, swarm.told
+            assert kind != "boots" or sorted(swarm.told["ready"]) == swarm.names, swarm.told["failed"]
             assert swarm.most_of_one == 1
             return {
                 **{"seconds": seconds, "waiting": max(waiting), "at a time": swarm.most_at_a_time},

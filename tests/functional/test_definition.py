@@ -205,7 +205,7 @@ class TestLogs:
         failed = define(f"/var/log/{place}/galaxy.log", ini=str(ini), test=test)
         assert (failed["result"], failed["changes"]) == (False, {})
         assert (
-            f"log cannot be /var/log/{place}/galaxy.log, which root would open: on /var/log/{place} others may"
+            f"log cannot be /var/log/{place}/galaxy.log, which root would open: on /var/log/{place} other"
             in (failed["comment"])
         )
         assert not (tmp_path / "galaxy.conf").exists()

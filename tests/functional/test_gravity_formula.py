@@ -225,7 +225,7 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
         assert _show(machine, unit, "ActiveState", "NRestarts") == ["inactive", "0"]
     status = call(bed, "galaxy.status")
     assert (status["running"], status["manager"]["state"]) == (False, "failed")
-    assert "what its unit asserts does not hold, see systemctl status galaxy-gunicorn" in " ".join(status["problems"])
+    assert "an assertion of its unit failed, see systemctl status galaxy-gunicorn" in " ".join(status["problems"])
     # it does not wait for what cannot come
     assert wait_until(lambda: _show(machine, "salt-galaxy-boot", "SubState") == ["auto-restart"], Deadline(120))
     machine.run("systemctl", "stop", "salt-galaxy-boot")
@@ -256,4 +256,34 @@ def test_what_starts_gravitys_supervisord_is_held(call, share, machine, export):
     assert wait_until(lambda: call(bed, "galaxy.status")["ready"], Deadline(60))
     machine.run("systemctl", "stop", "galaxy-by-gravity")
     assert list(call(bed, "galaxy.hold", "absent=True")) == list(done)
+    makers.close()
+
+
+@pytest.mark.slow
+def test_a_supervisord_that_cron_starts_while_the_boot_does(call, share, machine):
+    makers = beds(share=share)
+    bed = next(makers)(gunicorns=2, celery=True, handlers=1)
+    bed.update()
+    line = f"@reboot {bed.venv}/bin/galaxyctl --config-file {bed.config} start"
+    machine.run("sh", "-c", 'echo "$0" | crontab -u "$1" -', line, bed.user)
+    assert all(state["result"] for state in call(bed, "state.apply", "galaxy.boot.unit").values())
+    machine.cut_the_power()
+    # cron at the moment at which the boot of ours begins
+    machine.run("systemctl", "start", "cron", "salt-galaxy-boot")
+    assert _show(machine, "salt-galaxy-boot", "Result", "NRestarts") == ["success", "0"]
+    status = call(bed, "galaxy.status")
+    assert (status["ready"], status["manager"]["name"], status["problems"]) == (True, "supervisord", [])
+    assert len(machine.run("pgrep", "-u", bed.user, "-f", "supervisord -c").stdout.split()) == 1
+    assert _changes(call(bed, "state.apply", "galaxy")) == {}
+    restarted = call(bed, "galaxy.restart")
+    assert restarted["start"]["pid"] not in (None, status["pid"])
+    assert call(bed, "galaxy.reload", "settle=0.1")["method"] == "rolling"
+    assert call(bed, "state.apply", "galaxy.stopped")["galaxy-stopped"]["changes"]
+    # supervisord goes on, until Gravity ends it too
+    assert call(bed, "galaxy.start")["ready"] is True
+    machine.run("runuser", "-u", bed.user, "--", f"{bed.venv}/bin/galaxyctl", "--config-file", bed.config, "stop")
+    assert call(bed, "galaxy.status")["manager"]["term"] == "supervisord is not running"
+    assert call(bed, "galaxy.start")["ready"] is True
+    assert all(state["result"] for state in call(bed, "state.apply", "galaxy.boot.clean").values())
+    machine.run("crontab", "-u", bed.user, "-r")
     makers.close()

@@ -3,7 +3,9 @@
 import os
 import pathlib
 import signal
+import socket
 
+import psutil
 import pytest
 from support.attacker import MALLORY, make, public_directory
 from support.gunicorn import Gunicorn
@@ -111,6 +113,39 @@ def test_event_loops_that_take_no_connection_are_stuck_long_before_their_heartbe
     assert (found.ready, found.problems) == (0, ["1 of 1 worker is stuck: no event loop runs there."])
     one.open("go")
     one.ready(1)
+    for client in clients:
+        client.close()
+
+
+def test_one_of_several_event_loops_that_reads_no_first_request_is_stuck_long_before_its_heartbeat_is_due(gunicorn):
+    one = gunicorn(options=("--timeout", "300")).start()
+    workers = [psutil.Process(worker.pid) for worker in one.ready().workers]
+    clients = [socket.create_connection(one.address.peer) for _ in range(3)]
+
+    def held():
+        """Our connections, by the worker that has accepted them."""
+        ports = {client.getsockname()[1]: client for client in clients}
+        found = {
+            worker: [
+                ports[it.raddr.port] for it in worker.net_connections("tcp") if it.raddr and it.raddr.port in ports
+            ]
+            for worker in workers
+        }
+        return found if sum(map(len, found.values())) == len(clients) else None
+
+    # one of the two has at least two of the three
+    blocked, (first, second, *_) = max(wait_until(held, Deadline(180)).items(), key=lambda item: len(item[1]))
+    first.sendall(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
+    one.wait(lambda found: found.oldest_request is not None)
+    second.sendall(b"GET /api/version HTTP/1.1\r\nHost: x\r\n\r\n")
+    found = one.wait(lambda found: found.count(WorkerState.STUCK))
+    assert {worker.pid: worker.state for worker in found.workers}[blocked.pid] is WorkerState.STUCK
+    (stuck,) = [worker for worker in found.workers if worker.state is WorkerState.STUCK]
+    assert stuck.reason.startswith("reads nothing for ")
+    assert (stuck.in_flight, found.problems) == (2, ["1 of 2 workers is stuck: no event loop runs there."])
+    one.open("go")
+    assert second.recv(15) == b"HTTP/1.1 200 OK"
+    one.ready()
     for client in clients:
         client.close()
 

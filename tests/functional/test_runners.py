@@ -75,7 +75,7 @@ def test_an_answer_says_whether_it_is_one(answers, expected):
     client = Minions(answers)
     silent = {"success": False, "return": "one does not answer; does it run, and is its key accepted?"}
     assert galaxy_remote.call(client, "one", "luks.status", device="/dev/vdb") == (expected or silent)
-    asked = {"kwarg": {"device": "/dev/vdb"}, "tgt_type": "list", "full_return": True}
+    asked = {"kwarg": {"device": "/dev/vdb"}, "tgt_type": "list", "full_return": True, "expect_minions": False}
     assert client.asked == [((["one"], "luks.status"), asked)]
 
 
@@ -144,7 +144,7 @@ def test_bad_input_is_answered_in_words_and_is_no_success(runners, runner, given
     [
         ("galaxy.fleet", {"timeout": "soon"}, "timeout is 'soon'; give a number of seconds"),
         ("galaxy.fleet", {"watch": 0}, "watch is 0; give a number of seconds"),
-        ("galaxy.fleet", {"watch": 3}, "watch needs a terminal"),
+        ("galaxy.fleet", {"watch": 3}, "watch needs salt-run on a terminal"),
         ("galaxy.rolling_restart", {"tgt": "*", "test": "yes"}, "test is 'yes'; give True or False"),
         ("galaxy.rolling_restart", {"tgt": "*", "batch": 0}, "batch is 0; give a whole number, 1 or more"),
         ("galaxy.rolling_restart", {"tgt": "*", "drain": "x"}, "drain is 'x'; give a mapping with the key function"),

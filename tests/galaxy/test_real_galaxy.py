@@ -1,4 +1,4 @@
-"""The real Galaxy 26.1, from its installation to its stop: `make galaxy`."""
+"""The real Galaxy 26.1, from its installation to its stop: `make galaxy`, and in short `make galaxy-short`."""
 
 import json
 import os
@@ -14,11 +14,15 @@ from galaxy_host_wait import Deadline, wait_until
 
 # as long as a slow machine needs
 TIMEOUT = 3600
+# the short form, and the whole
+_ONE = {"gunicorns": 1}
+_TWO = pytest.param({"gunicorns": 2, "postgres": True}, marks=pytest.mark.slow)
+whole = pytest.mark.parametrize("galaxy", [_TWO], ids=["whole"], indirect=True)
 
 
-@pytest.fixture(scope="module")
-def galaxy():
-    with real_galaxy() as found:
+@pytest.fixture(scope="module", params=[_ONE, _TWO], ids=["short", "whole"])
+def galaxy(request):
+    with real_galaxy(**request.param) as found:
         yield found
 
 
@@ -67,18 +71,35 @@ def _health(minion):
     return minion.call("galaxy.health", f"timeout={TIMEOUT}")
 
 
+def _well(minion):
+    """Its health, once all is well: a process gives its first sign of life a while after its start."""
+    well = wait_until(lambda: (now := _health(minion))["healthy"] and now, Deadline(TIMEOUT), interval=1)
+    assert well, _health(minion)
+    return well
+
+
 def test_the_state_starts_it_and_a_second_run_changes_nothing(served, minion):
     found = minion.call("galaxy.status")
     assert (found["web_server"], found["ready"], found["ready_workers"]) == ("gunicorn", True, 2)
     assert found["galaxy_version"] == {"running": "26.1.1", "on_disk": "26.1.1"}
+    gunicorns = ("gunicorn_0", "gunicorn_1") if len(served.binds) == 2 else ("gunicorn",)
     assert {name: service["role"] for name, service in found["services"].items()} == {
-        **{"gunicorn_0": "web", "gunicorn_1": "web", "celery": "celery", "celery-beat": "celery-beat"},
-        "handler": "handler",
+        **dict.fromkeys(gunicorns, "web"),
+        **{"celery": "celery", "celery-beat": "celery-beat", "handler": "handler"},
     }
     assert len(json.dumps(found)) <= 1536, found
     assert _apply(served, minion) == {}
 
 
+def test_all_of_it_is_well(served, minion):
+    well = _well(minion)
+    assert set(well["processes"]) >= {"handler_0"}
+    assert [found["app_type"] for found in well["processes"].values()].count("webapp") == 2
+    assert list(well["celery"].values()) == ["pong"]
+    assert served.password not in json.dumps(well)
+
+
+@whole
 def test_requests_under_way_are_told_with_their_age(served, minion):
     held = served.hold(2)
     found = wait_until(lambda: (now := minion.call("galaxy.status"))["oldest_request"] and now, Deadline(60))
@@ -90,6 +111,7 @@ def test_requests_under_way_are_told_with_their_age(served, minion):
     assert wait_until(lambda: minion.call("galaxy.status")["workers"]["busy"] == 0, Deadline(60))
 
 
+@whole
 def test_a_job_runs_before_and_after_a_restart(served, minion, port, key):
     assert served.run_job(port, key) == "hello\n"
     before = _services(minion)
@@ -99,12 +121,9 @@ def test_a_job_runs_before_and_after_a_restart(served, minion, port, key):
     assert served.run_job(port, key) == "hello\n"
 
 
+@whole
 def test_a_handler_that_is_stopped_is_found_and_named(served, minion):
-    well = wait_until(lambda: (now := _health(minion))["healthy"] and now, Deadline(TIMEOUT), interval=1)
-    assert well, _health(minion)
-    assert set(well["processes"]) >= {"handler_0"}
-    assert list(well["celery"].values()) == ["pong"]
-    pid = well["processes"]["handler_0"]["pid"]
+    pid = _well(minion)["processes"]["handler_0"]["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
         # the manager does not see it
@@ -116,6 +135,21 @@ def test_a_handler_that_is_stopped_is_found_and_named(served, minion):
     assert found["problems"] == [f"handler_0 (PID {pid}) is stopped by a signal: kill -CONT {pid}, or restart it"]
 
 
+@whole
+def test_a_database_that_is_away_is_told_without_its_password(served, minion):
+    served.stop_database()
+    try:
+        found = _health(minion)
+    finally:
+        served.start_database()
+    assert found["healthy"] is None
+    assert found["problems"] == [
+        "The signs of life of Galaxy's processes could not be read (OperationalError): see its database"
+    ]
+    assert _well(minion)
+
+
+@whole
 def test_rolling_fails_no_request(served, minion, port, key):
     before = _services(minion)
     with Load(port) as load:

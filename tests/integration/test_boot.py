@@ -234,7 +234,7 @@ def test_a_minion_that_is_lost_is_told_of(minions, master, event_listener_of):
     (event,) = event_listener_of(OUTCOME, began)
     assert event.tag == f"galaxy/{ROLE}/failed"
     assert event.data["data"] == done.data["return"]
-    assert event.data["data"]["reason"] == f"{ROLE} does not answer, or no more"
+    assert event.data["data"]["reason"] == f"{ROLE} does not answer, or has stopped answering"
     minions[ROLE].start()
     assert event_listener_of(f"galaxy/{ROLE}/ready", began)
 

@@ -145,7 +145,7 @@ def test_minions_that_do_not_answer_hide_no_other(master, minions):
             "3 servers on 2 minions: 2 unknown, 1 ready",
         ),
         (("galaxy.fleet", "nosuch*"), 3, "No minions matched the target."),
-        (("galaxy.fleet", "watch=1"), 3, "watch needs a terminal"),
+        (("galaxy.fleet", "watch=1"), 3, "watch needs salt-run on a terminal"),
         (("galaxy.status", READY), 0, "success:\n    True"),
         (("galaxy.status", "nosuch"), 1, "nosuch does not answer"),
     ],

@@ -1,4 +1,4 @@
-"""The real Galaxy under the real Gravity: gunicorns, Celery, a job handler, SQLite and redis."""
+"""The real Galaxy under the real Gravity: gunicorns, Celery, a job handler, PostgreSQL or SQLite, and redis."""
 
 import contextlib
 import http.client
@@ -20,27 +20,40 @@ _TOOL = """<tool id="greet" name="Greet" version="1.0">
     <outputs><data name="greeting" format="txt"/></outputs>
 </tool>
 """
-# processes that start together on an empty database race, and some die
+_PASSWORD = "swordfish"
+# processes that start together on an empty database race, and some die; the URL may have a password, and is no argument
 _DATABASE = """
-import sys
+import json, sys
 from sqlalchemy import create_engine
 from galaxy.model.migrations import verify_databases
-verify_databases(create_engine(sys.argv[1]), None, {}, None, None, {}, True)
+with open(sys.argv[1]) as config:
+    url = json.load(config)["galaxy"]["database_connection"]
+verify_databases(create_engine(url), None, {}, None, None, {}, True)
 """
 
 
 class RealGalaxy(Bed):
     """
-    Galaxy 26.1 below ``root``, of the virtualenv that ``make venv-galaxy`` makes: two gunicorns of one worker each,
-    Celery with its beat, and a job handler. Its database is made, and its redis runs; Galaxy itself is not started.
+    Galaxy 26.1 below ``root``, of the virtualenv that ``make venv-galaxy`` makes: two workers of gunicorn, Celery with
+    its beat, and a job handler. Its database is made, and its redis runs; Galaxy itself is not started.
+
+    gunicorns
+        that the workers belong to: 1 or 2
+    postgres
+        Debian's PostgreSQL, with a cluster of its own that only a socket below ``root`` leads to; else SQLite
     """
 
-    def __init__(self, root):
+    password = _PASSWORD
+
+    def __init__(self, root, gunicorns=2, postgres=False):
         self._redis_port = free_port()
-        self._url = f"sqlite:///{root}/database/universe.sqlite?isolation_level=IMMEDIATE"
+        self._cluster = pathlib.Path(root) / "database" / "postgres" if postgres else None
+        url = f"sqlite:///{root}/database/universe.sqlite?isolation_level=IMMEDIATE"
+        if postgres:
+            url = f"postgresql://galaxy:{_PASSWORD}@/galaxy?host={self._cluster}"
         redis = f"redis://127.0.0.1:{self._redis_port}"
         galaxy = {
-            "database_connection": self._url,
+            "database_connection": url,
             "id_secret": "0123456789abcdef0123456789abcdef",
             "bootstrap_admin_api_key": _KEY,
             "conda_auto_init": False,
@@ -55,8 +68,8 @@ class RealGalaxy(Bed):
         }
         super().__init__(
             root,
-            gunicorns=2,
-            workers=1,
+            gunicorns=gunicorns,
+            workers=2 // gunicorns,
             celery=True,
             handlers=1,
             venv="galaxy",
@@ -67,16 +80,39 @@ class RealGalaxy(Bed):
         self._redis = None
 
     def prepare(self):
-        """Start redis, make the database and have Gravity write its files."""
+        """Start redis, and make the database."""
         argv = ["redis-server", "--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", ""]
         null = subprocess.DEVNULL
         self._redis = subprocess.Popen([*argv, "--dir", self.data], stdout=null, user=self.user, cwd=self.root)
         assert wait_until(lambda: listens(self._redis_port), Deadline(180))
-        done = self.run(self.venv / "bin" / "python", "-c", _DATABASE, self._url)
-        assert done.returncode == 0, done.stdout
+        if self._cluster:
+            secret = self.root / "secret"
+            secret.write_text(_PASSWORD)
+            words = ("--username", "galaxy", "--auth", "scram-sha-256", "--pwfile", secret)
+            self._postgres("initdb", "--no-sync", *words)
+            self.start_database()
+        self._well(self.venv / "bin" / "python", "-c", _DATABASE, self.config)
         return self
 
+    def start_database(self):
+        self._postgres("pg_ctl", "start", "--wait", "-o", f"-k {self._cluster} -c listen_addresses=")
+
+    def stop_database(self):
+        """At once, whoever is connected."""
+        self._postgres("pg_ctl", "stop", "--mode", "immediate")
+
+    def _postgres(self, command, *words):
+        (tools,) = pathlib.Path("/usr/lib/postgresql").glob("*/bin")
+        self._well(tools / command, "--pgdata", self._cluster, *words)
+
+    def _well(self, *argv):
+        done = self.run(*argv)
+        assert done.returncode == 0, done.stdout
+
     def end(self):
+        # or its shared memory stays
+        if self._cluster and (self._cluster / "postmaster.pid").exists():
+            self.stop_database()
         super().end()
         if self._redis:
             self._redis.wait()
@@ -132,13 +168,13 @@ class RealGalaxy(Bed):
 
 
 @contextlib.contextmanager
-def real_galaxy():
+def real_galaxy(**options):
     """One that ends, and whose files are gone, with the context."""
     with tempfile.TemporaryDirectory(prefix="galaxy-") as directory:
         root = pathlib.Path(directory)
         # for Galaxy's user
         root.chmod(0o755)
-        galaxy = RealGalaxy(root)
+        galaxy = RealGalaxy(root, **options)
         try:
             yield galaxy.prepare()
         finally:

@@ -83,7 +83,8 @@ def salt_call(machine: Machine, *argv: str, config_dir: str = "/run/share/etc") 
     """Exit status and returned data."""
     options = ["--local", f"--config-dir={config_dir}", "--out=json", "--log-level=quiet"]
     status, output = machine.run(SALT_CALL, *options, *argv)
-    return status, json.loads(output)["local"]
+    # behind the lines of progress that a slow machine has on standard error
+    return status, json.loads(output[output.index("{\n") :])["local"]
 
 
 def apply(machine: Machine, sls: str, *argv: str, **options: str) -> dict:

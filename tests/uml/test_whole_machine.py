@@ -132,7 +132,7 @@ def test_after_a_power_cut_without_the_key_it_stays_down_and_says_why(machine, m
     # `systemctl status` has no line of a run that ended, once the next one is waited for
     said = run(machine, "journalctl", "--boot", "--unit=salt-galaxy-boot")
     assert f"{KEY_FILE}: key file cannot be read: No such file or directory" in said
-    assert "No master was told: galaxy/whole/failed" in said
+    assert "No master got the event galaxy/whole/failed." in said
     assert show(machine, "galaxy", "ActiveState") == ["inactive"]
     assert machine.run("cryptsetup", "status", "galaxy")[0] != 0
     # nor by hand

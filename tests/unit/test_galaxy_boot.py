@@ -28,8 +28,8 @@ class Minions:
     def __init__(self, answers):
         self.answers = answers
 
-    def cmd(self, target, *given, **keywords):
-        self.asked = (target, *given)
+    def cmd(self, target, *given, tgt_type, **keywords):
+        self.asked = (target, tgt_type, *given)
         return self.answers
 
 
@@ -66,8 +66,9 @@ def test_what_it_could_not_tell(returned, step, reason):
 )
 def test_no_answer(answers):
     client = Minions(answers)
-    assert galaxy_boot.boot(client, "one", "L@one and ( x )")["reason"] == "one does not answer, or no more"
-    assert client.asked == ("L@one and ( x )", "state.apply", ["galaxy.boot"])
+    for target, kind in (("L@one and ( x )", "compound"), (["one"], "list")):
+        assert galaxy_boot.boot(client, "one", target)["reason"] == "one does not answer, or has stopped answering"
+        assert client.asked == (target, kind, "state.apply", ["galaxy.boot"])
 
 
 def test_a_try_without_report_tells_how_it_went():
@@ -152,7 +153,7 @@ def test_what_the_minion_cannot_tell_is_told_after_the_last_try(tmp_path):
     failed = galaxy_boot.boot_in_turn(
         Minions({}), "one", "L@one", Turn(str(tmp_path), "one"), lambda *said: heard.append(said), retries=2, pause=0
     )
-    assert failed == {"step": "boot", "state": None, "reason": "one does not answer, or no more"}
+    assert failed == {"step": "boot", "state": None, "reason": "one does not answer, or has stopped answering"}
     assert [what for what, _ in heard] == ["progress", "progress", "failed"]
     assert heard[-1][1] == failed
 

@@ -241,7 +241,7 @@ class TestLog:
             build(log=str(place / "gone" / "x.log"))
         # not mounted yet, so the directory is root's still
         for name in ("x.log", "deeper/x.log"):
-            with pytest.raises(DefinitionError, match=rf"on {place} others may put links\. Use uWSGI's logto"):
+            with pytest.raises(DefinitionError, match=rf"on {place} other users can put links\. Use uWSGI's logto"):
                 build(log=str(place / name), mounts=["/srv", str(place)])
         assert build(log=f"{place}/x.log", mounts=[f"{place}/x", f"{place}x"])
 
@@ -249,9 +249,11 @@ class TestLog:
         (place / "export").mkdir()
         (place / "link").symlink_to(place / "export")
         for name in ("export/x.log", "none/../export/x.log", "link/x.log"):
-            with pytest.raises(DefinitionError, match=rf"log cannot be .*: on {place}/export others may put links"):
+            with pytest.raises(
+                DefinitionError, match=rf"log cannot be .*: on {place}/export other users can put links"
+            ):
                 build(log=f"{place}/{name}", others=[f"{place}/export/"])
-        with pytest.raises(DefinitionError, match=rf"on {place}/link others may put links"):
+        with pytest.raises(DefinitionError, match=rf"on {place}/link other users can put links"):
             build(log=f"{place}/export/x.log", others=[f"{place}/link"])
         for file in build(log=f"{place}/x.log", others=[f"{place}/export"]).values():
             # Galaxy does not wait for what is not its own

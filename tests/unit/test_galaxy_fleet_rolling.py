@@ -182,7 +182,7 @@ def test_hooks_surround_a_machine():
         ({"lb.drain": None}, "lb.drain: no minion matches 'lb'"),
         (
             {"lb.drain": True, "galaxy.status": status(workers=workers(busy=2))},
-            "a is drained, but has requests after 0 seconds: 2 workers are busy",
+            "a is drained, but has requests after 0 s: 2 workers are busy",
         ),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_line():
     services = {"celery": {"role": "celery", "state": "running"}}
     (row,) = galaxy_fleet.rows("one", {**busy, "services": services})
     assert tables.line(row) == (
-        "degraded, 2/3 workers ready, 2 busy, 1 stuck, oldest request 9s, queue 0/100, 1/1 companions, version 2.0.30,"
+        "degraded, 2/3 workers ready, 2 busy, 1 stuck, oldest request 9s, queue 0/100, 1/1 companion, version 2.0.30,"
         " up 2h: 1 of 3 workers is stuck."
     )
     (row,) = galaxy_fleet.rows("one", "ERROR: no")

@@ -79,7 +79,10 @@ def test_the_home_of_several_may_be_known_by_what_gravity_wrote(read, tmp_path):
         ("gravity: [{galaxy_config_file: a.yml}]\ngalaxy: {}\n", "has a list of instances and a galaxy: section"),
         ("gravity: [{}]\n", "gravity[0]: has no galaxy_config_file"),
         ("gravity: [1]\n", "gravity[0]: is not a mapping"),
-        ("gravity: [{galaxy_config_file: a.yml}, {galaxy_config_file: b.yml}]\n", "_default_ is that of two instances"),
+        (
+            "gravity: [{galaxy_config_file: a.yml}, {galaxy_config_file: b.yml}]\n",
+            "two instances have the name _default_",
+        ),
         ("gravity: {galaxy_config_file: gone.yml}\n", "galaxy_config_file: "),
         ("gravity: {galaxy_config_file: galaxy.yml}\n", "has no galaxy: section"),
         ("gravity: {}\ngalaxy: [1]\n", "galaxy: is not a mapping of options"),

@@ -210,7 +210,7 @@ def test_a_supervisord_is_told_where_its_state_is_also_where_galaxys_data_is_not
 
 
 def test_a_state_directory_that_is_not_known(tmp_path):
-    with pytest.raises(ConfigError, match=r"galaxy\.yml: where the files of its supervisord are is not known"):
+    with pytest.raises(ConfigError, match=r"galaxy\.yml: the directory of its supervisord's files is not known"):
         Supervisor(dataclasses.replace(configured(tmp_path, handler=1), state_dir=None))
 
 

@@ -30,7 +30,7 @@ def test_a_manager_that_cannot_be_asked(tmp_path):
     found = galaxy_gravity_units.find(configured(tmp_path, manager="multiprocessing", gunicorn=1))
     assert (found.units, found.missing) == ({}, ("gunicorn",))
     (problem,) = found.problems
-    assert "process_manager multiprocessing, under which nothing can be asked" in problem
+    assert "process_manager multiprocessing, with which no service can be asked" in problem
 
 
 def test_nothing_installed(tmp_path):

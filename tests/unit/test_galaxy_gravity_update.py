@@ -118,7 +118,7 @@ def test_an_older_name_is_found(make_bed):
     bed.write()
     problems = update(bed).problems
     assert len(problems) == 1
-    assert f"{bed.state}/supervisor/supervisord.conf.d/_default_.d is left of an older instance_name" in problems[0]
+    assert f"{bed.state}/supervisor/supervisord.conf.d/_default_.d is left over from an older instance_name" in problems[0]
 
 
 @as_root

@@ -46,6 +46,13 @@ def test_one_that_was_synced_again_finds_them_in_place_of_the_one_before(later):
     assert (sys.meta_path[0] is before[0], sys.meta_path[1:]) == (False, before[1:])
 
 
+def test_the_loader_of_utils_changes_nothing_of_how_they_are_found(later):
+    before = list(sys.meta_path)
+    spec = importlib.util.spec_from_file_location("salt.loaded.ext.utils.galaxy_host_later", later.__file__)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    assert sys.meta_path == before
+
+
 def test_it_is_loaded_once_and_when_it_is_used(later, tmp_path):
     _write(
         tmp_path,

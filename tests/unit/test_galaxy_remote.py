@@ -23,7 +23,7 @@ class Minions:
 
     def cmd(self, target, function, kwarg, **keywords):
         self.asked.append((target, function, kwarg))
-        assert keywords == {"tgt_type": "list", "full_return": True}
+        assert keywords == {"tgt_type": "list", "full_return": True, "expect_minions": False}
         name = function.replace(".", "_")
         return {"one": {"ret": self.returned[name], "retcode": 0}} if name in self.returned else {}
 

@@ -62,13 +62,13 @@ _PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
         ({"environment": ["A=b"]}, f"galaxy:environment is {MASK}; give a mapping"),
         (
             {"servers": {"a": {"config": "/a", "boot": {}}}},
-            "boot is the machine's, not one server's; move it to galaxy:boot",
+            "boot belongs to the machine, not to one server; move it to galaxy:boot",
         ),
-        ({"servers": {"a": {"config": "/a", "onedata": {}}}}, "onedata is the machine's"),
+        ({"servers": {"a": {"config": "/a", "onedata": {}}}}, "onedata belongs to the machine"),
         ({"servers": {"a": {"timeout": 5}}}, "galaxy:servers:a names no server; give galaxy:servers:a:config"),
         (
             {"servers": {"a": {"config": "/x"}, "b": {"config": "/x"}}},
-            "galaxy:servers:b:config is that of galaxy:servers:a",
+            "galaxy:servers:b:config is the same as in galaxy:servers:a",
         ),
         (
             {"servers": {"a": {"config": "/x", "instance": "a"}, "b": {"config": "/x"}}},
@@ -105,7 +105,7 @@ _PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
         ({"manage_service": True, "config": "/c", "uwsgi": "/u"}, "galaxy:manage_service needs manager"),
         ({"manage_service": True, "manager": "systemd"}, "galaxy:manage_service needs config, uwsgi"),
         ({"manage_service": True, "manager": "sysvinit", "config": "/c", "uwsgi": "/u"}, "but manager is sysvinit"),
-        ({"conf_file": "/x", "manager": "systemd"}, "conf_file is supervisord's, but manager is systemd"),
+        ({"conf_file": "/x", "manager": "systemd"}, "conf_file is for supervisord, but manager is systemd"),
         ({"storage": {"mapper": "x"}}, "galaxy:storage names no device"),
         ({"storage": {"device": "/dev/vdb", "generate_key": True}}, "galaxy:storage:generate_key needs the path"),
         ("text", "galaxy: is 'text' in pillar; give a mapping"),
@@ -210,7 +210,7 @@ def test_what_tells_two_servers_apart(one, other):
 def test_two_servers_have_two_stats_servers():
     servers = {name: {"config": f"/{name}.yml", "stats": "127.0.0.1:9191"} for name in ("main", "test")}
     assert Settings({"pillar": {"servers": servers}}).problems == [
-        "galaxy:servers:test:stats is that of galaxy:servers:main too; give each server its own"
+        "galaxy:servers:test:stats is the same as in galaxy:servers:main; give each server its own"
     ]
 
 

@@ -407,10 +407,10 @@ def test_a_uwsgi_that_is_started_with_it_serves_whatever_gravity_says(tmp_path):
     ("text", "error", "words"),
     [
         ("galaxy:\n  x: 1\n", ConfigError, ["no uwsgi: section"]),
-        ("gravity:\n  gunicorn:\n", ConfigError, ["Gunicorn serves this Galaxy"]),
+        ("gravity:\n  gunicorn:\n", ConfigError, ["gunicorn serves this Galaxy"]),
         # old files have both, and Gravity ignores uwsgi:
-        ("uwsgi:\n  socket: :4001\ngravity:\n  x: y\n", ConfigError, ["gravity:", "Gunicorn serves this Galaxy"]),
-        ("gravity:\n  x: y\nuwsgi:\n  socket: :4001\n", ConfigError, ["gravity:", "Gunicorn serves this Galaxy"]),
+        ("uwsgi:\n  socket: :4001\ngravity:\n  x: y\n", ConfigError, ["gravity:", "gunicorn serves this Galaxy"]),
+        ("gravity:\n  x: y\nuwsgi:\n  socket: :4001\n", ConfigError, ["gravity:", "gunicorn serves this Galaxy"]),
         ("uwsgi:\n  include: galaxy.yml\n", ConfigError, ["galaxy.yml", "loop"]),
         ("uwsgi:\n  include: gone.yml\n", ConfigError, ["gone.yml", "no such"]),
     ],

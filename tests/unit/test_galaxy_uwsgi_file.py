@@ -128,7 +128,7 @@ def test_what_is_read(tmp_path):
     [
         ("a: b\n", "yaml", "no uwsgi: section"),
         ("[x]\n", "ini", "no [uwsgi] section"),
-        ("gravity:\n  x: y\n", "yaml", "Gunicorn"),
+        ("gravity:\n  x: y\n", "yaml", "gunicorn"),
         ("\ufeff[uwsgi]\n", "ini", "byte order mark"),
     ],
 )

@@ -48,7 +48,7 @@ def test_loading_counts_as_down_and_says_so():
     memory = Memory()
     observe(LOADING, memory, LIMITS, 0)
     (event,) = observe(LOADING, memory, LIMITS, 60)
-    assert event == {"tag": "down", "reason": "no worker accepts with its application loaded"}
+    assert event == {"tag": "down", "reason": "no worker is ready"}
 
 
 def test_a_busy_minute_is_no_event_two_are():

@@ -2,7 +2,6 @@ import pytest
 from support.document import core, worker
 from support.look import snapshot
 
-import galaxy_webserver
 from galaxy_webserver import Snapshot, Worker, WorkerState
 
 FULL = worker(status="busy", cores=[core(1)])
@@ -59,7 +58,3 @@ def test_a_record_is_flat_plain_data():
     (record,) = [one.record() for one in snapshot(FULL).workers]
     assert (record["state"], record["ready"], record["busy_cores"], record["cores"]) == ("saturated", True, 1, 1)
     assert "details" not in record
-
-
-def test_plural():
-    assert [galaxy_webserver.workers(count) for count in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]

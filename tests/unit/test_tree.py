@@ -90,6 +90,11 @@ def test_records_are_made_by_the_util_that_makes_them():
     assert makers == ["galaxy_host_record.py"]
 
 
+def test_a_plural_is_made_by_the_util_that_makes_them():
+    for path in REPO.glob("_*/*.py"):
+        assert not re.search(r"'e?s' (\*|if)", path.read_text()) or path.name == "galaxy_host_count.py", path
+
+
 def test_no_util_has_string_annotations():
     """Salt 3008 executes a util before it is in sys.modules, and dataclasses then fail on them."""
     for path in (REPO / "_utils").glob("*.py"):

@@ -1,4 +1,4 @@
-# Undoes galaxy.boot.unit. What it brought back stays.
+# Undoes galaxy.boot.unit. Volumes, services and Galaxy stay as they are.
 galaxy-boot-clean-stopped:
   service.dead:
     - name: salt-galaxy-boot

@@ -1,4 +1,4 @@
-# A machine that booted comes back: volume, Onedata, services, Galaxy, and the master is told: state.apply galaxy.boot
+# Brings a machine back after a boot: volumes, Onedata, services, Galaxy, a report to the master: state.apply galaxy.boot
 include:
   - galaxy.boot.services
   - galaxy

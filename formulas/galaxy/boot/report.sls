@@ -1,4 +1,4 @@
-# The master is told how the boot went.
+# Tells the master how the boot went.
 galaxy-boot-report:
   galaxy.reported:
     - order: last

@@ -1,4 +1,4 @@
-# Services that Galaxy needs, such as autofs for CVMFS, a database, a proxy; after its data is there, before it starts.
+# Starts services that Galaxy needs (autofs for CVMFS, a database, a proxy): after its data is mounted, before Galaxy.
 {%- from "galaxy/map.jinja" import boot, servers, volumes, has_onedata with context %}
 
 include:

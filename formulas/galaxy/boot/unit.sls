@@ -1,7 +1,7 @@
-# A masterless machine comes back by itself: a systemd unit applies galaxy.boot at every boot.
+# Lets a machine without a Salt master come back by itself: a systemd unit applies galaxy.boot at every boot.
 {%- from "galaxy/map.jinja" import boot with context %}
 
-# or it would be missed only at the next boot
+# else nobody would miss it before the next boot
 galaxy-boot-unit-salt-call:
   file.exists:
     - name: {{ boot.salt_call | json }}
@@ -23,7 +23,7 @@ galaxy-boot-unit-enabled:
     - require:
       - file: galaxy-boot-unit-file
 
-# what it was called before: Gravity's update deletes all that fits galaxy-*.service
+# the unit's old name: Gravity's update deletes every unit that fits galaxy-*.service
 galaxy-boot-unit-renamed:
   file.absent:
     - names:

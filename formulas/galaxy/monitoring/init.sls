@@ -1,4 +1,4 @@
-# A schedule of the minion's writes metrics for node_exporter's textfile collector: state.apply galaxy.monitoring
+# Makes a schedule of the minion, which writes metrics for node_exporter's textfile collector: state.apply galaxy.monitoring
 {%- from "galaxy/map.jinja" import monitoring with context %}
 
 include:

@@ -1,4 +1,4 @@
-# The Onedata spaces that pillar declares are mounted: state.apply galaxy.onedata
+# Mounts the Onedata spaces that pillar declares: state.apply galaxy.onedata
 {%- from "galaxy/map.jinja" import volumes, onedata, has_onedata with context %}
 
 include:
@@ -20,7 +20,7 @@ galaxy-onedata-{{ name }}-mounted:
 {%- endfor %}
 
 {%- if has_onedata %}
-# what needs the spaces requires this state
+# states that need the spaces require this one
 galaxy-onedata:
   test.nop:
     - require:

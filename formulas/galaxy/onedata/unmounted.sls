@@ -1,4 +1,4 @@
-# Undoes galaxy.onedata: Galaxy is stopped, then its spaces are unmounted.
+# Undoes galaxy.onedata: stops Galaxy, then unmounts its spaces.
 {%- from "galaxy/map.jinja" import servers, has_onedata with context %}
 
 include:

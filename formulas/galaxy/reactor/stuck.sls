@@ -1,4 +1,4 @@
-# An example, used only where the master's reactor names it for 'salt/beacon/*/galaxy/stuck': restart a stuck Galaxy.
+# An example: restarts a stuck Galaxy, if the master's reactor names it for 'salt/beacon/*/galaxy/stuck'.
 galaxy-restart:
   runner.galaxy.restart:
     - args:

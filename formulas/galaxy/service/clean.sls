@@ -1,4 +1,4 @@
-# Undoes galaxy.service: each Galaxy is stopped, and what the formula wrote for its process manager is removed.
+# Undoes galaxy.service: stops each Galaxy, and removes what the formula wrote for its process manager.
 {%- from "galaxy/map.jinja" import servers with context %}
 
 include:

@@ -1,5 +1,5 @@
-# The process manager's definition of each Galaxy, where manage_service asks for it, or gravity_update where Gravity runs
-# it; what Gravity wrote starts nothing before Galaxy's data is there.
+# Writes the process manager's definition of each Galaxy, if manage_service asks for it. For a Galaxy under Gravity,
+# updates Gravity's files if gravity_update asks for it, and makes Gravity's units wait for Galaxy's data.
 {%- from "galaxy/map.jinja" import servers, has_onedata with context %}
 
 include:
@@ -16,7 +16,7 @@ galaxy-service-config{{ server.suffix }}:
       - galaxy: galaxy-service-running{{ server.suffix }}
 
 {%- if server.manager == "systemd" %}
-# not before its data is there: then the boot starts it
+# if Galaxy has data to mount first, galaxy.boot starts it
 galaxy-service-config-boot{{ server.suffix }}:
   service.{{ "enabled" if server.autostart and not server.storages and not has_onedata else "disabled" }}:
     - name: {{ server.service | json }}

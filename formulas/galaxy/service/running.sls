@@ -1,4 +1,4 @@
-# Each Galaxy runs and accepts requests, with its data where pillar has storage or Onedata spaces.
+# Each Galaxy runs and is ready. If pillar has volumes or Onedata spaces, they are mounted first.
 {%- from "galaxy/map.jinja" import servers, volumes, has_onedata with context %}
 
 include:

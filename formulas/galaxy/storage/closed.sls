@@ -1,4 +1,4 @@
-# Undoes galaxy.storage: Galaxy is stopped, then its volumes unmounted and closed. Nothing on a volume changes.
+# Undoes galaxy.storage: stops Galaxy, then unmounts and closes its volumes. Nothing on a volume changes.
 {%- from "galaxy/map.jinja" import volumes, servers with context %}
 
 include:

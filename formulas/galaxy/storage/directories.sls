@@ -1,4 +1,4 @@
-# The root of each volume and the directories on it belong to Galaxy.
+# Gives the root of each volume, and the directories on it, to Galaxy's user.
 {%- from "galaxy/map.jinja" import volumes with context %}
 
 include:

@@ -1,4 +1,4 @@
-# Galaxy's data is on encrypted volumes, opened and mounted: state.apply galaxy.storage
+# Opens and mounts the encrypted volumes with Galaxy's data: state.apply galaxy.storage
 {%- from "galaxy/map.jinja" import volumes with context %}
 
 include:
@@ -7,7 +7,7 @@ include:
   - galaxy.storage.directories
 
 {%- for suffix in volumes %}
-# what needs this volume alone requires this state
+# states that need only this volume require this one
 galaxy-storage{{ suffix }}:
   test.nop:
     - require:

@@ -1,4 +1,4 @@
-# What the volumes need is installed; the luks module and states are there only where cryptsetup is.
+# Installs what the volumes need. The luks module and states load only if cryptsetup is installed.
 {%- from "galaxy/map.jinja" import volumes with context %}
 
 include:

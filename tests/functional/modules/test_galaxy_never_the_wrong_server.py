@@ -423,7 +423,7 @@ def test_another_users_uwsgi_is_ended_only_by_its_pid_and_by_force(modules, make
                 modules["galaxy.stop"](**site.keywords, **given)
         with pytest.raises(CommandExecutionError, match=r"runs as user nobody|does not run"):
             modules["galaxy.reload"](**site.keywords)
-        with pytest.raises(SaltInvocationError, match="pid goes with force=True"):
+        with pytest.raises(SaltInvocationError, match="pid needs force=True"):
             modules["galaxy.stop"](**site.keywords, pid=site.process.pid)
         assert site.process.poll() is None
         done = modules["galaxy.stop"](**site.keywords, force=True, pid=site.process.pid, timeout=5)

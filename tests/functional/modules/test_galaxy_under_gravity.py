@@ -192,6 +192,72 @@ def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
     assert not any(_is_up(pid) for pid in workers)
 
 
+def test_what_a_supervisord_that_is_gone_had_started_is_told_and_ended_by_force_only(modules, bed):
+    one = bed(celery=True, handlers=1)
+    config = str(one.config)
+    # from a shell, or by cron: no unit of the system has it
+    one.start()
+
+    def told():
+        found = _status(modules, one, verbose=True)
+        return found if found["ready"] and not found["problems"] else None
+
+    before = wait_until(told, Deadline(180))
+    companions = {pid for name, service in before["services"].items() if name != "gunicorn" for pid in service["pids"]}
+    assert len(companions) == 3
+    (handler,) = before["services"]["handler"]["pids"]
+    # a job of the handler's, which outlives it
+    job = subprocess.Popen(["sleep", "600"], user=one.user, cwd=one.root, env=psutil.Process(handler).environ())
+    supervisord = int((one.state / "supervisor" / "supervisord.pid").read_text())
+    for pid in (supervisord, before["pid"], *(worker["pid"] for worker in before["worker_records"])):
+        os.kill(pid, signal.SIGKILL)
+    found = wait_until(lambda: (now := _status(modules, one))["running"] is False and now, Deadline(180))
+    said = (
+        "supervisord is gone, but what it had started for handler still runs: PID {}; galaxy.stop force=True ends it."
+    )
+    assert said.format(handler) in found["problems"], found["problems"]
+    # a second handler beside it would take the same jobs
+    for verb, options in (("start", {}), ("startup", {}), ("startup", {"test": True}), ("stop", {})):
+        with pytest.raises(CommandExecutionError, match=r"what it had started for .* still runs, PID \d+, and"):
+            modules[f"galaxy.{verb}"](config=config, timeout=60, **options)
+    assert all(_is_up(pid) for pid in companions)
+    done = modules["galaxy.stop"](config=config, timeout=60, force=True)
+    assert set(done["stopped"]) == companions
+    assert _is_up(job.pid)
+    assert modules["galaxy.startup"](config=config, timeout=60)["ready"]
+    job.kill()
+    job.wait()
+
+
+def test_a_supervisord_that_somebody_else_is_bringing_up_is_waited_for(modules, bed):
+    one = bed()
+    one.start()
+    one.stop()
+    (one.gates / "sitecustomize.py").write_text(
+        f"import os, time\nwhile not os.path.exists('{one.gates}/come'):\n    time.sleep(0.01)\n"
+    )
+    argv = [f"{one.venv}/bin/supervisord", "-c", f"{one.state}/supervisor/supervisord.conf"]
+    slow = subprocess.Popen(argv, user=one.user, cwd=one.root, env={**one.environment, "PYTHONPATH": str(one.gates)})
+    threading.Timer(1, one.open, ["come"]).start()
+    assert modules["galaxy.startup"](config=str(one.config), timeout=60, retries=0)["ready"]
+    assert slow.wait() == 0
+
+
+def test_a_supervisord_that_somebody_else_brought_up_more_quickly_is_taken(modules, bed):
+    one = bed()
+    one.start()
+    one.stop()
+    tools = one.root / "tools"
+    tools.mkdir()
+    # ours comes second
+    for name, line in (("galaxyctl", ""), ("supervisord", f'"{one.venv}/bin/supervisord" "$@"\n')):
+        (tools / name).write_text(f'#!/bin/sh\n{line}exec "{one.venv}/bin/{name}" "$@"\n')
+        (tools / name).chmod(0o755)
+    for path in (one.state / "supervisor" / "supervisord.conf.d").rglob("*.conf"):
+        path.write_text(path.read_text().replace(f"{one.venv}/bin/galaxyctl", f"{tools}/galaxyctl"))
+    assert modules["galaxy.startup"](config=str(one.config), timeout=60, retries=0)["ready"]
+
+
 def test_a_service_that_fails_beside_it_fails_the_start_unless_it_is_ignored(modules, bed):
     one = bed(handlers=1)
     for gate in ("handler_0.dies", "load-is-slow"):

@@ -100,7 +100,7 @@ def test_by_hand_only_as_the_user_that_the_configuration_names(modules, site):
     pid = _by_hand(site, GALAXY)
     status = modules["galaxy.status"](**site.keywords)
     assert (status["pid"], status["ready"]) == (None, None)
-    said = f"PID {pid}, which serves there, runs as user {GALAXY}, and no file of root's says that Galaxy does"
+    said = f"PID {pid}, which serves there, runs as user {GALAXY}, and no file of root's says that Galaxy runs so"
     assert said in " ".join(status["problems"])
     for given in ({}, {"force": True}):
         with pytest.raises(CommandExecutionError, match="no file of root's says"):

@@ -45,11 +45,11 @@ def test_a_key_that_is_there_is_taken(resize, arguments):
 @pytest.mark.parametrize(
     ("key", "match"),
     [
-        ("pillar://a:none", "holds no passphrase but nothing"),
+        ("pillar://a:none", "holds nothing, not a passphrase"),
         ("pillar://a:number", "quote it in YAML"),
         ("pillar://a", "a .*ict"),
         ("pillar://a:masked", "asterisks"),
-        ("sdb://none/key", "holds no passphrase"),
+        ("sdb://none/key", "holds nothing, not a passphrase"),
         ("/nonexistent", "cannot be read"),
         ("words", "names no place of a key"),
         ("vault://key", "names no place of a key"),

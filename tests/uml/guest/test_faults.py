@@ -297,5 +297,5 @@ def test_a_restore_that_was_cut_short_converges(call, closed):
 
 
 def test_a_place_of_a_key_that_opens_only(call, closed):
-    with pytest.raises(KeySourceError, match="opens volumes only"):
+    with pytest.raises(KeySourceError, match="only opens volumes"):
         call("luks.add_key", closed["device"], new_key=closed["key"], key="token://", backups=BACKUPS)

@@ -96,7 +96,7 @@ def test_tang_opens_it(call, state, tang, volume):
 
 def test_a_new_volume_needs_a_passphrase(call, plan):
     for key in ("clevis://", "token://"):
-        with pytest.raises(KeySourceError, match="opens a volume that exists"):
+        with pytest.raises(KeySourceError, match="only opens an existing volume"):
             call("luks.encrypt", **(plan | {"key": key}))
 
 
