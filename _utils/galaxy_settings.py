@@ -267,8 +267,8 @@ class Settings:
                 others.setdefault(instance, name)
                 if other:
                     self.problems.append(
-                        f"{self.path(name)}:config is the same as in {self.path(other)}; give each server its own config, "
-                        "or its own instance of Gravity's"
+                        f"{self.path(name)}:config is the same as in {self.path(other)}; give each server its own "
+                        "config, or its own instance of Gravity's"
                     )
 
     def _unique_service(self) -> None:

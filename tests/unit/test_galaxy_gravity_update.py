@@ -118,7 +118,8 @@ def test_an_older_name_is_found(make_bed):
     bed.write()
     problems = update(bed).problems
     assert len(problems) == 1
-    assert f"{bed.state}/supervisor/supervisord.conf.d/_default_.d is left over from an older instance_name" in problems[0]
+    left = f"{bed.state}/supervisor/supervisord.conf.d/_default_.d"
+    assert f"{left} is left over from an older instance_name" in problems[0]
 
 
 @as_root

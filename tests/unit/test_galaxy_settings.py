@@ -72,16 +72,16 @@ _PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
         ),
         (
             {"servers": {"a": {"config": "/x", "instance": "a"}, "b": {"config": "/x"}}},
-            "galaxy:servers:b:config is that of galaxy:servers:a too; give each server its own "
+            "galaxy:servers:b:config is the same as in galaxy:servers:a; give each server its own "
             "config, or its own instance",
         ),
         (
             {"servers": {"a": {"config": "/x", "instance": "a"}, "b": {"config": "/x", "instance": "a"}}},
-            "galaxy:servers:b:config is that of galaxy:servers:a",
+            "galaxy:servers:b:config is the same as in galaxy:servers:a",
         ),
         (
             {"servers": {"a": {"config": "/a", "service": "gx"}, "b": {"config": "/b", "service": "gx.service"}}},
-            "galaxy:servers:b:service is that of galaxy:servers:a too; give each server its own",
+            "galaxy:servers:b:service is the same as in galaxy:servers:a; give each server its own",
         ),
         (
             {
@@ -89,11 +89,11 @@ _PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
                 "service": "gx",
                 "servers": {"b": {"config": "/b", "service": "gx", "manager": "systemd"}},
             },
-            "galaxy:servers:b:service is that of galaxy too",
+            "galaxy:servers:b:service is the same as in galaxy",
         ),
         (
             {"servers": {name: {"config": f"/{name}", **_PROGRAM, "program_file": "/etc/x.conf"} for name in "ab"}},
-            "galaxy:servers:b:program_file is that of galaxy:servers:a too; give each server its own",
+            "galaxy:servers:b:program_file is the same as in galaxy:servers:a; give each server its own",
         ),
         ({"timeout": 10**400}, "galaxy:timeout is 1000"),
         ({"retries": 10**30}, "galaxy:retries is 1000"),
