@@ -112,6 +112,7 @@ lint: venv-lint
 	.venv-lint/bin/ruff format --check .
 	.venv-lint/bin/mypy
 	find formulas -name '*.sls' -exec .venv-lint/bin/salt-lint {} +
+	.venv-lint/bin/yamllint -s .pre-commit-config.yaml docs/monitoring pillar.example pillar.minimal
 
 # lines of _utils that no test runs, with what subprocesses and the guests run; COVERAGE names other suites
 coverage: venv-newest venv-bed venv-bed-old
