@@ -218,7 +218,7 @@ def test_a_hook_takes_each_machine_out_of_the_balancer_and_back(master, galaxies
 
 
 def test_it_stops_at_the_first_that_fails_and_goes_on_after_it_was_mended(master, galaxies, port):
-    site, _ = galaxies["galaxy-c"]
+    site, supervisord = galaxies["galaxy-c"]
     site.open("broken")
     before = _masters(galaxies)
     with Load(port, "/") as load:
@@ -228,6 +228,9 @@ def test_it_stops_at_the_first_that_fails_and_goes_on_after_it_was_mended(master
         assert "no database" in answer["failed"]["galaxy-c"]
         refused, _ = _run(master, f"resume={answer['job']}")
         assert (refused["retcode"], "galaxy-c is down" in refused["problem"]) == (3, True), refused
+        # else supervisord brings it up itself, and it has been restarted already
+        over = ("FATAL", "STOPPED", "EXITED")
+        assert wait_until(lambda: all(one.state in over for one in supervisord.ask("galaxy")), Deadline(120))
         (site.gates / "broken").unlink()
         planned, _ = _run(master, f"resume={answer['job']}", "max_failures=1", "test=True")
         assert list(planned["would_restart"]) == ["galaxy-c", "galaxy-d"]
