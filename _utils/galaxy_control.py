@@ -354,7 +354,7 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         told.stop()
         # an init script may only have sent a signal, and a worker ends a moment after its master
         galaxy_host_process.ended(everyone, grace)
-    if web and own == [master] and not own[0].is_alive:
+    if web and master and own == [master] and not master.is_alive:
         # it was loading, and forked workers after the look
         own += _left_behind(web)
     signals = []

@@ -273,8 +273,8 @@ class Settings:
 
     def _unique_service(self) -> None:
         # a service that is given is believed: a stop of one server would be that of another
-        for name, values in self.servers.items():
-            others = list(self.servers)[: list(self.servers).index(name)]
+        for index, (name, values) in enumerate(self.servers.items()):
+            others = list(self.servers)[:index]
             for key in ("service", "program_file"):
                 same = (
                     other
