@@ -82,7 +82,7 @@ class Services:
             web.told(one.status.main_pid)
         one.master = one.attempt(web.find_master)
         if one.master:
-            one.snapshot = one.attempt(web.snapshot, deadline.left, probe and one.service.role is Role.WEB, one.master)
+            one.snapshot = one.attempt(web.snapshot, deadline.left, probe, one.master)
         else:
             one.silent = one.attempt(web.is_silent)
 

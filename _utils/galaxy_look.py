@@ -38,8 +38,8 @@ class Service:
 
     @property
     def is_server(self) -> bool:
-        """Whether it is a web server, which tells more than its process manager does."""
-        return self.role in (Role.WEB, Role.REPORTS)
+        """Whether it serves Galaxy itself, and so tells more than its process manager does."""
+        return self.role is Role.WEB
 
 
 @record
