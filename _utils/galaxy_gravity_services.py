@@ -62,7 +62,13 @@ class Services:
         look = Look([], problems)
         for program in sorted(self.instance.programs, key=lambda one: _ORDER.index(one.role)):
             one = ServiceLook(
-                Service(program.name, program.role, units.get(program.name), self._webs.get(program.name))
+                Service(
+                    program.name,
+                    program.role,
+                    units.get(program.name),
+                    self._webs.get(program.name),
+                    program.start_timeout,
+                )
             )
             self._look_at(one, statuses.get(program.name), deadline, probe)
             look.services.append(one)

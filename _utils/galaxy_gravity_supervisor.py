@@ -265,7 +265,10 @@ class Supervisor(SupervisorConfig):
     def _variables(self, account: Account) -> dict[str, str]:
         venv = self.instance.virtualenv
         path = galaxy_host_command.SYSTEM_PATH
-        environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        environment = {
+            **{"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            **self.instance.variables,
+        }
         if venv:
             environment["VIRTUAL_ENV"] = venv
         # what this variable tells Gravity cannot be in Gravity's file
