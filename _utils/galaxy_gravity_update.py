@@ -89,7 +89,10 @@ class Plan:
             "stopped": sorted(self.stops),
             "diff": self.diff,
             "refused": refused,
-            "problems": [*(reason for reason in self.reasons if reason not in refused), *self.problems],
+            "problems": [
+                *(f"With force: {reason}." for reason in self.reasons if reason not in refused),
+                *self.problems,
+            ],
         }
 
 
