@@ -496,6 +496,7 @@ def test_the_states(opts, modules, bed):
     assert states["galaxy.dead"]("galaxy", config=config)["changes"] == {}
 
 
+@pytest.mark.slow
 def test_the_beacon_tells_of_gunicorn_and_of_what_is_beside_it(opts, modules, bed):
     one = bed(handlers=1, workers=1)
     beacons = salt.loader.beacons(dict(opts), modules, context={})
