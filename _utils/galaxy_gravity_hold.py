@@ -63,7 +63,7 @@ def hold(
     if changes and not test:
         for path in changes:
             if files[path] is None:
-                # another drop-in may be there
+                # the directory stays if it has another drop-in
                 with contextlib.suppress(OSError):
                     os.rmdir(os.path.dirname(path))
         if galaxy_manager_systemd.runs():
@@ -114,7 +114,7 @@ def _units(instance: Instance, directory: str, mounts: list[str]) -> Iterator[st
 
 def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool:
     """Whether a command starts Galaxy's supervisord: under its own name or through Gravity."""
-    # a shell's words are one of its own
+    # an argument of a shell may be a whole command
     words = [word for argument in invocation.argv for word in argument.split()]
     programs = [place for place, word in enumerate(words) if os.path.basename(word) in _PROGRAMS]
     if not programs:
@@ -122,7 +122,7 @@ def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool
     environment = invocation.environment or {}
     named = [environment[key] for key in ("GRAVITY_CONFIG_FILE", "GALAXY_CONFIG_FILE") if key in environment]
     told = {word.rpartition("=")[2] for word in words} | set(named)
-    # Gravity that is told of no file looks for it where it is called
+    # without a file on its command line, Gravity looks for one in the directory where it is called
     is_told = named or any(word == "-c" or word.startswith("--config-file") for word in words[programs[0] :])
     is_there = instance.galaxy_root is not None and invocation.cwd == instance.galaxy_root
     return not names.isdisjoint(told) or (is_there and not is_told)

@@ -22,7 +22,7 @@ else:
     galaxy_gravity_systemd = Later("galaxy_gravity_systemd")
     galaxy_manager_systemd = Later("galaxy_manager_systemd")
 
-# a crash loop's rounds are shorter: a Galaxy that cannot start says so within minutes
+# the rounds of a crash loop are shorter, so a Galaxy that cannot start is noticed within minutes
 _RECENT = 600
 
 

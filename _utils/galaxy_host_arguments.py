@@ -8,9 +8,9 @@ from typing import Any
 
 from salt.exceptions import SaltInvocationError
 
-# what is more is a mistake, and more than a clock can wait for
+# a larger number is a mistake, and a clock cannot wait for it
 MAX_NUMBER = 10**9
-# a call of the fleet's restart is counted by the second at which it began, which has ten digits
+# the fleet's restart counts a call by the second at which it began: a number of ten digits
 _MAX_COUNT = 10**12
 
 

@@ -17,7 +17,7 @@ from galaxy_host_process import Invocation
 _SHELLS = Pattern(r"(ba|da|a|k|z)?sh")
 _ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = Pattern(r"\$(?:(\w+)|\{(\w+)\})")
-# shlex with punctuation_chars does the same, but slowly, one character at a time
+# shlex with punctuation_chars does the same, but slowly: one character at a time
 _TOKEN = Pattern(
     r"""[ \t\r]+|([();<>|&\n]+|(?:[^ \t\r();<>|&\n'"\\]+|\\.|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*")+)""", re.DOTALL
 )
@@ -27,7 +27,7 @@ _ESCAPED = Pattern(r"""\\(["\\])""")
 # the name of a Python
 PYTHON = Pattern(r"(python|pypy)[\d.]*", re.IGNORECASE)
 _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
-# programs that run another one: their options that take the next word, and how many words stand before the program
+# programs that run another program: their options that take the next word, and how many words stand before the program
 _WRAPPERS = {
     **{"exec": ("-a", 0), "command": ("", 0), "nohup": ("", 0), "setsid": ("", 0), "builtin": ("", 0), "time": ("", 0)},
     **{"env": ("-u --unset", 0), "nice": ("-n --adjustment", 0)},
@@ -63,7 +63,7 @@ _WRAPPERS = {
         0,
     ),
 }
-# their options that name the directory to start in
+# options of these programs that name the directory to start in
 _DIRECTORIES = {
     **{"env": ("-C", "--chdir"), "sudo": ("-D", "--chdir"), "systemd-run": ("--working-directory",)},
     **dict.fromkeys(("conda", "mamba", "micromamba"), ("--cwd",)),
@@ -122,7 +122,7 @@ def _unwrap(invocation: Invocation, depth: int) -> Iterator[Invocation]:
     elif program in _RUN_AS and "-u" not in argv:
         text = _behind_c(argv)
         if any(_LOGIN.fullmatch(word) for word in argv):
-            # in its home directory
+            # a login starts in the home directory
             invocation = dataclasses.replace(invocation, cwd=None)
     if text is not None:
         for command in _commands(text, invocation):
@@ -154,7 +154,7 @@ def _shell_script(argv: tuple[str, ...]) -> str | None:
         if not word.startswith(("-", "+")):
             return None
         if word in ("-O", "+O", "--rcfile", "--init-file") or re.fullmatch(r"[-+][a-z]*o", word):
-            # -euo pipefail
+            # an option with a value, as in -euo pipefail
             next(words, None)
         elif "c" in word[1:] and not word.startswith("--"):
             return next(words, None)
@@ -247,7 +247,7 @@ def _commands(text: str, invocation: Invocation) -> Iterator[Invocation]:
             own[match[1]] = match[2]
             del words[0]
         if not words:
-            # assignments alone stay for the commands that follow
+            # assignments without a command hold for the commands that follow
             environment = own
         elif words[0] in ("cd", "pushd") and len(words) > 1:
             cwd = _join(cwd, words[-1])
@@ -262,7 +262,7 @@ def _simple_commands(text: str) -> list[list[str]]:
     text = text[:_MAX_SCRIPT].replace("\\\n", " ")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     commands = _parse("\n".join(lines))
-    # an open quote, such as an apostrophe in a here-document, spoils only its own lines
+    # if a quote is left open (an apostrophe in a here-document), only its own line is lost
     return commands if commands is not None else [words for line in lines for words in _parse(line) or ()]
 
 
@@ -278,7 +278,7 @@ def _parse(text: str) -> list[list[str]] | None:
             commands.append(words)
             words, is_comment = [], is_comment and "\n" not in token
         elif token and not token.strip("<>&|"):
-            # 2>&1: the number before belongs to the redirection, as does the word behind
+            # 2>&1: the number before the sign and the word behind it belong to the redirection
             if words and words[-1].isdecimal():
                 words.pop()
             is_target = True

@@ -17,7 +17,7 @@ from galaxy_webserver import Snapshot
 
 log = logging.getLogger(__name__)
 
-# seconds between two looks at gunicorns that settle
+# seconds between two looks until the gunicorns have settled
 _PAUSE = 0.5
 
 

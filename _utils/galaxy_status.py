@@ -13,7 +13,7 @@ from galaxy_service import Role
 from galaxy_spec import Limits
 from galaxy_webserver import WorkerState
 
-# times of starts are cut to whole seconds, twice
+# two times of starts are compared, each cut to whole seconds
 _ROUNDED = 2
 
 
@@ -91,7 +91,7 @@ def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
 
 def _outdated(galaxy: Galaxy, look: Look) -> list[str]:
     """Which services were started before a configuration file was changed: sentences."""
-    # no reload restarts tusd, which has all of its options on its command line
+    # no reload restarts tusd: all of its options are on its command line
     loaded = {one.service.name: one.loaded for one in look.services if one.service.role is not Role.TUSD}
     found = []
     for path in galaxy.configurations if any(loaded.values()) else ():

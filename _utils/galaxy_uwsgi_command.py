@@ -16,7 +16,7 @@ from galaxy_host_record import record
 from galaxy_uwsgi_option import is_private
 from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT, full_name
 
-# their first bare word that is a program is not always one: sudo -u uwsgi uwsgi
+# after these options of wrappers comes a name, which is no program: sudo -u uwsgi uwsgi
 _TAKES_A_NAME = {"-u", "-g", "-U", "-G", "-a", "--user", "--group", "--reuid", "--regid", "--name"}
 _SHELLS = {"sh", "bash", "dash", "ash", "ksh", "zsh", "busybox", "su", "runuser"}
 _SHELL_WORDS = {"exec", "command", "if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "nohup"}
@@ -67,7 +67,7 @@ def parse(invocation: galaxy_host_process.Invocation) -> Command:
     argv = [_text(word) for word in invocation.argv[:_MAX_WORDS]]
     words = _program(list(argv), command, 0)
     if words is None and any(map(_NAMES_A_FILE.match, argv[1:])):
-        # it runs under another name
+        # then the next word is the name under which it runs
         words = argv[1:]
     command.starts = words is not None
     for name, value in getopt(words or []):
@@ -106,7 +106,7 @@ def getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:
         else:
             bare.append(word)
     for word in bare:
-        # uWSGI skips what a process wrote into its own name
+        # uWSGI skips text that a process wrote into its own name
         if not word.startswith("["):
             yield None, word
 
@@ -126,7 +126,7 @@ def _short(word: str, rest: Iterator[str]) -> Iterator[tuple[str, str | None]]:
         yield name, None
 
 
-# Before uWSGI's own words.
+# What stands before uWSGI's own words.
 
 
 def _program(words: list[str], command: Command, depth: int) -> list[str] | None:

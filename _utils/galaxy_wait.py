@@ -18,9 +18,9 @@ from galaxy_webserver import Snapshot
 
 log = logging.getLogger(__name__)
 
-# a stats server that accepts and then says nothing must not hide that the master died
+# a stats server may accept and then say nothing: this must not hide that the master died
 LOOK = 2
-# in a crash loop, what the last start printed must not hide why the one before failed: uWSGI greets with 35 lines
+# uWSGI greets with 35 lines. In a crash loop, the last start's lines must not hide why the start before failed
 _LOG_LINES = 60
 
 
@@ -35,7 +35,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     last lines of the log: at the timeout, or at once if the master dies or the process manager says that the service
     failed.
     """
-    # its process manager is asked once it is clear that there is something to wait for
+    # the process manager is asked later, once it is clear that something must be waited for
     look = galaxy.look(min(limits.timeout, LOOK), managed=False)
     if look.is_ready(limits.min_workers):
         return ready(look.snapshots, 0.0)
@@ -48,7 +48,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
             elif one.running is not False and not one.is_loading:
                 raise NotReady(" ".join(one.errors) or "It cannot be told whether Galaxy is ready")
         return not_ready()
-    # this raises an error if nobody can tell what would serve
+    # this raises an error if nobody can tell which web server would serve
     _ = galaxy.gravity
     return until_ready(galaxy, look, Deadline(limits.timeout), limits.min_workers)
 
@@ -76,7 +76,7 @@ def until_ready(
 
     Returns and raises like ``wait``.
     """
-    # if there are several, each must serve
+    # of several gunicorns, each must serve
     each = wanted if len(look.webs) == 1 else min(wanted, 1)
     watches = [_Watch(galaxy, one.service, each, deadline, also) for one in look.webs]
     log.info("Waiting up to %g s for %s", deadline.left, counted(wanted, "worker"))
@@ -159,7 +159,7 @@ class _Watch:
         try:
             snapshot = self._web.readiness(self._patience)
         except ConfigError:
-            # no look will change that
+            # another look would change nothing
             raise
         except GalaxyError as exc:
             self.last = str(exc)
@@ -199,10 +199,10 @@ class _Watch:
         try:
             master = self._web.find_master(snapshot)
         except GalaxyError:
-            # its sockets are not open yet, or are those of the server before; the next look tells
+            # its sockets are not open yet, or belong to the last server; the next look will tell
             return None
         if master:
-            # its stats server may be elsewhere than the file says
+            # its stats server may listen elsewhere than the file says
             self._web.learn(master.invocation())
         return master
 
@@ -232,7 +232,7 @@ class _Watch:
             return "nothing manages it"
         status = unit.status()
         if status.main_pid not in (None, died):
-            # the process manager no longer knows the process that died
+            # the process manager has forgotten the process that died
             return f"{unit.manager} says {status.raw}, a new start, PID {status.main_pid}"
         return f"{unit.manager} says {status.raw}{status.why}"
 

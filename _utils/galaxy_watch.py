@@ -66,7 +66,7 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
             memory.since.pop(condition, None)
             continue
         since = memory.since.setdefault(condition, now)
-        # a stuck request has lasted already
+        # a stuck request has lasted long enough already
         patience = 0 if condition == "stuck" else getattr(thresholds, condition)
         if condition not in memory.told and now - since >= patience:
             memory.told.add(condition)
