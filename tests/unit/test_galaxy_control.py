@@ -1,4 +1,4 @@
-"""Deeds need facts: what a look must have proven before something is started or stopped."""
+"""Deeds need facts: what a look must have proven before a service is started or stopped."""
 
 import pytest
 from support.document import worker
@@ -15,7 +15,7 @@ from galaxy_spec import Limits, Spec
 
 
 class _Web:
-    """A web server with two workers of its master."""
+    """A web server whose master has two workers."""
 
     stop_signal = 2
     gap_of_reload = ""
@@ -38,7 +38,7 @@ class _Web:
 
 
 class _Galaxy:
-    """Gives the looks that it was made with, the last one for ever."""
+    """Gives the looks that it was made with, one after the other; the last one again and again."""
 
     gravity = None
 
@@ -114,7 +114,7 @@ def test_a_master_that_lives_and_cannot_be_asked_is_never_stopped(monkeypatch):
     with pytest.raises(NotReady, match=r"(?s)PID 7, lives, so it is not stopped.*connection refused"):
         galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3))
     assert "stop" not in unit.told
-    # while one that has forked nothing yet is loading, and would be waited for
+    # without workers, a master is still loading, and the start would wait for it
     assert galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3), test=True)["changed"]
     with pytest.raises(NotReady, match="PID 7, lives"):
         galaxy_control.startup(_Galaxy(found, web=_Web([FakeProcess(8)])), Limits(timeout=1, retries=3), test=True)
@@ -194,7 +194,7 @@ def test_a_reload_needs_a_master_and_an_answer():
 
 
 def test_a_master_that_died_since_the_look_is_nobody_elses():
-    # in a crash loop, the manager has forgotten its PID by then
+    # in a crash loop, the manager may have forgotten this PID already
     master = FakeProcess(7)
     master.is_alive = False
     unit = FakeUnit(State.RETRYING, active=True, owns=False)

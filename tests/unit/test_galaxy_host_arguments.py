@@ -11,7 +11,7 @@ import galaxy_host_arguments as arguments
         (arguments.seconds, "2.5", 2.5),
         (arguments.count, 0, 0),
         (arguments.count, "12", 12),
-        # of a rolling restart that began in 2026
+        # the number of a rolling restart that began in 2026
         (arguments.count, 1795815027, 1795815027),
         (arguments.count, "1795815027", 1795815027),
         (arguments.text, "x", "x"),
