@@ -48,7 +48,7 @@ def test_a_process_is_itself_until_it_ends(sleeper):
 
 
 def _spawn_with_pid(pid):
-    """A sleeper with this PID, started after the kernel got the next PID to give. ``None`` if another process was quicker."""
+    """A sleeper with this PID: the kernel can be told the next PID. ``None`` if another process was quicker."""
     pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
     process = subprocess.Popen(["sleep", "1000"])
     if process.pid == pid:

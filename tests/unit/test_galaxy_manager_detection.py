@@ -113,7 +113,7 @@ def test_a_definition_that_names_another_configuration_is_never_ours(host, text)
 
 
 def test_another_galaxys_group(host):
-    """Case 07."""
+    """A group called galaxy that has another Galaxy's server and handler."""
     host.program(
         "[program:galaxy_web]\ncommand=uwsgi --yaml /srv/a/config/galaxy.yml\n"
         "[program:handler]\ncommand=/srv/a/venv/bin/python ./lib/galaxy/main.py -c /srv/a/config/galaxy.yml "
@@ -139,7 +139,7 @@ def test_two_servers_in_one_group_are_two_services(host):
 
 
 def test_zerglings_of_one_configuration_are_named(host):
-    """Case 05, where nothing runs."""
+    """Two zerglings are defined, and nothing runs."""
     host.program(
         "[program:zergpool]\ncommand = uwsgi --master --zerg-pool /srv/zergpool.sock:127.0.0.1:4001\n"
         f"[program:zergling0]\ncommand = uwsgi --yaml {CONFIG} --stats 127.0.0.1:9190\n"
@@ -210,7 +210,7 @@ def test_systemd_units(host):
 
 
 def test_only_what_a_unit_executes_counts(host):
-    """Case 13."""
+    """A configuration in a comment, a description or another program's words does not count."""
     host("systemd", "galaxy.service", f"[Service]\nExecStart=/srv/galaxy/venv/bin/uwsgi --yaml {CONFIG}\n")
     host(
         "systemd",
@@ -347,7 +347,7 @@ def test_unknown_managers_and_services(host):
 
 @pytest.mark.parametrize("where", ["file", "include"])
 def test_a_configuration_that_others_can_write_is_not_used(host, tmp_path, where):
-    """C2: whoever writes it decides what root runs."""
+    """Whoever can write the configuration decides what root runs."""
     path = host.program("[include]\nfiles = conf.d/*.conf\n")
     extra = tmp_path / "supervisord" / "conf.d" / "x.conf"
     extra.parent.mkdir()

@@ -162,7 +162,7 @@ def _answer(listener, document):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 class TestWhoseWordItIs:
-    """Files and sockets that a user names (Galaxy's, or who runs a uWSGI with root's file) are used with that user's rights."""
+    """What the user of Galaxy, or of a uWSGI with root's file, names is used with that user's rights only."""
 
     @pytest.fixture
     def place(self):

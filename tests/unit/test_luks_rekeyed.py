@@ -163,7 +163,7 @@ def epochs(volume, monkeypatch):
 
 
 def crashed(before, epochs):
-    """What the medium can hold after a power cut: all that was flushed, and any part of the rest; a write has two pieces."""
+    """What the medium can hold after a power cut: all that was flushed, and any of the later writes, whole or half."""
     for number, last in enumerate(epochs):
         flushed = [each for epoch in epochs[:number] for each in epoch]
         cuts = [(offset, data, min(4096, len(data) // 2)) for offset, data in last]
@@ -186,7 +186,7 @@ def copies(content):
 
 
 def survives(volume, content):
-    """Whether the old key slots are gone if the header says so, and the same call completes the header after a repair."""
+    """Whether the old key slots are gone if the header says so, and whether the same call ends it after a repair."""
     if not copies(content):
         return False
     newest = copies(content)[0]
