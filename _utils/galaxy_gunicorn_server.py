@@ -130,6 +130,11 @@ class GunicornServer(WebServer):
     def listens_on(self) -> tuple[Address, ...]:
         return self.options.binds
 
+    @property
+    def ports(self) -> set[int]:
+        """The TCP ports on which it listens."""
+        return {address.port for address in self.listens_on if not address.is_unix}
+
     def find_master(self, snapshot: Snapshot | None = None) -> Process | None:
         inodes = galaxy_host_sockets.listeners({*self._configured.binds, *self.listens_on})
         told = self._confirmed(inodes)
@@ -156,22 +161,32 @@ class GunicornServer(WebServer):
             self._live, self._live_master = _options(master), master
         return master
 
-    def snapshot(self, timeout: float, probe: bool = True, master: Process | None = None) -> Snapshot:
-        """As for any web server. ``master`` is its master, if this look has already found it."""
+    def snapshot(
+        self,
+        timeout: float,
+        probe: bool = True,
+        master: Process | None = None,
+        connections: list[Connection] | None = None,
+    ) -> Snapshot:
+        """
+        As for any web server. ``master`` is its master, if this look has already found it; ``connections`` are those to
+        its ports and others, if this look has already asked for them.
+        """
         deadline = Deadline(timeout)
         master = master or self._require_master()
         # who listens at another address of localhost is none of ours
         found = galaxy_host_sockets.listeners(self.listens_on)
         own = {inode: queue for inode, queue in found.items() if galaxy_host_sockets.holds(master.pid, [inode])}
-        ports = {address.port for address in self.listens_on if not address.is_unix}
+        ports, open_tcp = self.ports, connections
+        if open_tcp is None:
+            open_tcp = galaxy_host_sockets.connections(ports)
         paths = {address.path for address in self.listens_on if address.is_unix}
-        open_tcp = galaxy_host_sockets.connections(ports)
         requests = None if open_tcp is None else {one.inode: one for one in open_tcp if one.is_in_request}
         accepted = galaxy_host_sockets.accepted(paths) if paths else set()
         family = self.family(master)
         queues = [queue for queue in own.values() if queue]
         length = sum(queue.length for queue in queues)
-        left_waiting = _left_waiting(open_tcp or (), length)
+        left_waiting = _left_waiting([one for one in open_tcp or () if one.port in ports], length)
         workers = [
             self._worker(number, child, requests, accepted, own, left_waiting) for number, child in enumerate(family, 1)
         ]

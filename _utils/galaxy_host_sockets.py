@@ -77,10 +77,11 @@ def owners(address: Address) -> set[int]:
 
 class Connection(NamedTuple):
     """
-    An open TCP connection: its inode (0: not accepted yet), bytes that came and were not read, bytes received in all,
-    bytes that were sent and that the client has; and seconds since the last of each.
+    An open TCP connection: its port on this machine, its inode (0: not accepted yet), bytes that came and were not
+    read, bytes received in all, bytes that were sent and that the client has; and seconds since the last of each.
     """
 
+    port: int
     inode: int
     unread: int
     received: int
@@ -105,9 +106,11 @@ def connections(ports: Iterable[int]) -> list[Connection] | None:
             if len(info) < _ENOUGH_INFO:
                 return None
             sent, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
-            (unread,), (inode,) = (struct.unpack_from("=I", message, offset) for offset in (72, 84))
+            (port,), (unread,), (inode,) = (
+                struct.unpack_from(kind, message, offset) for kind, offset in (("!H", 20), ("=I", 72), ("=I", 84))
+            )
             times = [struct.unpack_from("=I", info, where)[0] / 1000 for where in (_LAST_RECEIVED, _LAST_SENT)]
-            found.append(Connection(inode, unread, received, sent, *times))
+            found.append(Connection(port, inode, unread, received, sent, *times))
     except (OSError, struct.error):
         return None
     return found

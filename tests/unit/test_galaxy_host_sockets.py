@@ -250,6 +250,9 @@ def test_connections_of_several_ports_and_families_alone():
         def found(*wanted):
             return {one.inode for one in galaxy_host_sockets.connections(wanted)}
 
+        assert {(one.port, one.inode) for one in galaxy_host_sockets.connections(ports)} == set(
+            zip(ports, inodes, strict=True)
+        )
         for count in range(4):
             for chosen in itertools.combinations(range(3), count):
                 assert found(*(ports[one] for one in chosen)) == {inodes[one] for one in chosen}
