@@ -20,7 +20,7 @@ help:
 	@sed -n '/^| `make/{s/^| //;s/ |$$//;s/`//g;s/ | /: /;p}' README.md
 
 # make test-one T=tests/unit/test_galaxy_spec.py [SALT=oldest]; T may have all arguments of pytest
-test-one: venv-$(SALT)
+test-one: venv-$(SALT) venv-bed venv-bed-old
 	$(call ISOLATED,$(SALT)) $(T)
 
 # Three suites at a time on two cores, because each of them often waits; the longest first. A suite's output comes when
