@@ -300,7 +300,7 @@ def rolling_restart(
     try:
         arguments.flag("test", test)
         plan = Plan(
-            int(time.time()) if resume is None else arguments.count("resume", resume),
+            galaxy_fleet_rolling.job("resume", resume),
             _batch(batch),
             arguments.count("max_failures", max_failures),
             galaxy_fleet_rolling.hook("drain", drain),
