@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
 
-_SHELLS = Pattern(r"(ba|da|a|k|z)?sh")
 _ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = Pattern(r"\$(?:(\w+)|\{(\w+)\})")
 # shlex with punctuation_chars does the same, but slowly, one character at a time
@@ -24,7 +23,8 @@ _TOKEN = Pattern(
 _QUOTED = Pattern(r"""\\(.)|'([^']*)'|"([^"\\]*(?:\\.[^"\\]*)*)\"""", re.DOTALL)
 _QUOTES = frozenset("\\'\"")
 _ESCAPED = Pattern(r"""\\(["\\])""")
-# the name of a Python
+# the names of a shell and of a Python
+SHELL = Pattern(r"(ba|da|a|k|z)?sh")
 PYTHON = Pattern(r"(python|pypy)[\d.]*", re.IGNORECASE)
 _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
 # programs that run another one: their options that take the next word, and how many words stand before the program
@@ -144,6 +144,15 @@ def program(argv: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
+def split(text: str) -> list[str]:
+    """The words of a text that is quoted as for a shell; those between blanks if a quote is not closed."""
+    try:
+        words = shlex.split(text[:_MAX_SCRIPT])
+    except ValueError:
+        words = text.split()
+    return [filled(word, text) for word in words]
+
+
 def _unwrap(invocation: Invocation, room: _Room, depth: int) -> Iterator[Invocation]:
     argv = invocation.argv
     program = os.path.basename(argv[0]) if argv else ""
@@ -151,7 +160,7 @@ def _unwrap(invocation: Invocation, room: _Room, depth: int) -> Iterator[Invocat
         yield invocation
         return
     text = None
-    if _SHELLS.fullmatch(program):
+    if SHELL.fullmatch(program):
         text = _shell_script(argv)
     elif program in _RUN_AS and "-u" not in argv:
         text = _behind_c(argv)
@@ -220,9 +229,9 @@ def _inner(invocation: Invocation, program: str) -> Invocation | None:
         elif word.partition("=")[0] in _DIRECTORIES.get(program, ()) and "=" in word:
             cwd = _join(cwd, filled(words.pop(0).partition("=")[2], word))
         elif is_env and (word == "--split-string" or re.fullmatch(r"-[0iv]*S", word)) and len(words) > 1:
-            words[:2] = _split(words[1])
+            words[:2] = split(words[1])
         elif is_env and word.startswith("--split-string="):
-            words[:1] = _split(filled(word.partition("=")[2], word))
+            words[:1] = split(filled(word.partition("=")[2], word))
         elif is_env and word.partition("=")[0] in ("-u", "--unset"):
             environment.pop(word.partition("=")[2] or "".join(words[1:2]), None)
             del words[: 1 if "=" in word else 2]
@@ -261,9 +270,9 @@ def _start_stop_daemon(invocation: Invocation) -> Invocation:
     none.
     """
     words = list(invocation.argv[1:])
-    split = words.index("--") if "--" in words else len(words)
+    end = words.index("--") if "--" in words else len(words)
     options: dict[str, str] = {}
-    for before, word in itertools.pairwise(["", *words[:split], ""]):
+    for before, word in itertools.pairwise(["", *words[:end], ""]):
         name, equal, value = before.partition("=")
         options.setdefault(name, value if equal else word)
     program = next((options[key] for key in ("--startas", "-a", "--exec", "-x") if key in options), "")
@@ -271,7 +280,7 @@ def _start_stop_daemon(invocation: Invocation) -> Invocation:
     if not program or not {"--stop", "-K"}.isdisjoint(options):
         return dataclasses.replace(invocation, argv=())
     cwd = _join(invocation.cwd, directory) if directory else invocation.cwd
-    return dataclasses.replace(invocation, argv=(program, *words[split + 1 :]), cwd=cwd)
+    return dataclasses.replace(invocation, argv=(program, *words[end + 1 :]), cwd=cwd)
 
 
 def _commands(text: str, invocation: Invocation, room: _Room) -> Iterator[Invocation]:
@@ -358,14 +367,6 @@ def _unquoted(match: re.Match[str]) -> str:
     if escaped is not None:
         return escaped
     return single if single is not None else _ESCAPED.sub(r"\1", double)
-
-
-def _split(text: str) -> list[str]:
-    try:
-        words = shlex.split(text[:_MAX_SCRIPT])
-    except ValueError:
-        words = text.split()
-    return [filled(word, text) for word in words]
 
 
 def _expand(word: str, environment: Mapping[str, str], room: _Room) -> list[str]:

@@ -10,13 +10,12 @@ import galaxy_host_wrappers
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
 from galaxy_host_record import record
-from galaxy_host_wrappers import Filled, filled
+from galaxy_host_wrappers import PYTHON, SHELL, Filled, filled
 from galaxy_uwsgi_option import is_private
 from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT, full_name
 
 # their first bare word that is a program is not always one: -u uwsgi uwsgi
 _TAKES_A_NAME = {"-u", "-g", "-U", "-G", "-a", "--user", "--group", "--reuid", "--regid", "--name"}
-_STARTER = Pattern(r"(ba|da|a|k|z)?sh|env|(python|pypy)[\d.]*")
 _CONFIGURATION = Pattern(r"\.(ini|ya?ml|xml|js|json|conf|cfg|sock|pid|log|py)(:|\Z)")
 _SURROGATES = Pattern("[\ud800-\udfff]")
 _NAMES_A_FILE = Pattern(r"--(ini|ya?ml|ini-paste(-logged)?)(=|\Z)|-y\Z")
@@ -146,7 +145,8 @@ def _behind_wrapper(words: tuple[str, ...]) -> tuple[str, ...]:
     The words behind a program that is not known: from the next one on that names uWSGI, or a program that starts uWSGI.
     """
     for before, word in enumerate(words[1:]):
-        is_program = _names_uwsgi(word) or _STARTER.fullmatch(os.path.basename(word))
-        if is_program and not word.startswith("-") and words[before] not in _TAKES_A_NAME:
+        name = os.path.basename(word)
+        is_starter = name == "env" or SHELL.fullmatch(name) or PYTHON.fullmatch(name)
+        if (is_starter or _names_uwsgi(word)) and not word.startswith("-") and words[before] not in _TAKES_A_NAME:
             return words[before + 1 :]
     return ()
