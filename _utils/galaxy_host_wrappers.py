@@ -9,7 +9,7 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
@@ -72,6 +72,7 @@ _RUN_AS = ("su", "runuser", "sg")
 _LOGIN = Pattern(r"-|-[a-z]*l[a-z]*|--login")
 _MAX_DEPTH = 5
 _MAX_SCRIPT = 64 * 1024
+_MAX_PATH = 4096
 
 
 class Filled(str):
@@ -83,13 +84,15 @@ class Filled(str):
     values: tuple[str, ...]
 
 
-def filled(text: str, *sources: str | None, values: Iterable[str] = ()) -> str:
+def filled(text: str, *sources: str | None, values: Sequence[str] = ()) -> str:
     """A text that was made of others. It is ``Filled`` if one of these is, or with ``values``."""
-    values = (*values, *(value for source in sources if isinstance(source, Filled) for value in source.values))
-    if not values:
+    known = [source.values for source in sources if isinstance(source, Filled)]
+    known += [tuple(values)] if values else []
+    if not known:
         return text
     result = Filled(text)
-    result.values = values
+    # the words of a script share its values
+    result.values = known[0] if len(known) == 1 else tuple(dict.fromkeys(itertools.chain(*known)))
     return result
 
 
@@ -385,13 +388,14 @@ def _expand(word: str, environment: Mapping[str, str], room: _Room) -> list[str]
         values.append(known)
         return room.take(known)
 
-    text = _VARIABLE.sub(value, word)
-    return [filled(one, word, values=values) for one in (text.split() if _VARIABLE.fullmatch(word) else [text])]
+    text = filled(_VARIABLE.sub(value, word), word, values=values)
+    room.left -= len(text.values) if isinstance(text, Filled) else 0
+    return [filled(one, text) for one in text.split()] if _VARIABLE.fullmatch(word) else [text]
 
 
 def _join(cwd: str | None, path: str) -> str | None:
     """The directory to which ``cd path`` leads; ``None`` if this cannot be told."""
-    if "$" in path or "`" in path or path.startswith(("~", "-")):
+    if "$" in path or "`" in path or path.startswith(("~", "-")) or len(cwd or "") + len(path) > _MAX_PATH:
         return None
     if os.path.isabs(path):
         return filled(os.path.normpath(path), path)
