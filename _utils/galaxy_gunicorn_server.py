@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import galaxy_gunicorn_command
@@ -130,6 +130,11 @@ class GunicornServer(WebServer):
     def listens_on(self) -> tuple[Address, ...]:
         return self.options.binds
 
+    @property
+    def ports(self) -> set[int]:
+        """The TCP ports on which it listens."""
+        return {address.port for address in self.listens_on if not address.is_unix}
+
     def find_master(self, snapshot: Snapshot | None = None) -> Process | None:
         inodes = galaxy_host_sockets.listeners({*self._configured.binds, *self.listens_on})
         told = self._confirmed(inodes)
@@ -156,28 +161,38 @@ class GunicornServer(WebServer):
             self._live, self._live_master = _options(master), master
         return master
 
-    def snapshot(self, timeout: float, probe: bool = True, master: Process | None = None) -> Snapshot:
-        """As for any web server. ``master`` is its master, if this look has already found it."""
+    def snapshot(
+        self,
+        timeout: float,
+        probe: bool = True,
+        master: Process | None = None,
+        connections: list[Connection] | None = None,
+    ) -> Snapshot:
+        """
+        As for any web server. ``master`` is its master, if this look has already found it; ``connections`` are those to
+        its ports and others, if this look has already asked for them.
+        """
         deadline = Deadline(timeout)
         master = master or self._require_master()
         # who listens at another address of localhost is none of ours
         found = galaxy_host_sockets.listeners(self.listens_on)
-        inodes = {inode for inode in found if galaxy_host_sockets.holds(master.pid, {inode})}
-        ports = {address.port for address in self.listens_on if not address.is_unix}
+        own = {inode: queue for inode, queue in found.items() if galaxy_host_sockets.holds(master.pid, [inode])}
+        ports, open_tcp = self.ports, connections
+        if open_tcp is None:
+            open_tcp = galaxy_host_sockets.connections(ports)
         paths = {address.path for address in self.listens_on if address.is_unix}
-        open_tcp = galaxy_host_sockets.connections(ports) if ports else []
         requests = None if open_tcp is None else {one.inode: one for one in open_tcp if one.is_in_request}
         accepted = galaxy_host_sockets.accepted(paths) if paths else set()
         family = self.family(master)
-        queues = list(galaxy_host_sockets.queues(inodes).values())
-        left_waiting = _left_waiting(open_tcp or (), sum(length for length, _ in queues))
+        queues = [queue for queue in own.values() if queue]
+        length = sum(queue.length for queue in queues)
+        left_waiting = _left_waiting([one for one in open_tcp or () if one.port in ports], length)
         workers = [
-            self._worker(number, child, requests, accepted, inodes, left_waiting)
-            for number, child in enumerate(family, 1)
+            self._worker(number, child, requests, accepted, own, left_waiting) for number, child in enumerate(family, 1)
         ]
         queue = {
-            "length": sum(length for length, _ in queues) if queues else None,
-            "max": min((limit for _, limit in queues), default=None),
+            "length": length if queues else None,
+            "max": min((queue.max for queue in queues), default=None),
             "errors": None,
         }
         loaders = [master] if self.options.preload else family
@@ -257,7 +272,7 @@ class GunicornServer(WebServer):
     def _where(self) -> str:
         return ", ".join(map(str, self.listens_on)) or "gunicorn"
 
-    def _confirmed(self, inodes: set[int]) -> Process | None:
+    def _confirmed(self, inodes: Collection[int]) -> Process | None:
         process = Process.of(self._told) if self._told else None
         if not process or not galaxy_gunicorn_command.is_gunicorn(process) or not self._is_mine(process):
             return None
@@ -268,9 +283,9 @@ class GunicornServer(WebServer):
         if not options or not options.binds:
             return None
         own = galaxy_host_sockets.listeners(options.binds)
-        return process if galaxy_host_sockets.holds(process.pid, own) or not own | inodes else None
+        return process if galaxy_host_sockets.holds(process.pid, own) or not (own or inodes) else None
 
-    def _holders(self, inodes: set[int]) -> tuple[list[Process], list[Process]]:
+    def _holders(self, inodes: Collection[int]) -> tuple[list[Process], list[Process]]:
         """The gunicorn processes that hold the sockets and that no other of them forked: masters, and lost workers."""
         if not inodes:
             return [], []
@@ -313,7 +328,7 @@ class GunicornServer(WebServer):
         process: Process,
         requests: Mapping[int, Connection] | None,
         accepted: set[int],
-        listeners: set[int],
+        listeners: Iterable[int],
         left_waiting: float,
     ) -> Worker:
         held = galaxy_gunicorn_heartbeat.files(process.pid)

@@ -261,7 +261,7 @@ def _is_other(argv: tuple[str, ...]) -> bool:
     return bool(_OTHER.fullmatch(os.path.basename(_script(argv))))
 
 
-def _holder(pid: int, inodes: set[int]) -> Process | None:
+def _holder(pid: int, inodes: Iterable[int]) -> Process | None:
     """
     The process, if it is uWSGI and holds one of the sockets. It is identified before this is looked at, and after.
     """
@@ -269,7 +269,7 @@ def _holder(pid: int, inodes: set[int]) -> Process | None:
     return process if process and is_uwsgi(process) and holds(pid, inodes) and process.is_alive else None
 
 
-def _holders(inodes: set[int]) -> list[Process]:
+def _holders(inodes: Iterable[int]) -> list[Process]:
     """
     The uWSGI processes that have one of the sockets open, and the uWSGI processes that these started by executing a
     program. A process that one of them forked is left out.

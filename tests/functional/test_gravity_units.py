@@ -12,10 +12,14 @@ from support.nspawn import machines, shares
 from support.site import BIN, REPO
 
 import galaxy_gravity_units
+import galaxy_host_sockets
+import galaxy_manager_supervisor_rpc
 from galaxy_errors import ManagerError
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_manager_unit import State
+from galaxy_server import Galaxy
+from galaxy_spec import Spec
 
 
 def _status(bed, name):
@@ -38,11 +42,18 @@ def _runs(status):
     return status.state is State.RUNNING
 
 
+def _count(monkeypatch, owner, name):
+    """A list that grows with each call."""
+    function, calls = getattr(owner, name), []
+    monkeypatch.setattr(owner, name, lambda *given: calls.append(given) or function(*given))
+    return calls
+
+
 def _titles(units):
     return {name: unit.service for name, unit in units.items()}
 
 
-def test_one_life_under_supervisord(make_bed):
+def test_one_life_under_supervisord(make_bed, monkeypatch):
     bed = make_bed(gunicorns=2, celery=True, handlers=2)
     names = ["gunicorn_0", "gunicorn_1", "celery", "celery-beat", "handler_0", "handler_1"]
     found = galaxy_gravity_units.find(bed.instance())
@@ -72,6 +83,18 @@ def test_one_life_under_supervisord(make_bed):
     assert found.units["gunicorn_1"].owns(Process.of(running["gunicorn_1"].main_pid))
     assert not found.units["gunicorn_1"].owns(Process.of(running["gunicorn_0"].main_pid))
     assert wait_until(lambda: "handler handler_1" in found.units["handler_1"].log(5), Deadline(180))
+
+    # supervisord is called once for a look, and the kernel goes through all connections once
+    _await(bed, lambda one: one.main_pid, "gunicorn_0", "gunicorn_1")
+    galaxy = Galaxy(Spec(config=str(bed.config)), {})
+    assert wait_until(lambda: all(one.master for one in galaxy.look(5).services[-2:]), Deadline(180))
+    asked = [
+        _count(monkeypatch, galaxy_host_sockets, "connections"),
+        _count(monkeypatch, galaxy_manager_supervisor_rpc.Client, "call"),
+    ]
+    assert galaxy.look(5, probe=False).running
+    assert list(map(len, asked)) == [1, 1]
+    monkeypatch.undo()
 
     found.units["handler_0"].stop()
     assert _status(bed, "handler_0").state is State.STOPPED
