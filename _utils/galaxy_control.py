@@ -293,8 +293,8 @@ def _named(services: Iterable[ServiceLook]) -> str:
     said = []
     for one in services:
         unit, status = one.service.unit, one.status
-        reason = f"{unit.manager} says {status.raw}{status.why}" if unit and status else " ".join(one.errors)
-        said.append(f"{one.service.name} ({reason or 'nothing tells its state'})")
+        reason = f"{unit.manager} reports {status.raw}{status.why}" if unit and status else " ".join(one.errors)
+        said.append(f"{one.service.name} ({reason or 'nothing reports its state'})")
     return ", ".join(said)
 
 

@@ -197,7 +197,7 @@ class Supervisor(SupervisorConfig):
         Raises ``ManagerError``, also if supervisord would run as root but users who are no administrators decide what
         its files say.
         """
-        if self._answers() or self._comes_up(deadline):
+        if self._comes_up(deadline):
             return False
         account = Account.of(self.owner)
         if account is None or self.owner == 0:
@@ -229,17 +229,19 @@ class Supervisor(SupervisorConfig):
 
     def _comes_up(self, deadline: Deadline) -> bool:
         """
-        Whether one that somebody else has started, such as cron at boot, answers in a while. Raises ``ManagerError``
-        where it runs, but does not.
+        Whether it answers: at once, or in a while if somebody else has started it, such as cron at boot. Raises
+        ``ManagerError`` where it runs, but does not answer.
         """
+
+        def state() -> str:
+            return "up" if self._answers() else "" if self.running() else "down"
+
         patience = Deadline(min(deadline.left, _COMES_UP))
-        wait_until(lambda: self._answers() or not self.running(), patience, what="supervisord must answer")
-        if self._answers():
-            return True
-        stray = self.running()
+        known = wait_until(state, patience, what="supervisord must answer")
+        stray = None if known else self.running()
         if stray:
             raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
-        return False
+        return known == "up"
 
     def _program(self) -> str:
         """The supervisord beside the ``galaxyctl`` of the programs, or in the virtualenv."""

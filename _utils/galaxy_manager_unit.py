@@ -50,7 +50,7 @@ class State(str, enum.Enum):
 @record(frozen=True)
 class UnitStatus:
     """
-    What a process manager says of the service at one moment.
+    What a process manager reports for the service at one moment.
 
     state, raw, detail
         state of the process that serves: ``state``; the manager's own name for it (``FATAL``, ``active (running)``);

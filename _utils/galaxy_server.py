@@ -229,7 +229,7 @@ class Galaxy:
             return [self.read_stats(timeout)]
         look = self.look(timeout)
         if len(look.snapshots) < len(look.webs):
-            raise ProcessError(" ".join(look.errors) or "Galaxy's web server tells nothing of its workers")
+            raise ProcessError(" ".join(look.errors) or "Galaxy's web server reports nothing about its workers")
         return look.snapshots
 
     def require_master(self, timeout: float) -> Process | None:

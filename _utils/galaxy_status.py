@@ -143,13 +143,13 @@ def _manager_problems(one: ServiceLook) -> list[str]:
     unit, status = one.service.unit, one.status
     if not unit or not status:
         return []
-    says = f"{unit.manager} says {status.raw} of {unit.service}{status.why}"
+    report = f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
     if not one.service.is_server:
-        said = [] if status.state in (State.RUNNING, State.STARTING) else [f"{says}."]
+        said = [] if status.state in (State.RUNNING, State.STARTING) else [f"{report}."]
     elif status.state is State.RUNNING:
-        said = [] if one.running else [f"{says}, but Galaxy does not answer."]
+        said = [] if one.running else [f"{report}, but Galaxy does not answer."]
     elif one.running:
-        said = [f"{says}, but Galaxy runs."] if status.state is not State.STARTING else []
+        said = [f"{report}, but Galaxy runs."] if status.state is not State.STARTING else []
     else:
-        said = [f"{says}."]
+        said = [f"{report}."]
     return [*said, *status.problems]

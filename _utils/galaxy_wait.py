@@ -215,7 +215,7 @@ class _Watch:
         if status.state in (State.RUNNING, State.STARTING):
             self._came_up = True
         if status.state in (State.FAILED, State.RETRYING) or (self._came_up and status.state is State.STOPPED):
-            self._fail(f"{unit.manager} says {status.raw} of {unit.service}{status.why}", ended=True)
+            self._fail(f"{unit.manager} reports {status.raw} for {unit.service}{status.why}", ended=True)
 
     def _unit(self) -> Unit | None:
         if not self.service.unit and not self._searched:
@@ -233,8 +233,8 @@ class _Watch:
         status = unit.status()
         if status.main_pid not in (None, died):
             # the process manager has forgotten the process that died
-            return f"{unit.manager} says {status.raw}, a new start, PID {status.main_pid}"
-        return f"{unit.manager} says {status.raw}{status.why}"
+            return f"{unit.manager} reports {status.raw}, a new start, PID {status.main_pid}"
+        return f"{unit.manager} reports {status.raw}{status.why}"
 
     def _fail(self, text: str, ended: bool = False) -> NoReturn:
         raise NotReady(_with_log(self._galaxy, [self.service], text), ended)

@@ -124,7 +124,7 @@ def test_in_a_crash_loop_it_is_tried_again_though_a_master_lives_for_a_moment(mo
     unit = FakeUnit(State.RETRYING)
 
     def crash(*_):
-        raise NotReady("supervisord says BACKOFF", ended=True)
+        raise NotReady("supervisord reports BACKOFF", ended=True)
 
     monkeypatch.setattr(galaxy_wait, "until_ready", crash)
     found = look(unit=unit, master=FakeProcess(7), errors=["connection refused"])

@@ -270,7 +270,7 @@ def test_a_service_that_fails_beside_it_fails_the_start_unless_it_is_ignored(mod
 
     thread = threading.Thread(target=load_once_the_handler_is_back)
     thread.start()
-    with pytest.raises(CommandExecutionError, match=r"not all of its services run: handler \(supervisord says"):
+    with pytest.raises(CommandExecutionError, match=r"not all of its services run: handler \(supervisord reports"):
         modules["galaxy.startup"](config=config, timeout=60, retries=0)
     thread.join()
     assert any("handler" in text for text in _status(modules, one)["problems"])
