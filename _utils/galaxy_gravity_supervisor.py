@@ -25,7 +25,7 @@ from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_host_walk import describe
-from galaxy_manager_supervisor_config import Endpoint, SupervisorConfig, config_files_of
+from galaxy_manager_supervisor_config import Endpoint, Program, SupervisorConfig, config_files_of
 from galaxy_manager_supervisor_rpc import Client, ProcessInfo
 from galaxy_manager_supervisord import Supervisord
 from galaxy_manager_unit import State, UnitStatus
@@ -113,6 +113,13 @@ class Supervisor(SupervisorConfig):
             config = SupervisorConfig(self.path, owner=self.owner, included=self._files_of(name, self.owner))
             titles += [program.title for program in config.programs if self._is_ours(program.invocation)]
         return titles
+
+    def other_configuration(self, program: Program) -> str | None:
+        """The configuration for which Gravity wrote the program, if this is another file that exists."""
+        words = program.invocation.argv
+        named = words[words.index("--config-file") + 1 :][:1] if "--config-file" in words else ()
+        is_others = named and not self._is_ours(program.invocation) and galaxy_host_files.changed(named[0]) is not None
+        return named[0] if is_others else None
 
     def _is_ours(self, invocation: Invocation) -> bool:
         """Whether Gravity wrote the command for this configuration."""
@@ -260,7 +267,10 @@ class Supervisor(SupervisorConfig):
     def _variables(self, account: Account) -> dict[str, str]:
         venv = self.instance.virtualenv
         path = galaxy_host_command.SYSTEM_PATH
-        environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        environment = {
+            **{"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            **self.instance.variables,
+        }
         if venv:
             environment["VIRTUAL_ENV"] = venv
         # Gravity reads the state directory only from this variable, not from its file

@@ -98,6 +98,11 @@ class UnitStatus:
         """``restarts`` in words, to follow "again"."""
         return "once" if self.restarts == 1 else f"{self.restarts} times"
 
+    @property
+    def story(self) -> str:
+        """What the process manager says, with its reason, and how often it started the service again by itself."""
+        return f"{self.raw}{self.why}{f', started again {self.times}' if self.restarts else ''}"
+
 
 class Unit:
     """

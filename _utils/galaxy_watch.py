@@ -7,7 +7,7 @@ from typing import Any
 
 from galaxy_host_record import record
 from galaxy_look import Look
-from galaxy_manager_unit import State, UnitStatus
+from galaxy_manager_unit import State
 from galaxy_webserver import Worker, WorkerState
 
 CONDITIONS = ("down", "saturated", "stuck", "crashing")
@@ -127,9 +127,5 @@ def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) ->
             memory.restarts[name] = status.restarts
         again = name in memory.restarted and now - memory.restarted[name] < max(thresholds.crashing, 1)
         if again or status.state in (State.RETRYING, State.FAILED):
-            found[name] = _word(status)
+            found[name] = status.story
     return found
-
-
-def _word(status: UnitStatus) -> str:
-    return f"{status.raw}{status.why}{f', started again {status.times}' if status.restarts else ''}"
