@@ -665,7 +665,7 @@ def restart(config=None, server=None, timeout=None, rolling=False, test=False, *
         restart the gunicorns of a Galaxy one at a time, and then the services beside them, except tusd. First, all
         gunicorns are looked at: one that is down is started; if one runs but is not ready, nothing is touched. Each
         gunicorn must become ready, and stay ready for ``settle`` seconds, before the next is touched. If one does not,
-        the restart stops there
+        the restart stops there. If Galaxy has only one gunicorn, or uWSGI, this is refused without ``force``
     test : bool = False
         do nothing; raise an error if something prevents the restart
     settle : float = 11

@@ -300,7 +300,7 @@ def rolling_restart(
     try:
         arguments.flag("test", test)
         plan = Plan(
-            int(time.time()) if resume is None else arguments.count("resume", resume),
+            galaxy_fleet_rolling.job("resume", resume),
             _batch(batch),
             arguments.count("max_failures", max_failures),
             galaxy_fleet_rolling.hook("drain", drain),
@@ -389,17 +389,16 @@ def _shown(*minions):
 
 
 def _boot(minion, stamp, tries) -> dict:
-    target: str | list[str] = [galaxy_remote.minion_id(minion)]
-    if not __opts__["minion_data_cache"]:
-        # the minion itself knows whether it has the role
-        target = f"L@{minion} and ( I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN} )"
+    minion = galaxy_remote.minion_id(minion)
+    # without its data, the minion itself knows whether it has the role
+    condition = "" if __opts__["minion_data_cache"] else f"I@{_ROLE_PILLAR} or G@{_ROLE_GRAIN}"
     retries, pause = arguments.count("retries", tries[0]), arguments.seconds("pause", tries[1], allow_zero=True)
 
     def work(turn):
         with _patient_client() as client:
             tell = functools.partial(_tell, minion)
             with _shown(minion):
-                failure = galaxy_boot.boot_in_turn(client, minion, target, turn, tell, retries, pause)
+                failure = galaxy_boot.boot_in_turn(client, minion, condition, turn, tell, retries, pause)
         return {"success": not failure, "return": failure}
 
     return _in_turn(minion, _has_role, "galaxy.boot", stamp, work)

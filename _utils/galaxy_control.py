@@ -16,7 +16,7 @@ from galaxy_host_later import Later
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_look import Look, ServiceLook
-from galaxy_manager_unit import State, Unit, UnitStatus
+from galaxy_manager_unit import Unit, UnitStatus
 from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
@@ -273,7 +273,7 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
     def is_settled() -> bool:
         found = galaxy.look(galaxy_wait.LOOK, probe=False).companions
         failing.extend(one for one in found if not one.is_kept_up or _came_back(one, deadline))
-        return bool(failing) or not any(one.status and one.status.state is State.STARTING for one in found)
+        return bool(failing) or not any(one.is_starting for one in found)
 
     wait_until(is_settled, deadline, what="the services beside the web server must be up")
     if failing:
@@ -293,8 +293,8 @@ def _named(services: Iterable[ServiceLook]) -> str:
     said = []
     for one in services:
         unit, status = one.service.unit, one.status
-        reason = f"{unit.manager} says {status.raw}{status.why}" if unit and status else " ".join(one.errors)
-        said.append(f"{one.service.name} ({reason or 'nothing tells its state'})")
+        reason = f"{unit.manager} reports {status.story}" if unit and status else " ".join(one.errors)
+        said.append(f"{one.service.name} ({reason or 'nothing reports its state'})")
     return ", ".join(said)
 
 

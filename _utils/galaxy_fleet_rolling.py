@@ -4,6 +4,7 @@ Restart the Galaxies of many machines one after the other, so that the others se
 
 import concurrent.futures
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from galaxy_host_wait import Deadline, wait_until
 # seconds: for a look; until a proxy tries a failed machine again; between two looks
 LOOK, SETTLE, PAUSE = 15, 11, 1.0
 _SERVING = (State.READY.value, State.DEGRADED.value)
+# no job is older: a smaller number counts something else
+_FIRST_JOB = 10**9
 # stands for the minion's ID in the texts of a hook
 _MINION = "{minion}"
 
@@ -86,6 +89,22 @@ def hook(name: str, given: Any) -> Hook | None:
         given.get("tgt", _MINION),
         given.get("tgt_type", "glob"),
     )
+
+
+def job(name: str, given: Any) -> int:
+    """
+    The number of a job, which is the time of its beginning in epoch seconds: that of an earlier one, or of a new one if
+    ``given`` is ``None``.
+
+    Raises ``SaltInvocationError`` if no job can have had the number.
+    """
+    now = int(time.time())
+    number = int(given) if isinstance(given, str) and re.fullmatch(r"[0-9]{10}", given) else given
+    if number is None:
+        return now
+    if type(number) is not int or not _FIRST_JOB <= number <= now:
+        raise SaltInvocationError(f"{name} is {given!r}; give the number that an earlier call returned as job")
+    return number
 
 
 @record(frozen=True)

@@ -99,7 +99,7 @@ class Commands:
 
     def _environment(self) -> dict[str, str]:
         # in the C locale, Python before 3.7 fails on letters that are not ASCII
-        variables = {"LC_ALL": "C.UTF-8"}
+        variables = {"LC_ALL": "C.UTF-8", **self.instance.variables}
         if self.instance.virtualenv:
             variables["VIRTUAL_ENV"] = self.instance.virtualenv
         return variables

@@ -147,6 +147,7 @@ class _Reader:
             umask=settings["umask"],
             log_namespace=settings["log_namespace"],
             is_one_of_several=is_one_of_several,
+            variables={name: text for name, text in self._environment.items() if name.startswith("GRAVITY_")},
         )
         programs = self._programs(result, settings, galaxy, base)
         return dataclasses.replace(result, programs=programs, problems=tuple(self._problems))

@@ -23,6 +23,7 @@ UNITS = "/etc/systemd/system"
 _HASH = Pattern(r";\s*GRAVITY=([0-9a-f]+)")
 _KEY = Pattern(r"([A-Za-z_]+)\s*=\s*(.*?)\s*")
 _CONFIG = Pattern(r"--config-file[ =]('[^']*'|\S+)")
+_PROGRAM = Pattern(r"(?m)^\[program:([^\]]+)\]$")
 _MAX_FILES, _MAX_FILE = 5000, 64 << 10
 
 
@@ -143,6 +144,13 @@ def programs(instance: Instance, named_by: Iterable[int] = ()) -> dict[str, str]
     return found
 
 
+def program_names(instance: Instance, named_by: Iterable[int]) -> list[str]:
+    """Names of the programs that supervisord would run for the instance. Raises like ``programs``."""
+    found = programs(instance, named_by)
+    own = [text for name, text in found.items() if name.startswith(f"{instance.name}.d/") and _is_ours(instance, text)]
+    return sorted(title for text in own for title in _PROGRAM.findall(text))
+
+
 def programs_directory(state: str) -> str:
     """The directory with the files of the programs, for a state directory."""
     return os.path.join(state, "supervisor", "supervisord.conf.d")
@@ -173,6 +181,11 @@ def configuration(text: str) -> str | None:
 def is_own_configuration(instance: Instance, path: str) -> bool:
     """Whether a path that a unit or program names is the instance's configuration file."""
     return path in _paths(instance)
+
+
+def _is_ours(instance: Instance, text: str) -> bool:
+    path = configuration(text)
+    return path is None or is_own_configuration(instance, path)
 
 
 def _paths(instance: Instance) -> set[str]:

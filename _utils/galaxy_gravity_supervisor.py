@@ -25,7 +25,7 @@ from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_host_walk import describe
-from galaxy_manager_supervisor_config import Endpoint, SupervisorConfig, config_files_of
+from galaxy_manager_supervisor_config import Endpoint, Program, SupervisorConfig, config_files_of
 from galaxy_manager_supervisor_rpc import Client, ProcessInfo
 from galaxy_manager_supervisord import Supervisord
 from galaxy_manager_unit import State, UnitStatus
@@ -114,6 +114,13 @@ class Supervisor(SupervisorConfig):
             titles += [program.title for program in config.programs if self._is_ours(program.invocation)]
         return titles
 
+    def other_configuration(self, program: Program) -> str | None:
+        """The configuration for which Gravity wrote the program, if this is another file that exists."""
+        words = program.invocation.argv
+        named = words[words.index("--config-file") + 1 :][:1] if "--config-file" in words else ()
+        is_others = named and not self._is_ours(program.invocation) and galaxy_host_files.changed(named[0]) is not None
+        return named[0] if is_others else None
+
     def _is_ours(self, invocation: Invocation) -> bool:
         """Whether Gravity wrote the command for this configuration."""
         told = (*invocation.argv, (invocation.environment or {}).get("GALAXY_CONFIG_FILE"))
@@ -197,7 +204,7 @@ class Supervisor(SupervisorConfig):
         Raises ``ManagerError``, also if supervisord would run as root but users who are no administrators decide what
         its files say.
         """
-        if self._answers() or self._comes_up(deadline):
+        if self._comes_up(deadline):
             return False
         account = Account.of(self.owner)
         if account is None or self.owner == 0:
@@ -229,17 +236,19 @@ class Supervisor(SupervisorConfig):
 
     def _comes_up(self, deadline: Deadline) -> bool:
         """
-        Whether one that somebody else has started, such as cron at boot, answers in a while. Raises ``ManagerError``
-        where it runs, but does not.
+        Whether it answers: at once, or in a while if somebody else has started it, such as cron at boot. Raises
+        ``ManagerError`` where it runs, but does not answer.
         """
+
+        def state() -> str:
+            return "up" if self._answers() else "" if self.running() else "down"
+
         patience = Deadline(min(deadline.left, _COMES_UP))
-        wait_until(lambda: self._answers() or not self.running(), patience, what="supervisord must answer")
-        if self._answers():
-            return True
-        stray = self.running()
+        known = wait_until(state, patience, what="supervisord must answer")
+        stray = None if known else self.running()
         if stray:
             raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
-        return False
+        return known == "up"
 
     def _program(self) -> str:
         """The supervisord beside the ``galaxyctl`` of the programs, or in the virtualenv."""
@@ -258,7 +267,10 @@ class Supervisor(SupervisorConfig):
     def _variables(self, account: Account) -> dict[str, str]:
         venv = self.instance.virtualenv
         path = galaxy_host_command.SYSTEM_PATH
-        environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        environment = {
+            **{"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            **self.instance.variables,
+        }
         if venv:
             environment["VIRTUAL_ENV"] = venv
         # Gravity reads the state directory only from this variable, not from its file

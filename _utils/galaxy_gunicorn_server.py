@@ -95,7 +95,7 @@ class GunicornServer(WebServer):
     """
 
     kind, title = "gunicorn", "gunicorn"
-    stop_signal = signal.SIGTERM
+    stop_signal, orphans_stay = signal.SIGTERM, True
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 
 import galaxy_host_files
 import galaxy_host_process
+import galaxy_host_wrappers
 from galaxy_errors import FileError, FileMissing, ManagerError
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
@@ -276,10 +277,7 @@ def _words(command: str) -> tuple[str, ...]:
     if _PLAIN.fullmatch(command):
         # a quick way for most values, because shlex reads character by character
         return tuple(command.split())
-    try:
-        return tuple(shlex.split(command))
-    except ValueError:
-        return tuple(command.split())
+    return tuple(galaxy_host_wrappers.split(command))
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -346,7 +344,7 @@ def _is_supervisord(argv: tuple[str, ...], index: int) -> bool:
         return index > 0 and argv[index - 1] == "-m"
     if os.path.basename(argv[index]) != "supervisord":
         return False
-    interpreted = re.fullmatch(r"(python|pypy)[\d.]*", os.path.basename(argv[0])) is not None
+    interpreted = galaxy_host_wrappers.PYTHON.fullmatch(os.path.basename(argv[0])) is not None
     return index == 0 or (interpreted and all(word.startswith("-") for word in argv[1:index]))
 
 

@@ -107,7 +107,7 @@ class Supervisord(Unit):
             main_pid=main.pid or None,
             age=main.age,
             problems=tuple(
-                f"supervisord says {process.state} of {process.title}."
+                f"supervisord reports {process.state} for {process.title}."
                 for process in mine
                 if process is not main and process.state not in ("RUNNING", "STARTING")
             ),
@@ -214,7 +214,7 @@ class Supervisord(Unit):
         return [program.process for program in self._defined()] or [self._name]
 
     def _processes(self) -> list[ProcessInfo] | None:
-        """What supervisord says of the processes of the service; ``None`` if it does not run."""
+        """What supervisord reports for the processes of the service; ``None`` if it does not run."""
         infos, self._answer = self._answer, None
         return self._mine(self._client.processes() if infos is None else infos)
 

@@ -72,10 +72,10 @@ class Systemd(Unit):
         return {**commands, "startup": commands["start"]}
 
     def show(self) -> dict[str, str]:
-        """What systemd says of it now, by property. Raises ``ManagerError``."""
+        """What systemd reports for it now, by property. Raises ``ManagerError``."""
         shown = show([self.service], _STATUS, self.user)
         if not shown:
-            raise ManagerError(f"systemd says nothing of {self.service}")
+            raise ManagerError(f"systemd reports nothing for {self.service}")
         return shown[0]
 
     @property
@@ -206,14 +206,14 @@ def show(names: Iterable[str], properties: Iterable[str], user: str | None = Non
 
 def statuses(units: Iterable[Systemd]) -> list[UnitStatus]:
     """
-    What systemd says of several units of one manager, in their order, asked once.
+    What systemd reports for several units of one manager, in their order, asked once.
 
     Raises ``ManagerError`` if systemd does not answer.
     """
     units = list(units)
     shown = show([unit.service for unit in units], _STATUS, units[0].user) if units else []
     if len(shown) != len(units):
-        raise ManagerError(f"systemd says nothing of some of {', '.join(unit.service for unit in units)}")
+        raise ManagerError(f"systemd reports nothing for one of {', '.join(unit.service for unit in units)}")
     return [unit._status_of(one) for unit, one in zip(units, shown, strict=True)]
 
 

@@ -11,10 +11,10 @@ import os
 import platform
 import pwd
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 
 import galaxy_host_files
+import galaxy_host_wrappers
 from galaxy_errors import FileError, ManagerError
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
@@ -146,7 +146,7 @@ class Definition:
                 argv.append(text)
             elif text.startswith("$") and text[1:2] not in ("", "$", "{"):
                 # a variable that is a whole word may become several words, or none
-                argv += _split(environment.get(text[1:], ""))
+                argv += galaxy_host_wrappers.split(environment.get(text[1:], ""))
             else:
                 argv.append(_VARIABLE.sub(lambda match: _value(match, environment), text))
         return tuple(argv)
@@ -260,22 +260,13 @@ def _character(match: re.Match[bytes]) -> bytes:
     return bytes([int(byte, 16) if byte else int(octal, 8)])
 
 
-def _split(line: str) -> list[str]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
-    lexer.whitespace_split, lexer.commenters = True, ""
-    try:
-        return list(lexer)
-    except ValueError:
-        return line.split()
-
-
 def _assignments(text: str) -> dict[str, str]:
     """The variables of an ``EnvironmentFile=``: lines ``KEY=value``, quoted or not."""
     assignments = {}
     for raw in text.replace("\\\n", "").splitlines():
         name, equal, value = raw.strip().partition("=")
         if equal and not name.startswith(("#", ";")):
-            words = _split(value) if value[:1] in "\"'" else [value.strip()]
+            words = galaxy_host_wrappers.split(value) if value[:1] in "\"'" else [value.strip()]
             assignments[name.strip()] = " ".join(words)
     return assignments
 

@@ -50,7 +50,7 @@ class State(str, enum.Enum):
 @record(frozen=True)
 class UnitStatus:
     """
-    What a process manager says of the service at one moment.
+    What a process manager reports for the service at one moment.
 
     state, raw, detail
         state of the process that serves: ``state``; the manager's own name for it (``FATAL``, ``active (running)``);
@@ -97,6 +97,11 @@ class UnitStatus:
     def times(self) -> str:
         """``restarts`` in words, to follow "again"."""
         return "once" if self.restarts == 1 else f"{self.restarts} times"
+
+    @property
+    def story(self) -> str:
+        """What the process manager says, with its reason, and how often it started the service again by itself."""
+        return f"{self.raw}{self.why}{f', started again {self.times}' if self.restarts else ''}"
 
 
 class Unit:

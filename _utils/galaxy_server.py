@@ -25,6 +25,7 @@ from galaxy_webserver import Snapshot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import galaxy_gravity_config
+    import galaxy_gravity_environment
     import galaxy_gravity_instance
     import galaxy_gravity_services
     import galaxy_host_lock
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import galaxy_manager_detection
 else:
     galaxy_gravity_config = Later("galaxy_gravity_config")
+    galaxy_gravity_environment = Later("galaxy_gravity_environment")
     galaxy_gravity_services = Later("galaxy_gravity_services")
     galaxy_host_lock = Later("galaxy_host_lock")
     galaxy_host_redaction = Later("galaxy_host_redaction")
@@ -80,7 +82,11 @@ class Galaxy:
                 return None
             assert self.spec.config
             try:
-                return galaxy_gravity_config.read(self.spec.config, self.spec.instance)
+                found = galaxy_gravity_config.read(self.spec.config, self.spec.instance)
+                variables = galaxy_gravity_environment.variables(found) if found else {}
+                if variables:
+                    return galaxy_gravity_config.read(self.spec.config, self.spec.instance, variables)
+                return found
             except GalaxyError as exc:
                 # one look needs it many times, but it is read only once
                 return exc
@@ -229,7 +235,7 @@ class Galaxy:
             return [self.read_stats(timeout)]
         look = self.look(timeout)
         if len(look.snapshots) < len(look.webs):
-            raise ProcessError(" ".join(look.errors) or "Galaxy's web server tells nothing of its workers")
+            raise ProcessError(" ".join(look.errors) or "Galaxy's web server reports nothing about its workers")
         return look.snapshots
 
     def require_master(self, timeout: float) -> Process | None:

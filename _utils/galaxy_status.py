@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import galaxy_host_files
+from galaxy_host_process import Process
 from galaxy_look import Look, ServiceLook
 from galaxy_manager_unit import State
 from galaxy_server import Galaxy
@@ -85,7 +86,7 @@ def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
             "Nothing says where Galaxy listens, no live uWSGI names its configuration, and no process manager has it."
         )
     for one in look.services:
-        found += _manager_problems(one)
+        found += [*_suspended(one), *_manager_problems(one)]
     return [*found, *_outdated(galaxy, look)]
 
 
@@ -130,26 +131,41 @@ def _manager(look: Look) -> dict[str, Any] | None:
 
 def _service(one: ServiceLook) -> dict[str, Any]:
     status = one.status
-    main = one.master.pid if one.master else status.main_pid if status else None
     return {
         "role": one.service.role.value,
         "state": status.state.value if status else State.UNKNOWN.value,
-        "pids": [main] if main else list(status.pids) if status else [],
+        "pids": _pids(one),
         "restarts": status.restarts if status else None,
     }
+
+
+def _pids(one: ServiceLook) -> list[int]:
+    """The service's main process; if this is not known, all of its processes."""
+    status = one.status
+    main = one.master.pid if one.master else status.main_pid if status else None
+    return [main] if main else list(status.pids) if status else []
+
+
+def _suspended(one: ServiceLook) -> list[str]:
+    """What no process manager tells: that a signal has stopped the service. Sentences."""
+    processes = [process for process in map(Process.of, _pids(one)) if process and process.is_suspended]
+    return [
+        f"{one.service.name} (PID {process.pid}) is stopped by a signal: kill -CONT {process.pid}, or restart it."
+        for process in processes
+    ]
 
 
 def _manager_problems(one: ServiceLook) -> list[str]:
     unit, status = one.service.unit, one.status
     if not unit or not status:
         return []
-    says = f"{unit.manager} says {status.raw} of {unit.service}{status.why}"
+    report = f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
     if not one.service.is_server:
-        said = [] if status.state in (State.RUNNING, State.STARTING) else [f"{says}."]
+        said = [] if status.state in (State.RUNNING, State.STARTING) else [f"{report}."]
     elif status.state is State.RUNNING:
-        said = [] if one.running else [f"{says}, but Galaxy does not answer."]
+        said = [] if one.running else [f"{report}, but Galaxy does not answer."]
     elif one.running:
-        said = [f"{says}, but Galaxy runs."] if status.state is not State.STARTING else []
+        said = [f"{report}, but Galaxy runs."] if status.state is not State.STARTING else []
     else:
-        said = [f"{says}."]
+        said = [f"{report}."]
     return [*said, *status.problems]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from galaxy_errors import ConfigError, GalaxyError, NotReady
+from galaxy_errors import ConfigError, GalaxyError, MasterGone, NotReady
 from galaxy_host_count import counted, part
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, Throttled, wait_until
@@ -150,12 +150,14 @@ class _Watch:
         self._master: Process | None = None
         self._searched = False
         self._came_up = False
+        # why a new master could not use its addresses
+        self._occupied = ""
         self._ask_manager = Throttled(self._look_at_manager)
         self._find_master = Throttled(self._look_for_master)
 
     def look(self) -> Snapshot | None:
         """The snapshot of the web server, if it may well be ready."""
-        snapshot = None
+        snapshot, self._occupied = None, ""
         try:
             snapshot = self._web.readiness(self._patience)
         except ConfigError:
@@ -163,6 +165,8 @@ class _Watch:
             raise
         except GalaxyError as exc:
             self.last = str(exc)
+            if isinstance(exc, MasterGone) and self._web.orphans_stay:
+                self._occupied = self.last
         if snapshot:
             if snapshot.ready >= self._wanted and self._also(snapshot):
                 return snapshot
@@ -215,7 +219,10 @@ class _Watch:
         if status.state in (State.RUNNING, State.STARTING):
             self._came_up = True
         if status.state in (State.FAILED, State.RETRYING) or (self._came_up and status.state is State.STOPPED):
-            self._fail(f"{unit.manager} says {status.raw} of {unit.service}{status.why}", ended=True)
+            says = f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
+            self._fail(f"{says}; {self._occupied}" if self._occupied else says, ended=True)
+        if self._occupied and status.main_pid:
+            self._fail(self._occupied, ended=True)
 
     def _unit(self) -> Unit | None:
         if not self.service.unit and not self._searched:
@@ -233,8 +240,8 @@ class _Watch:
         status = unit.status()
         if status.main_pid not in (None, died):
             # the process manager has forgotten the process that died
-            return f"{unit.manager} says {status.raw}, a new start, PID {status.main_pid}"
-        return f"{unit.manager} says {status.raw}{status.why}"
+            return f"{unit.manager} reports {status.raw}, a new start, PID {status.main_pid}"
+        return f"{unit.manager} reports {status.raw}{status.why}"
 
     def _fail(self, text: str, ended: bool = False) -> NoReturn:
         raise NotReady(_with_log(self._galaxy, [self.service], text), ended)

@@ -7,7 +7,7 @@ from typing import Any
 
 from galaxy_host_record import record
 from galaxy_look import Look
-from galaxy_manager_unit import State, UnitStatus
+from galaxy_manager_unit import State
 from galaxy_webserver import Worker, WorkerState
 
 CONDITIONS = ("down", "saturated", "stuck", "crashing")
@@ -50,7 +50,7 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
 
     Each event has a ``tag``. ``down`` (with ``reason``), ``saturated`` (with ``workers`` and ``listen_queue``),
     ``stuck`` (with ``requests``: PID, core, method, uri, seconds) and ``crashing`` (with ``services``: what the process
-    manager says of each) are told once while they last. ``recovered`` has the conditions that are over.
+    manager reports for each) are told once while they last. ``recovered`` has the conditions that are over.
     """
     stuck = _stuck(look, thresholds)
     crashing = _crashing(look, memory, thresholds, now)
@@ -115,7 +115,7 @@ def _requests(worker: Worker) -> list[dict[str, Any]]:
 
 
 def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> dict[str, str]:
-    """By service: what the process manager says of it, if it starts the service again and again, or has given it up."""
+    """By service: what its process manager reports, if it starts the service again and again, or has given it up."""
     found = {}
     for one in look.services:
         status, name = one.status, one.service.name
@@ -127,9 +127,5 @@ def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) ->
             memory.restarts[name] = status.restarts
         again = name in memory.restarted and now - memory.restarted[name] < max(thresholds.crashing, 1)
         if again or status.state in (State.RETRYING, State.FAILED):
-            found[name] = _word(status)
+            found[name] = status.story
     return found
-
-
-def _word(status: UnitStatus) -> str:
-    return f"{status.raw}{status.why}{f', started again {status.times}' if status.restarts else ''}"

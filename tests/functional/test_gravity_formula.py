@@ -242,10 +242,11 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
 def test_what_starts_gravitys_supervisord_is_held(call, share, machine, export):
     makers = beds(share=share)
     bed = next(makers)()
-    bed.update()
     command = f"{bed.venv}/bin/galaxyctl --config-file {bed.config} start --foreground"
     for name, line in (("galaxy-by-gravity", command), ("another", "/bin/sleep 1000")):
-        text = f"# {bed.root}\n[Service]\nUser={bed.user}\nWorkingDirectory=/\nExecStart={line}\n"
+        # where Gravity's own files are, only the unit says
+        lines = f"WorkingDirectory=/\nEnvironment=GRAVITY_STATE_DIR={bed.root}/state\nExecStart={line}\n"
+        text = f"# {bed.root}\n[Service]\nUser={bed.user}\n{lines}"
         machine.run("sh", "-c", 'printf "%s" "$0" >"$1"', text, f"/etc/systemd/system/{name}.service")
     machine.run("systemctl", "daemon-reload")
     done = call(bed, "galaxy.hold", "mounts=/export")
@@ -254,6 +255,10 @@ def test_what_starts_gravitys_supervisord_is_held(call, share, machine, export):
     export()
     machine.run("systemctl", "start", "galaxy-by-gravity")
     assert wait_until(lambda: call(bed, "galaxy.status")["ready"], Deadline(60))
+    status = call(bed, "galaxy.status")
+    assert (status["problems"], status["manager"]["state"]) == ([], "running")
+    assert call(bed, "galaxy.update")["changed"] is False
+    assert call(bed, "galaxy.restart")["start"]["pid"] not in (None, status["pid"])
     machine.run("systemctl", "stop", "galaxy-by-gravity")
     assert list(call(bed, "galaxy.hold", "absent=True")) == list(done)
     makers.close()

@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import signal
+import subprocess
 import tempfile
 
 from galaxy_host_wait import Deadline
@@ -140,6 +141,19 @@ def make(path, uid, mode=0o755, content=None, gid=None):
     os.chown(path, uid, uid if gid is None else gid)
     os.chmod(path, mode)
     return str(path)
+
+
+def reuse(pid):
+    """A sleeper that gets the PID of a process that has ended, from a kernel that gives it to the next one."""
+    for _ in range(200):
+        with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
+            file.write(str(pid - 1))
+        process = subprocess.Popen(["sleep", "1000"])
+        if process.pid == pid:
+            return process
+        process.kill()
+        process.wait()
+    raise AssertionError(f"another process is quicker to get PID {pid} each time")
 
 
 def _become(uid):

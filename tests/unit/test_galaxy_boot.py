@@ -34,7 +34,7 @@ class Minions:
 
 
 def _boot(ret, minion="one", **keywords):
-    return galaxy_boot.boot(Minions({"one": {"ret": ret, "retcode": 0}}), minion, "L@one and ( x )", **keywords)
+    return galaxy_boot.boot(Minions({"one": {"ret": ret, "retcode": 0}}), minion, "x", **keywords)
 
 
 def test_what_the_minion_told_itself_is_not_told_again():
@@ -66,8 +66,8 @@ def test_what_it_could_not_tell(returned, step, reason):
 )
 def test_no_answer(answers):
     client = Minions(answers)
-    for target, kind in (("L@one and ( x )", "compound"), (["one"], "list")):
-        assert galaxy_boot.boot(client, "one", target)["reason"] == "one does not answer, or has stopped answering"
+    for condition, target, kind in (("x or y", "L@one and ( x or y )", "compound"), ("", ["one"], "list")):
+        assert galaxy_boot.boot(client, "one", condition)["reason"] == "one does not answer, or has stopped answering"
         assert client.asked == (target, kind, "state.apply", ["galaxy.boot"])
 
 
@@ -136,7 +136,7 @@ GOOD = _state(1, "first")
 def test_a_boot_that_failed_is_tried_so_often_and_told_once(tmp_path, tries, retries, excluded, told):
     machine, heard = Machine(*tries), []
     turn = Turn(str(tmp_path), "one")
-    galaxy_boot.boot_in_turn(machine, "one", "L@one", turn, lambda *said: heard.append(said), retries, 0)
+    galaxy_boot.boot_in_turn(machine, "one", "", turn, lambda *said: heard.append(said), retries, 0)
     assert machine.excluded == excluded
     assert machine.tries == []
     assert [said for said in heard if said[0] != "progress"] == [("failed" if data else "ready", data) for data in told]
@@ -151,7 +151,7 @@ def test_a_boot_that_failed_is_tried_so_often_and_told_once(tmp_path, tries, ret
 def test_what_the_minion_cannot_tell_is_told_after_the_last_try(tmp_path):
     heard = []
     failed = galaxy_boot.boot_in_turn(
-        Minions({}), "one", "L@one", Turn(str(tmp_path), "one"), lambda *said: heard.append(said), retries=2, pause=0
+        Minions({}), "one", "", Turn(str(tmp_path), "one"), lambda *said: heard.append(said), retries=2, pause=0
     )
     assert failed == {"step": "boot", "state": None, "reason": "one does not answer, or has stopped answering"}
     assert [what for what, _ in heard] == ["progress", "progress", "failed"]
@@ -167,7 +167,7 @@ def test_a_minion_that_starts_anew_is_tried_at_once_and_only_so_often(tmp_path):
 
     machine = Machine(FAILED, GOOD, meanwhile=starts_anew)
     # the test does not wait so long: a new start ends the pause
-    turn.take(lambda turn: galaxy_boot.boot_in_turn(machine, "one", "L@one", turn, lambda *said: None, 1, 10**6))
+    turn.take(lambda turn: galaxy_boot.boot_in_turn(machine, "one", "", turn, lambda *said: None, 1, 10**6))
     assert answers == [None] * 100
     assert machine.tries == []
 

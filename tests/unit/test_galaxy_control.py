@@ -2,7 +2,7 @@
 
 import pytest
 from support.document import worker
-from support.look import FakeProcess, FakeUnit, look
+from support.look import FakeProcess, FakeUnit, look, service_look
 
 import galaxy_control
 import galaxy_host_lock
@@ -10,7 +10,10 @@ import galaxy_reload
 import galaxy_wait
 from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
 from galaxy_host_address import Address
+from galaxy_host_wait import Deadline
+from galaxy_look import Look
 from galaxy_manager_unit import State
+from galaxy_service import Role
 from galaxy_spec import Limits, Spec
 
 
@@ -124,7 +127,7 @@ def test_in_a_crash_loop_it_is_tried_again_though_a_master_lives_for_a_moment(mo
     unit = FakeUnit(State.RETRYING)
 
     def crash(*_):
-        raise NotReady("supervisord says BACKOFF", ended=True)
+        raise NotReady("supervisord reports BACKOFF", ended=True)
 
     monkeypatch.setattr(galaxy_wait, "until_ready", crash)
     found = look(unit=unit, master=FakeProcess(7), errors=["connection refused"])
@@ -200,3 +203,20 @@ def test_a_master_that_died_since_the_look_is_nobody_elses():
     unit = FakeUnit(State.RETRYING, active=True, owns=False)
     galaxy_control.stop(_Galaxy(look(unit=unit, master=master)))
     assert unit.told == ["stop"]
+
+
+def test_a_companion_that_systemd_calls_running_must_run_for_a_while():
+    def companion(**status):
+        unit = FakeUnit(**status)
+        found = service_look(unit=unit, name="celery", role=Role.CELERY)
+        found.service.unit, found.service.start_timeout = unit, 10
+        return Look([found])
+
+    galaxy = _Galaxy(companion(age=0.1), companion(age=9.9), companion(age=10.1))
+    galaxy.gravity = True
+    galaxy_control.require_companions(galaxy, Limits(), Deadline(60))
+    assert galaxy.look().companions[0].status.age == 10.1
+    galaxy = _Galaxy(companion(age=0.1), companion(age=0.0, restarts=1))
+    galaxy.gravity = True
+    with pytest.raises(NotReady, match=r"not all .* run: celery \(systemd reports RUNNING, started again once"):
+        galaxy_control.require_companions(galaxy, Limits(), Deadline(60))

@@ -224,6 +224,21 @@ def test_what_is_no_hook(given, said):
     assert rolling.hook("drain", None) is None
 
 
+def test_the_number_of_an_earlier_job_or_of_a_new_one():
+    assert rolling.job("resume", 1_795_815_027) == rolling.job("resume", "1795815027") == 1_795_815_027
+    before = int(time.time())
+    new = rolling.job("resume", None)
+    assert before <= new <= time.time()
+    assert rolling.job("resume", new) == new
+
+
+@pytest.mark.parametrize("given", [0, 5, "5", -1, True, 1.5, "x", "", [1], 10**9 - 1, 10**10 - 1, 10**12, "1" * 400])
+def test_what_is_no_number_of_a_job(given):
+    """By a smaller one all servers would count as restarted, and by one to come none."""
+    with pytest.raises(SaltInvocationError, match=r"^resume is .*; give the number that an earlier call returned"):
+        rolling.job("resume", given)
+
+
 def test_the_clock_of_the_question_is_the_job_s():
     """A job that begins now has restarted nothing yet, whatever the machines' uptimes are."""
     now = time.time()

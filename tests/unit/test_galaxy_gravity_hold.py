@@ -3,14 +3,12 @@
 import os
 
 import pytest
-from support.bed import configured
 
 import galaxy_gravity_config
 import galaxy_gravity_hold
 from galaxy_errors import ManagerError
 from galaxy_gravity_hold import NAME
 from galaxy_gravity_update import Update
-from galaxy_host_process import Invocation
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root's units")
 
@@ -85,30 +83,3 @@ def test_units_of_a_user_are_refused_with_a_sentence(make_bed, units):
 
 def test_where_systemd_does_not_run_it_starts_no_supervisord(make_bed, units):
     assert hold(make_bed(), units, "/export") == {}
-
-
-@pytest.mark.parametrize(
-    ("command", "cwd", "is_ours"),
-    [
-        ("ROOT/venv/bin/galaxyctl --config-file CONFIG start", "/", True),
-        ("/bin/galaxyctl -c CONFIG start", "/", True),
-        ("ROOT/venv/bin/supervisord -c STATE/supervisor/supervisord.conf", "/", True),
-        ("galaxyctl start --foreground", "ROOT", True),
-        ("/bin/galaxyctl --config-file=/srv/other.yml start", "ROOT", False),
-        ("/bin/galaxyctl start", "/srv/other", False),
-        ("/bin/cat CONFIG", "ROOT", False),
-    ],
-)
-def test_what_starts_gravitys_supervisord(tmp_path, command, cwd, is_ours):
-    instance = configured(tmp_path)
-    places = {"ROOT": str(tmp_path), "CONFIG": instance.path, "STATE": instance.state_dir}
-
-    def filled(text):
-        for name, path in places.items():
-            text = text.replace(name, path)
-        return text
-
-    names = {instance.path, f"{instance.state_dir}/supervisor/supervisord.conf"}
-    for argv in (filled(command).split(), ["/bin/sh", "-c", filled(command)]):
-        found = Invocation(tuple(argv), "x.service", filled(cwd), {})
-        assert galaxy_gravity_hold._starts(found, instance, names) is is_ours

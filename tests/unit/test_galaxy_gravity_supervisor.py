@@ -1,6 +1,7 @@
 """Gravity's files below its state directory. tests/functional/test_gravity_units.py runs a real supervisord."""
 
 import dataclasses
+import logging
 import os
 import pwd
 import socket
@@ -185,6 +186,17 @@ def test_only_the_owner_of_the_state_directory_is_spoken_to():
         # the owner has no name, so there is no account to run it as
         with pytest.raises(ManagerError, match="for whom there is no account here"):
             unit.bring_up(Deadline(1))
+
+
+@as_root
+def test_a_supervisord_that_does_not_run_is_asked_once_before_it_is_brought_up(caplog):
+    with public_directory() as root:
+        instance = configured(root, handler=1)
+        make(instance.state_dir, GALAXY)
+        make(f"{instance.state_dir}/supervisor", GALAXY)
+        with caplog.at_level(logging.DEBUG), pytest.raises(ManagerError, match="for whom there is no account here"):
+            Supervisor(instance).bring_up(Deadline(1))
+    assert len([line for line in caplog.messages if line.startswith("supervisord is asked")]) == 1
 
 
 @as_root

@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+from support.attacker import reuse
 
 import galaxy_host_process
 from galaxy_host_process import Process
@@ -47,17 +48,6 @@ def test_a_process_is_itself_until_it_ends(sleeper):
     assert not found.is_alive
 
 
-def _spawn_with_pid(pid):
-    """A sleeper with this PID: the kernel can be told the next PID. ``None`` if another process was quicker."""
-    pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
-    process = subprocess.Popen(["sleep", "1000"])
-    if process.pid == pid:
-        return process
-    process.kill()
-    process.wait()
-    return None
-
-
 def test_a_reused_pid_is_never_signalled(sleeper):
     """The old scripts remembered a PID during a stop, and then killed the process that had it by then."""
     before = Process.of(sleeper.pid)
@@ -66,7 +56,7 @@ def test_a_reused_pid_is_never_signalled(sleeper):
     assert wait_until(lambda: time.monotonic() - identified > 0.05, Deadline(180))
     sleeper.kill()
     sleeper.wait()
-    other = next(filter(None, (_spawn_with_pid(before.pid) for _ in range(200))))
+    other = reuse(before.pid)
     try:
         assert other.pid == before.pid
         assert not before.is_alive

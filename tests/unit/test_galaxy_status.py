@@ -61,9 +61,9 @@ def test_fewer_workers_than_wanted():
     ("unit", "runs", "problem"),
     [
         (FakeUnit(State.RUNNING), True, None),
-        (FakeUnit(State.RUNNING), False, "systemd says RUNNING of galaxy, but Galaxy does not answer."),
-        (FakeUnit(State.STOPPED, False), True, "systemd says STOPPED of galaxy, but Galaxy runs."),
-        (FakeUnit(State.STOPPED, False), False, "systemd says STOPPED of galaxy."),
+        (FakeUnit(State.RUNNING), False, "systemd reports RUNNING for galaxy, but Galaxy does not answer."),
+        (FakeUnit(State.STOPPED, False), True, "systemd reports STOPPED for galaxy, but Galaxy runs."),
+        (FakeUnit(State.STOPPED, False), False, "systemd reports STOPPED for galaxy."),
         (FakeUnit(State.STARTING), True, None),
         (FakeUnit(problems=["handler0 is down."]), True, "handler0 is down."),
     ],

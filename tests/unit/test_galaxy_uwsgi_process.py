@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support.attacker import reuse
 
 import galaxy_host_address
 import galaxy_uwsgi_process
@@ -191,17 +192,6 @@ def test_what_is_not_uwsgi_is_not_the_master():
     assert galaxy_uwsgi_process.find_master([address], [os.getpid()]) is None
 
 
-def _spawn_with_pid(pid):
-    """A sleeper with this PID; ``None`` if another process was quicker."""
-    pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
-    process = subprocess.Popen(["sleep", "1000"])
-    if process.pid == pid:
-        return process
-    process.kill()
-    process.wait()
-    return None
-
-
 def test_a_pid_that_is_reused_while_it_is_looked_at_is_not_taken(tmp_path, monkeypatch):
     """The process that holds the socket ends during the search, and another one gets its PID."""
     program = tmp_path / "uwsgi"
@@ -220,7 +210,7 @@ def test_a_pid_that_is_reused_while_it_is_looked_at_is_not_taken(tmp_path, monke
             if pid == holder.pid and not victims:
                 holder.kill()
                 holder.wait()
-                victims.append(next(filter(None, (_spawn_with_pid(pid) for _ in range(200)))))
+                victims.append(reuse(pid))
             return held
 
         monkeypatch.setattr(galaxy_uwsgi_process, "holds", holds_and_ends)

@@ -108,7 +108,7 @@ def test_the_process_of_the_program_that_runs_uwsgi_decides(make_site, superviso
     by_process.stop()
     status = unit.status()
     assert (status.state, status.raw, status.active) == (State.RUNNING, "RUNNING", True)
-    assert status.problems == ("supervisord says STOPPED of galaxy:handler0.",)
+    assert status.problems == ("supervisord reports STOPPED for galaxy:handler0.",)
     named = _detect(site.config, service="galaxy:galaxy_uwsgi")
     assert (named.service, named.status().state) == ("galaxy:web", State.RUNNING)
     assert _detect(site.config, service="galaxy_uwsgi").service == "galaxy:web"

@@ -352,7 +352,7 @@ def test_the_process_that_runs_uwsgi_decides(modules, state, make_site, supervis
     status = modules["galaxy.status"](**keywords(site))
     assert status["manager"]["state"] in ("starting", "running")
     assert status["ready"] is True
-    assert status["problems"] == ["supervisord says STOPPED of galaxy:handler0."]
+    assert status["problems"] == ["supervisord reports STOPPED for galaxy:handler0."]
     again = state("galaxy.running", **keywords(site))
     assert (again["result"], again["changes"]) == (True, {})
     done = modules["galaxy.stop"](**keywords(site), service="galaxy:galaxy_uwsgi")

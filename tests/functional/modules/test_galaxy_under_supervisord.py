@@ -126,7 +126,7 @@ def test_a_program_that_cannot_run_ends_the_waiting_with_its_log(modules, make_s
     text = str(caught.value)
     # the error comes before the timeout
     assert "is not ready after" not in text
-    assert "supervisord says" in text
+    assert "supervisord reports" in text
     assert "no app loaded" in text
     # Galaxy's own message is shown, but no secret in it
     assert "RuntimeError: no database at" in text
@@ -348,7 +348,7 @@ class TestGroups:
         status = modules["galaxy.status"](**grouped.keywords)
         assert status["ready"]
         assert status["manager"]["state"] in ("starting", "running")
-        assert status["problems"] == ["supervisord says STOPPED of galaxy:handler."]
+        assert status["problems"] == ["supervisord reports STOPPED for galaxy:handler."]
         done = modules["galaxy.stop"](**grouped.keywords)
         assert pid in done["stopped"]
         assert done["signals"] == []

@@ -128,7 +128,7 @@ def test_stop_and_stopped(call, site):
     assert not call("galaxy.stop")["changed"]
     status = call("galaxy.status")
     assert (status["running"], status["manager"]["state"]) == (False, "stopped")
-    assert "systemd says inactive (dead) of galaxy." in status["problems"]
+    assert "systemd reports inactive (dead) for galaxy." in status["problems"]
     again = call("state.apply", "galaxy.stopped")
     assert [(state["result"], state["changes"]) for state in again.values()] == [(True, {})] * 2
 
@@ -138,7 +138,7 @@ def test_a_unit_that_fails_ends_the_waiting_with_its_log(call, site):
     site.open("broken")
     try:
         text = call("galaxy.start", "timeout=120", check=False)
-        assert "systemd says" in text
+        assert "systemd reports" in text
         # the second text: systemd may have started the next one already
         assert "result exit-code" in text or "a new start" in text
         assert "no app loaded" in text
