@@ -21,7 +21,7 @@ from galaxy_host_wait import Deadline, wait_until
 # seconds: for a look; until a proxy tries a failed machine again; between two looks
 LOOK, SETTLE, PAUSE = 15, 11, 1.0
 _SERVING = (State.READY.value, State.DEGRADED.value)
-# no job is older: a smaller number counts something else
+# no job is older, so a smaller number is not a job's
 _FIRST_JOB = 10**9
 # stands for the minion's ID in the texts of a hook
 _MINION = "{minion}"

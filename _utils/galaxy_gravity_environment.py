@@ -20,8 +20,8 @@ _PREFIX = "GRAVITY_"
 
 def variables(instance: Instance) -> dict[str, str]:
     """
-    The ``GRAVITY_*`` variables of the unit that starts the instance's supervisord. Empty if no unit has any; also if
-    its programs are where the configuration says without them, so that no unit needs to be looked for.
+    The ``GRAVITY_*`` variables of the unit that starts the instance's supervisord. Empty if no unit has any. Empty too
+    if the programs are where the configuration alone says: then no unit needs to be looked for.
     """
     if instance.manager != "supervisor" or not galaxy_manager_systemd.runs() or _is_installed(instance):
         return {}

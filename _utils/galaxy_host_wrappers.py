@@ -85,13 +85,13 @@ class Filled(str):
 
 
 def filled(text: str, *sources: str | None, values: Sequence[str] = ()) -> str:
-    """A text that was made of others. It is ``Filled`` if one of these is, or with ``values``."""
+    """A text made from other texts. It is ``Filled`` if one of these is, or if ``values`` are given."""
     known = [source.values for source in sources if isinstance(source, Filled)]
     known += [tuple(values)] if values else []
     if not known:
         return text
     result = Filled(text)
-    # the words of a script share its values
+    # the words of a script share the script's values
     result.values = known[0] if len(known) == 1 else tuple(dict.fromkeys(itertools.chain(*known)))
     return result
 
@@ -100,12 +100,12 @@ class _Room:
     """How many characters may still be read. A script that repeats a variable can have any number of them."""
 
     def __init__(self) -> None:
-        # a script may hold others, but these are not longer
+        # a script may contain others, but these are shorter
         self.left = _MAX_DEPTH * _MAX_SCRIPT
 
     def take(self, text: str) -> str:
         text = text[: max(self.left, 0)]
-        # an empty one counts too
+        # an empty text counts too
         self.left -= len(text) + 1
         return text
 
@@ -295,7 +295,7 @@ def _commands(text: str, invocation: Invocation, room: _Room) -> Iterator[Invoca
             outside.append((cwd, environment))
             continue
         if written == [")"]:
-            # that of a case has none before it
+            # a closing parenthesis of case has no opening one
             cwd, environment = outside.pop() if outside else (cwd, environment)
             continue
         words = [word for one in written for word in _expand(filled(one, text), environment, room)]
@@ -309,7 +309,7 @@ def _commands(text: str, invocation: Invocation, room: _Room) -> Iterator[Invoca
             # assignments without a command hold for the commands that follow
             environment = own
         elif words[0] in ("cd", "chdir", "pushd"):
-            # without a word, to the home directory
+            # cd without a word goes to the home directory
             cwd = _join(cwd, words[-1] if len(words) > 1 else "~")
         elif words[0] == "export":
             environment = {**environment, **dict(word.split("=", 1) for word in words[1:] if "=" in word)}

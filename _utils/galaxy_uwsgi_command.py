@@ -55,11 +55,11 @@ def parse(invocation: Invocation) -> Command:
     given = dataclasses.replace(invocation, argv=argv, environment=environment)
     found = _uwsgi(given, 0)
     if found is None and any(map(_NAMES_A_FILE.match, argv[1:])):
-        # it runs under another name
+        # the uWSGI has another name
         found = dataclasses.replace(given, argv=argv[1:])
     if found is None:
         return Command(cwd=invocation.cwd, environment=environment)
-    # what its shell sets alone is not its environment
+    # variables that the shell sets for itself are not in the environment of uWSGI
     known = dict(found.environment or {}) if environment is not None else None
     command = Command(True, cwd=None if _is_secret(found.cwd) else found.cwd, environment=known)
     for name, value in getopt(list(found.argv)):

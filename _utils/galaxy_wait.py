@@ -150,7 +150,7 @@ class _Watch:
         self._master: Process | None = None
         self._searched = False
         self._came_up = False
-        # why a new master could not use its addresses
+        # the reason why a new master cannot listen, if there is one
         self._occupied = ""
         self._ask_manager = Throttled(self._look_at_manager)
         self._find_master = Throttled(self._look_for_master)

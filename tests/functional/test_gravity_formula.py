@@ -244,7 +244,7 @@ def test_what_starts_gravitys_supervisord_is_held(call, share, machine, export):
     bed = next(makers)()
     command = f"{bed.venv}/bin/galaxyctl --config-file {bed.config} start --foreground"
     for name, line in (("galaxy-by-gravity", command), ("another", "/bin/sleep 1000")):
-        # where Gravity's own files are, only the unit says
+        # only the unit says where Gravity's own files are
         lines = f"WorkingDirectory=/\nEnvironment=GRAVITY_STATE_DIR={bed.root}/state\nExecStart={line}\n"
         text = f"# {bed.root}\n[Service]\nUser={bed.user}\n{lines}"
         machine.run("sh", "-c", 'printf "%s" "$0" >"$1"', text, f"/etc/systemd/system/{name}.service")

@@ -144,7 +144,7 @@ def make(path, uid, mode=0o755, content=None, gid=None):
 
 
 def reuse(pid):
-    """A sleeper that gets the PID of a process that has ended, from a kernel that gives it to the next one."""
+    """A sleeper with the PID of a process that has ended: the kernel can be told the next PID."""
     for _ in range(200):
         with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
             file.write(str(pid - 1))

@@ -234,7 +234,7 @@ def test_the_number_of_an_earlier_job_or_of_a_new_one():
 
 @pytest.mark.parametrize("given", [0, 5, "5", -1, True, 1.5, "x", "", [1], 10**9 - 1, 10**10 - 1, 10**12, "1" * 400])
 def test_what_is_no_number_of_a_job(given):
-    """By a smaller one all servers would count as restarted, and by one to come none."""
+    """With a smaller number, all servers would count as restarted; with one in the future, none."""
     with pytest.raises(SaltInvocationError, match=r"^resume is .*; give the number that an earlier call returned"):
         rolling.job("resume", given)
 

@@ -194,7 +194,7 @@ def test_a_second_file_with_the_same_data_has_none_of_the_firsts_services(module
             modules[f"galaxy.{verb}"](config=str(second), timeout=60)
     assert modules["galaxy.stop"](config=str(second), force=True)["stopped"] == []
     assert modules["galaxy.master_pid"](config=config) == first["pid"]
-    # a file that was renamed is no second one
+    # the file was renamed, so there is only one Galaxy
     one.config.rename(one.config.with_name("renamed.yml"))
     renamed = modules["galaxy.status"](config=str(one.config.with_name("renamed.yml")))
     assert (renamed["ready"], renamed["services"]["handler"]["state"]) == (True, "running")
@@ -267,7 +267,7 @@ def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
         Deadline(180),
     )
     assert told["running"] is True
-    # the next master cannot listen where they do
+    # these workers hold the addresses of the next master
     for verb in ("start", "wait"):
         with pytest.raises(
             CommandExecutionError, match=r"held by gunicorn workers that outlived .*galaxy\.stop ends them"
