@@ -167,7 +167,7 @@ class Definition:
         if letter in known:
             return known[letter]()
         if letter in "huUgG":
-            # of the user whose manager has the unit, not of User=
+            # the user whose manager has the unit counts, not User=
             owner = _password_entry(self._user or "root")
             values = {"h": owner.pw_dir, "u": owner.pw_name, "U": owner.pw_uid, "G": owner.pw_gid} if owner else {}
             return str(values.get(letter, whole))

@@ -103,7 +103,7 @@ def test_without_manage_service_it_only_sees_to_a_running_galaxy(apply, modules,
 
 
 def test_galaxy_never_starts_without_its_volume(apply, modules, pillar):
-    """Requisites see to it, also if somebody applies only the running state."""
+    """Neither with the whole formula, nor if somebody applies only the running state."""
     storage = {
         "device": "/dev/no-such-disk",
         "device_timeout": 0,

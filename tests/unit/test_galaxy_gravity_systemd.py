@@ -81,7 +81,7 @@ def test_another_galaxys(place, tmp_path):
     _install(place, instance)
     (place / "galaxy-gunicorn.service").write_text("[Unit]\n; PartOf=galaxy.target\nPartOf=galaxy-other.target\n")
     assert galaxy_gravity_systemd.find(instance).units == {}
-    # nor is a unit that the target does not want
+    # a unit that the target does not want is not ours either
     _install(place, instance)
     target = place / "galaxy.target"
     target.write_text(target.read_text().replace("Wants=galaxy-gunicorn.service", "Wants="))

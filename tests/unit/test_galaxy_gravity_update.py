@@ -165,7 +165,7 @@ def test_another_galaxys_units_are_never_touched(make_bed, units):
     third = make_bed(manager="systemd")
     with pytest.raises(ManagerError, match=rf"{units}/galaxy\.target is another Galaxy's"):
         update(third, units, force=True)
-    # nor is one that is not Gravity's
+    # a unit that is not Gravity's is not taken over either
     (units / "galaxy-boot.service").write_text("[Unit]\n")
     bed.write(handlers={"boot": {"processes": 1, "name_template": "boot"}}, use_service_instances=False, gunicorn={})
     with pytest.raises(ManagerError, match=r"galaxy-boot\.service is another Galaxy's, or not Gravity's"):
