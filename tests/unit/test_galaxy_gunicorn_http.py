@@ -58,7 +58,10 @@ def test_other_answers_are_refused(answer, why):
 
 
 def test_a_connection_that_tls_ends_says_nothing_about_galaxy(tmp_path, monkeypatch):
-    """A server that wants the client's certificate may close before the request is sent."""
+    """
+    A server that wants the client's certificate may close before the request is sent. OpenSSL 3.0 calls that a TLS
+    error, and 3.5 a broken pipe.
+    """
     key, certificate = tmp_path / "key", tmp_path / "certificate"
     argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", key]
     subprocess.run([*argv, "-out", certificate], check=True, capture_output=True)
@@ -71,14 +74,15 @@ def test_a_connection_that_tls_ends_says_nothing_about_galaxy(tmp_path, monkeypa
         def serve():
             client, _ = listener.accept()
             with context.wrap_socket(client, server_side=True) as secure:
-                # the kernel then sends a reset
+                secure.shutdown(socket.SHUT_WR)
+                # then the kernel sends a reset, so that the client's next write finds a broken pipe
                 secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             closed.set()
 
         thread = threading.Thread(target=serve)
         thread.start()
         address = Address(*listener.getsockname())
-        with pytest.raises(TlsRefused, match="the connection ended before an answer"):
+        with pytest.raises(TlsRefused):
             galaxy_gunicorn_http.version(address, "/galaxy", 60, tls=True)
         thread.join()
 
