@@ -25,7 +25,7 @@ Each event is sent once while its condition lasts. The numbers are seconds.
     which.
 ``salt/beacon/<minion>/galaxy/crashing``
     Under Gravity: for ``crashing`` seconds a process manager has started a service again and again, or has given it up.
-    ``services`` says what the process manager tells of each.
+    ``services`` has what the process manager reports for each.
 ``salt/beacon/<minion>/galaxy/recovered``
     For ``recovered`` seconds there was no such condition. ``from`` lists the conditions that are over.
 
@@ -90,7 +90,7 @@ log = logging.getLogger(__name__)
 _MEMORY = "galaxy_beacon"
 _THRESHOLDS = ("down", "saturated", "stuck", "crashing", "recovered")
 _SERVER = ("server", "config", "instance", "stats", "socket")
-# Salt's own, of every beacon
+# Salt's own keys, which every beacon has
 _SALTS = ("interval", "beacon_module", "enabled", "disable_during_state_run")
 _TIMEOUT = 5
 

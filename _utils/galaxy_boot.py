@@ -16,9 +16,9 @@ SLS = "galaxy.boot"
 REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
 # seconds before a failed boot is tried again
 PAUSE = 60
-# seconds after which the master asks whether a minion still works on a long job, again and again, and seconds for the
-# answer. With Salt's own five and ten, a master on which a thousand machines start does nothing but ask, and gives up
-# minions that are well
+# The master asks, again and again, whether a minion still works on a long job: seconds between two questions, and
+# seconds for the answer. With Salt's own five and ten, a master of a thousand starting machines does nothing but ask,
+# and takes live minions for dead.
 PATIENCE = 30
 
 
@@ -35,23 +35,23 @@ def failure(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {"step": step, **galaxy_remote.plain({"state": first.get("__id__"), "reason": first.get("comment")})}
 
 
-def boot(client: Any, minion: str, target: str | list[str], report: bool = True) -> dict[str, Any]:
+def boot(client: Any, minion: str, condition: str = "", report: bool = True) -> dict[str, Any]:
     """
     Apply ``galaxy.boot`` on a minion, and wait as long as the minion works on it.
 
     client
         Salt's ``LocalClient``
-    target
-        a list of this one minion, or a compound expression that matches it; for that, Salt lists all keys once more
+    condition
+        a compound expression that the minion must match too; for that, Salt lists all keys once more
     report
         whether the minion itself tells the master how it went
 
     Returns why the boot failed, like :py:func:`failure`. Empty if it went well, or if the minion told the master
     itself.
     """
-    # queue: wait for another state run; exclude only if needed, because it shows in the minion's job data
+    # queue: wait for another state run. exclude only if needed, because it shows in the minion's job data
     keywords = {"queue": True} if report else {"queue": True, "exclude": REPORT_SLS}
-    kind = "list" if isinstance(target, list) else "compound"
+    target, kind = (f"L@{minion} and ( {condition} )", "compound") if condition else ([minion], "list")
     answers = client.cmd(target, "state.apply", [SLS], tgt_type=kind, kwarg=keywords, **galaxy_remote.JOB)
     answer = galaxy_remote.answer_of(answers, minion)
     if answer is None:
@@ -71,7 +71,7 @@ def boot(client: Any, minion: str, target: str | list[str], report: bool = True)
 def boot_in_turn(
     client: Any,
     minion: str,
-    target: str | list[str],
+    condition: str,
     turn: Turn,
     tell: Callable[[str, dict[str, Any]], object],
     retries: int,
@@ -93,7 +93,7 @@ def boot_in_turn(
     began = time.monotonic()
     for left in range(retries, -1, -1):
         turn.begin()
-        failed = boot(client, minion, target, report=not left)
+        failed = boot(client, minion, condition, report=not left)
         if not failed:
             break
         if left:

@@ -4,6 +4,7 @@ Restart the Galaxies of many machines one after the other, so that the others se
 
 import concurrent.futures
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,9 @@ from galaxy_host_wait import Deadline, wait_until
 # seconds: for a look; until a proxy tries a failed machine again; between two looks
 LOOK, SETTLE, PAUSE = 15, 11, 1.0
 _SERVING = (State.READY.value, State.DEGRADED.value)
-# what takes the minion's ID, in the texts of a hook
+# no job is older, so a smaller number is not a job's
+_FIRST_JOB = 10**9
+# stands for the minion's ID in the texts of a hook
 _MINION = "{minion}"
 
 
@@ -88,6 +91,22 @@ def hook(name: str, given: Any) -> Hook | None:
     )
 
 
+def job(name: str, given: Any) -> int:
+    """
+    The number of a job, which is the time of its beginning in epoch seconds: that of an earlier one, or of a new one if
+    ``given`` is ``None``.
+
+    Raises ``SaltInvocationError`` if no job can have had the number.
+    """
+    now = int(time.time())
+    number = int(given) if isinstance(given, str) and re.fullmatch(r"[0-9]{10}", given) else given
+    if number is None:
+        return now
+    if type(number) is not int or not _FIRST_JOB <= number <= now:
+        raise SaltInvocationError(f"{name} is {given!r}; give the number that an earlier call returned as job")
+    return number
+
+
 @record(frozen=True)
 class Plan:
     """
@@ -147,7 +166,7 @@ def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, 
             work[minion] = [row["server"] for row in old]
         else:
             done.append(minion)
-    # a single machine may be restarted; if there are several, some must serve meanwhile
+    # one machine alone may be restarted; of several, some must go on serving
     if len(machines) > 1 and plan.batch >= len(machines) - len(lame):
         serving = len(machines) - len(lame)
         raise CommandExecutionError(
@@ -228,12 +247,12 @@ def _restart(client: Any, minion: str, servers: list[Any], plan: Plan) -> str:
     if plan.drain:
         reason = plan.drain.call(client, minion) or _drained(client, minion, servers, plan.drain_timeout)
         if reason:
-            # it still serves, and must get requests again
+            # the machine still serves, so it must get requests again
             return _joined(reason, plan.undrain.call(client, minion) if plan.undrain else "")
     for server in servers:
         answer = _call(client, minion, "galaxy.restart", server)
         if not answer["success"]:
-            # it stays drained: nobody knows whether it serves
+            # the machine stays drained: nobody knows whether it serves
             return galaxy_remote.text(answer["return"])
     reason = _lameness(client, minion, servers)
     return reason or (plan.undrain.call(client, minion) if plan.undrain else "")
@@ -279,7 +298,7 @@ def _serves(rows: list[Mapping[str, Any]]) -> bool:
 
 def _is_new(row: Mapping[str, Any], job: int, asked: float) -> bool:
     """Whether the server was started after the job began. The minion's clock does not matter for this."""
-    # an uptime is rounded
+    # the uptime is rounded
     return row["state"] in _SERVING and row["uptime"] is not None and asked - row["uptime"] - 1 > job
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 
-import galaxy_gravity_units
+import galaxy_gravity_installed
 import galaxy_manager_systemd
 from galaxy_errors import GalaxyError
 from galaxy_gravity_instance import Instance
@@ -20,8 +20,8 @@ _PREFIX = "GRAVITY_"
 
 def variables(instance: Instance) -> dict[str, str]:
     """
-    The ``GRAVITY_*`` variables of the unit that starts the instance's supervisord. Empty if no unit has any; also if
-    what is installed fits the configuration without them, so that no unit needs to be looked for.
+    The ``GRAVITY_*`` variables of the unit that starts the instance's supervisord. Empty if no unit has any. Empty too
+    if the programs are where the configuration alone says: then no unit needs to be looked for.
     """
     if instance.manager != "supervisor" or not galaxy_manager_systemd.runs() or _is_installed(instance):
         return {}
@@ -53,15 +53,16 @@ def starters(instance: Instance, secrets: bool = False) -> Iterator[tuple[str, I
 
 
 def _is_installed(instance: Instance) -> bool:
-    try:
-        return not galaxy_gravity_units.find(instance).missing
-    except GalaxyError:
+    if instance.state_dir is None:
         return False
+    return os.path.isdir(
+        os.path.join(galaxy_gravity_installed.programs_directory(instance.state_dir), f"{instance.name}.d")
+    )
 
 
 def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool:
-    """Whether a command starts Galaxy's supervisord."""
-    # a shell's words are one of its own
+    """Whether a command starts Galaxy's supervisord: under its own name or through Gravity."""
+    # an argument of a shell may be a whole command
     words = [word for argument in invocation.argv for word in argument.split()]
     programs = [place for place, word in enumerate(words) if os.path.basename(word) in _PROGRAMS]
     if not programs:
@@ -69,7 +70,7 @@ def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool
     environment = invocation.environment or {}
     named = [environment[key] for key in ("GRAVITY_CONFIG_FILE", "GALAXY_CONFIG_FILE") if key in environment]
     told = {word.rpartition("=")[2] for word in words} | set(named)
-    # Gravity that is told of no file looks for it where it is called
+    # without a file on its command line, Gravity looks for one in the directory where it is called
     is_told = named or any(word == "-c" or word.startswith("--config-file") for word in words[programs[0] :])
     is_there = instance.galaxy_root is not None and invocation.cwd == instance.galaxy_root
     return not names.isdisjoint(told) or (is_there and not is_told)

@@ -62,7 +62,7 @@ def hold(
     if changes and not test:
         for path in changes:
             if files[path] is None:
-                # another drop-in may be there
+                # the directory stays if it has another drop-in
                 with contextlib.suppress(OSError):
                     os.rmdir(os.path.dirname(path))
         if galaxy_manager_systemd.runs():

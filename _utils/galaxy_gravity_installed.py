@@ -19,7 +19,7 @@ from galaxy_host_walk import describe, ours
 log = logging.getLogger(__name__)
 
 UNITS = "/etc/systemd/system"
-# Gravity's own pattern
+# the same pattern as Gravity's
 _HASH = Pattern(r";\s*GRAVITY=([0-9a-f]+)")
 _KEY = Pattern(r"([A-Za-z_]+)\s*=\s*(.*?)\s*")
 _CONFIG = Pattern(r"--config-file[ =]('[^']*'|\S+)")
@@ -113,7 +113,7 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
         try:
             texts.update(_read(directory, [name], named_by))
         except FileError as exc:
-            # a masked unit is a link to a device: it is not ours, but the name is taken
+            # a masked unit is a link to a device. It is not ours, but its name is taken
             log.info("%s", exc)
             texts[name] = ""
     hashes = marks(instance)
@@ -189,7 +189,7 @@ def _is_ours(instance: Instance, text: str) -> bool:
 
 
 def _paths(instance: Instance) -> set[str]:
-    # Gravity resolves what it is told on its command line, and nothing else
+    # Gravity resolves links only in a path from its command line
     return {instance.path, os.path.realpath(instance.path)}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import galaxy_gravity_installed
 import galaxy_gravity_units
+import galaxy_host_sockets
 import galaxy_version
 from galaxy_errors import ConfigError, GalaxyError
 from galaxy_gravity_instance import Instance, Web
@@ -70,27 +71,15 @@ class Services:
                     program.start_timeout,
                 )
             )
-            self._look_at(one, statuses.get(program.name), deadline, probe)
+            _find(one, statuses.get(program.name))
             look.services.append(one)
+        served = [(one, self._webs[one.service.name]) for one in look.services if one.master]
+        # for this, the kernel walks through its table of all connections
+        connections = galaxy_host_sockets.connections({port for _, web in served for port in web.ports})
+        for one, web in served:
+            asked = deadline.left, probe, one.master, connections
+            one.snapshot = one.attempt(web.snapshot, *asked)
         return look
-
-    def _look_at(
-        self, one: ServiceLook, status: UnitStatus | GalaxyError | None, deadline: Deadline, probe: bool
-    ) -> None:
-        if isinstance(status, GalaxyError):
-            one.errors.append(str(status))
-        else:
-            one.status = status
-        web = one.service.web
-        if not web:
-            return
-        if one.status:
-            web.told(one.status.main_pid)
-        one.master = one.attempt(web.find_master)
-        if one.master:
-            one.snapshot = one.attempt(web.snapshot, deadline.left, probe, one.master)
-        else:
-            one.silent = one.attempt(web.is_silent)
 
     def _web(self, asked: Web) -> GunicornServer:
         return GunicornServer(
@@ -101,6 +90,21 @@ class Services:
             asked.workers,
             asked.preload,
         )
+
+
+def _find(one: ServiceLook, status: UnitStatus | GalaxyError | None) -> None:
+    """Note what the process manager says of the service, and the master of its web server."""
+    if isinstance(status, GalaxyError):
+        one.errors.append(str(status))
+    else:
+        one.status = status
+    web = one.service.web
+    if web:
+        if one.status:
+            web.told(one.status.main_pid)
+        one.master = one.attempt(web.find_master)
+        if not one.master:
+            one.silent = one.attempt(web.is_silent)
 
 
 def _uid(instance: Instance) -> int | str:

@@ -33,14 +33,14 @@ from galaxy_manager_unit import State, UnitStatus
 log = logging.getLogger(__name__)
 
 _START = 60
-# seconds for one that somebody else brings up to answer
+# seconds to wait for an answer if somebody else brings supervisord up
 _COMES_UP = 10
-# patterns of supervisord's log: what happens to one process, and to all
+# events in supervisord's log: of one process, and the start of supervisord itself
 _EVENT = Pattern(
     r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)(?:' with pid (\d{1,9})\b)?|supervisord started with pid ",
     re.ASCII,
 )
-# what Gravity writes there itself when it starts a supervisord
+# Gravity writes the same text when it starts a supervisord
 _CONFIGURATION = """;
 ; This file is maintained by Galaxy - CHANGES WILL BE OVERWRITTEN
 ;
@@ -88,7 +88,7 @@ class Supervisor(SupervisorConfig):
             )
         self.home = os.path.join(instance.state_dir, "supervisor")
         self._folder = galaxy_gravity_installed.programs_directory(instance.state_dir)
-        # of instances, perhaps of this one by another name
+        # files of all instances; some may be this instance's under an older name
         self._present = galaxy_host_files.names(self._folder, named_by=(owner,))
         included = self._files_of(instance.name, owner)
         super().__init__(os.path.join(self.home, "supervisord.conf"), owner=owner, included=included)
@@ -104,7 +104,7 @@ class Supervisor(SupervisorConfig):
         """By title: what this configuration had installed under the name of an instance that it no longer has."""
         others = {name.removesuffix(".d") for name in self._present if name.endswith(".d")} - {self.instance.name}
         try:
-            # the file is not read again for nothing
+            # the file is read again only if there are other names
             old = others - instance_names(self.instance.path) if others else set()
         except ConfigError:
             return []
@@ -179,7 +179,7 @@ class Supervisor(SupervisorConfig):
             if event is None:
                 counts, exited = {}, set()
             elif event.startswith("spawned"):
-                # one that was spawned before the log begins counts from its first exit on
+                # if a process was spawned before the log begins, its spawns count from its first exit on
                 counts[name] = counts.get(name, 0) + (name in exited)
                 exited.discard(name)
             elif event.startswith("exited"):
@@ -204,7 +204,7 @@ class Supervisor(SupervisorConfig):
         Raises ``ManagerError``, also if supervisord would run as root but users who are no administrators decide what
         its files say.
         """
-        if self._answers() or self._comes_up(deadline):
+        if self._comes_up(deadline):
             return False
         account = Account.of(self.owner)
         if account is None or self.owner == 0:
@@ -217,13 +217,13 @@ class Supervisor(SupervisorConfig):
         log.info("supervisord is brought up as user %s: %s", account.name, " ".join(argv))
         try:
             if not os.path.lexists(self.path):
-                # Gravity writes this file at its first start; here its owner writes it, with the owner's rights
+                # Gravity writes this file at its first start. Here the file's owner writes it, with the owner's rights
                 galaxy_host_command.run(["tee", "--", self.path], _CONFIGURATION.encode(), account=account)
             galaxy_host_command.run(
                 argv, timeout=max(deadline.left, 1), account=account, cwd=directory, environment=environment
             )
         except CommandError as exc:
-            # somebody else was quicker
+            # somebody else started one meanwhile
             if self._comes_up(deadline):
                 return False
             raise ManagerError(f"supervisord is not brought up: {exc}") from None
@@ -236,17 +236,19 @@ class Supervisor(SupervisorConfig):
 
     def _comes_up(self, deadline: Deadline) -> bool:
         """
-        Whether one that somebody else has started, such as cron at boot, answers in a while. Raises ``ManagerError``
-        where it runs, but does not.
+        Whether it answers: at once, or in a while if somebody else has started it, such as cron at boot. Raises
+        ``ManagerError`` where it runs, but does not answer.
         """
+
+        def state() -> str:
+            return "up" if self._answers() else "" if self.running() else "down"
+
         patience = Deadline(min(deadline.left, _COMES_UP))
-        wait_until(lambda: self._answers() or not self.running(), patience, what="supervisord must answer")
-        if self._answers():
-            return True
-        stray = self.running()
+        known = wait_until(state, patience, what="supervisord must answer")
+        stray = None if known else self.running()
         if stray:
             raise ManagerError(f"{self.path}: PID {stray.pid} is its supervisord, but does not answer; end it first")
-        return False
+        return known == "up"
 
     def _program(self) -> str:
         """The supervisord beside the ``galaxyctl`` of the programs, or in the virtualenv."""
@@ -271,7 +273,7 @@ class Supervisor(SupervisorConfig):
         }
         if venv:
             environment["VIRTUAL_ENV"] = venv
-        # what this variable tells Gravity cannot be in Gravity's file
+        # Gravity reads the state directory only from this variable, not from its file
         usual = {os.path.join(account.home, ".config/galaxy-gravity")}
         if self.instance.data_dir:
             usual.add(os.path.join(self.instance.data_dir, "gravity"))
@@ -334,7 +336,8 @@ class GravityProgram(Supervisord):
     def _status_of(self, mine: list[ProcessInfo] | None) -> UnitStatus:
         status = super()._status_of(mine)
         if status.raw == "EXITED":
-            # Gravity's programs are started again whatever their exit status, at supervisord's next tick
+            # Gravity's programs have autorestart: supervisord starts them again at its next tick, whatever their exit
+            # status
             return dataclasses.replace(status, state=State.RETRYING, active=True)
         return status
 
@@ -363,7 +366,7 @@ def statuses(units: list[GravityProgram]) -> list[UnitStatus]:
     for unit in units:
         mine = unit._mine(infos) or []
         status = unit._status_of(mine)
-        # the log names processes without their group
+        # the log has the names of processes without their groups
         name = mine[0].name if len(mine) == 1 and names.count(mine[0].name) == 1 else ""
         found.append(dataclasses.replace(status, restarts=counts.get(name)))
     return found

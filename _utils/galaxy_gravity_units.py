@@ -26,7 +26,7 @@ else:
 
 log = logging.getLogger(__name__)
 
-# a crash loop's rounds are shorter: a Galaxy that cannot start says so within minutes
+# the rounds of a crash loop are shorter, so a Galaxy that cannot start is noticed within minutes
 _RECENT = 600
 
 

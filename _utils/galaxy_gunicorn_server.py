@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import galaxy_gunicorn_command
@@ -28,9 +28,9 @@ from galaxy_webserver import Snapshot, WebServer, Worker, WorkerState
 
 log = logging.getLogger(__name__)
 
-# seconds that a beat may be late on a busy machine
+# a heartbeat may be so many seconds late on a busy machine
 _LATE = 2.0
-# seconds for which an event loop may well be busy with something else
+# an event loop may be busy with something else for so many seconds
 _PATIENCE = 10.0
 
 
@@ -38,7 +38,7 @@ class GunicornWorker(Worker):
     """A worker of gunicorn."""
 
     def record(self) -> dict[str, Any]:
-        # the kernel walks all of its pages for that: not at every look
+        # the kernel walks through all pages of the process for this number, so not every look asks for it
         return {**super().record(), "pss": _pss(self.pid)}
 
 
@@ -130,6 +130,11 @@ class GunicornServer(WebServer):
     def listens_on(self) -> tuple[Address, ...]:
         return self.options.binds
 
+    @property
+    def ports(self) -> set[int]:
+        """The TCP ports on which it listens."""
+        return {address.port for address in self.listens_on if not address.is_unix}
+
     def find_master(self, snapshot: Snapshot | None = None) -> Process | None:
         inodes = galaxy_host_sockets.listeners({*self._configured.binds, *self.listens_on})
         told = self._confirmed(inodes)
@@ -151,33 +156,43 @@ class GunicornServer(WebServer):
             self._live = None
             return None
         (master,) = masters
-        # a wait comes here a dozen times a second, and a gunicorn never executes another program
+        # a wait comes here a dozen times a second. The options cannot change: a gunicorn never executes another program
         if self._live is None or master != self._live_master:
             self._live, self._live_master = _options(master), master
         return master
 
-    def snapshot(self, timeout: float, probe: bool = True, master: Process | None = None) -> Snapshot:
-        """As for any web server. ``master`` is its master, if this look has already found it."""
+    def snapshot(
+        self,
+        timeout: float,
+        probe: bool = True,
+        master: Process | None = None,
+        connections: list[Connection] | None = None,
+    ) -> Snapshot:
+        """
+        As for any web server. ``master`` is its master, if this look has already found it; ``connections`` are those to
+        its ports and others, if this look has already asked for them.
+        """
         deadline = Deadline(timeout)
         master = master or self._require_master()
-        # who listens at another address of localhost is none of ours
+        # a listener at another address of localhost is not ours
         found = galaxy_host_sockets.listeners(self.listens_on)
-        inodes = {inode for inode in found if galaxy_host_sockets.holds(master.pid, {inode})}
-        ports = {address.port for address in self.listens_on if not address.is_unix}
+        own = {inode: queue for inode, queue in found.items() if galaxy_host_sockets.holds(master.pid, [inode])}
+        ports, open_tcp = self.ports, connections
+        if open_tcp is None:
+            open_tcp = galaxy_host_sockets.connections(ports)
         paths = {address.path for address in self.listens_on if address.is_unix}
-        open_tcp = galaxy_host_sockets.connections(ports) if ports else []
         requests = None if open_tcp is None else {one.inode: one for one in open_tcp if one.is_in_request}
         accepted = galaxy_host_sockets.accepted(paths) if paths else set()
         family = self.family(master)
-        queues = list(galaxy_host_sockets.queues(inodes).values())
-        left_waiting = _left_waiting(open_tcp or (), sum(length for length, _ in queues))
+        queues = [queue for queue in own.values() if queue]
+        length = sum(queue.length for queue in queues)
+        left_waiting = _left_waiting([one for one in open_tcp or () if one.port in ports], length)
         workers = [
-            self._worker(number, child, requests, accepted, inodes, left_waiting)
-            for number, child in enumerate(family, 1)
+            self._worker(number, child, requests, accepted, own, left_waiting) for number, child in enumerate(family, 1)
         ]
         queue = {
-            "length": sum(length for length, _ in queues) if queues else None,
-            "max": min((limit for _, limit in queues), default=None),
+            "length": length if queues else None,
+            "max": min((queue.max for queue in queues), default=None),
             "errors": None,
         }
         loaders = [master] if self.options.preload else family
@@ -204,7 +219,7 @@ class GunicornServer(WebServer):
         if not snapshot.ready or not self.listens_on:
             return
         try:
-            # from a live gunicorn, the address is what its owner says
+            # the owner of a live gunicorn chose the address
             assert isinstance(snapshot, GunicornSnapshot)
             who = snapshot.owners
             snapshot.galaxy_version = galaxy_gunicorn_http.version(
@@ -212,7 +227,7 @@ class GunicornServer(WebServer):
             )
             snapshot.answers, snapshot.answer = True, ""
         except TlsRefused as exc:
-            # it wants a certificate that we do not have; this says nothing about Galaxy
+            # the server wants a certificate that we do not have; this says nothing about Galaxy
             log.info("Whether Galaxy answers cannot be told: %s", exc)
         except GunicornError as exc:
             snapshot.answers, snapshot.answer = False, f"Galaxy does not answer: {exc}."
@@ -257,20 +272,20 @@ class GunicornServer(WebServer):
     def _where(self) -> str:
         return ", ".join(map(str, self.listens_on)) or "gunicorn"
 
-    def _confirmed(self, inodes: set[int]) -> Process | None:
+    def _confirmed(self, inodes: Collection[int]) -> Process | None:
         process = Process.of(self._told) if self._told else None
         if not process or not galaxy_gunicorn_command.is_gunicorn(process) or not self._is_mine(process):
             return None
         if galaxy_host_sockets.holds(process.pid, inodes):
             return process
-        # it listens where its own command line says, or will once its application is loaded
+        # it listens where its own command line says, now or once the application is loaded
         options = _options(process)
         if not options or not options.binds:
             return None
         own = galaxy_host_sockets.listeners(options.binds)
-        return process if galaxy_host_sockets.holds(process.pid, own) or not own | inodes else None
+        return process if galaxy_host_sockets.holds(process.pid, own) or not (own or inodes) else None
 
-    def _holders(self, inodes: set[int]) -> tuple[list[Process], list[Process]]:
+    def _holders(self, inodes: Collection[int]) -> tuple[list[Process], list[Process]]:
         """The gunicorn processes that hold the sockets and that no other of them forked: masters, and lost workers."""
         if not inodes:
             return [], []
@@ -313,7 +328,7 @@ class GunicornServer(WebServer):
         process: Process,
         requests: Mapping[int, Connection] | None,
         accepted: set[int],
-        listeners: set[int],
+        listeners: Iterable[int],
         left_waiting: float,
     ) -> Worker:
         held = galaxy_gunicorn_heartbeat.files(process.pid)
@@ -325,7 +340,7 @@ class GunicornServer(WebServer):
             own = [requests[inode] for inode in held.sockets & requests.keys()]
             in_flight = len(own) + len(held.sockets & accepted)
             oldest = max((one.since_received for one in own), default=None)
-            # an event loop that runs reads at least the first bytes that come; later on it may have a reason to wait
+            # an event loop that runs reads at least the first bytes; later it may have a reason to wait
             untouched = max((one.since_received for one in own if one.unread >= one.received), default=0.0)
         limit = self.options.timeout / 2 + _LATE
         if process.is_suspended:
@@ -333,7 +348,7 @@ class GunicornServer(WebServer):
         elif beat is not None and self.options.timeout and beat > limit:
             state, reason = WorkerState.STUCK, f"no heartbeat for {beat:.0f} s"
         elif held and beat is not None and left_waiting > _PATIENCE and not held.sockets.isdisjoint(listeners):
-            # a worker that listens and whose event loop runs would have accepted the connection
+            # this worker listens, so an event loop that runs would have accepted the connection
             state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
         elif beat is not None and untouched > _PATIENCE:
             state, reason = WorkerState.STUCK, f"reads nothing for {untouched:.0f} s"

@@ -8,10 +8,8 @@ from typing import Any
 
 from salt.exceptions import SaltInvocationError
 
-# what is more is a mistake, and more than a clock can wait for
+# a larger number is a mistake, and a clock cannot wait for it
 MAX_NUMBER = 10**9
-# a call of the fleet's restart is counted by the second at which it began, which has ten digits
-_MAX_COUNT = 10**12
 
 
 def seconds(name: str, value: Any, allow_zero: bool = False) -> float:
@@ -28,9 +26,9 @@ def seconds(name: str, value: Any, allow_zero: bool = False) -> float:
 
 def count(name: str, value: object) -> int:
     """A whole number, 0 or more. A text of digits is taken as a number."""
-    if isinstance(value, str) and value.isdecimal() and len(value) < 13:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 11:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_COUNT:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
         raise SaltInvocationError(f"{name} is {value!r}; give a whole number, 0 or more")
     return value
 

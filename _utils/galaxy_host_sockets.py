@@ -22,10 +22,10 @@ from galaxy_host_count import counted
 from galaxy_host_wait import Deadline
 from galaxy_host_walk import describe
 
-# before an IPv4 address that stands for an IPv6 one
+# the beginning of an IPv6 address that stands for an IPv4 one
 _MAPPED = bytes(10) + b"\xff\xff"
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
-_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST, _REQUEST_DUMP = 4, 20, 0x1, 0x301
+_NETLINK_SOCK_DIAG, _TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _REQUEST, _REQUEST_DUMP = 4, 18, 20, 0x1, 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _TCP_ESTABLISHED, _TCP_CLOSE_WAIT, _TCP_LISTEN = 1, 8, 10
 _INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_JMP, _BC_S_GE, _BC_S_LE = 2, 1, 1, 2, 3
@@ -33,30 +33,38 @@ _INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_JMP, _BC_S_GE, _BC_S_LE = 2, 1, 1,
 _INET_MESSAGE, _UNIX_MESSAGE = 88, 32
 # struct tcp_info
 _LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
-# net/core/dev.c: the number of lo in each network namespace; connections within the machine come through it
+# net/core/dev.c: the number of lo in each network namespace; connections inside the machine come through it
 _LOOPBACK = 1
 # linux/unix_diag.h
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_RQLEN, _UDIAG_SHOW_UID = 0x1, 0x10, 0x40
 _UNIX_DIAG_NAME, _UNIX_DIAG_RQLEN, _UNIX_DIAG_UID = 0, 4, 7
-# the kernel's filter takes no more
+# the kernel's filter takes no more ports
 _MAX_PORTS = 1000
 # seconds for the names of all addresses together
 _LONGEST_LOOKUP = 5
-# a server opens its sockets before anything else, and /proc/PID/fd begins with the lowest
+# a server opens its sockets first, and /proc/PID/fd begins with the lowest number
 _DESCRIPTORS = 4096
 # net/unix/af_unix.c: __SO_ACCEPTCON among the flags of /proc/net/unix
 _ACCEPTS = 0x10000
 
 
-def listeners(addresses: Iterable[Address]) -> set[int]:
+class Queue(NamedTuple):
+    """How many connections wait in a listening socket until they are accepted, and how many may wait."""
+
+    length: int
+    max: int
+
+
+def listeners(addresses: Iterable[Address]) -> dict[int, Queue | None]:
     """
-    Inodes of the sockets that listen on ``addresses``: those bound to the address itself, or else those bound to every
-    interface at its port.
+    The sockets that listen on ``addresses``, by inode: those bound to the address itself, or else those bound to every
+    interface at its port. Their queue is ``None`` if the kernel does not tell.
     """
     addresses = tuple(addresses)
     paths = {address.path for address in addresses if address.is_unix}
-    inodes = {one.inode for one in _unix_listeners(paths)} if paths else set()
-    return inodes | {listener.inode for listener in _listening(address for address in addresses if not address.is_unix)}
+    found: list[_UnixSocket | _Listener] = [*_unix_listeners(paths)] if paths else []
+    found += _listening(address for address in addresses if not address.is_unix)
+    return {one.inode: one.queue for one in found}
 
 
 def owners(address: Address) -> set[int]:
@@ -69,10 +77,11 @@ def owners(address: Address) -> set[int]:
 
 class Connection(NamedTuple):
     """
-    An open TCP connection: its inode (0: not accepted yet), bytes that came and were not read, bytes received in all,
-    bytes that were sent and that the client has; and seconds since the last of each.
+    An open TCP connection: its port on this machine, its inode (0: not accepted yet), bytes that came and were not
+    read, bytes received in all, bytes that were sent and that the client has; and seconds since the last of each.
     """
 
+    port: int
     inode: int
     unread: int
     received: int
@@ -91,50 +100,20 @@ def connections(ports: Iterable[int]) -> list[Connection] | None:
     wanted, found = sorted(set(ports)), []
     states = 1 << _TCP_ESTABLISHED | 1 << _TCP_CLOSE_WAIT
     try:
-        # for each dump the kernel goes through its table of all connections, which costs more than all else here
-        for family in _families(wanted):
-            request = _inet_request(family, states, 1 << _INET_DIAG_INFO - 1) + _port_filter(wanted)
-            for message in _dump(request):
-                info = _attribute(message, _INET_MESSAGE, _INET_DIAG_INFO)
-                if len(info) < _ENOUGH_INFO:
-                    return None
-                sent, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
-                (unread,), (inode,) = (struct.unpack_from("=I", message, offset) for offset in (72, 84))
-                times = [struct.unpack_from("=I", info, where)[0] / 1000 for where in (_LAST_RECEIVED, _LAST_SENT)]
-                found.append(Connection(inode, unread, received, sent, *times))
+        # the kernel walks through its table of all connections: that costs more than all else here
+        for message in _dump_tcp(states, _port_filter(wanted), 1 << _INET_DIAG_INFO - 1) if wanted else ():
+            info = _attribute(message, _INET_MESSAGE, _INET_DIAG_INFO)
+            if len(info) < _ENOUGH_INFO:
+                return None
+            sent, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
+            (port,), (unread,), (inode,) = (
+                struct.unpack_from(kind, message, offset) for kind, offset in (("!H", 20), ("=I", 72), ("=I", 84))
+            )
+            times = [struct.unpack_from("=I", info, where)[0] / 1000 for where in (_LAST_RECEIVED, _LAST_SENT)]
+            found.append(Connection(port, inode, unread, received, sent, *times))
     except (OSError, struct.error):
         return None
     return found
-
-
-def _families(ports: list[int]) -> list[socket.AddressFamily]:
-    """
-    The address families in which there may be connections to the ports: a connection has the family of its listener,
-    which may be gone.
-    """
-    both = [socket.AF_INET, socket.AF_INET6]
-    listening = {family: {listener.port for listener in _tcp_listeners(family, ports)} for family in both}
-    if not set(ports) <= set.union(*listening.values()):
-        return both
-    return [family for family in both if not listening[family].isdisjoint(ports)]
-
-
-def queues(inodes: set[int]) -> dict[int, tuple[int, int]]:
-    """How many connections wait in each listening socket, and how many may wait; empty if the kernel does not tell."""
-    found: dict[int, tuple[int, int]] = {}
-    with contextlib.suppress(OSError, struct.error):
-        for family in (socket.AF_INET, socket.AF_INET6):
-            if not inodes <= found.keys():
-                for message in _dump(_inet_request(family, 1 << _TCP_LISTEN)):
-                    found[struct.unpack_from("=I", message, 84)[0]] = struct.unpack_from("=II", message, 72)
-    if inodes <= found.keys():
-        return {inode: found[inode] for inode in inodes}
-    with contextlib.suppress(OSError, struct.error):
-        request = struct.pack("=BBHIII8x", socket.AF_UNIX, 0, 0, 1 << _TCP_LISTEN, 0, _UDIAG_SHOW_RQLEN)
-        for message in _dump(request):
-            queue = _attribute(message, _UNIX_MESSAGE, _UNIX_DIAG_RQLEN)
-            found[struct.unpack_from("=I", message, 20)[0]] = struct.unpack_from("=II", queue)
-    return {inode: queue for inode, queue in found.items() if inode in inodes}
 
 
 def accepted(paths: set[str]) -> set[int]:
@@ -142,14 +121,16 @@ def accepted(paths: set[str]) -> set[int]:
     return {one.inode for one in _unix_sockets(paths) if one.inode and not one.listens}
 
 
-def _inet_request(family: int, states: int, extensions: int = 0) -> bytes:
-    """The struct inet_diag_req_v2 for the family's TCP sockets in any of these states."""
-    return struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, extensions, states)
+def _dump_tcp(states: int, port_filter: bytes, extensions: int = 0) -> Iterator[bytes]:
+    """The kernel's messages about the TCP sockets in any of these states. Raises ``OSError``."""
+    # struct inet_diag_req: only this older request asks for IPv4 and IPv6 together
+    return _dump(struct.pack("=xxxB48xI4x", extensions, states) + port_filter, _TCPDIAG_GETSOCK)
 
 
 def _port_filter(ports: list[int]) -> bytes:
     """The attribute that asks only for sockets of these local ports, so that the many others need not be read."""
-    # struct inet_diag_bc_op: code, bytes to go on where it holds, and where it does not; at the end: yes, behind it: no
+    # struct inet_diag_bc_op: code, bytes to skip if the condition holds, and if not. To the very end: take the socket;
+    # beyond it: leave it out
     code = b""
     for port in reversed(ports):
         last = struct.pack("=BBH", _BC_JMP, 4, 4 + len(code)) + code if code else b""
@@ -158,21 +139,21 @@ def _port_filter(ports: list[int]) -> bytes:
     return struct.pack("=HH", 4 + len(code), _INET_DIAG_REQ_BYTECODE) + code
 
 
-def _dump(request: bytes) -> Iterator[bytes]:
+def _dump(request: bytes, kind: int = _SOCK_DIAG_BY_FAMILY) -> Iterator[bytes]:
     """The kernel's messages about sockets, each with its nlmsghdr. Raises ``OSError``."""
-    with _asked(request, _REQUEST_DUMP) as netlink:
+    with _asked(request, _REQUEST_DUMP, kind) as netlink:
         is_complete = False
         while not is_complete:
             messages, is_complete = _parse_sock_diag(netlink.recv(1 << 16))
             yield from messages
 
 
-def _asked(request: bytes, flags: int) -> socket.socket:
+def _asked(request: bytes, flags: int, kind: int = _SOCK_DIAG_BY_FAMILY) -> socket.socket:
     """A socket from which to read the kernel's answer. Raises ``OSError``."""
     netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
     try:
         netlink.settimeout(1)
-        netlink.send(struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, flags, 1, 0) + request)
+        netlink.send(struct.pack("=IHHII", 16 + len(request), kind, flags, 1, 0) + request)
     except OSError:
         netlink.close()
         raise
@@ -209,12 +190,13 @@ def _attribute(message: bytes, offset: int, wanted: int) -> bytes:
 
 
 class _Listener(NamedTuple):
-    """A listening TCP socket: packed host, port, owner, inode."""
+    """A listening TCP socket: packed host, port, owner, inode, queue."""
 
     host: bytes
     port: int
     uid: int
     inode: int
+    queue: Queue | None
 
 
 def _listening(addresses: Iterable[Address]) -> list[_Listener]:
@@ -223,10 +205,9 @@ def _listening(addresses: Iterable[Address]) -> list[_Listener]:
         by_port.setdefault(address.port, []).append(address)
     bound: dict[Address, list[tuple[bytes, _Listener]]] = {}
     deadline = Deadline(_LONGEST_LOOKUP)
-    for family in (socket.AF_INET, socket.AF_INET6) if by_port else ():
-        for listener in _tcp_listeners(family, list(by_port)):
-            for address in by_port.get(listener.port, ()):
-                bound.setdefault(address, []).append((listener.host.removeprefix(_MAPPED), listener))
+    for listener in _tcp_listeners(list(by_port)) if by_port else ():
+        for address in by_port.get(listener.port, ()):
+            bound.setdefault(address, []).append((listener.host.removeprefix(_MAPPED), listener))
     fitting: list[_Listener] = []
     for address, sockets in bound.items():
         hosts = _resolve(address.host, deadline) if address.host else {bytes(4)}
@@ -250,56 +231,50 @@ def _reached_uid(address: Address) -> int | None:
     try:
         with _asked(request, _REQUEST) as netlink:
             messages, _ = _parse_sock_diag(netlink.recv(1 << 16))
-        return _listener(messages[0], len(host)).uid if messages else None
+        return _listener(messages[0]).uid if messages else None
     except OSError:
         return None
 
 
-def _tcp_listeners(family: socket.AddressFamily, ports: list[int]) -> list[_Listener]:
+def _tcp_listeners(ports: list[int]) -> list[_Listener]:
     """
     The listening sockets on the ports. Others may be among them, if there are many or the kernel has no sock_diag.
     """
     try:
-        return _ask_sock_diag(family, ports)
+        return _ask_sock_diag(ports)
     except OSError:
-        # no tcp_diag in this kernel
-        return _read_proc_net(family)
+        # this kernel has no tcp_diag
+        return [*_read_proc_net("tcp"), *_read_proc_net("tcp6")]
 
 
-def _ask_sock_diag(family: socket.AddressFamily, ports: list[int]) -> list[_Listener]:
-    size = 4 if family == socket.AF_INET else 16
+def _ask_sock_diag(ports: list[int]) -> list[_Listener]:
     chosen = _port_filter(ports) if len(ports) <= _MAX_PORTS else b""
-    request = _inet_request(family, 1 << _TCP_LISTEN) + chosen
-    return [_listener(message, size) for message in _dump(request)]
+    return [_listener(message) for message in _dump_tcp(1 << _TCP_LISTEN, chosen)]
 
 
-def _listener(message: bytes, size: int) -> _Listener:
-    """The socket of a message, whose host has ``size`` bytes. Raises ``OSError``."""
+def _listener(message: bytes) -> _Listener:
+    """The socket of a message. Raises ``OSError``."""
     try:
-        # struct inet_diag_msg: port at 4, source host at 8, uid at 64, inode at 68
-        port, (uid, inode) = struct.unpack_from("!H", message, 20)[0], struct.unpack_from("=II", message, 80)
+        # struct inet_diag_msg: family at 0, port at 4, source host at 8, queue at 56, then uid and inode
+        family, port = struct.unpack_from("=B", message, 16)[0], struct.unpack_from("!H", message, 20)[0]
+        length, most, uid, inode = struct.unpack_from("=IIII", message, 72)
     except struct.error as exc:
         raise OSError(f"sock_diag: {exc}") from None
-    return _Listener(message[24 : 24 + size], port, uid, inode)
+    return _Listener(message[24 : 28 if family == socket.AF_INET else 40], port, uid, inode, Queue(length, most))
 
 
-def _read_proc_net(family: socket.AddressFamily) -> list[_Listener]:
-    listening = []
-    try:
-        with open("/proc/net/tcp" if family == socket.AF_INET else "/proc/net/tcp6", encoding="ascii") as table:
-            next(table)
-            for line in table:
-                fields = line.split()
-                # the kernel lists all listening sockets before the others: thousands of connections need not be read
-                if int(fields[3], 16) != _TCP_LISTEN:
-                    break
-                host, _, port = fields[1].partition(":")
-                # hexadecimal, in 32-bit words of the machine's byte order
-                words = [struct.pack("=I", int(host[start : start + 8], 16)) for start in range(0, len(host), 8)]
-                listening.append(_Listener(b"".join(words), int(port, 16), int(fields[7]), int(fields[9])))
-    except OSError:
-        pass
-    return listening
+def _read_proc_net(table: str) -> Iterator[_Listener]:
+    with contextlib.suppress(OSError), open(f"/proc/net/{table}", encoding="ascii") as lines:
+        next(lines)
+        for line in lines:
+            fields = line.split()
+            # the kernel lists all listening sockets first: thousands of connections need not be read
+            if int(fields[3], 16) != _TCP_LISTEN:
+                break
+            host, _, port = fields[1].partition(":")
+            # hexadecimal, in 32-bit words of the machine's byte order
+            words = [struct.pack("=I", int(host[start : start + 8], 16)) for start in range(0, len(host), 8)]
+            yield _Listener(b"".join(words), int(port, 16), int(fields[7]), int(fields[9]), None)
 
 
 def _resolve(host: str, deadline: Deadline) -> set[bytes]:
@@ -333,7 +308,8 @@ def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int
     """
     if deadline.passed:
         raise TimeoutError
-    # uWSGI and gunicorn listen on a name's IPv4 addresses alone: at another one of localhost, anybody may
+    # uWSGI and gunicorn listen only on the IPv4 addresses of a name; on other addresses of localhost, anybody may
+    # listen
     family = _family(peer[0])
     answers: queue.SimpleQueue[list[tuple[int, Any]] | Exception] = queue.SimpleQueue()
 
@@ -354,12 +330,16 @@ def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int
 
 
 class _UnixSocket(NamedTuple):
-    """A unix socket: its name, its inode, whether it listens, and who made it (if the kernel tells; since 5.3)."""
+    """
+    A unix socket: its name, its inode, whether it listens, and, if the kernel tells, who made it (since 5.3), and its
+    queue.
+    """
 
     path: str
     inode: int
     listens: bool
     uid: int | None = None
+    queue: Queue | None = None
 
 
 def _unix_listeners(paths: set[str]) -> list[_UnixSocket]:
@@ -376,7 +356,7 @@ def _may_be_there(listener: _UnixSocket) -> bool:
     try:
         return galaxy_host_files.may_put(listener.path, listener.uid)
     except FileError:
-        # then it cannot be reached either
+        # then nobody can reach the socket either
         return False
 
 
@@ -385,12 +365,12 @@ def _unix_sockets(paths: set[str]) -> list[_UnixSocket]:
     try:
         return [one for one in _ask_unix_diag() if one.path in paths]
     except OSError:
-        # no unix_diag in this kernel
+        # this kernel has no unix_diag
         return [one for one in _read_proc_net_unix() if one.path in paths]
 
 
 def _ask_unix_diag() -> Iterator[_UnixSocket]:
-    states, show = 1 << _TCP_ESTABLISHED | 1 << _TCP_LISTEN, _UDIAG_SHOW_NAME | _UDIAG_SHOW_UID
+    states, show = 1 << _TCP_ESTABLISHED | 1 << _TCP_LISTEN, _UDIAG_SHOW_NAME | _UDIAG_SHOW_RQLEN | _UDIAG_SHOW_UID
     for message in _dump(struct.pack("=BBHIII8x", socket.AF_UNIX, 0, 0, states, 0, show)):
         yield _unix_socket(message)
 
@@ -402,11 +382,13 @@ def _unix_socket(message: bytes) -> _UnixSocket:
         state, inode = struct.unpack_from("=xxBxI", message, 16)
     except struct.error as exc:
         raise OSError(f"sock_diag: {exc}") from None
-    name, uid = (_attribute(message, _UNIX_MESSAGE, kind) for kind in (_UNIX_DIAG_NAME, _UNIX_DIAG_UID))
+    kinds = _UNIX_DIAG_NAME, _UNIX_DIAG_UID, _UNIX_DIAG_RQLEN
+    name, uid, queue = (_attribute(message, _UNIX_MESSAGE, kind) for kind in kinds)
     # uWSGI binds an abstract name with a closing NUL
     path = b"@" + name[1:].rstrip(b"\0") if name.startswith(b"\0") else name.partition(b"\0")[0]
     maker = struct.unpack("=I", uid)[0] if len(uid) == 4 else None
-    return _UnixSocket(os.fsdecode(path), inode, state == _TCP_LISTEN, maker)
+    waiting = Queue(*struct.unpack("=II", queue)) if len(queue) == 8 else None
+    return _UnixSocket(os.fsdecode(path), inode, state == _TCP_LISTEN, maker, waiting)
 
 
 def _read_proc_net_unix() -> Iterator[_UnixSocket]:
@@ -418,7 +400,7 @@ def _read_proc_net_unix() -> Iterator[_UnixSocket]:
         next(table)
         for line in table:
             fields = line.split(None, 7)
-            # the table shows an abstract name's NULs, uWSGI's closing one too, as @
+            # the table shows each NUL of an abstract name as @, also uWSGI's closing one
             name = fields[7].rstrip("\n") if len(fields) == 8 else ""
             if name:
                 path = name.rstrip("@") if name.startswith("@") else name
@@ -444,7 +426,7 @@ def connect(
     """
     peer = address.peer
     if may_listen:
-        # whose socket a connection would reach, if the address means every interface
+        # if the address means every interface, a connection goes to this one
         there = address if isinstance(peer, str) else Address(*peer)
         for uid in sorted(owners(there)):
             if not may_listen(uid):
@@ -467,7 +449,7 @@ def _connect(targets: list[tuple[int, Any]], deadline: Deadline) -> socket.socke
     for index, (family, peer) in enumerate(targets, 1):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            # settimeout(0) would not wait at all, and so not be a timeout
+            # with settimeout(0) the socket would not wait at all, and would raise no TimeoutError
             sock.settimeout(max(deadline.left, 0.001))
             sock.connect(peer)
             return sock
@@ -478,7 +460,7 @@ def _connect(targets: list[tuple[int, Any]], deadline: Deadline) -> socket.socke
     raise OSError("the name has no address")
 
 
-def holds(pid: int, inodes: set[int]) -> bool:
+def holds(pid: int, inodes: Iterable[int]) -> bool:
     """
     Whether the process has one of the sockets open, among its 4096 lowest descriptors; a process may open as many as it
     likes. ``False`` if it is gone or may not be looked at.

@@ -14,20 +14,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation
 
-_SHELLS = Pattern(r"(ba|da|a|k|z)?sh")
 _ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = Pattern(r"\$(?:(\w+)|\{(\w+)\})")
-# shlex with punctuation_chars does the same, but slowly, one character at a time
+# shlex with punctuation_chars does the same, but slowly: one character at a time
 _TOKEN = Pattern(
     r"""[ \t\r]+|([();<>|&\n]+|(?:[^ \t\r();<>|&\n'"\\]+|\\.|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*")+)""", re.DOTALL
 )
 _QUOTED = Pattern(r"""\\(.)|'([^']*)'|"([^"\\]*(?:\\.[^"\\]*)*)\"""", re.DOTALL)
 _QUOTES = frozenset("\\'\"")
 _ESCAPED = Pattern(r"""\\(["\\])""")
-# the name of a Python
+# the names of a shell and of a Python
+SHELL = Pattern(r"(ba|da|a|k|z)?sh")
 PYTHON = Pattern(r"(python|pypy)[\d.]*", re.IGNORECASE)
 _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
-# programs that run another one: their options that take the next word, and how many words stand before the program
+# programs that run another program: their options that take the next word, and how many words stand before the program
 _WRAPPERS = {
     **{"exec": ("-a", 0), "command": ("", 0), "nohup": ("", 0), "setsid": ("", 0), "builtin": ("", 0), "time": ("", 0)},
     **{"env": ("-u --unset", 0), "nice": ("-n --adjustment", 0)},
@@ -63,7 +63,7 @@ _WRAPPERS = {
         0,
     ),
 }
-# their options that name the directory to start in
+# options of these programs that name the directory to start in
 _DIRECTORIES = {
     **{"env": ("-C", "--chdir"), "sudo": ("-D", "--chdir"), "systemd-run": ("--working-directory",)},
     **dict.fromkeys(("conda", "mamba", "micromamba"), ("--cwd",)),
@@ -72,14 +72,50 @@ _RUN_AS = ("su", "runuser", "sg")
 _LOGIN = Pattern(r"-|-[a-z]*l[a-z]*|--login")
 _MAX_DEPTH = 5
 _MAX_SCRIPT = 64 * 1024
+_MAX_PATH = 4096
+
+
+class Filled(str):
+    """
+    A word, or a directory, into which a shell filled variables. Their ``values`` may be secrets.
+    """
+
+    __slots__ = ("values",)
+    values: tuple[str, ...]
+
+
+def filled(text: str, *sources: str | None, values: Sequence[str] = ()) -> str:
+    """A text made from other texts. It is ``Filled`` if one of these is, or if ``values`` are given."""
+    known = [source.values for source in sources if isinstance(source, Filled)]
+    known += [tuple(values)] if values else []
+    if not known:
+        return text
+    result = Filled(text)
+    # the words of a script share the script's values
+    result.values = known[0] if len(known) == 1 else tuple(dict.fromkeys(itertools.chain(*known)))
+    return result
+
+
+class _Room:
+    """How many characters may still be read. A script that repeats a variable can have any number of them."""
+
+    def __init__(self) -> None:
+        # a script may contain others, but these are shorter
+        self.left = _MAX_DEPTH * _MAX_SCRIPT
+
+    def take(self, text: str) -> str:
+        text = text[: max(self.left, 0)]
+        # an empty text counts too
+        self.left -= len(text) + 1
+        return text
 
 
 def unwrap(invocation: Invocation) -> list[Invocation]:
     """
     The simple commands that it runs, in order, each with the working directory and environment that its shell gives it.
-    If there is no wrapper, this is the invocation itself.
+    If there is no wrapper, this is the invocation itself. Words into which variables were filled are ``Filled``.
     """
-    return list(_unwrap(invocation, 0))
+    return list(_unwrap(invocation, _Room(), 0))
 
 
 def script(text: str, invocation: Invocation) -> list[Invocation]:
@@ -89,7 +125,8 @@ def script(text: str, invocation: Invocation) -> list[Invocation]:
     invocation
         how the script is run: source, working directory and environment of its first command
     """
-    return [inner for command in _commands(text, invocation) for inner in _unwrap(command, 1)]
+    room = _Room()
+    return [inner for command in _commands(text, invocation, room) for inner in _unwrap(command, room, 1)]
 
 
 def program(argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,27 +147,36 @@ def program(argv: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
-def _unwrap(invocation: Invocation, depth: int) -> Iterator[Invocation]:
+def split(text: str) -> list[str]:
+    """The words of a text that is quoted as for a shell; those between blanks if a quote is not closed."""
+    try:
+        words = shlex.split(text[:_MAX_SCRIPT])
+    except ValueError:
+        words = text.split()
+    return [filled(word, text) for word in words]
+
+
+def _unwrap(invocation: Invocation, room: _Room, depth: int) -> Iterator[Invocation]:
     argv = invocation.argv
     program = os.path.basename(argv[0]) if argv else ""
     if depth == _MAX_DEPTH or not program:
         yield invocation
         return
     text = None
-    if _SHELLS.fullmatch(program):
+    if SHELL.fullmatch(program):
         text = _shell_script(argv)
     elif program in _RUN_AS and "-u" not in argv:
         text = _behind_c(argv)
         if any(_LOGIN.fullmatch(word) for word in argv):
-            # in its home directory
+            # a login starts in the home directory
             invocation = dataclasses.replace(invocation, cwd=None)
     if text is not None:
-        for command in _commands(text, invocation):
-            yield from _unwrap(command, depth + 1)
+        for command in _commands(text, invocation, room):
+            yield from _unwrap(command, room, depth + 1)
         return
     inner = _inner(invocation, program)
     if inner and inner.argv:
-        yield from _unwrap(inner, depth + 1)
+        yield from _unwrap(inner, room, depth + 1)
     else:
         yield invocation
 
@@ -139,7 +185,7 @@ def _behind_c(argv: tuple[str, ...]) -> str | None:
     """The script of ``-c TEXT``, ``-lc TEXT`` or ``--command=TEXT``; ``None`` where there is none."""
     for word, following in itertools.pairwise([*argv, ""]):
         if word.startswith("--command="):
-            return word.partition("=")[2]
+            return filled(word.partition("=")[2], word)
         if word == "--command" or re.fullmatch(r"-[a-z]*c", word):
             return following
         if word == "--":
@@ -154,7 +200,7 @@ def _shell_script(argv: tuple[str, ...]) -> str | None:
         if not word.startswith(("-", "+")):
             return None
         if word in ("-O", "+O", "--rcfile", "--init-file") or re.fullmatch(r"[-+][a-z]*o", word):
-            # -euo pipefail
+            # an option with a value, as in -euo pipefail
             next(words, None)
         elif "c" in word[1:] and not word.startswith("--"):
             return next(words, None)
@@ -184,11 +230,14 @@ def _inner(invocation: Invocation, program: str) -> Invocation | None:
             cwd = _join(cwd, words[1])
             del words[:2]
         elif word.partition("=")[0] in _DIRECTORIES.get(program, ()) and "=" in word:
-            cwd = _join(cwd, words.pop(0).partition("=")[2])
+            cwd = _join(cwd, filled(words.pop(0).partition("=")[2], word))
         elif is_env and (word == "--split-string" or re.fullmatch(r"-[0iv]*S", word)) and len(words) > 1:
-            words[:2] = _split(words[1])
+            words[:2] = split(words[1])
         elif is_env and word.startswith("--split-string="):
-            words[:1] = _split(word.partition("=")[2])
+            words[:1] = split(filled(word.partition("=")[2], word))
+        elif is_env and word.partition("=")[0] in ("-u", "--unset"):
+            environment.pop(word.partition("=")[2] or "".join(words[1:2]), None)
+            del words[: 1 if "=" in word else 2]
         elif word == "--":
             del words[0]
             break
@@ -224,9 +273,9 @@ def _start_stop_daemon(invocation: Invocation) -> Invocation:
     none.
     """
     words = list(invocation.argv[1:])
-    split = words.index("--") if "--" in words else len(words)
+    end = words.index("--") if "--" in words else len(words)
     options: dict[str, str] = {}
-    for before, word in itertools.pairwise(["", *words[:split], ""]):
+    for before, word in itertools.pairwise(["", *words[:end], ""]):
         name, equal, value = before.partition("=")
         options.setdefault(name, value if equal else word)
     program = next((options[key] for key in ("--startas", "-a", "--exec", "-x") if key in options), "")
@@ -234,35 +283,47 @@ def _start_stop_daemon(invocation: Invocation) -> Invocation:
     if not program or not {"--stop", "-K"}.isdisjoint(options):
         return dataclasses.replace(invocation, argv=())
     cwd = _join(invocation.cwd, directory) if directory else invocation.cwd
-    return dataclasses.replace(invocation, argv=(program, *words[split + 1 :]), cwd=cwd)
+    return dataclasses.replace(invocation, argv=(program, *words[end + 1 :]), cwd=cwd)
 
 
-def _commands(text: str, invocation: Invocation) -> Iterator[Invocation]:
+def _commands(text: str, invocation: Invocation, room: _Room) -> Iterator[Invocation]:
     """The simple commands of a shell's script."""
     cwd, environment = invocation.cwd, dict(invocation.environment or {})
-    for words in _simple_commands(text):
-        own = dict(environment)
-        words = [text for word in words for text in _expand(word, own)]
+    outside: list[tuple[str | None, dict[str, str]]] = []
+    for written in _simple_commands(room.take(text[:_MAX_SCRIPT])):
+        if written == ["("]:
+            outside.append((cwd, environment))
+            continue
+        if written == [")"]:
+            # a closing parenthesis of case has no opening one
+            cwd, environment = outside.pop() if outside else (cwd, environment)
+            continue
+        words = [word for one in written for word in _expand(filled(one, text), environment, room)]
+        if room.left < 0:
+            return
+        own = environment
         while words and (match := _ASSIGNMENT.fullmatch(words[0])):
-            own[match[1]] = match[2]
+            own = {**own, match[1]: match[2]}
             del words[0]
         if not words:
-            # assignments alone stay for the commands that follow
+            # assignments without a command hold for the commands that follow
             environment = own
-        elif words[0] in ("cd", "pushd") and len(words) > 1:
-            cwd = _join(cwd, words[-1])
+        elif words[0] in ("cd", "chdir", "pushd"):
+            # cd without a word goes to the home directory
+            cwd = _join(cwd, words[-1] if len(words) > 1 else "~")
         elif words[0] == "export":
-            environment.update(word.partition("=")[::2] for word in words[1:] if "=" in word)
+            environment = {**environment, **dict(word.split("=", 1) for word in words[1:] if "=" in word)}
         else:
             known = own if own or invocation.environment is not None else None
             yield Invocation(tuple(words), invocation.source, cwd, known, invocation.user)
 
 
 def _simple_commands(text: str) -> list[list[str]]:
-    text = text[:_MAX_SCRIPT].replace("\\\n", " ")
+    """The words of each simple command. ``(`` and ``)`` stand around those of a subshell."""
+    text = text.replace("\\\n", " ")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     commands = _parse("\n".join(lines))
-    # an open quote, such as an apostrophe in a here-document, spoils only its own lines
+    # if a quote is left open (an apostrophe in a here-document), only its own line is lost
     return commands if commands is not None else [words for line in lines for words in _parse(line) or ()]
 
 
@@ -276,9 +337,11 @@ def _parse(text: str) -> list[list[str]] | None:
     for token in tokens:
         if token and not token.strip("();|&\n"):
             commands.append(words)
+            if not is_comment:
+                commands += [[mark] for mark in token if mark in "()"]
             words, is_comment = [], is_comment and "\n" not in token
         elif token and not token.strip("<>&|"):
-            # 2>&1: the number before belongs to the redirection, as does the word behind
+            # 2>&1: the number before the sign and the word behind it belong to the redirection
             if words and words[-1].isdecimal():
                 words.pop()
             is_target = True
@@ -309,28 +372,31 @@ def _unquoted(match: re.Match[str]) -> str:
     return single if single is not None else _ESCAPED.sub(r"\1", double)
 
 
-def _split(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return text.split()
-
-
-def _expand(word: str, environment: Mapping[str, str]) -> list[str]:
+def _expand(word: str, environment: Mapping[str, str], room: _Room) -> list[str]:
     """
     Fill in ``$NAME`` and ``${NAME}`` if they are known; the rest stays. A variable that stands alone may hold several
     words.
     """
     if "$" not in word:
         return [word]
-    text = _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), word)
-    return text.split() if _VARIABLE.fullmatch(word) else [text]
+    values: list[str] = []
+
+    def value(match: re.Match[str]) -> str:
+        known = environment.get(match[1] or match[2])
+        if known is None:
+            return match[0]
+        values.append(known)
+        return room.take(known)
+
+    text = filled(_VARIABLE.sub(value, word), word, values=values)
+    room.left -= len(text.values) if isinstance(text, Filled) else 0
+    return [filled(one, text) for one in text.split()] if _VARIABLE.fullmatch(word) else [text]
 
 
 def _join(cwd: str | None, path: str) -> str | None:
     """The directory to which ``cd path`` leads; ``None`` if this cannot be told."""
-    if "$" in path or "`" in path or path.startswith(("~", "-")):
+    if "$" in path or "`" in path or path.startswith(("~", "-")) or len(cwd or "") + len(path) > _MAX_PATH:
         return None
     if os.path.isabs(path):
-        return os.path.normpath(path)
-    return os.path.normpath(os.path.join(cwd, path)) if cwd else None
+        return filled(os.path.normpath(path), path)
+    return filled(os.path.normpath(os.path.join(cwd, path)), cwd, path) if cwd else None

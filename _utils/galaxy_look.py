@@ -93,7 +93,7 @@ class ServiceLook:
 
     @property
     def is_starting(self) -> bool:
-        """Whether it has not run for long enough: supervisord says STARTING then, and systemd at once that it runs."""
+        """Whether it has not run for long enough yet. Then supervisord says STARTING, but systemd says that it runs."""
         if not self.status:
             return False
         age = self.status.age

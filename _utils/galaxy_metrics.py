@@ -71,7 +71,7 @@ def _server(statuses: Mapping[str, Mapping[str, Any]]) -> list[_Family]:
     ready_workers = _Family("galaxy_ready_workers", "Workers that accept requests with their application loaded.")
     oldest = _Family("galaxy_oldest_request_seconds", "How long the oldest request under way has taken.", "seconds")
     uptime = _Family("galaxy_uptime_seconds", "How long ago the master was started.", "seconds")
-    problems = _Family("galaxy_problems", "How many problems galaxy.status tells of.")
+    problems = _Family("galaxy_problems", "How many problems galaxy.status reports.")
     versions = _Family("galaxy_version_info", "Versions, as labels; the value is 1.")
     for name, status in statuses.items():
         running.add(status.get("running"), server=name)

@@ -17,7 +17,7 @@ from galaxy_webserver import Snapshot
 
 log = logging.getLogger(__name__)
 
-# seconds between two looks at gunicorns that settle
+# seconds between two looks until the gunicorns have settled
 _PAUSE = 0.5
 
 
@@ -86,7 +86,7 @@ def _require_reloadable(look: Look, limits: Limits) -> None:
         reason = f": {' '.join(one.errors)}" if one.errors else ""
         raise ProcessError(f"Galaxy does not run on this machine, so it cannot be reloaded; start it instead{reason}")
     if not one.snapshot:
-        raise ProcessError(" ".join(one.errors) or "Galaxy's web server tells nothing of its workers")
+        raise ProcessError(" ".join(one.errors) or "Galaxy's web server reports nothing about its workers")
     gap = one.service.web.gap_of_reload if one.service.web else ""
     if gap and not limits.force:
         raise ProcessError(

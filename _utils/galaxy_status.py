@@ -14,7 +14,7 @@ from galaxy_service import Role
 from galaxy_spec import Limits
 from galaxy_webserver import WorkerState
 
-# times of starts are cut to whole seconds, twice
+# two times of starts are compared, each cut to whole seconds
 _ROUNDED = 2
 
 
@@ -92,7 +92,7 @@ def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
 
 def _outdated(galaxy: Galaxy, look: Look) -> list[str]:
     """Which services were started before a configuration file was changed: sentences."""
-    # no reload restarts tusd, which has all of its options on its command line
+    # no reload restarts tusd: all of its options are on its command line
     loaded = {one.service.name: one.loaded for one in look.services if one.service.role is not Role.TUSD}
     found = []
     for path in galaxy.configurations if any(loaded.values()) else ():
@@ -159,13 +159,13 @@ def _manager_problems(one: ServiceLook) -> list[str]:
     unit, status = one.service.unit, one.status
     if not unit or not status:
         return []
-    says = f"{unit.manager} says {status.raw} of {unit.service}{status.why}"
+    report = f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
     if not one.service.is_server:
-        said = [] if status.state in (State.RUNNING, State.STARTING) else [f"{says}."]
+        said = [] if status.state in (State.RUNNING, State.STARTING) else [f"{report}."]
     elif status.state is State.RUNNING:
-        said = [] if one.running else [f"{says}, but Galaxy does not answer."]
+        said = [] if one.running else [f"{report}, but Galaxy does not answer."]
     elif one.running:
-        said = [f"{says}, but Galaxy runs."] if status.state is not State.STARTING else []
+        said = [f"{report}, but Galaxy runs."] if status.state is not State.STARTING else []
     else:
-        said = [f"{says}."]
+        said = [f"{report}."]
     return [*said, *status.problems]

@@ -18,9 +18,9 @@ from galaxy_webserver import Snapshot
 
 log = logging.getLogger(__name__)
 
-# a stats server that accepts and then says nothing must not hide that the master died
+# a stats server may accept and then say nothing: this must not hide that the master died
 LOOK = 2
-# in a crash loop, what the last start printed must not hide why the one before failed: uWSGI greets with 35 lines
+# uWSGI greets with 35 lines. In a crash loop, the last start's lines must not hide why the start before failed
 _LOG_LINES = 60
 
 
@@ -36,7 +36,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     failed.
     """
     deadline = Deadline(limits.timeout)
-    # its process manager is asked once it is clear that there is something to wait for
+    # the process manager is asked later, once it is clear that something must be waited for
     look = galaxy.look(min(limits.timeout, LOOK), managed=False)
     if look.is_ready(limits.min_workers):
         return ready(look.snapshots, 0.0)
@@ -49,7 +49,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
             elif one.running is not False and not one.is_loading:
                 raise NotReady(" ".join(one.errors) or "It cannot be told whether Galaxy is ready")
         return not_ready()
-    # this raises an error if nobody can tell what would serve
+    # this raises an error if nobody can tell which web server would serve
     _ = galaxy.gravity
     return until_ready(galaxy, look, deadline, limits.min_workers)
 
@@ -77,7 +77,7 @@ def until_ready(
 
     Returns and raises like ``wait``.
     """
-    # if there are several, each must serve
+    # of several gunicorns, each must serve
     each = wanted if len(look.webs) == 1 else min(wanted, 1)
     watches = [_Watch(galaxy, one.service, each, deadline, also) for one in look.webs]
     log.info("Waiting up to %g s for %s", deadline.left, counted(wanted, "worker"))
@@ -151,7 +151,7 @@ class _Watch:
         self._master: Process | None = None
         self._searched = False
         self._came_up = False
-        # why a new master could not use its addresses
+        # the reason why a new master cannot listen, if there is one
         self._occupied = ""
         self._ask_manager = Throttled(self._look_at_manager)
         self._find_master = Throttled(self._look_for_master)
@@ -162,7 +162,7 @@ class _Watch:
         try:
             snapshot = self._web.readiness(self._patience)
         except ConfigError:
-            # no look will change that
+            # another look would change nothing
             raise
         except GalaxyError as exc:
             self.last = str(exc)
@@ -204,10 +204,10 @@ class _Watch:
         try:
             master = self._web.find_master(snapshot)
         except GalaxyError:
-            # its sockets are not open yet, or are those of the server before; the next look tells
+            # its sockets are not open yet, or belong to the last server; the next look will tell
             return None
         if master:
-            # its stats server may be elsewhere than the file says
+            # its stats server may listen elsewhere than the file says
             self._web.learn(master.invocation())
         return master
 
@@ -220,7 +220,7 @@ class _Watch:
         if status.state in (State.RUNNING, State.STARTING):
             self._came_up = True
         if status.state in (State.FAILED, State.RETRYING) or (self._came_up and status.state is State.STOPPED):
-            says = f"{unit.manager} says {status.raw} of {unit.service}{status.why}"
+            says = f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
             self._fail(f"{says}; {self._occupied}" if self._occupied else says, ended=True)
         if self._occupied and status.main_pid:
             self._fail(self._occupied, ended=True)
@@ -240,9 +240,9 @@ class _Watch:
             return "nothing manages it"
         status = unit.status()
         if status.main_pid not in (None, died):
-            # the process manager no longer knows the process that died
-            return f"{unit.manager} says {status.raw}, a new start, PID {status.main_pid}"
-        return f"{unit.manager} says {status.raw}{status.why}"
+            # the process manager has forgotten the process that died
+            return f"{unit.manager} reports {status.raw}, a new start, PID {status.main_pid}"
+        return f"{unit.manager} reports {status.raw}{status.why}"
 
     def _fail(self, text: str, ended: bool = False) -> NoReturn:
         raise NotReady(_with_log(self._galaxy, [self.service], text), ended)

@@ -50,7 +50,7 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
 
     Each event has a ``tag``. ``down`` (with ``reason``), ``saturated`` (with ``workers`` and ``listen_queue``),
     ``stuck`` (with ``requests``: PID, core, method, uri, seconds) and ``crashing`` (with ``services``: what the process
-    manager says of each) are told once while they last. ``recovered`` has the conditions that are over.
+    manager reports for each) are told once while they last. ``recovered`` has the conditions that are over.
     """
     stuck = _stuck(look, thresholds)
     crashing = _crashing(look, memory, thresholds, now)
@@ -66,7 +66,7 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
             memory.since.pop(condition, None)
             continue
         since = memory.since.setdefault(condition, now)
-        # a stuck request has lasted already
+        # a stuck request has lasted long enough already
         patience = 0 if condition == "stuck" else getattr(thresholds, condition)
         if condition not in memory.told and now - since >= patience:
             memory.told.add(condition)
@@ -120,7 +120,7 @@ def _requests(worker: Worker) -> list[dict[str, Any]]:
 
 
 def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> dict[str, str]:
-    """By service: what the process manager says of it, if it starts the service again and again, or has given it up."""
+    """By service: what its process manager reports, if it starts the service again and again, or has given it up."""
     found = {}
     for one in look.services:
         status, name = one.status, one.service.name

@@ -1,4 +1,4 @@
-"""Which unit starts Gravity's supervisord, and what only this unit says; the real one is in test_gravity_formula.py."""
+"""The unit that starts Gravity's supervisord, and what only it says. test_gravity_formula.py has a real one."""
 
 import pytest
 from support.bed import configured
@@ -15,7 +15,7 @@ from galaxy_spec import Spec
 
 @pytest.fixture
 def unit(tmp_path, monkeypatch):
-    """A function that writes the only unit of a systemd that runs; how often the units were asked for is counted."""
+    """A function that writes the only unit of a running systemd. It counts how often the units are asked for."""
     path, asked = tmp_path / "galaxy.service", []
 
     def candidates():
@@ -44,9 +44,9 @@ def test_what_only_the_unit_says_counts(make_bed, unit):
     assert [program.name for program in galaxy.instance.programs] == ["gunicorn_0", "gunicorn_1"]
     assert set(galaxy.instance.variables) == {"GRAVITY_STATE_DIR", "GRAVITY_GUNICORN"}
     assert asked == [1]
-    # what runs Gravity for us has them too
+    # Gravity gets these variables when we run it
     assert Commands(galaxy.instance)._environment()["GRAVITY_STATE_DIR"] == str(state)
-    # one that starts another Galaxy says nothing of this one
+    # a unit that starts another Galaxy does not count
     unit(f"Environment=GRAVITY_STATE_DIR={state}", command.replace("galaxy.yml", "other.yml"))
     assert Galaxy(Spec(config=str(bed.config)), {}).instance.variables == {}
 

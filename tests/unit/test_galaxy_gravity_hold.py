@@ -1,4 +1,4 @@
-"""Drop-ins beside the units of the real Gravity, in a directory of ours."""
+"""Drop-ins beside the units of the real Gravity, in a directory of the test's."""
 
 import os
 
@@ -51,9 +51,9 @@ def test_each_unit_of_this_galaxy_waits_for_its_data(make_bed, units):
         "RequiresMountsFor=/export\nAssertPathIsMountPoint=/export\n"
     )
     assert hold(bed, units, "/export") == {}
-    # Gravity's update is none the wiser
+    # Gravity's update sees no difference
     assert not Update(galaxy_gravity_config.read(str(bed.config)), str(units)).plan().changes
-    # one process fewer: another unit, and no drop-in is left of the old one
+    # one process fewer makes it another unit, and no drop-in of the old unit may be left
     bed.handlers = 1
     bed.write()
     update(bed, units)
@@ -62,7 +62,7 @@ def test_each_unit_of_this_galaxy_waits_for_its_data(make_bed, units):
     assert hold(bed, units, "/export") == {}
     assert drop_ins(units) == {"galaxy-gunicorn.service.d", "galaxy-handler.service.d"}
     assert not (units / "galaxy-handler@.service.d").exists()
-    # by another name too
+    # the same with another instance name
     bed.name = "main"
     bed.write()
     update(bed, units)
@@ -70,7 +70,7 @@ def test_each_unit_of_this_galaxy_waits_for_its_data(make_bed, units):
     assert drop_ins(units) == {"galaxy-main-gunicorn.service.d", "galaxy-main-handler.service.d"}
     hold(bed, units)
     assert drop_ins(units) == set()
-    # what is not ours stays
+    # other people's drop-ins stay
     assert (units / "galaxy-gunicorn.service.d" / "theirs.conf").exists()
 
 

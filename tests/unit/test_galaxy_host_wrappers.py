@@ -24,6 +24,11 @@ def _unwrap(*argv, cwd="/w", environment=None):
         (["sh", "-ec", "cd a; cd ../b; exec uwsgi >>/var/log/x 2>&1 </dev/null"], ["uwsgi"], "/w/b"),
         (["bash", "--norc", "-o", "pipefail", "-c", "exec uwsgi 2>&1 | logger -t x"], ["uwsgi"], "/w"),
         (["sh", "-c", "cd $HOME/galaxy && uwsgi"], ["uwsgi"], None),
+        (["sh", "-c", "cd; uwsgi"], ["uwsgi"], None),
+        (["sh", "-c", "chdir a && (cd /x && cd b) && uwsgi"], ["uwsgi"], "/w/a"),
+        (["sh", "-c", "cd a && (cd b; uwsgi)"], ["uwsgi"], "/w/a/b"),
+        (["sh", "-c", "cd a # (cd b\nuwsgi"], ["uwsgi"], "/w/a"),
+        (["sh", "-c", "case x in x) cd a;; esac; uwsgi"], ["case", "x", "in", "x"], "/w"),
         (["sh", "-c", "(uwsgi --ini 'a b.ini' &)"], ["uwsgi", "--ini", "a b.ini"], "/w"),
         (["sh", "-c", "# uwsgi is the server\nuwsgi --ini \\\n  x.ini # not y.ini"], ["uwsgi", "--ini", "x.ini"], "/w"),
         (["sh", "-c", "if true; then exec uwsgi; fi"], ["true"], "/w"),
@@ -57,7 +62,7 @@ def _unwrap(*argv, cwd="/w", environment=None):
         (["conda", "run", "-n", "galaxy", "--cwd", "/srv", "uwsgi"], ["uwsgi"], "/srv"),
         (["conda", "activate", "uwsgi"], ["conda", "activate", "uwsgi"], "/w"),
         (["s6-setuidgid", "galaxy", "envdir", "/env", "uwsgi"], ["uwsgi"], "/w"),
-        # a script's own options are not the shell's
+        # options behind the script's name belong to the script
         (["bash", "run.sh", "-c", "uwsgi"], ["bash", "run.sh", "-c", "uwsgi"], "/w"),
         (["nice"], ["nice"], "/w"),
         (["sh", "-c"], ["sh", "-c"], "/w"),
@@ -76,6 +81,55 @@ def test_variables_that_the_script_and_the_definition_set():
     assert command.environment == {"ROOT": "/srv", "G": "/srv/galaxy", "X": "1"}
     assert environment == {"ROOT": "/srv"}
     assert _unwrap("sh", "-c", "uwsgi")[0].environment is None
+
+
+def test_a_subshell_keeps_what_it_sets():
+    first, second = _unwrap("sh", "-c", "export A=1; (A=2; export B=3; cd /x; a $A); b $A $B", environment={})
+    assert (first.argv, first.cwd, first.environment) == (("a", "2"), "/x", {"A": "2", "B": "3"})
+    assert (second.argv, second.cwd, second.environment) == (("b", "1", "$B"), "/w", {"A": "1"})
+
+
+def test_env_takes_variables_away():
+    for words in (["-u", "A"], ["--unset", "A"], ["--unset=A"]):
+        (command,) = _unwrap("env", *words, "uwsgi", environment={"A": "1", "B": "2"})
+        assert (command.argv, command.environment) == (("uwsgi",), {"B": "2"})
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "uwsgi --stats $A",
+        "cd $A && uwsgi",
+        "B=x$A; uwsgi $B",
+        "sh -c 'uwsgi $A'",
+        'sh -c "uwsgi $A"',
+        'env -S "uwsgi $A"',
+        "env --chdir=$A uwsgi",
+        'su galaxy --command="uwsgi $A"',
+    ],
+)
+def test_what_a_shell_filled_in_is_known(script):
+    (command,) = _unwrap("sh", "-c", script, environment={"A": "secret"})
+    (word,) = [word for word in (*command.argv, command.cwd) if "secret" in word]
+    assert isinstance(word, galaxy_host_wrappers.Filled)
+    assert "secret" in word.values[0]
+
+
+@pytest.mark.parametrize(
+    ("script", "variable"),
+    [
+        ("A=$A$A;" * 30 + "uwsgi $A", "x" * 100),
+        ("uwsgi " + "$A " * 20_000, "x" * 60_000),
+        ('sh -c "$A ";' * 5_000, 'sh -c "$A ";' * 5_000),
+        ('sh -c "uwsgi ' + "$A " * 20_000 + '"', "x"),
+        ("cd $A; uwsgi;" * 5_000, "x"),
+    ],
+)
+def test_a_script_that_repeats_a_variable_has_an_end(script, variable):
+    commands = _unwrap("sh", "-c", script, environment={"A": variable})
+    words = [word for command in commands for word in (*command.argv, command.cwd or "")]
+    values = {id(word.values): len(word.values) for word in words if isinstance(word, galaxy_host_wrappers.Filled)}
+    assert sum(map(len, words)) + sum(values.values()) < 50_000_000
 
 
 def test_several_commands_are_all_there():

@@ -1,4 +1,4 @@
-"""What ``galaxy.status`` says of a look."""
+"""What ``galaxy.status`` says about a look."""
 
 import json
 
@@ -61,9 +61,9 @@ def test_fewer_workers_than_wanted():
     ("unit", "runs", "problem"),
     [
         (FakeUnit(State.RUNNING), True, None),
-        (FakeUnit(State.RUNNING), False, "systemd says RUNNING of galaxy, but Galaxy does not answer."),
-        (FakeUnit(State.STOPPED, False), True, "systemd says STOPPED of galaxy, but Galaxy runs."),
-        (FakeUnit(State.STOPPED, False), False, "systemd says STOPPED of galaxy."),
+        (FakeUnit(State.RUNNING), False, "systemd reports RUNNING for galaxy, but Galaxy does not answer."),
+        (FakeUnit(State.STOPPED, False), True, "systemd reports STOPPED for galaxy, but Galaxy runs."),
+        (FakeUnit(State.STOPPED, False), False, "systemd reports STOPPED for galaxy."),
         (FakeUnit(State.STARTING), True, None),
         (FakeUnit(problems=["handler0 is down."]), True, "handler0 is down."),
     ],
@@ -104,9 +104,9 @@ def test_what_was_started_before_its_configuration_was_changed(tmp_path):
 
     said = f"{path} was changed after uwsgi was started: a restart or reload takes it up."
     assert problems(changed - 10) == [said]
-    # one that was respawned alone
+    # one worker was respawned later, the others were not
     assert problems(changed + 10, changed - 10) == [said]
-    # a time of uWSGI's is cut to the second; a worker that was never needed has none
+    # uWSGI cuts times to the second; a worker that was never started has no time
     assert problems(changed - 1, changed + 5, 0) == []
     assert problems(0) == []
     assert problems(changed - 10, path=tmp_path / "gone") == []

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import galaxy_host_wrappers
 import galaxy_uwsgi_command
 from galaxy_host_process import Invocation
 
@@ -73,6 +74,10 @@ def test_bare_words_come_after_all_options_and_names_of_processes_do_not_count()
         "su galaxy -s /bin/sh -c 'uwsgi --stats :1'",
         "runuser -u galaxy -- uwsgi --stats :1",
         "sh -c 'cd /x && (exec python /venv/bin/uwsgi --stats :1)'",
+        "python /srv/run_uwsgi.py --stats :1",
+        "start-galaxy -u uwsgi uwsgi --stats :1",
+        "start-galaxy -u uwsgi sh -c 'cd /x && exec uwsgi --stats :1'",
+        "start-galaxy --log uwsgi.log -- python3 -m pyuwsgi --stats :1",
     ],
 )
 def test_words_before_uwsgi(words):
@@ -92,6 +97,7 @@ def test_words_before_uwsgi(words):
         "env",
         "sudo -u uwsgi tail -f uwsgi.log --stats x",
         "/bin/cat /etc/uwsgi.ini --stats x",
+        "python start.py uwsgi --stats :1",
         "",
     ],
 )
@@ -129,13 +135,30 @@ def test_variables_in_front():
     words = "env X=z sh -c 'export A=1; B=$HOME/b C=\"$X\" uwsgi --ini ${HOME}/$UNSET/x.ini --stats $A'"
     command = _parse(words, environment=environment)
     assert command.environment == {"HOME": "/", "X": "z", "A": "1", "B": "//b", "C": "z"}
-    # what came from the environment is marked, but for a directory that is there
+    # a value from the environment is marked as secret, unless it is an existing directory
     assert command.options == [("ini", "//$UNSET/x.ini", False), ("stats", "1", True)]
     assert environment == {"HOME": "/", "X": "y"}
-    # without an environment nothing is made up
-    assert _parse(words).options == [("ini", "${HOME}/$UNSET/x.ini", False), ("stats", "$A", False)]
+    # without an environment, only the variables that the script itself sets are known
+    unknown = _parse(words)
+    assert unknown.options == [("ini", "${HOME}/$UNSET/x.ini", False), ("stats", "1", True)]
+    assert unknown.environment is None
     assert _parse("env -i X=z uwsgi", environment=environment).environment == {"X": "z"}
     assert _parse("env -u X uwsgi", environment=environment).environment == {"HOME": "/"}
+
+
+@pytest.mark.parametrize(
+    "script", ["uwsgi --stats=$A", "uwsgi --stats $A", "uwsgi -s$A", "uwsgi $A", "sh -c 'uwsgi --stats $A'"]
+)
+def test_a_value_of_the_environment_stays_marked_in_the_commands_of_a_definition(script):
+    given = Invocation(("sh", "-c", f'sh -c "{script}"'), "galaxy.service", "/", {"A": "hvs.secr\udcfft"})
+    (inner,) = galaxy_host_wrappers.unwrap(given)
+    for command in (galaxy_uwsgi_command.parse(given), galaxy_uwsgi_command.parse(inner)):
+        assert [secret for *_, secret in (*command.options, *command.files)] == [True]
+
+
+def test_a_directory_that_may_be_a_secret_is_not_known():
+    assert _parse("sh -c 'cd $A && uwsgi'", environment={"A": "hvs.secret"}).cwd is None
+    assert _parse("sh -c 'cd $A && uwsgi'", environment={"A": "/"}).cwd == "/"
 
 
 def test_wrappers_have_an_end():

@@ -1,4 +1,4 @@
-"""When waiting ends, and when it is clear that it will not."""
+"""When waiting ends, and when it is clear that it will not succeed."""
 
 import pytest
 from support.document import worker
@@ -13,7 +13,7 @@ from galaxy_spec import Limits, Spec
 
 
 class _Web:
-    """Gives the snapshots, or raises the errors, that it was made with, the last one for ever."""
+    """Gives the snapshots or errors that it was made with, one after the other; the last one again and again."""
 
     def __init__(self, *answers, probed=None):
         self.answers, self.probed, self.told_pid = list(answers), probed, None
@@ -108,12 +108,12 @@ def test_a_heartbeat_alone_is_no_answer():
 def test_it_ends_at_once_when_the_manager_gives_up():
     unit = FakeUnit(State.RETRYING)
     found = Look([service_look(web=_Web(GunicornError("nothing listens there")), unit=unit, name="gunicorn")])
-    with pytest.raises(NotReady, match=r"(?s)systemd says RETRYING of galaxy.*Last lines of the log:\ngunicorn log"):
+    with pytest.raises(NotReady, match=r"(?s)systemd reports RETRYING for galaxy.*Last lines of the log:\ngunicorn"):
         _until_ready(found, seconds=600)
 
 
 @pytest.mark.parametrize(
-    ("main", "said"), [(7, "says RUNNING$"), (9, "says RUNNING, a new start, PID 9$"), (None, "says RUNNING$")]
+    ("main", "said"), [(7, "reports RUNNING$"), (9, "reports RUNNING, a new start, PID 9$"), (None, "reports RUNNING$")]
 )
 def test_a_master_that_died_and_is_already_started_again(main, said, monkeypatch):
     dead = _Process(7)
@@ -135,7 +135,7 @@ def test_the_managers_word_of_the_main_process_is_passed_on():
 def test_the_manager_is_found_out_once_the_wait_goes_on():
     unit = FakeUnit(State.FAILED)
     found = Look([service_look(web=_Web(GunicornError("nothing listens there")))])
-    with pytest.raises(NotReady, match="systemd says FAILED"):
+    with pytest.raises(NotReady, match="systemd reports FAILED"):
         galaxy_wait.until_ready(_Galaxy(found, unit=unit), found, Deadline(600), 1)
 
 

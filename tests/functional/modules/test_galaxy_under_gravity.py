@@ -1,4 +1,4 @@
-"""The verbs and states on a Galaxy that the real Gravity set up under its supervisord: gunicorn, Celery, handlers."""
+"""Functions and states for a Galaxy that the real Gravity runs under its supervisord: gunicorn, Celery, handlers."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 @pytest.fixture
 def bed():
-    """A function that makes a small Galaxy, set up by Gravity and not started."""
+    """A function that makes a small Galaxy. Gravity has set it up, but not started it."""
     makers = beds()
     make = next(makers)
 
@@ -96,7 +96,7 @@ def test_each_way_to_set_it_up(modules, bed, options):
 
 
 def _gunicorn(bed, **options):
-    """Write another gunicorn into the configuration."""
+    """Write other options of gunicorn into the configuration."""
     gunicorn = {"bind": bed.binds[0], "workers": 2, "timeout": 60, "start_timeout": 1, **options}
     bed.write(gunicorn=gunicorn)
     bed.update()
@@ -121,7 +121,7 @@ def test_tls(modules, bed, wants_ours):
     _gunicorn(one, extra_args=f"--keyfile {files[0]} --certfile {files[1]} {ours}")
     assert modules["galaxy.startup"](config=str(one.config), timeout=60)["ready"]
     found = _status(modules, one)
-    # by a certificate that nobody has signed; where gunicorn wants one of us, its workers' word is all
+    # the certificate is self-signed. If gunicorn wants a client's certificate too, only its workers can tell
     assert (found["ready"], found["galaxy_version"]["running"]) == (True, None if wants_ours else "26.1.1")
 
 
@@ -194,7 +194,7 @@ def test_a_second_file_with_the_same_data_has_none_of_the_firsts_services(module
             modules[f"galaxy.{verb}"](config=str(second), timeout=60)
     assert modules["galaxy.stop"](config=str(second), force=True)["stopped"] == []
     assert modules["galaxy.master_pid"](config=config) == first["pid"]
-    # a file that was renamed is no second one
+    # the file was renamed, so there is only one Galaxy
     one.config.rename(one.config.with_name("renamed.yml"))
     renamed = modules["galaxy.status"](config=str(one.config.with_name("renamed.yml")))
     assert (renamed["ready"], renamed["services"]["handler"]["state"]) == (True, "running")
@@ -249,9 +249,9 @@ def test_a_configuration_that_is_newer_than_what_runs_is_told(modules, bed):
     os.utime(config, (newer, newer))
     said = f"{config} was changed after handler, gunicorn were started: a restart or reload takes it up."
     assert said in _status(modules, one)["problems"]
-    # a machine that is fast enough would start the new ones before that time
+    # wait: on a fast machine, the new workers would start before that time
     assert wait_until(lambda: time.time() > newer + 1, Deadline(60))
-    # new workers of the old master have read it
+    # the master is the same, but its new workers have read the file
     modules["galaxy.reload"](config=config, force=True, timeout=60)
     assert not any("was changed" in text for text in _status(modules, one)["problems"])
 
@@ -267,7 +267,7 @@ def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
         Deadline(180),
     )
     assert told["running"] is True
-    # the next master cannot listen where they do
+    # these workers hold the addresses of the next master
     for verb in ("start", "wait"):
         with pytest.raises(
             CommandExecutionError, match=r"held by gunicorn workers that outlived .*galaxy\.stop ends them"
@@ -281,7 +281,7 @@ def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
 def test_what_a_supervisord_that_is_gone_had_started_is_told_and_ended_by_force_only(modules, bed):
     one = bed(celery=True, handlers=1)
     config = str(one.config)
-    # from a shell, or by cron: no unit of the system has it
+    # as a user would, or cron: no unit of the system starts it
     one.start()
 
     def told():
@@ -292,7 +292,7 @@ def test_what_a_supervisord_that_is_gone_had_started_is_told_and_ended_by_force_
     companions = {pid for name, service in before["services"].items() if name != "gunicorn" for pid in service["pids"]}
     assert len(companions) == 3
     (handler,) = before["services"]["handler"]["pids"]
-    # a job of the handler's, which outlives it
+    # a job that the handler started, and that outlives it
     job = subprocess.Popen(["sleep", "600"], user=one.user, cwd=one.root, env=psutil.Process(handler).environ())
     supervisord = int((one.state / "supervisor" / "supervisord.pid").read_text())
     for pid in (supervisord, before["pid"], *(worker["pid"] for worker in before["worker_records"])):
@@ -302,7 +302,7 @@ def test_what_a_supervisord_that_is_gone_had_started_is_told_and_ended_by_force_
         "supervisord is gone, but what it had started for handler still runs: PID {}; galaxy.stop force=True ends it."
     )
     assert said.format(handler) in found["problems"], found["problems"]
-    # a second handler beside it would take the same jobs
+    # a second handler would take the same jobs
     for verb, options in (("start", {}), ("startup", {}), ("startup", {"test": True}), ("stop", {})):
         with pytest.raises(CommandExecutionError, match=r"what it had started for .* still runs, PID \d+, and"):
             modules[f"galaxy.{verb}"](config=config, timeout=60, **options)
@@ -335,7 +335,7 @@ def test_a_supervisord_that_somebody_else_brought_up_more_quickly_is_taken(modul
     one.stop()
     tools = one.root / "tools"
     tools.mkdir()
-    # ours comes second
+    # Galaxy's own virtualenv comes second
     for name, line in (("galaxyctl", ""), ("supervisord", f'"{one.venv}/bin/supervisord" "$@"\n')):
         (tools / name).write_text(f'#!/bin/sh\n{line}exec "{one.venv}/bin/{name}" "$@"\n')
         (tools / name).chmod(0o755)
@@ -356,7 +356,7 @@ def test_a_service_that_fails_beside_it_fails_the_start_unless_it_is_ignored(mod
 
     thread = threading.Thread(target=load_once_the_handler_is_back)
     thread.start()
-    with pytest.raises(CommandExecutionError, match=r"not all of its services run: handler \(supervisord says"):
+    with pytest.raises(CommandExecutionError, match=r"not all of its services run: handler \(supervisord reports"):
         modules["galaxy.startup"](config=config, timeout=60, retries=0)
     thread.join()
     assert any("handler" in text for text in _status(modules, one)["problems"])
@@ -468,7 +468,7 @@ def test_code_that_does_not_load_is_found_before_anything_is_touched(modules, be
     modules["galaxy.startup"](**given)
 
     def processes():
-        # supervisord calls a program running some seconds after its start
+        # some seconds pass until supervisord calls a program RUNNING
         return {name: service["pids"] for name, service in _status(modules, one)["services"].items()}
 
     before = processes()
