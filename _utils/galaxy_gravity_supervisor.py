@@ -118,8 +118,9 @@ class Supervisor(SupervisorConfig):
         """The configuration for which Gravity wrote the program, if this is another file that exists."""
         words = program.invocation.argv
         named = words[words.index("--config-file") + 1 :][:1] if "--config-file" in words else ()
-        is_others = named and not self._is_ours(program.invocation) and galaxy_host_files.changed(named[0]) is not None
-        return named[0] if is_others else None
+        if not named or galaxy_gravity_installed.is_own_configuration(self.instance, named[0]):
+            return None
+        return named[0] if galaxy_host_files.changed(named[0]) is not None else None
 
     def _is_ours(self, invocation: Invocation) -> bool:
         """Whether Gravity wrote the command for this configuration."""

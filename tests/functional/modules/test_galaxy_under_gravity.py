@@ -194,6 +194,12 @@ def test_a_second_file_with_the_same_data_has_none_of_the_firsts_services(module
             modules[f"galaxy.{verb}"](config=str(second), timeout=60)
     assert modules["galaxy.stop"](config=str(second), force=True)["stopped"] == []
     assert modules["galaxy.master_pid"](config=config) == first["pid"]
+    # Gravity was given the same file by another path
+    link = one.root / "link"
+    link.symlink_to(one.config.parent)
+    for path in (one.state / "supervisor" / "supervisord.conf.d").rglob("*.conf"):
+        path.write_text(path.read_text().replace(config, f"{link}/{one.config.name}"))
+    assert _status(modules, one)["services"]["handler"]["state"] == "running"
     # the file was renamed, so there is only one Galaxy
     one.config.rename(one.config.with_name("renamed.yml"))
     renamed = modules["galaxy.status"](config=str(one.config.with_name("renamed.yml")))
