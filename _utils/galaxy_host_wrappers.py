@@ -87,12 +87,12 @@ class Filled(str):
 def filled(text: str, *sources: str | None, values: Sequence[str] = ()) -> str:
     """A text that was made of others. It is ``Filled`` if one of these is, or with ``values``."""
     known = [source.values for source in sources if isinstance(source, Filled)]
-    known += [tuple(values)] if values else []
-    if not known:
+    if not values and not known:
         return text
     result = Filled(text)
     # the words of a script share its values
-    result.values = known[0] if len(known) == 1 else tuple(dict.fromkeys(itertools.chain(*known)))
+    is_shared = len(known) == 1 and not values
+    result.values = known[0] if is_shared else tuple(dict.fromkeys(itertools.chain(*known, values)))
     return result
 
 
