@@ -90,7 +90,7 @@ log = logging.getLogger(__name__)
 _MEMORY = "galaxy_beacon"
 _THRESHOLDS = ("down", "saturated", "stuck", "crashing", "recovered")
 _SERVER = ("server", "config", "instance", "stats", "socket")
-# Salt's own, of every beacon
+# Salt's own keys, which every beacon has
 _SALTS = ("interval", "beacon_module", "enabled", "disable_during_state_run")
 _TIMEOUT = 5
 

@@ -518,7 +518,7 @@ def commands(config=None, server=None, **keywords):
     shown = {
         name: {"manager": unit.manager, "service": unit.service, **unit.commands()} for name, unit in reversed(found)
     }
-    # reversed, so that the web server, which is started last, comes first
+    # reversed: the web server is started last, and is shown first
     return {**shown[look.webs[0].service.name], "services": shown}
 
 
@@ -665,7 +665,7 @@ def restart(config=None, server=None, timeout=None, rolling=False, test=False, *
         restart the gunicorns of a Galaxy one at a time, and then the services beside them, except tusd. First, all
         gunicorns are looked at: one that is down is started; if one runs but is not ready, nothing is touched. Each
         gunicorn must become ready, and stay ready for ``settle`` seconds, before the next is touched. If one does not,
-        the restart stops there
+        the restart stops there. If Galaxy has only one gunicorn, or uWSGI, this is refused without ``force``
     test : bool = False
         do nothing; raise an error if something prevents the restart
     settle : float = 11
@@ -968,7 +968,7 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
         with galaxy_host_lock.hold("galaxy.update", galaxy.spec.identity, Deadline(limits.timeout)):
             plan = found.plan()
             found.apply(plan, limits.force)
-            # new units must wait for Galaxy's data, like the old ones
+            # the new units must wait for Galaxy's data too
             galaxy_gravity_hold.hold(found.instance, None)
         answer = plan.record(limits.force)
         return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
@@ -1106,7 +1106,7 @@ def _each(answer, tolerant=False, **given):
         try:
             answers[name] = answer(Galaxy(spec, __salt__), limits)
         except CommandExecutionError as exc:
-            # the others are asked all the same
+            # the other servers are still asked
             answers[name] = str(exc)
             failures.append(f"{name}: {exc}")
     if failures and not tolerant:

@@ -146,7 +146,7 @@ def mount(name, timeout=_TIMEOUT, test=False):
     if test:
         changed = not onedata_mount.require_mountable(space).alive
         if changed:
-            # a run would need both
+            # without test=True these would be needed too
             onedata_mount.version()
             declared.token(name, __salt__, __pillar__, 0)
     else:

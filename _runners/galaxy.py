@@ -346,7 +346,7 @@ def _roll(plan, question, test) -> dict:
 
 def _watch(found, question, again) -> dict:
     """Draw the table, ask and draw again, until Ctrl-C. Returns the last answer."""
-    # Salt turns Ctrl-C into an exit; during the wait for an event it is an interrupt
+    # Salt turns Ctrl-C into an exit; while it waits for an event it is an interrupt
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         while True:
             width, height = shutil.get_terminal_size()
@@ -425,7 +425,7 @@ def _in_turn(minion, is_meant, name, stamp, work) -> dict:
     turn, since = Turn(_locks(), f"{name} {minion}"), galaxy_boot.seconds_of(stamp)
     if since is not None and turn.has_served(since):
         return {"success": False, "return": f"{name} of {minion} has run since {stamp}, or runs now"}
-    # no job and no lock file for any other minion; the keys come last, because Salt lists all of them
+    # other minions get no job and no lock file. The keys come last, because Salt lists all of them
     if not (is_meant(minion) and _is_accepted(minion)):
         return {"success": True, "return": None}
     done = turn.take(work)
@@ -448,13 +448,13 @@ def _call(ask, *given, server) -> dict:
 
 
 def _answer(ask) -> dict:
-    # 1 until all went well: for a refused argument Salt reports success, with the code of the last run
+    # 1 until all went well: if an argument is refused, Salt reports success, with the code of the last run
     __context__["retcode"] = 1
     try:
         answer = ask()
     except (SaltClientError, SaltInvocationError) as exc:
         answer = {"success": False, "return": str(exc)}
-    # Salt itself looks at the first; the second becomes the exit code of salt-run
+    # Salt itself looks at the first value; the second becomes the exit code of salt-run
     __context__["retcode"] = retcode = 0 if answer["success"] else 1
     return {**answer, "retcode": retcode}
 

@@ -81,13 +81,13 @@ def open_(minion, device, mapper, key, mount_point=None):
 
 
 def _answer(ask) -> dict:
-    # 1 until all went well: for a refused argument Salt reports success, with the code of the last run
+    # 1 until all went well: if an argument is refused, Salt reports success, with the code of the last run
     __context__["retcode"] = 1
     try:
         with salt.client.get_local_client(mopts=__opts__) as client:
             answer = ask(client)
     except (SaltClientError, SaltInvocationError) as exc:
         answer = {"success": False, "return": str(exc)}
-    # Salt itself looks at the first; the second becomes the exit code of salt-run
+    # Salt itself looks at the first value; the second becomes the exit code of salt-run
     __context__["retcode"] = retcode = 0 if answer["success"] else 1
     return {**answer, "retcode": retcode}

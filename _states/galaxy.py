@@ -232,7 +232,7 @@ def running(name, config=None, server=None, reload=False, mounts=(), **keywords)
         missing = _unmounted(mounts)
         change = {"galaxy": {"old": {"ready": _status(meant)["ready"]}, "new": {"ready": True}}}
         if missing:
-            # the rest can only be asked after a state above has mounted the data
+            # the other facts can only be asked for when a state above has mounted the data
             return returns.would(
                 name, f"Galaxy would be started after a filesystem is mounted on {', '.join(missing)}.", change
             )
@@ -578,7 +578,7 @@ def _meant(config, server, keywords):
 
 def _own(keywords):
     """The keywords without those that Salt itself hands to a state."""
-    # a running state has loaded it already; if the loader only lists the states, it would be slow
+    # while a state runs, this is loaded already; if the loader only lists the states, it would be slow to load
     from salt.state import STATE_INTERNAL_KEYWORDS
 
     return {
@@ -603,7 +603,7 @@ def _unmounted(mounts):
 def _status(meant):
     if meant.get("timeout") is not None:
         arguments.seconds("timeout", meant["timeout"])
-    # in galaxy.status, timeout means something else
+    # timeout has another meaning in galaxy.status
     return __salt__["galaxy.status"](**{key: value for key, value in meant.items() if key != "timeout"})
 
 

@@ -87,7 +87,7 @@ def _change(name, wanted: str, do) -> dict:
     except returns.ERRORS as exc:
         if before is None or __opts__["test"]:
             return returns.failed(name, exc)
-        # the dead mount may be gone, even if the new one failed
+        # even if the new mount failed, the dead one may be gone
         return returns.failed(name, exc, _difference(name, _how(before), _how(__salt__["onedata.status"](name))))
     changes = _difference(name, _how(before), _how(after))
     if _how(after) == wanted:

@@ -16,9 +16,9 @@ SLS = "galaxy.boot"
 REPORT_SLS, REPORT = "galaxy.boot.report", "galaxy-boot-report"
 # seconds before a failed boot is tried again
 PAUSE = 60
-# seconds after which the master asks whether a minion still works on a long job, again and again, and seconds for the
-# answer. With Salt's own five and ten, a master on which a thousand machines start does nothing but ask, and gives up
-# minions that are well
+# The master asks, again and again, whether a minion still works on a long job: seconds between two questions, and
+# seconds for the answer. With Salt's own five and ten, a master of a thousand starting machines does nothing but ask,
+# and takes live minions for dead.
 PATIENCE = 30
 
 
@@ -49,7 +49,7 @@ def boot(client: Any, minion: str, condition: str = "", report: bool = True) -> 
     Returns why the boot failed, like :py:func:`failure`. Empty if it went well, or if the minion told the master
     itself.
     """
-    # queue: wait for another state run; exclude only if needed, because it shows in the minion's job data
+    # queue: wait for another state run. exclude only if needed, because it shows in the minion's job data
     keywords = {"queue": True} if report else {"queue": True, "exclude": REPORT_SLS}
     target, kind = (f"L@{minion} and ( {condition} )", "compound") if condition else ([minion], "list")
     answers = client.cmd(target, "state.apply", [SLS], tgt_type=kind, kwarg=keywords, **galaxy_remote.JOB)

@@ -16,7 +16,7 @@ from galaxy_host_later import Later
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_look import Look, ServiceLook
-from galaxy_manager_unit import State, Unit, UnitStatus
+from galaxy_manager_unit import Unit, UnitStatus
 from galaxy_server import Galaxy
 from galaxy_service import Role
 from galaxy_spec import Limits
@@ -124,7 +124,7 @@ def restart(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any
         require_loadable(galaxy, limits)
         return {}
     with galaxy.alone("galaxy.restart", deadline):
-        # before anything is stopped
+        # checked before anything is stopped
         _require_restartable(galaxy, limits)
         require_loadable(galaxy, limits)
         stopped = _stop(galaxy, GRACE, limits.force)
@@ -215,7 +215,7 @@ def _plan_start(galaxy: Galaxy, limits: Limits, must_be_up: bool = False) -> dic
     if _is_well(look, limits):
         return {"changed": False, **about(look), **galaxy_wait.ready(look.snapshots, 0.0)}
     for one in look.webs:
-        # a run waits for one that loads
+        # if the master still loads Galaxy, the run waits for it
         if one.master and not one.snapshot and not one.is_loading:
             raise NotReady(_silent(one, one.master))
     galaxy_wait.require_enough(look, limits.min_workers)
@@ -273,7 +273,7 @@ def require_companions(galaxy: Galaxy, limits: Limits, deadline: Deadline) -> No
     def is_settled() -> bool:
         found = galaxy.look(galaxy_wait.LOOK, probe=False).companions
         failing.extend(one for one in found if not one.is_kept_up or _came_back(one, deadline))
-        return bool(failing) or not any(one.status and one.status.state is State.STARTING for one in found)
+        return bool(failing) or not any(one.is_starting for one in found)
 
     wait_until(is_settled, deadline, what="the services beside the web server must be up")
     if failing:
@@ -293,7 +293,7 @@ def _named(services: Iterable[ServiceLook]) -> str:
     said = []
     for one in services:
         unit, status = one.service.unit, one.status
-        reason = f"{unit.manager} reports {status.raw}{status.why}" if unit and status else " ".join(one.errors)
+        reason = f"{unit.manager} reports {status.story}" if unit and status else " ".join(one.errors)
         said.append(f"{one.service.name} ({reason or 'nothing reports its state'})")
     return ", ".join(said)
 
@@ -355,14 +355,14 @@ def stop_service(one: ServiceLook, grace: float, force: bool) -> dict[str, Any]:
         # an init script may only have sent a signal, and a worker ends a moment after its master
         galaxy_host_process.ended(everyone, grace)
     if web and master and own == [master] and not master.is_alive:
-        # it was loading, and forked workers after the look
+        # the master was loading, and forked workers after the look
         own += _left_behind(web)
     signals = []
     if web and master and master.is_alive:
         if not force:
             raise ProcessError(_unstoppable(master, unit))
         signals += galaxy_host_process.end([master], web.stop_signal, grace)
-    # what a manager that is gone had started is nobody else's to end
+    # its manager is gone, so nobody else ends these processes
     own += [process for process in members if force and one.status and process.pid in one.status.left]
     signals += galaxy_host_process.end([one for one in own if one.is_alive], signal.SIGTERM, grace)
     left = [str(process.pid) for process in own if process.is_alive]
@@ -410,7 +410,7 @@ def _require_stoppable(galaxy: Galaxy, look: Look, force: bool) -> None:
         if unit and one.status and one.status.left and not force:
             raise ProcessError(_left_over(one.status, unit))
         for process in _with_children(_identified(one.status.pids if one.status else ())):
-            # an emperor keeps up others beside this one
+            # an emperor also runs servers other than this one
             if unit and one.service.web and one.service.web.is_another(process):
                 raise ProcessError(
                     f"{unit.service} of {unit.manager} has PID {process.pid}, which serves another configuration than "

@@ -33,7 +33,7 @@ _HEADER = "Managed by Salt (formula galaxy)."
 _NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
 _SERVICE = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
-# control characters except the tab, and code points that systemd (utf8.c) refuses: it drops a variable with one
+# control characters except the tab, and code points that systemd (utf8.c) refuses: it drops a variable with such a one
 _CONTROL = Pattern("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 # MAX_ARG_STRLEN, execve(2)
 _LONGEST = 128 << 10
@@ -84,7 +84,7 @@ def write(
     }
     is_unit = server["manager"] == "systemd"
     if absent:
-        # even if other settings are wrong
+        # this works even if other settings are wrong
         files = dict.fromkeys(
             _unit_paths(settings) if is_unit else [_absolute("program_file", settings["program_file"])]
         )
@@ -119,7 +119,7 @@ def systemd_unit(settings: Mapping[str, Any]) -> dict[str, File | None]:
     lines.append(f"WorkingDirectory={_systemd_path(root)}")
     if variables:
         lines += ["# PID 1 reads it; what Environment= says is shown to everybody", f"EnvironmentFile={environment}"]
-    # a variable is not expanded in the program's path, but in its arguments
+    # systemd expands no variable in the program's path, but in the arguments
     program, *arguments = argv
     words = [_systemd_word(program), *(_systemd_word(argument).replace("$", "$$") for argument in arguments)]
     lines.append(f"ExecStart={' '.join(words)}")
@@ -294,7 +294,7 @@ def _environment(settings: Mapping[str, Any]) -> dict[str, str]:
             raise DefinitionError("environment", f"has {name!r}; a name has letters, digits and _ only")
         if not isinstance(value, (str, int, float)):
             raise DefinitionError(key, f"is a {type(value).__name__}; give a text")
-        # a YAML block, a GPG-encrypted one too, leaves a newline that is not part of the value
+        # a YAML block (a GPG-encrypted one too) ends in a newline that is not part of the value
         value = str(value).removesuffix("\n")
         if _CONTROL.search(value):
             raise DefinitionError(key, "has a control character, such as a newline, which no process manager can read")

@@ -11,7 +11,7 @@ from salt.exceptions import CommandExecutionError
 
 import galaxy_host_pattern
 
-# what moves a terminal's cursor, turns the direction of text, or cannot be sent on
+# characters that move a terminal's cursor, turn the direction of text, or cannot be sent
 _UNPRINTABLE = galaxy_host_pattern.Pattern(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )

@@ -13,12 +13,12 @@ from typing import Any
 import galaxy_remote
 from galaxy_host_count import counted
 
-# limits of a row: characters of a problem, characters of a name, problems; of a minion: servers, services
+# limits of a row: characters of a problem, characters of a name, problems. Limits of a minion: servers, services
 TEXT, NAME, PROBLEMS, SERVERS, SERVICES = 300, 100, 10, 50, 100
-# beginning of a monitoring plugin's line, and most characters of a line from another machine
+# how a line for a monitoring system begins, and how many characters of a line from another machine are kept
 CHECK, LINE = "GALAXY ", 4000
 
-# beginnings of two messages: galaxy_spec's if pillar names no server, Salt's if a minion lacks this tree
+# how two messages begin: galaxy_spec's if pillar names no server, Salt's if a minion lacks this tree
 _NO_SERVER = "pillar names no Galaxy server"
 _NO_MODULE = "'galaxy.status' is not available"
 
@@ -40,7 +40,7 @@ class State(str, enum.Enum):
 
 
 _RANK = {state.value: rank for rank, state in enumerate(State)}
-# exit codes, as those of monitoring plugins
+# exit codes, the same as those of monitoring plugins
 OK, WARNING, CRITICAL, FAILED = range(4)
 _CODES = {State.READY: OK, State.DEGRADED: WARNING, State.UNKNOWN: FAILED}
 # the worst code first: a server that is certainly down counts more than an unknown state
@@ -145,7 +145,7 @@ def check_line(rows_: list[dict[str, Any]]) -> str:
     several = len(rows_) > 1
     said = "; ".join(_said(row, several) for row in rows_) or "pillar names no Galaxy server"
     numbers = [number for row in rows_ for number in _perfdata(row, several)]
-    # a bar ends the text
+    # a bar would end the text
     return f"{CHECK}{word} - {said.replace('|', '/')}" + (f" | {' '.join(numbers)}" if numbers else "")
 
 
@@ -297,6 +297,6 @@ def _perfdata(row: Mapping[str, Any], named: bool) -> list[str]:
 
 
 def _perfvalue(label: str, value: float, unit: str, most: float | None) -> str:
-    # a label with a quote or an equals sign would end there
+    # a quote or an equals sign would end a label
     plain = "".join(char if char.isalnum() or char in "._-" else "_" for char in label)
     return f"{plain}={value:g}{unit};;;0" + (f";{most:g}" if most is not None else "")

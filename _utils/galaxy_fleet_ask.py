@@ -13,7 +13,7 @@ from salt.exceptions import SaltInvocationError
 import galaxy_fleet
 from galaxy_host_wait import Deadline
 
-# what a minion may spend on the answer of one web server: this part of the timeout, and at most so many seconds
+# a minion may spend this part of the timeout on the answer of one web server, and at most so many seconds
 _SHARE, _LONGEST = 0.25, 5.0
 # what Salt raises on Ctrl-C while it waits for an event
 _INTERRUPT = "salt/event/exit"
@@ -35,7 +35,7 @@ def ask(client: Any, target: Any, target_type: str, timeout: float) -> dict[str,
     job, expected = _publish(client, target, target_type, deadline)
     answers: dict[str, list[dict[str, Any]]] = {}
     while len(answers) < len(expected):
-        # for Salt, 0 means to wait for ever
+        # 0 would mean to wait for ever
         event = client.event.get_event(wait=max(deadline.left, 0.01), tag=f"salt/job/{job}/ret/", full=True)
         if event and event["tag"] == _INTERRUPT:
             raise KeyboardInterrupt

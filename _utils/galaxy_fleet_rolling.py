@@ -21,9 +21,9 @@ from galaxy_host_wait import Deadline, wait_until
 # seconds: for a look; until a proxy tries a failed machine again; between two looks
 LOOK, SETTLE, PAUSE = 15, 11, 1.0
 _SERVING = (State.READY.value, State.DEGRADED.value)
-# no job is older: a smaller number counts something else
+# no job is older, so a smaller number is not a job's
 _FIRST_JOB = 10**9
-# what takes the minion's ID, in the texts of a hook
+# stands for the minion's ID in the texts of a hook
 _MINION = "{minion}"
 
 
@@ -166,7 +166,7 @@ def look(found: Mapping[str, Any], plan: Plan, asked: float) -> tuple[dict[str, 
             work[minion] = [row["server"] for row in old]
         else:
             done.append(minion)
-    # a single machine may be restarted; if there are several, some must serve meanwhile
+    # one machine alone may be restarted; of several, some must go on serving
     if len(machines) > 1 and plan.batch >= len(machines) - len(lame):
         serving = len(machines) - len(lame)
         raise CommandExecutionError(
@@ -247,12 +247,12 @@ def _restart(client: Any, minion: str, servers: list[Any], plan: Plan) -> str:
     if plan.drain:
         reason = plan.drain.call(client, minion) or _drained(client, minion, servers, plan.drain_timeout)
         if reason:
-            # it still serves, and must get requests again
+            # the machine still serves, so it must get requests again
             return _joined(reason, plan.undrain.call(client, minion) if plan.undrain else "")
     for server in servers:
         answer = _call(client, minion, "galaxy.restart", server)
         if not answer["success"]:
-            # it stays drained: nobody knows whether it serves
+            # the machine stays drained: nobody knows whether it serves
             return galaxy_remote.text(answer["return"])
     reason = _lameness(client, minion, servers)
     return reason or (plan.undrain.call(client, minion) if plan.undrain else "")
@@ -298,7 +298,7 @@ def _serves(rows: list[Mapping[str, Any]]) -> bool:
 
 def _is_new(row: Mapping[str, Any], job: int, asked: float) -> bool:
     """Whether the server was started after the job began. The minion's clock does not matter for this."""
-    # an uptime is rounded
+    # the uptime is rounded
     return row["state"] in _SERVING and row["uptime"] is not None and asked - row["uptime"] - 1 > job
 
 

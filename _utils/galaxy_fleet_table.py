@@ -20,7 +20,7 @@ _COLORS = {
 }
 _PLAIN = "\x1b[0m"
 _NONE = "-"
-# least width of the problem's column
+# least width of the column PROBLEM
 _NARROWEST = 12
 
 
@@ -97,7 +97,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
     ("UP", lambda row: seconds(row["uptime"]), True),
     ("PROBLEM", lambda row: row["problems"][0] if row["problems"] else "", False),
 )
-# columns to leave out, in this order, if there is too little room
+# if there is too little room, these columns are left out, in this order
 _LEAST = ("VERSION", "OTHERS", "UP", "OLDEST", "QUEUE", "SERVER")
 
 

@@ -21,7 +21,7 @@ from galaxy_host_walk import Group
 from galaxy_service import Role
 
 _LIMIT = 1 << 20
-# how much of galaxyctl's message to show
+# how many lines of galaxyctl's message to show
 _LINES = 12
 _KEYS = ("ExecStart", "command")
 _PLACES = ("WorkingDirectory", "directory")
@@ -59,7 +59,7 @@ class Commands:
         except CommandError as exc:
             if exc.returncode is None:
                 raise
-            # it quotes the configuration
+            # the message quotes the configuration
             lines = [galaxy_host_redaction.blank(line) for line in exc.stderr.splitlines()[:_LINES]]
             raise CommandError(argv, f"exit status {exc.returncode}: {'; '.join(lines)}", exc.returncode) from None
 
@@ -98,8 +98,8 @@ class Commands:
         )
 
     def _environment(self) -> dict[str, str]:
-        # before 3.7, Python fails in the C locale on letters that are not ASCII
-        variables = {"LC_ALL": "C.UTF-8"}
+        # in the C locale, Python before 3.7 fails on letters that are not ASCII
+        variables = {"LC_ALL": "C.UTF-8", **self.instance.variables}
         if self.instance.virtualenv:
             variables["VIRTUAL_ENV"] = self.instance.virtualenv
         return variables
@@ -108,7 +108,7 @@ class Commands:
         """The path of a program that exists, and that only Galaxy's user and root can change."""
         directories = [os.path.dirname(path) for path in self._named()]
         if self.instance.virtualenv:
-            # the units' own galaxyctl may be another Python's, but Galaxy's Python is the virtualenv's
+            # the units may run galaxyctl with another Python, but Galaxy's Python is the virtualenv's
             own = os.path.join(self.instance.virtualenv, "bin")
             directories = [*directories, own] if program == "galaxyctl" else [own, *directories]
         for directory in dict.fromkeys(directories):
@@ -138,7 +138,7 @@ class Commands:
         return list(dict.fromkeys(found))
 
     def _require_own(self, path: str) -> None:
-        # an administrator lets others work on Galaxy through the user's own group
+        # an administrator may let others work on Galaxy through the group of Galaxy's user
         galaxy_host_files.require_trusted(path, self.account.uid, Group(self.account.gid))
 
 

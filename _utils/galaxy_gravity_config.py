@@ -21,7 +21,7 @@ from galaxy_errors import ConfigError, FileError
 from galaxy_gravity_instance import Instance, Program
 
 _TRUE = ("1", "true", "yes")
-# names of Python's directories in virtualenvs, for the Pythons of Gravity 1
+# names of Python's directories in virtualenvs: the versions of Python that Gravity 1 may have
 _PYTHONS = range(7, 20)
 
 
@@ -91,7 +91,7 @@ class _Reader:
         directory: str | None,
     ):
         self._path = path
-        # its units give Gravity the file's real path, and relative paths belong to this
+        # Gravity's units name the file by its real path, and relative paths start from that
         self._real = os.path.realpath(path)
         self._document = document
         self._environment = environment
@@ -147,6 +147,7 @@ class _Reader:
             umask=settings["umask"],
             log_namespace=settings["log_namespace"],
             is_one_of_several=is_one_of_several,
+            variables={name: text for name, text in self._environment.items() if name.startswith("GRAVITY_")},
         )
         programs = self._programs(result, settings, galaxy, base)
         return dataclasses.replace(result, programs=programs, problems=tuple(self._problems))
@@ -220,7 +221,8 @@ class _Reader:
             raise ConfigError(f"{galaxy_config}: galaxy: data_dir: is null; give the path of a directory, or remove it")
         state = self._environment.get("GRAVITY_STATE_DIR")
         if given is None:
-            # one for an installed package, one for a source tree; if one does not exist, the other counts
+            # an installed package has data, a source tree has database; if that directory does not exist, the other one
+            # counts
             is_source = root and not self._has_galaxy(settings) and self._exists(os.path.join(root, "lib", "galaxy"))
             names = ["database", "data"] if is_source else ["data", "database"]
             if base:

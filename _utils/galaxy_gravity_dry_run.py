@@ -16,14 +16,14 @@ from galaxy_gravity_instance import Instance
 from galaxy_host_command import SYSTEM_PATH
 from galaxy_host_record import record
 
-# systemctl for Gravity: nothing is enabled, stopped or reloaded; the PATH of systemd's services is asked for
+# Gravity's systemctl in a dry run: it enables, stops and reloads nothing, and answers only the question for the PATH
 _SYSTEMCTL = """#!/bin/sh
 case " $* " in
 *" show-environment "*) {real} show-environment 2>/dev/null || echo PATH={path} ;;
 esac
 exit 0
 """
-# Gravity's name of that directory
+# Gravity's own name of the shared directory
 _SHARED = "galaxy-gravity"
 _MAX_FILE = 64 << 10
 
@@ -65,7 +65,7 @@ def run(commands: Commands, is_system: bool, timeout: float = 60) -> Written:
     instance, uid = commands.instance, commands.account.uid
     shares = has_shared_state(instance)
     with place(commands) as here:
-        # if several instances share a directory, each has its own logs there: only the shared directory is replaced
+        # instances that share a directory each have logs of their own there, so only the shared directory is replaced
         where = {"XDG_CONFIG_HOME": here.root} if shares else {"GRAVITY_STATE_DIR": here.state}
         state = os.path.join(here.root, _SHARED) if shares else here.state
         variables = {**here.environment, **where}
@@ -97,7 +97,7 @@ def place(commands: Commands) -> Iterator[Place]:
         program = os.path.join(tools, "systemctl")
         _write_systemctl(program)
         for path in (base, tools, program):
-            # root's, and for Galaxy's user to run
+            # root owns it, and Galaxy's user runs it
             os.chmod(path, 0o755)  # noqa: S103
         for directory in (root, units, state):
             os.mkdir(directory, 0o700)

@@ -12,7 +12,7 @@ from galaxy_errors import ConfigError, FileError, FileMissing
 
 MAX_FILE = 1 << 20
 MAX_DEPTH = 50
-# galaxy.yml is a sample of all options, nearly all of them commented out
+# galaxy.yml lists all options, nearly all of them commented out
 MAX_NODES = 50_000
 
 
@@ -20,13 +20,13 @@ class _Bounded:
     """Counts what an alias stands for as if it were written out. Refuses deep nesting."""
 
     depth = deepest = nodes = 0
-    # the parser class has these
+    # the parser class provides these
     peek_event: Callable[[], yaml.Event]
     check_event: Callable[[type[yaml.Event]], bool]
 
     def __init__(self, stream: bytes):
         super().__init__(stream)  # type: ignore[call-arg]
-        # of each node that is complete: values in it, and levels below it
+        # for each complete node: how many values and how many levels are in it
         self._sizes: dict[int, tuple[int, int]] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
@@ -106,7 +106,7 @@ def read_mapping(path: str, named_by: Iterable[int] = ()) -> dict[str, Any]:
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path!r}: cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
     try:
-        # libyaml takes tabs in places where Gravity's reader does not
+        # libyaml accepts tabs in places where Gravity's reader does not
         loader = _Loader if _FastLoader is None or b"\t" in data else _FastLoader
         document = yaml.load(data, loader)  # noqa: S506
     except yaml.MarkedYAMLError as exc:

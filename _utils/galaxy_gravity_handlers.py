@@ -14,11 +14,11 @@ from galaxy_errors import ConfigError, FileError, FileMissing
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 
-# of one instance: each is a process
+# limit for one instance: each handler is a process
 MAX_PROCESSES = 1000
 _DEFAULT_FILES = ("job_conf.yml", "job_conf.xml")
 _TEMPLATE = "{name}_{process}"
-# a width is all that a name has use for, and a wide one fills the memory
+# a name needs nothing but a width, and a large width fills the memory
 _FORMAT = Pattern(r"0?\d{0,2}[sd]?")
 _NAME = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 _MAX_TEMPLATE = 200
@@ -179,11 +179,11 @@ def _xml_names(data: bytes, path: str) -> list[str]:
     """
     The ``id`` of each element in the first ``handlers`` of a ``job_conf.xml``. The file must not declare entities.
     """
-    # not at the top: few have a job_conf.xml
+    # not imported at the top, because few Galaxies have a job_conf.xml
     from xml.parsers import expat
 
     names: list[str] = []
-    # the elements that are open; the third part says whether the first handlers has been
+    # depth: how many elements are open; inside: in the first handlers; seen: there was a first handlers
     depth, inside, seen = 0, False, False
 
     def refuse(*_: object) -> NoReturn:

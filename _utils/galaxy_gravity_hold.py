@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import galaxy_definition
+import galaxy_gravity_environment
 import galaxy_gravity_installed
 import galaxy_host_command
 import galaxy_host_files
@@ -19,14 +20,12 @@ import galaxy_manager_systemd
 from galaxy_definition import File
 from galaxy_errors import FileError, ManagerError
 from galaxy_gravity_instance import Instance
-from galaxy_host_process import Invocation
 
 log = logging.getLogger(__name__)
 
 NAME = "salt-galaxy.conf"
 _MANAGED = "# Managed by Salt (formula galaxy) for "
 _MAX_DIRECTORIES = 5000
-_PROGRAMS = ("galaxyctl", "galaxy", "supervisord")
 
 
 def hold(
@@ -63,7 +62,7 @@ def hold(
     if changes and not test:
         for path in changes:
             if files[path] is None:
-                # another drop-in may be there
+                # the directory stays if it has another drop-in
                 with contextlib.suppress(OSError):
                     os.rmdir(os.path.dirname(path))
         if galaxy_manager_systemd.runs():
@@ -104,28 +103,7 @@ def _units(instance: Instance, directory: str, mounts: list[str]) -> Iterator[st
             f"{', '.join(mounts)} is mounted; set galaxy_user, so that the system's systemd has the units"
         )
     elif galaxy_manager_systemd.runs():
-        names = {instance.path, os.path.realpath(instance.path), instance.galaxy_config}
-        if instance.state_dir:
-            names.add(os.path.join(instance.state_dir, "supervisor", "supervisord.conf"))
-        for definition, shown in galaxy_manager_systemd.candidates():
-            if any(_starts(invocation, instance, names) for invocation in definition.commands()):
-                yield shown["Id"]
-
-
-def _starts(invocation: Invocation, instance: Instance, names: set[str]) -> bool:
-    """Whether a command starts Galaxy's supervisord: under its own name or through Gravity."""
-    # a shell's words are one of its own
-    words = [word for argument in invocation.argv for word in argument.split()]
-    programs = [place for place, word in enumerate(words) if os.path.basename(word) in _PROGRAMS]
-    if not programs:
-        return False
-    environment = invocation.environment or {}
-    named = [environment[key] for key in ("GRAVITY_CONFIG_FILE", "GALAXY_CONFIG_FILE") if key in environment]
-    told = {word.rpartition("=")[2] for word in words} | set(named)
-    # Gravity that is told of no file looks for it where it is called
-    is_told = named or any(word == "-c" or word.startswith("--config-file") for word in words[programs[0] :])
-    is_there = instance.galaxy_root is not None and invocation.cwd == instance.galaxy_root
-    return not names.isdisjoint(told) or (is_there and not is_told)
+        yield from (unit for unit, _ in galaxy_gravity_environment.starters(instance))
 
 
 def _present(instance: Instance, directory: str) -> Iterator[tuple[str, str]]:

@@ -19,10 +19,11 @@ from galaxy_host_walk import describe, ours
 log = logging.getLogger(__name__)
 
 UNITS = "/etc/systemd/system"
-# Gravity's own pattern
+# the same pattern as Gravity's
 _HASH = Pattern(r";\s*GRAVITY=([0-9a-f]+)")
 _KEY = Pattern(r"([A-Za-z_]+)\s*=\s*(.*?)\s*")
 _CONFIG = Pattern(r"--config-file[ =]('[^']*'|\S+)")
+_PROGRAM = Pattern(r"(?m)^\[program:([^\]]+)\]$")
 _MAX_FILES, _MAX_FILE = 5000, 64 << 10
 
 
@@ -112,7 +113,7 @@ def units(instance: Instance, directory: str = UNITS, named_by: Iterable[int] = 
         try:
             texts.update(_read(directory, [name], named_by))
         except FileError as exc:
-            # a masked unit is a link to a device: it is not ours, but the name is taken
+            # a masked unit is a link to a device. It is not ours, but its name is taken
             log.info("%s", exc)
             texts[name] = ""
     hashes = marks(instance)
@@ -141,6 +142,13 @@ def programs(instance: Instance, named_by: Iterable[int] = ()) -> dict[str, str]
         elif name.endswith(".conf"):
             found.update(_read(base, [name], named_by))
     return found
+
+
+def program_names(instance: Instance, named_by: Iterable[int]) -> list[str]:
+    """Names of the programs that supervisord would run for the instance. Raises like ``programs``."""
+    found = programs(instance, named_by)
+    own = [text for name, text in found.items() if name.startswith(f"{instance.name}.d/") and _is_ours(instance, text)]
+    return sorted(title for text in own for title in _PROGRAM.findall(text))
 
 
 def programs_directory(state: str) -> str:
@@ -175,8 +183,13 @@ def is_own_configuration(instance: Instance, path: str) -> bool:
     return path in _paths(instance)
 
 
+def _is_ours(instance: Instance, text: str) -> bool:
+    path = configuration(text)
+    return path is None or is_own_configuration(instance, path)
+
+
 def _paths(instance: Instance) -> set[str]:
-    # Gravity resolves what it is told on its command line, and nothing else
+    # Gravity resolves links only in a path from its command line
     return {instance.path, os.path.realpath(instance.path)}
 
 

@@ -100,6 +100,8 @@ class Instance:
         what in the configuration cannot be used: sentences
     is_one_of_several
         the file has other instances too
+    variables
+        ``GRAVITY_*`` variables of whoever runs Gravity, as far as they are known
     """
 
     path: str
@@ -120,6 +122,7 @@ class Instance:
     programs: tuple[Program, ...] = ()
     problems: tuple[str, ...] = ()
     is_one_of_several: bool = False
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, hash=False)
 
     @property
     def is_named(self) -> bool:

@@ -82,7 +82,7 @@ class Maker:
                 type=type_,
                 number=None if is_one else number,
                 web=self._web(name, settings, environment) if role is Role.WEB else None,
-                # the unit for all of them has the settings of the first
+                # one unit stands for all of them, and has the settings of the first
                 start_timeout=members[0]["start_timeout"],
                 stop_timeout=members[0]["stop_timeout"],
                 server_name=settings.get("server_name"),
@@ -132,7 +132,7 @@ class Maker:
 
     def _web(self, name: str, settings: dict[str, Any], environment: Mapping[str, str]) -> Web:
         place = f"{self._where}: {name}"
-        # as Gravity writes it: the words of a value may be several
+        # as Gravity writes the command: a value may become several words
         text = (
             f"gunicorn --timeout {settings['timeout']} -b {settings['bind']} --workers={settings['workers']} "
             f"{'--preload' if settings['preload'] else ''} {settings['extra_args']}"

@@ -63,15 +63,21 @@ class Services:
         look = Look([], problems)
         for program in sorted(self.instance.programs, key=lambda one: _ORDER.index(one.role)):
             one = ServiceLook(
-                Service(program.name, program.role, units.get(program.name), self._webs.get(program.name))
+                Service(
+                    program.name,
+                    program.role,
+                    units.get(program.name),
+                    self._webs.get(program.name),
+                    program.start_timeout,
+                )
             )
             _find(one, statuses.get(program.name))
             look.services.append(one)
         served = [(one, self._webs[one.service.name]) for one in look.services if one.master]
-        # the kernel goes through its table of all connections for that
+        # for this, the kernel walks through its table of all connections
         connections = galaxy_host_sockets.connections({port for _, web in served for port in web.ports})
         for one, web in served:
-            asked = deadline.left, probe and one.service.role is Role.WEB, one.master, connections
+            asked = deadline.left, probe, one.master, connections
             one.snapshot = one.attempt(web.snapshot, *asked)
         return look
 

@@ -19,7 +19,7 @@ _FLAGS = {
     **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
 }
 _MOST = 1 << 31
-# parts of a variable's name; no setting is deeper
+# most parts of a variable's name; no setting is deeper
 _MAX_PARTS = 20
 
 Check = Callable[[object], object]
@@ -59,7 +59,7 @@ def _number(value: object) -> float:
 
 
 def _text(value: object) -> str:
-    # the value may be a secret if the key is an environment
+    # the value may be a secret if the key belongs to an environment
     if not isinstance(value, str) or not is_text(value):
         what = "a text with NUL or half a character" if isinstance(value, str) else _kind(value)
         raise _Bad(f"is {what}; give a text (in quotes)")
@@ -109,7 +109,7 @@ def _service(start: int, stop: int, **fields: tuple[object, Check]) -> dict[str,
     }
 
 
-# of each service: default and check of each setting
+# for each service: default and check of each setting
 _SERVICES = {
     "gunicorn": _service(
         15,
@@ -239,7 +239,7 @@ def _read_fields(value: object, fields: Mapping[str, tuple[object, Check]], plac
         raise ConfigError(f"{place}: has a key that is not a text; write keys as texts")
     found = {}
     for name, (default, check) in fields.items():
-        # the one setting that has no default
+        # the only setting without a default
         is_needed = name == "upload_dir"
         found[name] = _checked(value.get(name), check, f"{place}: {name}") if name in value or is_needed else default
     return found
@@ -331,6 +331,6 @@ def _shown(value: object) -> str:
     try:
         text = repr(value)
     except ValueError:
-        # of thousands of digits
+        # the number may have thousands of digits
         text = "a number"
     return text if len(text) <= 60 else f"{text[:57]}..."

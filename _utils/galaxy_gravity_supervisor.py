@@ -25,7 +25,7 @@ from galaxy_host_pattern import Pattern
 from galaxy_host_process import Invocation, Process
 from galaxy_host_wait import Deadline, wait_until
 from galaxy_host_walk import describe
-from galaxy_manager_supervisor_config import Endpoint, SupervisorConfig, config_files_of
+from galaxy_manager_supervisor_config import Endpoint, Program, SupervisorConfig, config_files_of
 from galaxy_manager_supervisor_rpc import Client, ProcessInfo
 from galaxy_manager_supervisord import Supervisord
 from galaxy_manager_unit import State, UnitStatus
@@ -33,14 +33,14 @@ from galaxy_manager_unit import State, UnitStatus
 log = logging.getLogger(__name__)
 
 _START = 60
-# seconds for one that somebody else brings up to answer
+# seconds to wait for an answer if somebody else brings supervisord up
 _COMES_UP = 10
-# patterns of supervisord's log: what happens to one process, and to all
+# events in supervisord's log: of one process, and the start of supervisord itself
 _EVENT = Pattern(
     r"(spawned: '|exited: |stopped: |gave up: )([^\s']+)(?:' with pid (\d{1,9})\b)?|supervisord started with pid ",
     re.ASCII,
 )
-# what Gravity writes there itself when it starts a supervisord
+# Gravity writes the same text when it starts a supervisord
 _CONFIGURATION = """;
 ; This file is maintained by Galaxy - CHANGES WILL BE OVERWRITTEN
 ;
@@ -88,7 +88,7 @@ class Supervisor(SupervisorConfig):
             )
         self.home = os.path.join(instance.state_dir, "supervisor")
         self._folder = galaxy_gravity_installed.programs_directory(instance.state_dir)
-        # of instances, perhaps of this one by another name
+        # files of all instances; some may be this instance's under an older name
         self._present = galaxy_host_files.names(self._folder, named_by=(owner,))
         included = self._files_of(instance.name, owner)
         super().__init__(os.path.join(self.home, "supervisord.conf"), owner=owner, included=included)
@@ -104,7 +104,7 @@ class Supervisor(SupervisorConfig):
         """By title: what this configuration had installed under the name of an instance that it no longer has."""
         others = {name.removesuffix(".d") for name in self._present if name.endswith(".d")} - {self.instance.name}
         try:
-            # the file is not read again for nothing
+            # the file is read again only if there are other names
             old = others - instance_names(self.instance.path) if others else set()
         except ConfigError:
             return []
@@ -113,6 +113,13 @@ class Supervisor(SupervisorConfig):
             config = SupervisorConfig(self.path, owner=self.owner, included=self._files_of(name, self.owner))
             titles += [program.title for program in config.programs if self._is_ours(program.invocation)]
         return titles
+
+    def other_configuration(self, program: Program) -> str | None:
+        """The configuration for which Gravity wrote the program, if this is another file that exists."""
+        words = program.invocation.argv
+        named = words[words.index("--config-file") + 1 :][:1] if "--config-file" in words else ()
+        is_others = named and not self._is_ours(program.invocation) and galaxy_host_files.changed(named[0]) is not None
+        return named[0] if is_others else None
 
     def _is_ours(self, invocation: Invocation) -> bool:
         """Whether Gravity wrote the command for this configuration."""
@@ -172,7 +179,7 @@ class Supervisor(SupervisorConfig):
             if event is None:
                 counts, exited = {}, set()
             elif event.startswith("spawned"):
-                # one that was spawned before the log begins counts from its first exit on
+                # if a process was spawned before the log begins, its spawns count from its first exit on
                 counts[name] = counts.get(name, 0) + (name in exited)
                 exited.discard(name)
             elif event.startswith("exited"):
@@ -210,13 +217,13 @@ class Supervisor(SupervisorConfig):
         log.info("supervisord is brought up as user %s: %s", account.name, " ".join(argv))
         try:
             if not os.path.lexists(self.path):
-                # Gravity writes this file at its first start; here its owner writes it, with the owner's rights
+                # Gravity writes this file at its first start. Here the file's owner writes it, with the owner's rights
                 galaxy_host_command.run(["tee", "--", self.path], _CONFIGURATION.encode(), account=account)
             galaxy_host_command.run(
                 argv, timeout=max(deadline.left, 1), account=account, cwd=directory, environment=environment
             )
         except CommandError as exc:
-            # somebody else was quicker
+            # somebody else started one meanwhile
             if self._comes_up(deadline):
                 return False
             raise ManagerError(f"supervisord is not brought up: {exc}") from None
@@ -260,10 +267,13 @@ class Supervisor(SupervisorConfig):
     def _variables(self, account: Account) -> dict[str, str]:
         venv = self.instance.virtualenv
         path = galaxy_host_command.SYSTEM_PATH
-        environment = {"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        environment = {
+            **{"PATH": f"{venv}/bin:{path}" if venv else path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            **self.instance.variables,
+        }
         if venv:
             environment["VIRTUAL_ENV"] = venv
-        # what this variable tells Gravity cannot be in Gravity's file
+        # Gravity reads the state directory only from this variable, not from its file
         usual = {os.path.join(account.home, ".config/galaxy-gravity")}
         if self.instance.data_dir:
             usual.add(os.path.join(self.instance.data_dir, "gravity"))
@@ -326,7 +336,8 @@ class GravityProgram(Supervisord):
     def _status_of(self, mine: list[ProcessInfo] | None) -> UnitStatus:
         status = super()._status_of(mine)
         if status.raw == "EXITED":
-            # Gravity's programs are started again whatever their exit status, at supervisord's next tick
+            # Gravity's programs have autorestart: supervisord starts them again at its next tick, whatever their exit
+            # status
             return dataclasses.replace(status, state=State.RETRYING, active=True)
         return status
 
@@ -355,7 +366,7 @@ def statuses(units: list[GravityProgram]) -> list[UnitStatus]:
     for unit in units:
         mine = unit._mine(infos) or []
         status = unit._status_of(mine)
-        # the log names processes without their group
+        # the log has the names of processes without their groups
         name = mine[0].name if len(mine) == 1 and names.count(mine[0].name) == 1 else ""
         found.append(dataclasses.replace(status, restarts=counts.get(name)))
     return found

@@ -16,7 +16,7 @@ from galaxy_host_command import Account
 from galaxy_host_pattern import Pattern
 from galaxy_manager_systemd import Systemd
 
-# where the system's manager reads units from; Gravity writes into the first
+# the system's manager reads units from these directories; Gravity writes into the first
 PLACES = (
     *("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"),
     *("/usr/lib/systemd/system", "/lib/systemd/system"),
@@ -93,7 +93,7 @@ class Found:
         self.stale += [unit for unit in wants if file_of(unit) in files and unit not in wanted.values()]
         if any("@." in name for name in services):
             self._add_instances(user, services, set(wanted.values()))
-        # a template of which no instance is left
+        # templates without any instance left
         known = {file_of(unit) for unit in self.stale}
         self.stale += [name for name in old if "@." in name and name not in known]
         if user and not os.path.lexists(f"{folder.path}/default.target.wants/{target}"):
@@ -174,7 +174,7 @@ def _folders(instance: Instance) -> Iterable[Folder]:
 def _old(instance: Instance, target: str, ours: Iterable[str], services: dict[str, list[str]]) -> list[str]:
     """Targets of this configuration, with their services, under a name that no instance has any more."""
     if set(ours) <= {target}:
-        # the file is not read again for nothing
+        # nothing to look for, so the file is not read again
         return []
     try:
         current = galaxy_gravity_supervisor.instance_names(instance.path)

@@ -12,7 +12,7 @@ from galaxy_gravity_command import Commands
 from galaxy_host_redaction import blank, printable
 
 _MAX_TEXT = 300
-# whatever Galaxy prints goes elsewhere
+# output of Galaxy goes elsewhere
 _SCRIPT = """
 import os, sys
 answer = os.fdopen(os.dup(1), "w")

@@ -16,7 +16,7 @@ _MEMORY = Pattern(r"\d{1,9}(\.\d{1,9})?G")
 _UMASK = Pattern(r"[0-7]{1,4}")
 _NAME = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}")
 _VARIABLE = Pattern(r"[A-Za-z_]\w*=.*")
-# a character that gives a command more rights, or another meaning, stands before its path
+# no prefix: a character before the path would give the command more rights, or another meaning
 _COMMAND = Pattern(r"['\"]?[A-Za-z0-9_./].*")
 _NEXT_COMMAND = Pattern(r"(^|.*\s);(\s.*|$)")
 _UNIT = Pattern(r"[A-Za-z0-9:_.\\-]+(@\d*)?\.service")
@@ -55,7 +55,7 @@ def require_target(name: str, text: str, services: Collection[str]) -> None:
     """Raises ``DefinitionError`` unless the text is a target of Gravity's that wants ``services`` and nothing else."""
 
     def is_own(value: str) -> bool:
-        # instances by the name of their template
+        # instances count by the name of their template
         wanted = [_template(unit) for unit in value.split()]
         return set(wanted) <= set(services)
 

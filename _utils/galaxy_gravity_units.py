@@ -4,8 +4,10 @@ compared with its configuration.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 
+import galaxy_gravity_installed
 import galaxy_gravity_supervisor
 from galaxy_errors import FileMissing, GalaxyError
 from galaxy_gravity_instance import Instance
@@ -22,7 +24,9 @@ else:
     galaxy_gravity_systemd = Later("galaxy_gravity_systemd")
     galaxy_manager_systemd = Later("galaxy_manager_systemd")
 
-# a crash loop's rounds are shorter: a Galaxy that cannot start says so within minutes
+log = logging.getLogger(__name__)
+
+# the rounds of a crash loop are shorter, so a Galaxy that cannot start is noticed within minutes
 _RECENT = 600
 
 
@@ -64,7 +68,13 @@ def find(instance: Instance) -> Units:
         except FileMissing:
             supervisor = None
         if supervisor:
-            units, stale = _of_supervisor(instance, supervisor)
+            units, stale, others = _of_supervisor(instance, supervisor)
+            helps_update = not others
+            problems += [
+                f"{supervisor.home} has programs of {path}, which has the same data_dir and instance_name: they are "
+                f"not this Galaxy's; give {instance.path} its own."
+                for path in others
+            ]
     elif instance.manager == "systemd":
         found = galaxy_gravity_systemd.find(instance)
         units, stale, problems = dict(found.units), found.stale, found.problems
@@ -77,6 +87,7 @@ def find(instance: Instance) -> Units:
             f"{instance.path} wants process_manager {instance.manager}, with which no service can be asked, started or "
             "stopped; set it to supervisor or systemd."
         )
+    stale = [*stale, *_of_another_manager(instance)]
     missing = [program.name for program in instance.programs if program.name not in units]
     if missing and helps_update:
         problems.append(f"Configured but not installed: {', '.join(missing)}; run galaxyctl update.")
@@ -87,14 +98,30 @@ def find(instance: Instance) -> Units:
     return Units(units, tuple(missing), tuple(stale), tuple(problems))
 
 
-def _of_supervisor(instance: Instance, supervisor: Supervisor) -> tuple[dict[str, Unit], list[str]]:
+def _of_supervisor(instance: Instance, supervisor: Supervisor) -> tuple[dict[str, Unit], list[str], list[str]]:
+    """The units, the titles of stale programs, and the configurations to which the other programs belong."""
     wanted = galaxy_gravity_supervisor.titles(instance)
-    present = [program.title for program in supervisor.programs]
+    owners = {program.title: supervisor.other_configuration(program) for program in supervisor.programs}
+    present = [title for title, other in owners.items() if not other]
     units: dict[str, Unit] = {
         name: GravityProgram(title, supervisor) for name, title in wanted.items() if title in present
     }
     stale = [title for title in present if title not in wanted.values()]
-    return units, [*stale, *supervisor.old_names()]
+    return units, [*stale, *supervisor.old_names()], sorted({other for other in owners.values() if other})
+
+
+def _of_another_manager(instance: Instance) -> list[str]:
+    """What Gravity installed for the instance when its configuration named another process manager."""
+    try:
+        if instance.manager == "systemd":
+            user = galaxy_gravity_installed.user_id(instance)
+            return [f"{title} of supervisord" for title in galaxy_gravity_installed.program_names(instance, [user])]
+        target = f"{galaxy_gravity_installed.prefix(instance)}.target"
+        own = galaxy_gravity_installed.units(instance).own
+        return [name for name, text in own.items() if galaxy_gravity_installed.value(text, "PartOf") == target]
+    except GalaxyError as exc:
+        log.debug("galaxy: %s", exc)
+        return []
 
 
 def statuses(units: Mapping[str, Unit]) -> dict[str, UnitStatus | GalaxyError]:

@@ -171,7 +171,7 @@ class Update:
         units = {path: pair[1] for path, pair in plan.changes.items() if not path.startswith(f"{base}/")}
         self._require_own_texts(units)
         if units:
-            # what is stopped has stopped before another manager starts the same
+            # units first: they must have stopped before another manager starts the same services
             self._install(units, plan)
         if len(units) < len(plan.changes):
             self._update_programs()
@@ -188,7 +188,7 @@ class Update:
         """
         target = f"{galaxy_gravity_installed.prefix(self.instance)}.target"
         wanted = {name: text for name, text in written.items() if target in (name, _part_of(text))}
-        # units that this file once asked for, under any instance name, and no longer does
+        # units that this file once asked for, under any instance name, and does not ask for now
         stale = [name for name, text in self._units.own.items() if name not in written and self._is_ours(text, written)]
         return wanted, stale
 
@@ -213,7 +213,7 @@ class Update:
         if not names or not galaxy_manager_systemd.runs():
             return []
         if not self.is_system:
-            # a user's manager is not asked here, so all of it may run
+            # a user's manager is not asked here, so each unit may be active
             return names
         return galaxy_manager_systemd.loaded(names, active=True)
 
@@ -233,7 +233,7 @@ class Update:
             return False
 
     def _conflicts(self, wanted: Mapping[str, str]) -> list[str]:
-        # a unit of this name in another directory, which one in /etc would replace
+        # a unit in /etc would replace a unit of the same name in these directories
         places = (
             galaxy_gravity_systemd.PLACES if self.directory == galaxy_gravity_installed.UNITS else (self.directory,)
         )

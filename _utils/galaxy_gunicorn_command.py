@@ -66,7 +66,7 @@ def read(invocation: Invocation) -> Options | None:
     environment = invocation.environment or {}
     try:
         extra = shlex.split(environment.get("GUNICORN_CMD_ARGS", ""))
-        # as gunicorn does: each option of the command line replaces the variable's
+        # gunicorn's order: an option of the command line replaces the same option of the variable
         early, late = _parsed(tuple(extra)), _parsed(words[1:])
     except (ValueError, ConfigError) as exc:
         raise ConfigError(f"{invocation.source}: gunicorn's options cannot be read: {exc}") from None
@@ -104,7 +104,7 @@ def address(bind: str, directory: str = "/") -> Address:
     return galaxy_host_address.parse(f"{host.lower()}:{port}")
 
 
-# in a look, the same words come from the configuration and from the process
+# in one look, the same words come from the configuration and from the process
 @functools.lru_cache(maxsize=64)
 def _parsed(words: tuple[str, ...]) -> Mapping[str, Any]:
     return vars(_parser().parse_known_args(words)[0]) if words else {}

@@ -15,7 +15,7 @@ from galaxy_host_pattern import Pattern
 
 _FILE = Pattern(r"/wgunicorn-\w+ \(deleted\)\Z")
 _SOCKET = Pattern(r"socket:\[(\d+)\]")
-# no machine runs longer, and no clock is earlier
+# more than any uptime, and less than any date
 _LONGEST_UPTIME = 10**9
 
 

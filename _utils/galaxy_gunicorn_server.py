@@ -28,9 +28,9 @@ from galaxy_webserver import Snapshot, WebServer, Worker, WorkerState
 
 log = logging.getLogger(__name__)
 
-# seconds that a beat may be late on a busy machine
+# a heartbeat may be so many seconds late on a busy machine
 _LATE = 2.0
-# seconds for which an event loop may well be busy with something else
+# an event loop may be busy with something else for so many seconds
 _PATIENCE = 10.0
 
 
@@ -38,7 +38,7 @@ class GunicornWorker(Worker):
     """A worker of gunicorn."""
 
     def record(self) -> dict[str, Any]:
-        # the kernel walks all of its pages for that: not at every look
+        # the kernel walks through all pages of the process for this number, so not every look asks for it
         return {**super().record(), "pss": _pss(self.pid)}
 
 
@@ -95,7 +95,7 @@ class GunicornServer(WebServer):
     """
 
     kind, title = "gunicorn", "gunicorn"
-    stop_signal = signal.SIGTERM
+    stop_signal, orphans_stay = signal.SIGTERM, True
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class GunicornServer(WebServer):
             self._live = None
             return None
         (master,) = masters
-        # a wait comes here a dozen times a second, and a gunicorn never executes another program
+        # a wait comes here a dozen times a second. The options cannot change: a gunicorn never executes another program
         if self._live is None or master != self._live_master:
             self._live, self._live_master = _options(master), master
         return master
@@ -174,7 +174,7 @@ class GunicornServer(WebServer):
         """
         deadline = Deadline(timeout)
         master = master or self._require_master()
-        # who listens at another address of localhost is none of ours
+        # a listener at another address of localhost is not ours
         found = galaxy_host_sockets.listeners(self.listens_on)
         own = {inode: queue for inode, queue in found.items() if galaxy_host_sockets.holds(master.pid, [inode])}
         ports, open_tcp = self.ports, connections
@@ -219,7 +219,7 @@ class GunicornServer(WebServer):
         if not snapshot.ready or not self.listens_on:
             return
         try:
-            # from a live gunicorn, the address is what its owner says
+            # the owner of a live gunicorn chose the address
             assert isinstance(snapshot, GunicornSnapshot)
             who = snapshot.owners
             snapshot.galaxy_version = galaxy_gunicorn_http.version(
@@ -227,7 +227,7 @@ class GunicornServer(WebServer):
             )
             snapshot.answers, snapshot.answer = True, ""
         except TlsRefused as exc:
-            # it wants a certificate that we do not have; this says nothing about Galaxy
+            # the server wants a certificate that we do not have; this says nothing about Galaxy
             log.info("Whether Galaxy answers cannot be told: %s", exc)
         except GunicornError as exc:
             snapshot.answers, snapshot.answer = False, f"Galaxy does not answer: {exc}."
@@ -278,7 +278,7 @@ class GunicornServer(WebServer):
             return None
         if galaxy_host_sockets.holds(process.pid, inodes):
             return process
-        # it listens where its own command line says, or will once its application is loaded
+        # it listens where its own command line says, now or once the application is loaded
         options = _options(process)
         if not options or not options.binds:
             return None
@@ -340,7 +340,7 @@ class GunicornServer(WebServer):
             own = [requests[inode] for inode in held.sockets & requests.keys()]
             in_flight = len(own) + len(held.sockets & accepted)
             oldest = max((one.since_received for one in own), default=None)
-            # an event loop that runs reads at least the first bytes that come; later on it may have a reason to wait
+            # an event loop that runs reads at least the first bytes; later it may have a reason to wait
             untouched = max((one.since_received for one in own if one.unread >= one.received), default=0.0)
         limit = self.options.timeout / 2 + _LATE
         if process.is_suspended:
@@ -348,7 +348,7 @@ class GunicornServer(WebServer):
         elif beat is not None and self.options.timeout and beat > limit:
             state, reason = WorkerState.STUCK, f"no heartbeat for {beat:.0f} s"
         elif held and beat is not None and left_waiting > _PATIENCE and not held.sockets.isdisjoint(listeners):
-            # a worker that listens and whose event loop runs would have accepted the connection
+            # this worker listens, so an event loop that runs would have accepted the connection
             state, reason = WorkerState.STUCK, f"accepts nothing for {left_waiting:.0f} s"
         elif beat is not None and untouched > _PATIENCE:
             state, reason = WorkerState.STUCK, f"reads nothing for {untouched:.0f} s"

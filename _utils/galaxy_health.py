@@ -18,13 +18,13 @@ from galaxy_host_process import Process
 from galaxy_host_redaction import printable
 from galaxy_service import Role
 
-# a process gives a sign of life each 60 s, and later if it is busy
+# a process gives a sign of life every 60 s, later if it is busy
 SILENT = 180
 # seconds for Celery's workers to reply
 _PING = 3
 _MAX_ROWS, _MAX_TEXT = 500, 255
 
-# Says nothing but names of exceptions: their texts may hold passwords. Whatever Galaxy prints goes elsewhere.
+# Prints only the names of exceptions, because their texts may hold passwords. Galaxy's own output goes elsewhere.
 _SCRIPT = """
 import os, sys
 answer = os.fdopen(os.dup(1), "w")
@@ -120,7 +120,7 @@ def read(commands: Commands, timeout: float = 120) -> dict[str, Any]:
     started = time.monotonic()
     roles = [program.role for program in commands.instance.programs]
     asks_celery = Role.CELERY in roles
-    # a little less than the time limit, so that one part that hangs does not hide the other
+    # a little less than the time limit: if one part hangs, the others are still reported
     words = [
         *(commands.instance.galaxy_config, "celery" if asks_celery else "-"),
         *(f"{max(timeout - 2, timeout / 2):g}", f"{_PING:g}", f"{_MAX_ROWS:g}"),
@@ -180,7 +180,7 @@ def _judge_processes(
         return
     for name, pid, app_type, age in answer["processes"]:
         process = Process.of(pid)
-        # rows of killed processes stay, and another process may have the PID by now
+        # killed processes leave their rows, and another process may have the PID now
         uids = process.uids if process else None
         if not process or not uids or uids[1] != commands.account.uid or process.create_time > time.time() - age + 1:
             continue

@@ -13,7 +13,7 @@ from galaxy_errors import AddressError
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 
-# what fits sockaddr_un.sun_path with its closing NUL, unix(7)
+# the longest path that fits into sockaddr_un.sun_path with its closing NUL, unix(7)
 MAX_UNIX_PATH = 107
 _MAX_TEXT = 1000
 _HOSTNAME = Pattern(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?\Z")
@@ -59,7 +59,7 @@ class Address:
     def peer(self) -> str | tuple[str, int]:
         """What a client on this machine hands to ``socket.connect``."""
         if self.is_abstract:
-            # uWSGI binds the name with a closing NUL (core/socket.c), which Linux counts as part of it
+            # uWSGI binds the name with a closing NUL (core/socket.c), and Linux takes the NUL as part of the name
             return f"\0{self.path[1:]}\0"
         if self.path:
             return self.path

@@ -8,7 +8,7 @@ from typing import Any
 
 from salt.exceptions import SaltInvocationError
 
-# what is more is a mistake, and more than a clock can wait for
+# a larger number is a mistake, and a clock cannot wait for it
 MAX_NUMBER = 10**9
 
 

@@ -21,16 +21,16 @@ from galaxy_host_wait import Deadline
 
 log = logging.getLogger(__name__)
 
-# of standard error, in a message
+# lines of standard error that a message shows
 _LINES = 12
-# bytes of both streams; no command of ours says nearly as much
+# bytes of both streams together; no command of ours writes nearly as much
 LIMIT = 32 << 20
 _CHUNK = 1 << 16
-# seconds between two looks whether it is time to say that it still runs
+# seconds between two looks whether to report that the command still runs
 _TICK = 1.0
 _C_LOCALE = {"LC_ALL": "C", "LANG": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 _PATH = "/usr/local/bin:/usr/bin:/bin"
-# of a login of root's, and of systemd's services
+# the PATH of root's login and of systemd's services
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -120,7 +120,7 @@ def run(
         output, errors = _exchange(process, " ".join(argv), given, Deadline(timeout), limit)
     except (subprocess.TimeoutExpired, OverflowError) as exc:
         _kill(process, account)
-        # a process on a hanging filesystem ends only when the kernel releases it: do not wait for this
+        # a process on a hanging filesystem ends only when the kernel releases it: do not wait for that
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
         is_late = isinstance(exc, subprocess.TimeoutExpired)
@@ -143,7 +143,7 @@ def _usual(account: Account) -> dict[str, str]:
 
 def _become(argv: list[str], account: Account) -> dict[str, Any]:
     """The options that make a new process run as the account."""
-    # a session of its own: no terminal in which it could type for us, and a process group that can be ended as a whole
+    # a session of its own has no terminal where the command could type for us, and a process group that ends as a whole
     options = {"start_new_session": True, "umask": 0o022}
     if os.geteuid() == 0:
         return {**options, "user": account.uid, "group": account.gid, "extra_groups": account.groups}
@@ -154,7 +154,7 @@ def _become(argv: list[str], account: Account) -> dict[str, Any]:
 
 def _kill(process: subprocess.Popen[bytes], account: Account | None) -> None:
     if account is not None:
-        # it was not waited for yet, so its PID still names its group
+        # nobody has waited for the process yet, so its PID still names its group
         galaxy_host_process.kill_group(process.pid)
     process.kill()
 
@@ -179,7 +179,7 @@ def _exchange(
                 ready = selector.select(min(deadline.left, _TICK))
                 if deadline.passed:
                     raise subprocess.TimeoutExpired(process.args, deadline.seconds)
-                # a short command is only a part of the work; tell of longer ones
+                # only longer commands are reported: a short one is just a part of the work
                 if deadline.spent > galaxy_host_progress.SHORTEST:
                     galaxy_host_progress.tick(command)
                 for key, _ in ready:

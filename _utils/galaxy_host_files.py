@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 LIMIT = 1 << 20
 TAIL = 64 << 10
-# filesystems in which a mode says less than the kernel checks: /proc/PID/maps is 0444, and root's alone
+# here the kernel checks more than the mode says: /proc/PID/maps is 0444, and only root may read it
 _KERNEL = ("proc", "sysfs", "debugfs", "tracefs", "securityfs", "cgroup", "cgroup2", "bpf", "configfs", "efivarfs")
 
 
@@ -56,7 +56,7 @@ def read(
         if deciders is not None:
             deciders |= _deciders(entry)
         try:
-            # most files are small, and each read allocates what it may get
+            # most files are small, and each read allocates as much as it may get
             pieces, left, size = [], limit + 1, 1 << 14
             while left:
                 piece = os.read(descriptor, min(left, size))
@@ -130,7 +130,7 @@ def owner(path: str) -> int:
     """
     with walk(path) as entry:
         uid = entry.require_there().st_uid
-        # this takes a hundred system calls, or asks a directory server: so only if a group has the right
+        # asked only if a group has the right: this takes a hundred system calls, or asks a directory server
         asks = uid not in ours() and any(isinstance(user, Group) for user in entry.controllers)
         entry.require_none_but(uid, *(map(Group, _groups(uid)) if asks else ()))
         return uid
@@ -369,7 +369,7 @@ def _open_readable(entry: Entry, named_by: Iterable[int], directory: bool = Fals
         raise FileError(entry.path, f"is not a {'directory' if directory else 'regular file'}")
     for user, behind in _namers(entry, named_by).items():
         _require_readable(entry, user, behind)
-    # by descriptor, so that nobody can exchange the name
+    # opened through the descriptor, so nobody can exchange the name meanwhile
     return os.open(entry.link, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 

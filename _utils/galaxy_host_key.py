@@ -21,13 +21,13 @@ from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
 
-# cryptsetup's own limit of a key file
+# cryptsetup's own limit for a key file
 MAX_KEY_FILE = 8 << 20
-# bytes of a name on Linux's filesystems
+# longest file name on Linux's filesystems, in bytes
 _LONGEST_NAME = 255
-# seconds that a Tang server, a TPM or a machine busy with its boot may take to answer
+# seconds to wait for a Tang server, a TPM, or a machine that is busy with its boot
 _CLEVIS = 120
-# seconds between two questions to a database that fails; others ask it too
+# seconds between two questions to a database that fails; other machines ask it too
 _INTERVAL = 2
 
 
@@ -58,11 +58,11 @@ def resolve(
         return prompt(subject)
     scheme, _, name = source.rpartition("://")
     if scheme == "pillar":
-        # not pillar.get: since Salt 3008 it gives asterisks for what it holds
+        # not pillar.get: since Salt 3008 it returns asterisks instead of secrets
         return passphrase(_traverse(pillar, name), source)
     if scheme == "sdb":
         value = _ask(functions["sdb.get"], source, timeout)
-        # Salt gives the address itself for a profile that it does not know
+        # if Salt does not know the profile, it returns the address itself
         return passphrase(None if value == source else value, source)
     if scheme == "clevis":
         return clevis(name, timeout)
@@ -164,7 +164,7 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
     before this returns. With ``test`` nothing is made. Raises ``KeySourceError`` if the file exists, because a key is
     never overwritten, or if it cannot be made.
     """
-    # the temporary name beside it is 13 bytes longer
+    # a temporary file beside it has a name that is 13 bytes longer
     if "\0" in path or any(len(os.fsencode(part)) > _LONGEST_NAME - 13 for part in path.split("/")):
         raise KeySourceError(repr(path), "is not the path of a file: it holds a NUL, or a name that is too long")
     if os.path.lexists(path):
@@ -174,7 +174,7 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
     try:
-        # some directories look writable and are not
+        # some directories look writable but are not
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as exc:
         raise KeySourceError(path, f"key file cannot be written: {existing}: {exc.strerror}") from None
@@ -191,7 +191,8 @@ def generate_file(path: str, size: int = 64, test: bool = False) -> None:
             file.write(secrets.token_hex(size))
             file.flush()
             os.fsync(file.fileno())
-        # unlike rename, link never replaces: a crash leaves the whole key or none, and a run never another's key
+        # rename would replace a file, link never does. A crash leaves the whole key or none, and no run replaces
+        # another's key
         os.link(temporary, path)
     except FileExistsError:
         raise KeySourceError(path, "there already is a key file; it was left as it is") from None
@@ -213,7 +214,7 @@ def _ask(get: Callable[[str], object], source: str, timeout: float) -> object:
         except CommandExecutionError as exc:
             failures.append(str(exc))
         except Exception as exc:
-            # a driver may raise anything, and the message may quote a secret
+            # a driver may raise any exception, and its message may quote a secret
             failures.append(type(exc).__name__)
         return []
 
@@ -240,5 +241,5 @@ def _sync(directory: str) -> None:
 
 
 def _open_plain(path: str, flags: int) -> int:
-    # neither through a link, nor waiting for the other end of a pipe
+    # do not follow a link, and do not wait for the other end of a pipe
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -17,7 +17,7 @@ _LOCK = threading.RLock()
 _waiting: list[Any] = []
 
 _OURS = ("galaxy_", "luks_", "onedata_")
-# all others of the tree are imported after this one
+# the tree's other utils are imported after this one
 _BORN = time.time()
 
 
@@ -36,9 +36,9 @@ class _Finder:
         self._files.invalidate_caches()
 
 
-# not for Salt's loader of utils, which executes each file once more by a name of its own
+# Salt's loader of utils executes each file once more, under another name; skip that
 if not __name__.startswith("salt."):
-    # in place of the one before, where a sync has replaced this file
+    # replaces the finder of an older copy of this file, which a sync may leave
     sys.meta_path[:] = [_Finder(), *(one for one in sys.meta_path if type(one).__module__ != __name__)]
 
 
@@ -76,7 +76,7 @@ def drop_outdated() -> None:
     """
     ours = [name for name in sys.modules if name.startswith(_OURS)]
     now = time.time()
-    # not one of the future, for ever
+    # a time in the future does not count: else the utils would be dropped each time
     if any(_BORN < _changed(sys.modules[name]) <= now for name in ours):
         for name in ours:
             del sys.modules[name]

@@ -19,7 +19,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
 
-# only root may write in /run, and a reboot empties it
+# only root may write into /run, and a reboot empties it
 DIRECTORY = "/run/galaxy-salt"
 _NAME_MAX = 200
 
@@ -65,7 +65,7 @@ def file_name(name: str) -> str:
     """The name of the lock's file. Each ``name`` has another one, and each is one plain file name."""
     quoted = quote(name, safe="", errors="surrogatepass")
     if len(quoted) > _NAME_MAX:
-        # quote never leaves a plus sign, so this name is no other's
+        # a quoted name never has a plus sign, so no other name becomes this one
         quoted = f"+{hashlib.sha256(quoted.encode()).hexdigest()}"
     return f"{quoted}.lock"
 
@@ -122,7 +122,8 @@ def _holding_pid(descriptor: int) -> int | None:
     try:
         with open("/proc/locks", encoding="ascii", errors="replace") as file:
             for line in file:
-                # proc_locks(5): 1: FLOCK ADVISORY WRITE pid device:inode start end; who waits has -> behind the number
+                # proc_locks(5): 1: FLOCK ADVISORY WRITE pid device:inode start end; a waiting process has -> behind the
+                # number
                 fields = line.split()
                 if fields[1] == "FLOCK" and fields[5] == wanted and int(fields[4]) > 0:
                     return int(fields[4])

@@ -32,7 +32,7 @@ def mounted_at(target: str) -> Mount | None:
     """What is mounted on the directory; if there are several mounts, the topmost."""
     mounts = {each.target: each for each in read()}
     target = os.path.normpath(target)
-    # the path itself is resolved last: that asks the filesystem there, which may hang
+    # realpath comes last: it asks the filesystem at the path, which may hang
     for resolve in (str, _resolve_parent, os.path.realpath):
         found = mounts.get(resolve(target))
         if found:

@@ -6,7 +6,7 @@ need few of them.
 import re
 from typing import Any
 
-# to a type checker, one is a regular expression
+# a type checker takes a Pattern for a regular expression
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from re import compile as Pattern  # noqa: N812
@@ -22,6 +22,6 @@ else:
 
         def __getattr__(self, name: str) -> Any:
             value = getattr(re.compile(*self._given), name)
-            # the next use finds it without this function
+            # from now on the value is found without this function
             setattr(self, name, value)
             return value

@@ -23,9 +23,9 @@ from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
 
-# proc(5), /proc/PID/stat: the fields behind the name, which may hold anything
+# proc(5), /proc/PID/stat: the fields behind the name; the name may have any characters
 _STATE, _PARENT, _GROUP, _SESSION, _START, _STACK, _ARGUMENTS = 0, 1, 2, 3, 19, 25, 45
-# no command line or environment of a server is longer: a longer one is cut
+# bytes; no server has a longer command line or environment. A longer text is cut
 _MAX_TEXT = 256 * 1024
 _CHUNK = 8 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -70,7 +70,7 @@ class Process:
         self._descriptor = descriptor
         self._poll: select.poll | None = None
         if descriptor is not None:
-            # a pidfd is readable once its process has ended, reaped or not
+            # a pidfd becomes readable when its process ends, reaped or not
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLIN)
 
@@ -83,12 +83,12 @@ class Process:
             return None
         except OSError as exc:
             if exc.errno == errno.EINVAL:
-                # no PID: not positive, or a thread's
+                # not a PID: it is not positive, or belongs to a thread
                 return None
-            # no pidfd in this kernel or container, or no descriptor left
+            # this kernel or container has no pidfd, or no descriptor is free
             descriptor = None
         fields = _stat(pid)
-        # made first and checked then, so that the descriptor is closed in any case
+        # made first and checked later, so that the descriptor is closed in any case
         process = cls(pid, int(fields[_START]) if fields else -1, descriptor)
         return process if fields and process.is_alive else None
 
@@ -117,13 +117,13 @@ class Process:
     @property
     def create_time(self) -> float:
         """When it was started, in epoch seconds."""
-        # /proc/stat, which tells when the machine was booted, counts all interrupts first
+        # /proc/stat also has the time of the boot, but counts all interrupts first
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + self._start / _TICKS
 
     @property
     def uids(self) -> tuple[int, int] | None:
         """Real and effective user ID."""
-        # not in the first line, which holds the name
+        # not from the first line, which holds the name
         ids = (self._ask("status") or b"").partition(b"\nUid:")[2].split(None, 2)[:2]
         return (int(ids[0]), int(ids[1])) if len(ids) == 2 else None
 
@@ -208,7 +208,7 @@ class Process:
         fields = self._stat()
         pid = int(fields[_PARENT]) if fields else 0
         found = Process.of(pid) if pid else None
-        # or it died meanwhile, and its PID may be another's
+        # else the parent died meanwhile, and another process may have its PID
         return found if found and found.is_parent_of(self) else None
 
     @property
@@ -217,7 +217,7 @@ class Process:
         fields = self._stat()
         if not fields:
             return None, None
-        # shown as 0 or 1 to those who may not trace it
+        # the kernel shows 0 or 1 to users who may not trace the process
         image = (fields[_STACK], fields[_ARGUMENTS]) if int(fields[_ARGUMENTS]) > 1 else None
         return int(fields[_PARENT]), image
 
@@ -341,7 +341,7 @@ def command_line(pid: int) -> bytes:
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    # one line, which the kernel gives in one piece
+    # the file is one line, and the kernel returns it in one piece
     fields = (_glance(f"/proc/{pid}/stat") or b"").rpartition(b")")[2].split()
     return fields if len(fields) > _ARGUMENTS else None
 
@@ -354,7 +354,7 @@ def _child_pids(pid: int) -> list[int]:
         return []
     if any(one is not None for one in lists):
         return sorted(int(child) for one in lists for child in (one or b"").split())
-    # a kernel without CONFIG_PROC_CHILDREN
+    # this kernel lacks CONFIG_PROC_CHILDREN
     found = ((one, _stat(one)) for one in pids())
     return [one for one, fields in found if fields and int(fields[_PARENT]) == pid]
 
@@ -380,7 +380,7 @@ def _read(path: str) -> bytes | None:
         return None
     data = b""
     try:
-        # the kernel gives at most a page of some files at a time
+        # for some files, the kernel returns at most one page at a time
         while len(data) < _MAX_TEXT and (more := os.read(descriptor, _CHUNK)):
             data += more
     except OSError:

@@ -16,14 +16,14 @@ from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
-# seconds until the first word, and at least between two; the longer it takes, the fewer words, so that a fleet that
-# waits for hours is no load for its master
+# seconds until the first event, and seconds between two. The longer the work takes, the rarer they are: a fleet that
+# waits for hours must be no load for its master
 SHORTEST, LONGEST, SHARE = 5.0, 30.0, 0.2
-# characters of what is waited for
+# characters of the text that says what is waited for
 _TEXT = 300
-# seconds that the end of the work waits for a word that is on its way
+# at the end of the work, seconds to wait for an event that is being sent
 _LAST = 1.0
-# jobs of a minion may be threads of one process
+# a context variable, because jobs of a minion may be threads of one process
 _current: ContextVar[Any] = ContextVar("progress", default=None)
 
 
@@ -105,7 +105,7 @@ class _Progress:
         if self._opts.get("__cli") == "salt-call":
             say(line(data))
         if _has_master(self._opts) and not (self._sender and self._sender.is_alive()):
-            # found here, since Salt's loader finds nothing in another thread
+            # looked up here: Salt's loader finds nothing in another thread
             given = (self._functions["event.send"], f"galaxy/{self._opts['id']}/progress", data)
             self._sender = threading.Thread(target=_send, args=given, daemon=True)
             self._sender.start()
@@ -128,7 +128,7 @@ def _send(send: Callable[..., Any], tag: str, data: Mapping[str, Any]) -> None:
     try:
         send(tag, data)
     except Exception as exc:
-        # whatever Salt's transports raise if the master is away
+        # Salt's transports raise various exceptions if the master is away
         log.info("%s was not sent: %s", tag, type(exc).__name__)
 
 

@@ -6,7 +6,7 @@ Dataclasses without code of their own. Salt loads every file anew in each job, a
 import dataclasses
 from typing import Any, NoReturn
 
-# to a type checker, a record is a dataclass
+# a type checker takes a record for a dataclass
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import dataclass as record
@@ -44,7 +44,7 @@ def _init(self: Any, *values: object, **named: object) -> None:
     if given.keys() != fields.keys():
         missing, unknown = fields.keys() - given.keys(), given.keys() - fields.keys()
         raise TypeError(f"{cls.__name__} {'has no field' if unknown else 'needs'} {', '.join(unknown or missing)}")
-    # past the __setattr__ of a frozen one
+    # a frozen record refuses __setattr__
     self.__dict__.update(given)
 
 

@@ -12,15 +12,15 @@ from galaxy_host_pattern import Pattern
 from galaxy_host_secret import MASK
 
 _LONGEST = 4096
-# a setting, variable, header or field with such a name holds a secret
+# a setting, variable, header or field whose name has one of these parts holds a secret
 _NAMES = (
     "pass(?:word|wd|phrase|code)|pwd|secret|token|credential|authori[sz]ation|cookie|session|signature"
     "|(?:api|access|private|encryption|master|vault)[-_ ]?key|(?<![a-z])auth(?![a-z])"
     "|(?<![a-z0-9_-])key(?![a-z0-9_-])"
 )
-# bare or escaped, as in JSON within JSON
+# a quote alone or escaped, as in JSON within JSON
 _QUOTE = r"\\{0,3}[\"']"
-# up to the same quote, or to the end of the line
+# until the same quote comes again, or the line ends
 _QUOTED = (
     r"[bru]{0,2}(?P<escaped>\\{1,3}[\"'])(?:(?!(?P=escaped)).)*(?:(?P=escaped))?"
     r"|[bru]{0,2}\"(?:[^\"\\]|\\.)*[\"\\]?"
@@ -38,10 +38,10 @@ _SCHEME = Pattern(
     r"\b(bearer[ \t]{1,8}|(?:basic|digest|negotiate|token)[ \t]{1,8}(?=\S*[\d+/=_~]|\S{16}))\S+", re.IGNORECASE
 )
 _QUERY = Pattern(r"\?[^\s\"'<>?]+")
-# a line of a key in PEM
+# a line of a PEM key
 _BLOCK = Pattern(r"\s*[A-Za-z0-9+/=]{60,}\s*")
 _COLOURS = Pattern(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-# control characters, and those that turn the direction of text or end a line
+# control characters, and characters that turn the direction of text or end a line
 _UNPRINTABLE = Pattern("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 

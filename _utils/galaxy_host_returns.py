@@ -7,7 +7,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-# what an execution module raises for bad input and for a failure: a state turns these into `result: False`
+# execution modules raise these for bad input and for a failure; a state turns them into `result: False`
 ERRORS = (CommandExecutionError, SaltInvocationError)
 
 

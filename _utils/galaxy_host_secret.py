@@ -45,7 +45,7 @@ def forbid_core_dump(pid: int) -> None:
     Our own process keeps its limit: it is Salt's and has the whole pillar in its memory anyway, and all that it starts
     would inherit the limit.
     """
-    # it may have ended already
+    # the process may have ended already
     with contextlib.suppress(OSError):
-        # with 0 the kernel still calls a program in core_pattern, with 1 it does not: core(5), fs/coredump.c
+        # with a limit of 0 the kernel still calls a program in core_pattern, with 1 it does not: core(5), fs/coredump.c
         resource.prlimit(pid, resource.RLIMIT_CORE, (1, 1))

@@ -22,7 +22,7 @@ from galaxy_host_count import counted
 from galaxy_host_wait import Deadline
 from galaxy_host_walk import describe
 
-# before an IPv4 address that stands for an IPv6 one
+# the beginning of an IPv6 address that stands for an IPv4 one
 _MAPPED = bytes(10) + b"\xff\xff"
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
 _NETLINK_SOCK_DIAG, _TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _REQUEST, _REQUEST_DUMP = 4, 18, 20, 0x1, 0x301
@@ -33,16 +33,16 @@ _INET_DIAG_INFO, _INET_DIAG_REQ_BYTECODE, _BC_JMP, _BC_S_GE, _BC_S_LE = 2, 1, 1,
 _INET_MESSAGE, _UNIX_MESSAGE = 88, 32
 # struct tcp_info
 _LAST_SENT, _LAST_RECEIVED, _BYTES_ACKED, _ENOUGH_INFO = 44, 52, 120, 136
-# net/core/dev.c: the number of lo in each network namespace; connections within the machine come through it
+# net/core/dev.c: the number of lo in each network namespace; connections inside the machine come through it
 _LOOPBACK = 1
 # linux/unix_diag.h
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_RQLEN, _UDIAG_SHOW_UID = 0x1, 0x10, 0x40
 _UNIX_DIAG_NAME, _UNIX_DIAG_RQLEN, _UNIX_DIAG_UID = 0, 4, 7
-# the kernel's filter takes no more
+# the kernel's filter takes no more ports
 _MAX_PORTS = 1000
 # seconds for the names of all addresses together
 _LONGEST_LOOKUP = 5
-# a server opens its sockets before anything else, and /proc/PID/fd begins with the lowest
+# a server opens its sockets first, and /proc/PID/fd begins with the lowest number
 _DESCRIPTORS = 4096
 # net/unix/af_unix.c: __SO_ACCEPTCON among the flags of /proc/net/unix
 _ACCEPTS = 0x10000
@@ -100,7 +100,7 @@ def connections(ports: Iterable[int]) -> list[Connection] | None:
     wanted, found = sorted(set(ports)), []
     states = 1 << _TCP_ESTABLISHED | 1 << _TCP_CLOSE_WAIT
     try:
-        # the kernel goes through its table of all connections, which costs more than all else here
+        # the kernel walks through its table of all connections: that costs more than all else here
         for message in _dump_tcp(states, _port_filter(wanted), 1 << _INET_DIAG_INFO - 1) if wanted else ():
             info = _attribute(message, _INET_MESSAGE, _INET_DIAG_INFO)
             if len(info) < _ENOUGH_INFO:
@@ -123,13 +123,14 @@ def accepted(paths: set[str]) -> set[int]:
 
 def _dump_tcp(states: int, port_filter: bytes, extensions: int = 0) -> Iterator[bytes]:
     """The kernel's messages about the TCP sockets in any of these states. Raises ``OSError``."""
-    # struct inet_diag_req: the older request, which alone asks for IPv4 and IPv6 in one pass
+    # struct inet_diag_req: only this older request asks for IPv4 and IPv6 together
     return _dump(struct.pack("=xxxB48xI4x", extensions, states) + port_filter, _TCPDIAG_GETSOCK)
 
 
 def _port_filter(ports: list[int]) -> bytes:
     """The attribute that asks only for sockets of these local ports, so that the many others need not be read."""
-    # struct inet_diag_bc_op: code, bytes to go on where it holds, and where it does not; at the end: yes, behind it: no
+    # struct inet_diag_bc_op: code, bytes to skip if the condition holds, and if not. To the very end: take the socket;
+    # beyond it: leave it out
     code = b""
     for port in reversed(ports):
         last = struct.pack("=BBH", _BC_JMP, 4, 4 + len(code)) + code if code else b""
@@ -242,7 +243,7 @@ def _tcp_listeners(ports: list[int]) -> list[_Listener]:
     try:
         return _ask_sock_diag(ports)
     except OSError:
-        # no tcp_diag in this kernel
+        # this kernel has no tcp_diag
         return [*_read_proc_net("tcp"), *_read_proc_net("tcp6")]
 
 
@@ -267,7 +268,7 @@ def _read_proc_net(table: str) -> Iterator[_Listener]:
         next(lines)
         for line in lines:
             fields = line.split()
-            # the kernel lists all listening sockets before the others: thousands of connections need not be read
+            # the kernel lists all listening sockets first: thousands of connections need not be read
             if int(fields[3], 16) != _TCP_LISTEN:
                 break
             host, _, port = fields[1].partition(":")
@@ -307,7 +308,8 @@ def _look_up(peer: tuple[str, int | None], deadline: Deadline) -> list[tuple[int
     """
     if deadline.passed:
         raise TimeoutError
-    # uWSGI and gunicorn listen on a name's IPv4 addresses alone: at another one of localhost, anybody may
+    # uWSGI and gunicorn listen only on the IPv4 addresses of a name; on other addresses of localhost, anybody may
+    # listen
     family = _family(peer[0])
     answers: queue.SimpleQueue[list[tuple[int, Any]] | Exception] = queue.SimpleQueue()
 
@@ -354,7 +356,7 @@ def _may_be_there(listener: _UnixSocket) -> bool:
     try:
         return galaxy_host_files.may_put(listener.path, listener.uid)
     except FileError:
-        # then it cannot be reached either
+        # then nobody can reach the socket either
         return False
 
 
@@ -363,7 +365,7 @@ def _unix_sockets(paths: set[str]) -> list[_UnixSocket]:
     try:
         return [one for one in _ask_unix_diag() if one.path in paths]
     except OSError:
-        # no unix_diag in this kernel
+        # this kernel has no unix_diag
         return [one for one in _read_proc_net_unix() if one.path in paths]
 
 
@@ -398,7 +400,7 @@ def _read_proc_net_unix() -> Iterator[_UnixSocket]:
         next(table)
         for line in table:
             fields = line.split(None, 7)
-            # the table shows an abstract name's NULs, uWSGI's closing one too, as @
+            # the table shows each NUL of an abstract name as @, also uWSGI's closing one
             name = fields[7].rstrip("\n") if len(fields) == 8 else ""
             if name:
                 path = name.rstrip("@") if name.startswith("@") else name
@@ -424,7 +426,7 @@ def connect(
     """
     peer = address.peer
     if may_listen:
-        # whose socket a connection would reach, if the address means every interface
+        # if the address means every interface, a connection goes to this one
         there = address if isinstance(peer, str) else Address(*peer)
         for uid in sorted(owners(there)):
             if not may_listen(uid):
@@ -447,7 +449,7 @@ def _connect(targets: list[tuple[int, Any]], deadline: Deadline) -> socket.socke
     for index, (family, peer) in enumerate(targets, 1):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            # settimeout(0) would not wait at all, and so not be a timeout
+            # with settimeout(0) the socket would not wait at all, and would raise no TimeoutError
             sock.settimeout(max(deadline.left, 0.001))
             sock.connect(peer)
             return sock

@@ -55,7 +55,7 @@ class Turn:
         """
         os.close(os.open(self._asked, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         result = None
-        # whoever asks before the lock is released is sent away; so look once more after the release
+        # a job that asks before the release is turned away, so look once more after the release
         while self.is_asked:
             with alone(self._directory, self._name) as mine:
                 if not mine:
@@ -81,7 +81,7 @@ class Turn:
                 began = float(file.read(40))
         except (OSError, ValueError):
             return False
-        # a time in the future is from before the clock was set back
+        # a time in the future was written before the clock was set back
         return since < began <= time.time()
 
     @property
@@ -99,7 +99,7 @@ def _locked(path: str) -> int | None:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        # the holder before may have removed the file meanwhile
+        # the last holder may have removed the file meanwhile
         try:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
@@ -110,5 +110,5 @@ def _locked(path: str) -> int | None:
 
 def _path(directory: str, name: str) -> str:
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    # a name may be longer than a file's
+    # hashed, because a name may be longer than a file name
     return os.path.join(directory, hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest())

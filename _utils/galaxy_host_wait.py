@@ -12,8 +12,8 @@ import galaxy_host_progress
 _Result = TypeVar("_Result")
 
 INTERVAL = 0.08
-# a waiting minion may cost this part of a core, unless the pauses became longer than LONGEST seconds: a machine that is
-# slow, or busy with its boot, would not see for a minute that Galaxy is there
+# a waiting minion may use this part of a core. But no pause is longer than LONGEST seconds: else a slow machine, or one
+# that is busy with its boot, would see only a minute later that Galaxy is ready
 CPU_SHARE = 0.012
 LONGEST = 5.0
 

@@ -148,7 +148,7 @@ def _go(entry: Entry, make: Callable[[Entry], object] | None, links: bool, last_
             os.close(entry.directory)
             entry.directory, entry.filesystem = None, ""
             entry.directory, status = os.open("/", _LOOK | os.O_DIRECTORY), root
-    # the root directory, or a link to where we are
+    # the root directory, or a link to the directory where we are
     entry.descriptor, entry.status = os.dup(entry.directory), status
 
 
@@ -173,7 +173,7 @@ def _open(entry: Entry, status: os.stat_result, make: Callable[[Entry], object] 
     try:
         return _open_name(entry, last)
     except FileNotFoundError:
-        # everybody who can write to the directory can make a missing name; but what we make is ours
+        # each user who can write to the directory can make the missing name; but if we make it, it is ours
         _add_controllers(entry, status, os.geteuid() if make else None)
         if not make:
             return None
@@ -183,7 +183,7 @@ def _open(entry: Entry, status: os.stat_result, make: Callable[[Entry], object] 
 
 def _open_name(entry: Entry, last: bool) -> int:
     if not last:
-        # opened as a directory, it makes autofs mount what belongs there
+        # opening it as a directory makes autofs mount what belongs there
         try:
             return os.open(entry.name, _LOOK | os.O_DIRECTORY, dir_fd=entry.directory)
         except NotADirectoryError:

@@ -16,7 +16,7 @@ from galaxy_host_process import Invocation
 
 _ASSIGNMENT = Pattern(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = Pattern(r"\$(?:(\w+)|\{(\w+)\})")
-# shlex with punctuation_chars does the same, but slowly, one character at a time
+# shlex with punctuation_chars does the same, but slowly: one character at a time
 _TOKEN = Pattern(
     r"""[ \t\r]+|([();<>|&\n]+|(?:[^ \t\r();<>|&\n'"\\]+|\\.|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*")+)""", re.DOTALL
 )
@@ -27,7 +27,7 @@ _ESCAPED = Pattern(r"""\\(["\\])""")
 SHELL = Pattern(r"(ba|da|a|k|z)?sh")
 PYTHON = Pattern(r"(python|pypy)[\d.]*", re.IGNORECASE)
 _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{", "}", "time"}
-# programs that run another one: their options that take the next word, and how many words stand before the program
+# programs that run another program: their options that take the next word, and how many words stand before the program
 _WRAPPERS = {
     **{"exec": ("-a", 0), "command": ("", 0), "nohup": ("", 0), "setsid": ("", 0), "builtin": ("", 0), "time": ("", 0)},
     **{"env": ("-u --unset", 0), "nice": ("-n --adjustment", 0)},
@@ -63,7 +63,7 @@ _WRAPPERS = {
         0,
     ),
 }
-# their options that name the directory to start in
+# options of these programs that name the directory to start in
 _DIRECTORIES = {
     **{"env": ("-C", "--chdir"), "sudo": ("-D", "--chdir"), "systemd-run": ("--working-directory",)},
     **dict.fromkeys(("conda", "mamba", "micromamba"), ("--cwd",)),
@@ -85,12 +85,12 @@ class Filled(str):
 
 
 def filled(text: str, *sources: str | None, values: Sequence[str] = ()) -> str:
-    """A text that was made of others. It is ``Filled`` if one of these is, or with ``values``."""
+    """A text made from other texts. It is ``Filled`` if one of these is, or if ``values`` are given."""
     known = [source.values for source in sources if isinstance(source, Filled)]
     if not values and not known:
         return text
     result = Filled(text)
-    # the words of a script share its values
+    # the words of a script share the script's values
     is_shared = len(known) == 1 and not values
     result.values = known[0] if is_shared else tuple(dict.fromkeys(itertools.chain(*known, values)))
     return result
@@ -100,12 +100,12 @@ class _Room:
     """How many characters may still be read. A script that repeats a variable can have any number of them."""
 
     def __init__(self) -> None:
-        # a script may hold others, but these are not longer
+        # a script may contain others, but these are shorter
         self.left = _MAX_DEPTH * _MAX_SCRIPT
 
     def take(self, text: str) -> str:
         text = text[: max(self.left, 0)]
-        # an empty one counts too
+        # an empty text counts too
         self.left -= len(text) + 1
         return text
 
@@ -168,7 +168,7 @@ def _unwrap(invocation: Invocation, room: _Room, depth: int) -> Iterator[Invocat
     elif program in _RUN_AS and "-u" not in argv:
         text = _behind_c(argv)
         if any(_LOGIN.fullmatch(word) for word in argv):
-            # in its home directory
+            # a login starts in the home directory
             invocation = dataclasses.replace(invocation, cwd=None)
     if text is not None:
         for command in _commands(text, invocation, room):
@@ -200,7 +200,7 @@ def _shell_script(argv: tuple[str, ...]) -> str | None:
         if not word.startswith(("-", "+")):
             return None
         if word in ("-O", "+O", "--rcfile", "--init-file") or re.fullmatch(r"[-+][a-z]*o", word):
-            # -euo pipefail
+            # an option with a value, as in -euo pipefail
             next(words, None)
         elif "c" in word[1:] and not word.startswith("--"):
             return next(words, None)
@@ -295,7 +295,7 @@ def _commands(text: str, invocation: Invocation, room: _Room) -> Iterator[Invoca
             outside.append((cwd, environment))
             continue
         if written == [")"]:
-            # that of a case has none before it
+            # a closing parenthesis of case has no opening one
             cwd, environment = outside.pop() if outside else (cwd, environment)
             continue
         words = [word for one in written for word in _expand(filled(one, text), environment, room)]
@@ -306,10 +306,10 @@ def _commands(text: str, invocation: Invocation, room: _Room) -> Iterator[Invoca
             own = {**own, match[1]: match[2]}
             del words[0]
         if not words:
-            # assignments alone stay for the commands that follow
+            # assignments without a command hold for the commands that follow
             environment = own
         elif words[0] in ("cd", "chdir", "pushd"):
-            # without a word, to the home directory
+            # cd without a word goes to the home directory
             cwd = _join(cwd, words[-1] if len(words) > 1 else "~")
         elif words[0] == "export":
             environment = {**environment, **dict(word.split("=", 1) for word in words[1:] if "=" in word)}
@@ -323,7 +323,7 @@ def _simple_commands(text: str) -> list[list[str]]:
     text = text.replace("\\\n", " ")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     commands = _parse("\n".join(lines))
-    # an open quote, such as an apostrophe in a here-document, spoils only its own lines
+    # if a quote is left open (an apostrophe in a here-document), only its own line is lost
     return commands if commands is not None else [words for line in lines for words in _parse(line) or ()]
 
 
@@ -341,7 +341,7 @@ def _parse(text: str) -> list[list[str]] | None:
                 commands += [[mark] for mark in token if mark in "()"]
             words, is_comment = [], is_comment and "\n" not in token
         elif token and not token.strip("<>&|"):
-            # 2>&1: the number before belongs to the redirection, as does the word behind
+            # 2>&1: the number before the sign and the word behind it belong to the redirection
             if words and words[-1].isdecimal():
                 words.pop()
             is_target = True

@@ -29,17 +29,20 @@ class Service:
         its unit; ``None`` if no process manager has it, or if this is not known yet
     web
         its web server; ``None`` if the service is not one
+    start_timeout
+        seconds that a service without web server must have run to count as started
     """
 
     name: str
     role: Role
     unit: Unit | None = None
     web: WebServer | None = None
+    start_timeout: float = 0
 
     @property
     def is_server(self) -> bool:
-        """Whether it is a web server, which tells more than its process manager does."""
-        return self.role in (Role.WEB, Role.REPORTS)
+        """Whether it serves Galaxy itself, and so tells more than its process manager does."""
+        return self.role is Role.WEB
 
 
 @record
@@ -87,6 +90,15 @@ class ServiceLook:
     def is_loading(self) -> bool:
         """Whether its web server's master has forked no worker yet: it loads the application."""
         return bool(self.master and self.service.web and not self.service.web.family(self.master))
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it has not run for long enough yet. Then supervisord says STARTING, but systemd says that it runs."""
+        if not self.status:
+            return False
+        age = self.status.age
+        is_young = self.status.state is State.RUNNING and age is not None and age < self.service.start_timeout
+        return self.status.state is State.STARTING or is_young
 
     @property
     def is_kept_up(self) -> bool:

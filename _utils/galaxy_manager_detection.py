@@ -34,7 +34,7 @@ else:
 log = logging.getLogger(__name__)
 
 MANAGERS = ("supervisord", "systemd", "upstart", "sysvinit")
-# a script that starts a Galaxy has one of these words in its text or name
+# a script that starts a Galaxy has one of these words in its text or in its name
 _MENTIONS = ("galaxy", "uwsgi", "gunicorn")
 
 
@@ -82,7 +82,7 @@ def detect(
         return _one([unit for name in wanted for unit in search.named(name, service)]) or _given(
             manager, service, search
         )
-    # a master whose ancestors tell nothing was started by hand, unless a definition names its configuration
+    # if the master's ancestors tell nothing, it was started by hand, unless a definition names its configuration
     ranks = (0, 1) if master else (0, 1, 2)
     fitting = [(rank, unit) for name in wanted for rank, unit in search.defined(name) if rank in ranks]
     for rank in ranks:
@@ -210,7 +210,7 @@ class _Search:
                 if self.conf_file and os.path.realpath(path) != os.path.realpath(self.conf_file):
                     continue
                 supervisor = self._trusted(path, ancestor)
-                # only its answer proves that the process is its child
+                # only supervisord's answer proves that the process is its child
                 answer = Client(supervisor.endpoint()).processes() if supervisor else None
                 for info in answer or ():
                     if supervisor and info.pid in below:
@@ -273,7 +273,7 @@ class _Search:
         main = unit.show().get("MainPID", "0")
         if main == str(master.pid):
             return unit
-        # a process that a job of the minion or of cron left is in their unit: stopping Galaxy must not stop the minion
+        # a job of the minion or of cron may leave a process in their unit: a stop of Galaxy must not stop the minion
         definition = galaxy_manager_systemd.definition_of(name, user)
         commands = definition.commands() if definition else []
         is_child = main == "0" or int(main) in master.lineage

@@ -58,7 +58,7 @@ class InitScript(Unit):
         return UnitStatus(State.STOPPED, "not running")
 
     def owns(self, process: Process) -> bool | None:
-        # a daemon whose script has ended
+        # a daemon, started by a script that has ended
         return None
 
     def start(self) -> None:
@@ -94,10 +94,10 @@ def definitions(manager: str, mentions: Iterable[str] = ("",)) -> list[tuple[str
     pattern, suffix = (_JOBS, ".conf") if manager == "upstart" else (_SCRIPTS, "")
     services: list[tuple[str, list[Invocation]]] = []
     seen = set()
-    # the file before the links to it
+    # files come before the links to them
     for path in sorted(glob.glob(pattern), key=lambda path: (os.path.islink(path), path)):
         name, real = os.path.basename(path).removesuffix(suffix), os.path.realpath(path)
-        # Debian's upstart-job is a job's script, and an init script that may not be executed is none
+        # Debian's upstart-job is no script of its own, and a file that nobody may execute is no init script
         is_script = suffix or (os.access(path, os.X_OK) and os.path.basename(real) != "upstart-job")
         if is_script and real not in seen and not BACKUP.fullmatch(os.path.basename(path)):
             seen.add(real)

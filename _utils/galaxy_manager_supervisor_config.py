@@ -28,7 +28,7 @@ from galaxy_host_secret import Secret
 log = logging.getLogger(__name__)
 
 CONFIG_FILES = ("/etc/supervisord.conf", "/etc/supervisor/supervisord.conf")
-# where supervisord looks without -c, from its working directory and from beside its program
+# where supervisord looks without -c: in its working directory and beside its program
 _NEAR = ("supervisord.conf", "etc/supervisord.conf")
 _BESIDE = ("../etc/supervisord.conf", "../supervisord.conf")
 _MAX_FILES, _MAX_PROCESSES, _MAX_VALUE = 500, 1000, 64 * 1024
@@ -143,7 +143,7 @@ class SupervisorConfig:
         for section in self._sections:
             kind, _, name = section.partition(":")
             if kind in ("program", "fcgi-program"):
-                # one that two groups have is started by both
+                # a program in two groups is started by both
                 for group in groups.get(name.strip(), [name.strip()]):
                     programs += self._processes(section, name.strip(), group)
                 if len(programs) > _MAX_PROCESSES:
@@ -175,7 +175,7 @@ class SupervisorConfig:
     def _login(self, server: str, key: str) -> str:
         value = self._raw("supervisorctl", key) or self._raw(server, key)
         if "%(" in value:
-            # no value of an environment is ever sent
+            # values of an environment are never sent
             raise ManagerError(
                 f"{self.path}: {key} is taken from the environment of supervisord; write it into [supervisorctl]"
             )
@@ -255,7 +255,7 @@ class SupervisorConfig:
             process = self._get(section, "process_name", names) or name
             directory: str | None = self._get(section, "directory", names)
             if not directory:
-                # it goes to its own directory only where it becomes a daemon
+                # supervisord changes to its own directory only when it becomes a daemon
                 directory = self.process.cwd if self.process else self._get("supervisord", "directory")
             invocation = Invocation(
                 _words(self._get(section, "command", names)),
@@ -275,7 +275,7 @@ class SupervisorConfig:
 
 def _words(command: str) -> tuple[str, ...]:
     if _PLAIN.fullmatch(command):
-        # a quick way for most values: shlex reads character by character
+        # a quick way for most values, because shlex reads character by character
         return tuple(command.split())
     return tuple(galaxy_host_wrappers.split(command))
 

@@ -26,10 +26,10 @@ from galaxy_manager_supervisor_config import Endpoint
 log = logging.getLogger(__name__)
 
 _TIMEOUT = 10
-# a thousand processes, with long paths
+# enough for a thousand processes with long paths
 _MAX_ANSWER = 2 << 20
 _CHUNK = 64 << 10
-# xmlrpc.Faults of supervisor
+# fault codes from supervisor.xmlrpc.Faults
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SUCCESS = 10, 60, 70, 80
 
 
@@ -79,7 +79,7 @@ class Client:
         Raises ``Fault`` if supervisord refuses, ``NotRunning`` if nothing answers, and else ``ManagerError``, for
         example if another user listens at its address.
         """
-        # not at the top: a minion that has no supervisord need not load them
+        # not imported at the top: a minion without a supervisord need not load it
         import xmlrpc.client
         from xml.parsers import expat
 
@@ -156,7 +156,7 @@ def _body(answer: bytes) -> bytes:
     if not version.startswith("HTTP/"):
         raise ValueError(f"no HTTP comes from there ({counted(len(answer), 'byte')})")
     if not status.startswith("200"):
-        # never the request, which may carry a password
+        # the request is never shown, because it may hold a password
         hint = "; check username and password in [supervisorctl]" if status.startswith("401") else ""
         raise ValueError(f"HTTP {status[:60]}{hint}")
     return body
@@ -171,7 +171,7 @@ def _loads(text: bytes) -> tuple[Any, ...]:
     unmarshaller.xml("", None)
     parser.StartElementHandler, parser.EndElementHandler = unmarshaller.start, unmarshaller.end
     parser.CharacterDataHandler = unmarshaller.data
-    # a few bytes of a DTD can stand for gigabytes, and supervisord sends none
+    # a DTD of a few bytes can stand for gigabytes, and supervisord sends none
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
         parser.Parse(text, True)
@@ -191,7 +191,7 @@ def _open_unix(endpoint: Endpoint) -> socket.socket:
         stack.callback(connection.close)
         connection.settimeout(_TIMEOUT)
         try:
-            # a link that somebody put there must not lead what is meant for supervisord to a socket of root's
+            # if somebody puts a link there, the request for supervisord must not reach a socket of root's
             with galaxy_host_files.socket_at(endpoint.path, trusted=endpoint.owner is None) as path:
                 connection.connect(path)
         except FileError as exc:

@@ -21,7 +21,7 @@ from galaxy_manager_unit import Own, State, Unit, UnitStatus
 log = logging.getLogger(__name__)
 
 _SERVICES = ("supervisor", "supervisord")
-# supervisor's process states
+# supervisor's states of a process
 _STATES = {
     "STOPPED": State.STOPPED,
     "STARTING": State.STARTING,
@@ -32,7 +32,7 @@ _STATES = {
     "FATAL": State.FAILED,
 }
 _INACTIVE = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
-# beyond what supervisord itself waits before it kills
+# seconds more than supervisord itself waits before it kills
 _STOP_MARGIN = 10
 
 
@@ -251,7 +251,7 @@ class Supervisord(Unit):
             if self._group in added:
                 self._client.call("addProcessGroup", self._group)
         except Fault as exc:
-            # its message quotes the line that it cannot read, which may have a secret of the environment
+            # the message quotes the line that cannot be read, which may have a secret of the environment
             reason = str(exc).partition(":")[0]
             raise ManagerError(
                 f"{self.conf_file}: supervisord cannot take up its configuration ({reason}); `supervisorctl reread` "
@@ -283,7 +283,7 @@ def resolve(service: str, programs: list[Program]) -> str | None:
     if not colon:
         if any(program.group == group for program in programs):
             return group
-        # a program of a group with another name
+        # the program may be in a group with another name
         fitting = [program for program in programs if group in (program.name, program.process)]
     else:
         fitting = [program for program in programs if program.group == group and program.process == name]
@@ -291,7 +291,7 @@ def resolve(service: str, programs: list[Program]) -> str | None:
     if not fitting:
         return None
     first = fitting[0]
-    # several processes of one program stay under its name
+    # if a program has several processes, the unit has the program's name
     return f"{first.group}:{first.process if len(fitting) == 1 else first.name}"
 
 

@@ -21,7 +21,7 @@ from galaxy_manager_unit import BACKUP, Own, State, Unit, UnitStatus
 
 log = logging.getLogger(__name__)
 
-# there where systemd is PID 1, sd_booted(3)
+# exists if systemd is PID 1, sd_booted(3)
 RUNS = "/run/systemd/system"
 _WANTS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _STATUS = (
@@ -31,7 +31,7 @@ _STATUS = (
 )
 _FILES = ("Id", "Names", "LoadState", "FragmentPath", "DropInPaths", "SourcePath")
 _TIMEOUT, _STOP_TIMEOUT = 20, 900
-# names of one command line
+# most names in one command line, and most units that are read
 _MAX_NAMES, _MAX_UNITS = 400, 5000
 _STATES = {
     **{"active": State.RUNNING, "reloading": State.RUNNING, "activating": State.STARTING},
@@ -94,11 +94,12 @@ class Systemd(Unit):
         is_active = active not in ("inactive", "failed")
         if loaded not in ("loaded", "masked") and not is_active:
             return UnitStatus(State.UNKNOWN, loaded or "not-found", f"systemd has no unit {self.service}")
-        # it died, and systemd waits for RestartSec before it tries again
+        # it died, and systemd waits for RestartSec until it tries again
         state = State.RETRYING if sub.startswith("auto-restart") else _STATES.get(active, State.UNKNOWN)
         failed = state in (State.FAILED, State.RETRYING)
         detail = f"result {shown.get('Result')}, exit status {shown.get('ExecMainStatus')}" if failed else ""
-        # a start that an assertion forbade leaves no failure, and no process; one that waits for others has a job
+        # if an assertion forbids a start, there is no failure and no process. A start that waits for other units has a
+        # job
         is_refused = shown.get("AssertResult") == "no" and _number(shown.get("AssertTimestampMonotonic", ""))
         if state is State.STOPPED and is_refused and not shown.get("Job"):
             state, detail = State.FAILED, f"an assertion of its unit failed, see systemctl status {self.service}"
@@ -140,12 +141,12 @@ class Systemd(Unit):
 
     def start(self) -> None:
         if self.status().state not in (State.RUNNING, State.STARTING):
-            # else it would show as failed while its start waits for others, and the limit on starts
+            # else it would show as failed while its start waits for other units, and the limit on starts
             # would refuse the start
             try:
                 self._tell("reset-failed")
             except ManagerError as exc:
-                # one that is not loaded has nothing to reset
+                # a unit that is not loaded has nothing to reset
                 log.debug("%s", exc)
         self._tell("start", "--no-block")
 
@@ -242,7 +243,7 @@ def candidates() -> list[tuple[Definition, dict[str, str]]]:
     services: dict[str, tuple[Definition, dict[str, str]]] = {}
     for shown in show(names[:_MAX_UNITS], _FILES):
         unit = shown.get("Id", "")
-        # units that come with systemd are no Galaxy, and need not be read
+        # systemd's own units are no Galaxy, and need not be read
         if shown.get("LoadState") in ("loaded", "masked") and not unit.startswith("systemd-") and unit not in services:
             definition = _definition([shown], None)
             if definition:

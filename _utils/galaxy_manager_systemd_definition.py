@@ -25,12 +25,12 @@ _MAX_FILES = 100
 _PREFIXES = "@-:+!|"
 _SPECIFIER = Pattern(r"%(.)")
 _VARIABLE = Pattern(r"\$(?:\$|\{(\w+)\})")
-# systemd.syntax(7), QUOTING: quotes, and C's escapes within them and without
+# systemd.syntax(7), QUOTING: words with quotes, and with C's escapes inside and outside of them
 _WORD = Pattern(r"""(?:\\.|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+""", re.DOTALL)
 _PART = Pattern(r"""'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|((?:\\.|[^'"\\])+)""", re.DOTALL)
 _ESCAPE = Pattern(rb"\\(?:x([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([abfnrtvs\\\"']))")
 _ESCAPED = dict(zip(b"abfnrtvs", b"\a\b\f\n\r\t\v ", strict=True))
-# in the system's manager; systemd.unit(5), SPECIFIERS
+# values in the system's manager; systemd.unit(5), SPECIFIERS
 _DIRECTORIES = {
     **{"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc"},
     **{"T": "/tmp", "V": "/var/tmp"},  # noqa: S108
@@ -111,7 +111,7 @@ class Definition:
                     environment[name] = value
         for line in self._list("EnvironmentFile") if secrets else ():
             pattern = self._specified(line.strip("\"' ")).removeprefix("-")
-            # a search through all of /proc has no end, and a user writes his own units
+            # a pattern could search all of /proc and never end, and users write units of their own
             paths = [pattern] if self._user else itertools.islice(sorted(glob.glob(pattern)), _MAX_FILES)
             for path in paths:
                 environment.update(_assignments(_read(path, self._user)))
@@ -137,7 +137,7 @@ class Definition:
         prefixes = words[0][: len(words[0]) - len(program)]
         words = [program, *words[1:]] if program else words[1:]
         if "@" in prefixes and len(words) > 1:
-            # the second word is the name that the program is given
+            # the second word is not an argument: it becomes the program's argv[0]
             del words[1]
         argv: list[str] = []
         for index, word in enumerate(words):
@@ -145,7 +145,7 @@ class Definition:
             if ":" in prefixes or index == 0:
                 argv.append(text)
             elif text.startswith("$") and text[1:2] not in ("", "$", "{"):
-                # a word of its own may become several, or none
+                # a variable that is a whole word may become several words, or none
                 argv += galaxy_host_wrappers.split(environment.get(text[1:], ""))
             else:
                 argv.append(_VARIABLE.sub(lambda match: _value(match, environment), text))
@@ -167,7 +167,7 @@ class Definition:
         if letter in known:
             return known[letter]()
         if letter in "huUgG":
-            # of the user whose manager has the unit, not of User=
+            # the user whose manager has the unit counts, not User=
             owner = _password_entry(self._user or "root")
             values = {"h": owner.pw_dir, "u": owner.pw_name, "U": owner.pw_uid, "G": owner.pw_gid} if owner else {}
             return str(values.get(letter, whole))
@@ -218,7 +218,7 @@ def _service_lines(text: str) -> list[tuple[str, str]]:
     for raw in text.splitlines():
         line = raw.strip()
         if line.startswith(("#", ";")):
-            # also between the lines of a continued one
+            # comments are skipped, also between the lines of a continued one
             continue
         if line.endswith("\\"):
             pending += line[:-1] + " "

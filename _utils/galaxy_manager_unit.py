@@ -25,13 +25,13 @@ from galaxy_host_wait import Deadline
 
 log = logging.getLogger(__name__)
 
-# says of a command: True, it starts the server that is asked about; False, it starts something else; None, unknown
+# what a command does: True, it starts the server in question; False, it starts something else; None, unknown
 Own = Callable[[Invocation], "bool | None"]
 
 _SUFFIXES = (".yml", ".yaml", ".ini", ".json", ".xml")
-# names of the server itself; galaxy-cleanup, for example, is another service
+# names that mean the server itself. galaxy-cleanup, for example, is another service
 _CALLED_GALAXY = Pattern(r"galaxy([-_.@]?(web|uwsgi|server|main)\w*)?", re.IGNORECASE)
-# what packages and editors leave beside a definition
+# the names of files that packages and editors leave beside a definition
 BACKUP = Pattern(r".*(~|\.(dpkg-\w+|rpm(save|new|orig)|ucf-\w+|bak|old|orig|save|disabled|swp|tmp))", re.IGNORECASE)
 
 
@@ -97,6 +97,11 @@ class UnitStatus:
     def times(self) -> str:
         """``restarts`` in words, to follow "again"."""
         return "once" if self.restarts == 1 else f"{self.restarts} times"
+
+    @property
+    def story(self) -> str:
+        """What the process manager says, with its reason, and how often it started the service again by itself."""
+        return f"{self.raw}{self.why}{f', started again {self.times}' if self.restarts else ''}"
 
 
 class Unit:
@@ -229,7 +234,7 @@ def rank(names: Iterable[str], commands: Iterable[Invocation], config: str | Non
     verdicts = [own(command) for command in simple]
     if True in verdicts:
         return 0
-    # another server's, or a job handler or a Celery of this one
+    # it belongs to another server, or is a job handler or Celery of this one
     if simple and None not in verdicts:
         return None
     if not any(_CALLED_GALAXY.fullmatch(name) for name in names):
@@ -253,7 +258,7 @@ def _configurations(command: Invocation, config: str | None) -> list[bool | None
     """
     wanted = os.path.realpath(config) if config else ""
     fits: list[bool | None] = []
-    # an init script's variable may hold several words
+    # a variable of an init script may hold several words
     for word in (*" ".join(command.argv).split(), (command.environment or {}).get("GALAXY_CONFIG_FILE", "")):
         path = word.rpartition("=")[2].strip("\"';,")
         if not path.endswith(_SUFFIXES):

@@ -17,7 +17,7 @@ from galaxy_webserver import Snapshot
 
 log = logging.getLogger(__name__)
 
-# seconds between two looks at gunicorns that settle
+# seconds between two looks until the gunicorns have settled
 _PAUSE = 0.5
 
 
@@ -67,19 +67,19 @@ def roll(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     """
     deadline = Deadline(limits.timeout)
     if test:
-        _require_rollable(galaxy.look(galaxy_wait.LOOK))
+        _require_rollable(galaxy.look(galaxy_wait.LOOK), limits)
         galaxy_control.require_loadable(galaxy, limits)
         return {}
     with galaxy.alone("galaxy.restart", deadline):
         look = galaxy.look(min(limits.timeout, galaxy_wait.LOOK))
-        _require_rollable(look)
+        _require_rollable(look, limits)
         galaxy_control.require_loadable(galaxy, limits)
         return _roll(galaxy, look, limits, deadline)
 
 
 def _require_reloadable(look: Look, limits: Limits) -> None:
     if len(look.webs) > 1:
-        _require_rollable(look)
+        _require_rollable(look, limits)
         return
     one = look.webs[0]
     if not one.master:
@@ -94,12 +94,13 @@ def _require_reloadable(look: Look, limits: Limits) -> None:
         )
 
 
-def _require_rollable(look: Look) -> None:
-    """Raises ``ProcessError`` unless there are several web servers, and each has a unit."""
-    if len(look.webs) < 2:
+def _require_rollable(look: Look, limits: Limits) -> None:
+    """Raises ``ProcessError`` unless each web server has a unit, and there are several or ``force`` is given."""
+    if len(look.webs) < 2 and not limits.force:
         raise ProcessError(
-            "Galaxy has one web server, which cannot be restarted without a gap: give gravity: a list of two "
-            "gunicorns, or restart without rolling"
+            "Galaxy has one web server: nobody accepts connections from its stop until it has loaded again, and new "
+            "code that is broken takes Galaxy down. To restart without a gap, give gravity: a list of two gunicorns; "
+            "force=True restarts it nevertheless"
         )
     for one in look.webs:
         if not one.service.unit:

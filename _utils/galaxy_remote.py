@@ -16,15 +16,16 @@ import galaxy_host_turn
 from galaxy_host_pattern import Pattern
 from galaxy_host_record import record
 
-# of each job: the whole answer, and no row for a missing minion, because Salt 3008 lists all keys to make such rows
+# for each job: ask for the whole answer, and for no row of a missing minion, because Salt 3008 lists all keys for such
+# rows
 JOB = {"full_return": True, "expect_minions": False}
-# limits of an answer: characters of a text, values in all, characters in all, levels of values
+# limits of an answer: characters of one text, values in all, characters in all, levels
 TEXT, VALUES, CHARACTERS, DEPTH = 16_384, 20_000, 1_048_576, 32
 CUT = "[cut]"
 
 _NAME = Pattern(r"[A-Za-z0-9._-]{1,253}")
-# Unicode's control and format characters and line separators but newline and tab: what moves a terminal, or has a text
-# shown in another order or not at all; and halves of characters, which no encoding takes
+# Unicode's control and format characters and line separators, except newline and tab: they move a terminal's cursor, or
+# hide or reorder text. Also halves of characters, which no encoding takes
 _UNSAFE = Pattern(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\ufeff\ufff0-\ufffb\ud800-\udfff\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bcaf"

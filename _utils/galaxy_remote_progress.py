@@ -15,7 +15,7 @@ import galaxy_host_progress
 log = logging.getLogger(__name__)
 
 _PREFIX = "galaxy/"
-# seconds for which the bus is listened to at a time, and between two lines of one minion: it may send what it likes
+# seconds to listen at a time, and least seconds between two lines of one minion, which may send as often as it likes
 _WAIT, _PAUSE = 0.5, 1.0
 _KEYS = ("step", "try", "tries", "seconds", "waits_for")
 
@@ -75,5 +75,5 @@ def _show(listen: Callable[[], Any], minions: Mapping[str, str], ended: threadin
                     if said:
                         galaxy_host_progress.say(said)
     except Exception as exc:
-        # whatever Salt's transport raises: the work itself tells what is wrong with the master
+        # Salt's transport may raise anything. If the master is at fault, the work itself says so
         log.info("progress is not shown: %s", exc)

@@ -25,6 +25,7 @@ from galaxy_webserver import Snapshot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import galaxy_gravity_config
+    import galaxy_gravity_environment
     import galaxy_gravity_instance
     import galaxy_gravity_services
     import galaxy_host_lock
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import galaxy_manager_detection
 else:
     galaxy_gravity_config = Later("galaxy_gravity_config")
+    galaxy_gravity_environment = Later("galaxy_gravity_environment")
     galaxy_gravity_services = Later("galaxy_gravity_services")
     galaxy_host_lock = Later("galaxy_host_lock")
     galaxy_host_redaction = Later("galaxy_host_redaction")
@@ -80,9 +82,13 @@ class Galaxy:
                 return None
             assert self.spec.config
             try:
-                return galaxy_gravity_config.read(self.spec.config, self.spec.instance)
+                found = galaxy_gravity_config.read(self.spec.config, self.spec.instance)
+                variables = galaxy_gravity_environment.variables(found) if found else {}
+                if variables:
+                    return galaxy_gravity_config.read(self.spec.config, self.spec.instance, variables)
+                return found
             except GalaxyError as exc:
-                # one look asks for it many times; it is read once
+                # one look needs it many times, but it is read only once
                 return exc
         except GalaxyError as exc:
             log.debug("galaxy: not Gravity's: %s", exc)
@@ -151,7 +157,7 @@ class Galaxy:
         try:
             return [] if self._uwsgi.is_given else [str(one.value) for one in self.uwsgi.options.unusable]
         except GalaxyError:
-            # among a look's errors already
+            # the errors of the look have this already
             return []
 
     @property
@@ -179,7 +185,7 @@ class Galaxy:
             return self.gravity.units.units.get(service.name)
         if master:
             self._started_by = self._detect(master)
-        # what had a master that was stopped meanwhile has its next one, even if its definition does not say so
+        # the unit of a master that was stopped starts the next one too, even if its definition does not say so
         return self._started_by or self._detect(None)
 
     def _detect(self, master: Process | None) -> Unit | None:
@@ -218,7 +224,7 @@ class Galaxy:
                     f"{self.spec.config}: gunicorn serves this Galaxy, and has no stats server; galaxy.busy_workers "
                     "tells what its workers do"
                 ) from None
-            # a command line may name another address than the file
+            # the command line may name another address than the file
             if not self._learn():
                 raise
             return self._uwsgi.read_stats(timeout)
@@ -295,7 +301,7 @@ class Galaxy:
         try:
             gravity = self.gravity
         except GalaxyError as exc:
-            # Gravity's, but what it would run cannot be told
+            # Galaxy is under Gravity, but nobody can tell what Gravity would run
             return Look([ServiceLook(Service("gunicorn", Role.WEB), errors=[str(exc)])])
         if gravity:
             return gravity.look(timeout, managed, probe)

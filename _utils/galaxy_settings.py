@@ -217,7 +217,7 @@ class Settings:
 
     def _complete(self, name: str, values: dict[str, Any], shared: dict[str, Any] | None) -> None:
         path = self.path(name)
-        # of the IDs of the formula's states
+        # added to the IDs of the formula's states
         values["suffix"] = "" if path == "galaxy" else f"-{name}"
         values["storages"] = []
         for where, storage in ((path, values["storage"]), ("galaxy", shared)):
@@ -260,7 +260,7 @@ class Settings:
         seen: dict[str, dict[str | None, str]] = {}
         for name, values in self.servers.items():
             if values["config"]:
-                # one configuration of Gravity may have several instances
+                # one configuration of Gravity may hold several instances
                 others = seen.setdefault(os.path.realpath(values["config"]), {})
                 instance = values["instance"]
                 other = next((others[one] for one in others if instance in (None, one) or one is None), None)
@@ -272,7 +272,7 @@ class Settings:
                     )
 
     def _unique_service(self) -> None:
-        # a service that is given is believed: a stop of one server would be that of another
+        # a given service is believed, so a stop of one server would stop the other
         for index, (name, values) in enumerate(self.servers.items()):
             others = list(self.servers)[:index]
             for key in ("service", "program_file"):
@@ -290,7 +290,7 @@ class Settings:
                     )
 
     def _unique_stats(self) -> None:
-        # a given address is believed, so the address of another server would be taken for this one's
+        # a given address is believed, so one server would be taken for the other
         seen: dict[str, str] = {}
         for name, values in self.servers.items():
             if values["stats"]:
@@ -421,7 +421,7 @@ def _masked_all(keys: tuple[Key, ...], values: Mapping[str, Any]) -> dict[str, A
     return masked
 
 
-# Reading one value: None if it is not of this kind.
+# Reading one value. None means that it is not of this kind.
 
 
 def _text(value: object) -> str | None:

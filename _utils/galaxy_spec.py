@@ -19,7 +19,7 @@ from galaxy_settings import Settings
 
 log = logging.getLogger(__name__)
 
-# one of these names a server completely: then nothing of another server comes from pillar
+# each of these names a server completely: pillar then adds nothing of another server
 _NAMING = ("config", "stats", "socket")
 _ALIASES = {"workers": "min_workers"}
 ALL = "*"

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import galaxy_host_files
+from galaxy_host_process import Process
 from galaxy_look import Look, ServiceLook
 from galaxy_manager_unit import State
 from galaxy_server import Galaxy
@@ -13,7 +14,7 @@ from galaxy_service import Role
 from galaxy_spec import Limits
 from galaxy_webserver import WorkerState
 
-# times of starts are cut to whole seconds, twice
+# two times of starts are compared, each cut to whole seconds
 _ROUNDED = 2
 
 
@@ -85,13 +86,13 @@ def problems(galaxy: Galaxy, look: Look, limits: Limits) -> list[str]:
             "Nothing says where Galaxy listens, no live uWSGI names its configuration, and no process manager has it."
         )
     for one in look.services:
-        found += _manager_problems(one)
+        found += [*_suspended(one), *_manager_problems(one)]
     return [*found, *_outdated(galaxy, look)]
 
 
 def _outdated(galaxy: Galaxy, look: Look) -> list[str]:
     """Which services were started before a configuration file was changed: sentences."""
-    # no reload restarts tusd, which has all of its options on its command line
+    # no reload restarts tusd: all of its options are on its command line
     loaded = {one.service.name: one.loaded for one in look.services if one.service.role is not Role.TUSD}
     found = []
     for path in galaxy.configurations if any(loaded.values()) else ():
@@ -130,13 +131,28 @@ def _manager(look: Look) -> dict[str, Any] | None:
 
 def _service(one: ServiceLook) -> dict[str, Any]:
     status = one.status
-    main = one.master.pid if one.master else status.main_pid if status else None
     return {
         "role": one.service.role.value,
         "state": status.state.value if status else State.UNKNOWN.value,
-        "pids": [main] if main else list(status.pids) if status else [],
+        "pids": _pids(one),
         "restarts": status.restarts if status else None,
     }
+
+
+def _pids(one: ServiceLook) -> list[int]:
+    """The service's main process; if this is not known, all of its processes."""
+    status = one.status
+    main = one.master.pid if one.master else status.main_pid if status else None
+    return [main] if main else list(status.pids) if status else []
+
+
+def _suspended(one: ServiceLook) -> list[str]:
+    """What no process manager tells: that a signal has stopped the service. Sentences."""
+    processes = [process for process in map(Process.of, _pids(one)) if process and process.is_suspended]
+    return [
+        f"{one.service.name} (PID {process.pid}) is stopped by a signal: kill -CONT {process.pid}, or restart it."
+        for process in processes
+    ]
 
 
 def _manager_problems(one: ServiceLook) -> list[str]:

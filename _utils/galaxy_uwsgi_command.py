@@ -15,7 +15,7 @@ from galaxy_host_wrappers import PYTHON, SHELL, Filled, filled
 from galaxy_uwsgi_option import is_private
 from galaxy_uwsgi_table import NO_ARGUMENT, OPTIONAL, SHORT, full_name
 
-# their first bare word that is a program is not always one: -u uwsgi uwsgi
+# after these options of wrappers comes a name, which is no program: sudo -u uwsgi uwsgi
 _TAKES_A_NAME = {"-u", "-g", "-U", "-G", "-a", "--user", "--group", "--reuid", "--regid", "--name"}
 _CONFIGURATION = Pattern(r"\.(ini|ya?ml|xml|js|json|conf|cfg|sock|pid|log|py)(:|\Z)")
 _SURROGATES = Pattern("[\ud800-\udfff]")
@@ -56,7 +56,7 @@ def parse(invocation: Invocation) -> Command:
     given = dataclasses.replace(invocation, argv=argv, environment=environment)
     found = _uwsgi(given, 0)
     if found is None and any(map(_NAMES_A_FILE.match, argv[1:])):
-        # it runs under another name
+        # the uWSGI has another name
         found = dataclasses.replace(given, argv=argv[1:])
     if found is None:
         return Command(cwd=invocation.cwd, environment=environment)
@@ -69,7 +69,7 @@ def parse(invocation: Invocation) -> Command:
     def is_secret(word: str | None) -> bool:
         return isinstance(word, Filled) and are_private(word.values)
 
-    # what its shell sets alone is not its environment
+    # if the environment is unknown, it is more than the variables that the shell sets
     known = dict(found.environment or {}) if environment is not None else None
     command = Command(True, cwd=None if is_secret(found.cwd) else found.cwd, environment=known)
     for name, value in getopt(list(found.argv)):
@@ -107,7 +107,7 @@ def getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:
         else:
             bare.append(word)
     for word in bare:
-        # uWSGI skips what a process wrote into its own name
+        # uWSGI skips text that a process wrote into its own name
         if not word.startswith("["):
             yield None, word
 
@@ -125,7 +125,7 @@ def _short(word: str, rest: Iterator[str]) -> Iterator[tuple[str, str | None]]:
         yield name, None
 
 
-# Before uWSGI's own words.
+# What stands before uWSGI's own words.
 
 
 def _uwsgi(invocation: Invocation, depth: int) -> Invocation | None:

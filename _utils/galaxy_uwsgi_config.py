@@ -26,7 +26,7 @@ from galaxy_uwsgi_file import UNKNOWN
 from galaxy_uwsgi_option import Option, leading_int, shown
 from galaxy_uwsgi_options import Options
 
-# option: its field. First come uWSGI's own sockets, then those of its routers
+# option: its field. uWSGI's own sockets come first, then the sockets of its routers
 _FIELDS = {
     **dict.fromkeys(("socket", "uwsgi-socket", "http-socket", "http11-socket", "puwsgi-socket"), "sockets"),
     **dict.fromkeys(("suwsgi-socket", "ssl-socket", "https-socket", "raw-socket"), "sockets"),
@@ -46,14 +46,14 @@ _FIELDS = {
     **{name: name for name in ("chdir", "abstract-socket")},
     **dict.fromkeys(("uid", "immediate-uid"), "user"),
 }
-# uWSGI opens these before its chdir, all others after it
+# uWSGI opens these files before its chdir, all others after it
 _BEFORE_CHDIR = {"pidfile", "logto", "logto2", "daemonize"}
 _FALSE = {"false", "off", "no", "0"}
 _DEFAULT = "uWSGI default"
 _UNRESOLVED = Pattern(rf"\$\(|@\(|%\(|{UNKNOWN}")
 _RELATIVE = "is relative to a directory that only the running server knows"
 _MAX_NUMBER = 1 << 20
-# longest name that uWSGI takes (core/socket.c); the system takes 107
+# the longest name that uWSGI takes (core/socket.c); the system would take 107
 _MAX_UNIX = 102
 _NUMBERS = Pattern(r"[\d.]+\Z")
 _PORT = Pattern(r"[ \t]*([1-9]\d*)")
@@ -135,7 +135,7 @@ class Config:
 
     @staticmethod
     def _remark(key: str, source: str, sentence: str) -> Setting:
-        # a sentence without an option names the file itself; in a file, an option may be any text
+        # a sentence without an option is about the file itself; in a file, an option may be any text
         name = key if key.isprintable() and len(key) <= 60 else repr(key[:60])
         return Setting(ConfigError(f"{source}: {name}: {sentence}" if key else sentence), key, source)
 
@@ -221,7 +221,7 @@ class Config:
         values = [option.value or "" for option in options if option.problem is None]
         if len(values) != len(options) or any(map(_UNRESOLVED.search, values)):
             return None
-        # a name wins, wherever it stands (uwsgi_opt_set_uid, uwsgi_as_root)
+        # a name wins over a number, in any order (uwsgi_opt_set_uid, uwsgi_as_root)
         named = [value for value in values if not leading_int(value)]
         return next(iter([*reversed(named), *reversed(values)]), None)
 
@@ -248,7 +248,7 @@ class Config:
         self, option: Option, sentence: str, kind: type[ConfigError] | type[AddressError] = ConfigError
     ) -> None:
         error = kind(f"{option.source}: {sentence}")
-        # the same sentence once
+        # each sentence once
         self._refused.setdefault(option, {})[sentence] = Setting(error, option.key, option.source, option.secret)
 
     def _is_known(self, option: Option, kind: type = ConfigError) -> bool:
@@ -362,7 +362,7 @@ class Config:
         if option.secret:
             raise AddressError("is a name that would be shown")
         if self._bool("abstract-socket").value:
-            # without the closing NUL that uWSGI gives other abstract names
+            # uWSGI gives other abstract names a closing NUL, but not this one
             raise AddressError("is made abstract by abstract-socket, and is not asked for here; write @name instead")
         if text.startswith(("@", "\\0")):
             return galaxy_host_address.parse(text)
@@ -403,7 +403,7 @@ class Config:
         settings: dict[object, Setting] = {}
         for option in group:
             text = option.value
-            # a log with a colon goes to another machine
+            # a log whose name has a colon goes to another machine
             if not text or (field == "logs" and ":" in text) or not self._is_known(option):
                 continue
             base = self._cwd if option.key in _BEFORE_CHDIR else self._after
@@ -415,7 +415,7 @@ class Config:
                     self._refuse(option, f"{shown(option)} {_RELATIVE}; write an absolute path")
                     continue
                 text = os.path.join(base, text)
-            # uWSGI has one of each, the last, but any number of FIFOs
+            # uWSGI has one such file, the last, but any number of FIFOs
             settings.pop(option.key, None)
             settings[option if field == "master-fifo" else option.key] = self._setting(option, text)
         return tuple(settings.values())

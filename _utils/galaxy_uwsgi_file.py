@@ -14,12 +14,12 @@ from galaxy_host_pattern import Pattern
 
 SECTION = "uwsgi"
 MAX_FILE = 1 << 20
-# of a file's text with its magic variables, and of all values together
+# limit of a file's text with its magic variables, and of all values together
 MAX_TEXT = 4 << 20
-# stands for the percent sign of a magic variable that only uWSGI knows
+# replaces the percent sign of a magic variable that only uWSGI knows
 UNKNOWN = "\0"
 _MAGIC = Pattern(r"%(.)", re.DOTALL)
-# its start time, user, group, version, binary, the file's inode and hash
+# letters for its start time, user, group, version, binary, and the file's inode and hash
 _UNKNOWN_MAGIC = "tTuUgGVbBiIjJ"
 _IPV6 = Pattern(r"\[[0-9a-fA-F:.]*\]\Z")
 # JSON is YAML too
@@ -59,7 +59,7 @@ def read_text(path: str, named_by: Iterable[int] = (), deciders: set[int] | None
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path!r}: cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
     text = data.decode("utf-8", "replace")
-    # a text of C ends at a NUL
+    # uWSGI is written in C, where a text ends at a NUL
     return re.sub(r"\0[^\n]*", "", text) if "\0" in text else text
 
 
@@ -125,7 +125,7 @@ def yaml_lines(text: str, section: str, path: str, problems: list[Remark], doubt
             item = content[1:].strip(" \t\r")
             if key and ": " in item and item[0] not in "\"'":
                 problems.append((key, f"{path}:{number}", "is a list of mappings, of which uWSGI reads no value"))
-                # one sentence for the whole list
+                # one sentence for the whole list is enough
                 key = ""
             elif key and listed and item:
                 yield number, key, _unquote(item)
@@ -134,7 +134,7 @@ def yaml_lines(text: str, section: str, path: str, problems: list[Remark], doubt
         if not colon:
             key, colon, value = content.partition(":\t")
         if not colon:
-            # a list may follow, and is doubted itself
+            # a list may follow; its lines are checked themselves
             key = key[:-1].rstrip(" \t") if key.endswith(":") else ""
             if not key and not stopped:
                 stopped = True
@@ -146,7 +146,7 @@ def yaml_lines(text: str, section: str, path: str, problems: list[Remark], doubt
             value = value[1:-1]
             doubts.append((key, f"{path}:{number}", _QUOTED))
         elif line[-1] == "\r":
-            # uWSGI's own reader leaves the carriage return of a line that ends in CR LF
+            # uWSGI's own reader keeps the carriage return if a line ends in CR LF
             value += "\r"
         if value[:1] == "[" and value[-1] == "]" and not _IPV6.match(value):
             doubts.append((key, f"{path}:{number}", _LIST))
@@ -199,7 +199,7 @@ def magic(text: str, path: str, section: str, written: str, top: tuple[str, str,
     }
     if text.count("%") * max(map(len, table.values())) + len(text) > MAX_TEXT:
         raise ConfigError(f"{path}: with its magic variables it is longer than {MAX_TEXT} characters; remove some")
-    # any other letter stands for nothing
+    # other letters mean nothing
     return _MAGIC.sub(lambda match: table.get(match[1], ""), text)
 
 

@@ -24,9 +24,9 @@ MAX_DEPTH = 16
 MAX_OPTIONS = 10_000
 MAX_REPLACEMENTS = 20_000
 _ENDS = {"end", "endfor", "endif", "end-for", "end-if"}
-# whether what is set is in effect at once, so that nothing in it is replaced later
+# the options that set a placeholder; True: the value is in effect at once, so nothing in it is replaced later
 _SETS = {"set": False, "set-placeholder": True, "set-ph": True}
-# how uWSGI reads the file that the option names; "" means by its name
+# how uWSGI reads the file that such an option names; "" means that the file's name decides
 _LOADS = {
     **{"ini": "ini", "ini-paste": "ini", "ini-paste-logged": "ini", "yaml": "yaml", "yml": "yaml", "include": ""},
     **{"config": "", "xml": "xml", "xmlconfig": "xml", "json": "json", "js": "json"},
@@ -38,7 +38,7 @@ _LOGIC = {
     *(f"if-{negation}{condition}" for negation in ("", "not-") for condition in _CONDITIONS),
 }
 _SPECIAL = {*_ENDS, *_SETS, *_LOADS, *_LOGIC, "inherit"}
-# variables that uWSGI sets for itself, and does not read as options
+# uWSGI sets these variables itself, and does not read them as options
 _OWN_VARIABLES = {
     *("UWSGI_RELOADS", "UWSGI_VASSALS_DIR", "UWSGI_EMPEROR_FD", "UWSGI_BROODLORD_NUM", "UWSGI_EMPEROR_FD_CONFIG"),
     *("UWSGI_EMPEROR_PROXY", "UWSGI_JAIL_PID", "UWSGI_ORIGINAL_PROC_NAME"),
@@ -85,7 +85,7 @@ class Options:
         self._inherited: list[Option] = []
         self._depth = self._files = self._text = self._replacements = 0
         self._last_ini = ""
-        # words of a command line may have any
+        # the command line may bring any option
         self._has_brackets = environment is not None or cwd is not None
         self._deciders: dict[str, set[int]] = {}
         self._user = user
@@ -111,7 +111,7 @@ class Options:
     def deciders(self, path: str) -> set[int]:
         """The users who decide what a file says, as it was when it was read: numeric IDs."""
         if path not in self._deciders:
-            # asked for, and not read
+            # the file was asked for, but not read
             return galaxy_host_files.deciders(path)
         return self._deciders[path]
 
@@ -128,7 +128,7 @@ class Options:
         if self._depth > MAX_DEPTH:
             raise ConfigError(f"{path}: included more than {MAX_DEPTH} levels deep; remove the loop of include options")
         written = self._split(option.key, option.value or "")[0] if option else path
-        # capital magic variables never name these
+        # magic variables with a capital letter never mean these files
         if self._top is None and (option is None or option.key not in ("include", "inherit", "")):
             self._top = path, section, written
         try:
@@ -160,7 +160,7 @@ class Options:
             if not key:
                 continue
             if self._logic is None and key not in _SPECIAL and len(options) < MAX_OPTIONS and len(value) < MAX_VALUE:
-                # a quick form of add, for nearly all lines
+                # the same as add, but quicker: nearly all lines come here
                 option = Option(key, value, path, line)
                 options.append(option)
                 if key not in known:
@@ -184,7 +184,7 @@ class Options:
             for value, problem in self._turns(logic, option.value or ""):
                 one = Option(key, value, option.path, option.line)
                 one.secret, one.problem = secret, problem
-                # a file that it names stands outside of the loop
+                # a file that the option names is read once, outside of the loop
                 self._export(one)
             self._logic = logic
         elif key in _LOGIC:
@@ -220,7 +220,7 @@ class Options:
     def load_option(self, option: Option) -> None:
         """Read the file that an option names. A bare word has the key ``""``."""
         name = option.value or ""
-        # a relative name belongs to the file that has it
+        # a relative name starts from the directory of the file that has it
         directory = os.path.dirname(option.path) if option.line else ""
         path, kind, section = self._split(option.key, name)
         target = None
@@ -242,7 +242,7 @@ class Options:
         try:
             self.load(target, kind, section, option)
         except ConfigError as exc:
-            # if the configuration is known, the file in a word is not the one that was asked for
+            # if a configuration was asked for, the file that a word names is another one
             if directory or not self._given or target == self._given:
                 raise
             self._depth = depth
@@ -268,7 +268,7 @@ class Options:
         if os.path.isabs(path):
             candidates = [path]
         elif self.cwd:
-            # a running server may have left the directory that it was started in
+            # the server may have left the directory in which it was started
             bases = (self.cwd, (self._environment or {}).get("PWD"))
             candidates = [os.path.join(base, path) for base in bases if base]
             if given and not any(map(os.path.exists, candidates)) and _ends_with(given, path):
@@ -356,7 +356,7 @@ class Options:
         """Replace the placeholders as far as they are known, and read the files of ``inherit``."""
         looks = {"$": self._variable, "@": self._content, "%": self._placeholder}
         for symbol, look in looks.items():
-            # placeholders can be in any value: from a file, a word, or a variable
+            # any value may have placeholders: in a file, a word, or a variable
             if self._has_brackets and any(f"{symbol}(" in (option.value or "") for option in self.options):
                 self._replace(symbol, look)
         for option in self._inherited:
@@ -381,7 +381,7 @@ class Options:
                 self._text += len(text)
                 if len(option.value) > MAX_VALUE or self._text > MAX_TEXT:
                     raise ConfigError(f"{option.source}: its placeholders make it longer than {MAX_VALUE} characters")
-                # the replacement may have placeholders itself, but not at its very beginning
+                # the replacement may hold placeholders too, but not at its very beginning
                 start = 1
 
     def _variable(self, name: str, option: Option) -> tuple[str | None, bool]:
@@ -428,7 +428,7 @@ def collect(path: str | None, invocation: Invocation | None = None) -> Options:
             option = Option(name[6:].lower().replace("_", "-"), value, f"{name} in the environment of {source}", 0)
             option.secret = is_private(value)
             added.append(option)
-    # a bare word is a file, and has no name
+    # a bare word names a file, and no option
     for name, given, secret in (*command.options, *(("", file, secret) for file, secret in command.files)):
         option = Option(name, given, source, 0)
         option.secret = secret

@@ -22,9 +22,9 @@ from galaxy_host_sockets import holds, listeners
 
 log = logging.getLogger(__name__)
 
-# the program's name: uwsgi, pyuwsgi, Debian's uwsgi-core, Fedora's uwsgi_python3, run_uwsgi.sh; not uwsgitop
+# names of the program: uwsgi, pyuwsgi, Debian's uwsgi-core, Fedora's uwsgi_python3, run_uwsgi.sh; not uwsgitop
 _PROGRAM = Pattern(r"((run|start)[-_.]?)?(py)?uwsgi([-_.\d].*)?", re.IGNORECASE)
-# programs of Galaxy's other services and process managers: they start no uWSGI
+# programs of Galaxy's other services and of process managers: they start no uWSGI
 _OTHER = Pattern(
     r"celery|galaxy-main|main\.py|gunicorn\d?|uvicorn|paster?(\.py)?|tusd|node|nginx|galaxyctl|supervisord|"
     r"(galaxy|tool_shed)\.webapps.*",
@@ -49,7 +49,7 @@ def is_uwsgi(process: Process) -> bool:
         return True
     if exe is not None and not galaxy_host_wrappers.PYTHON.fullmatch(program):
         return False
-    # the kernel names a process after the script that was executed
+    # the kernel names a process after the executed script
     return _runs_uwsgi(process.argv) or bool(_PROGRAM.fullmatch(process.name))
 
 
@@ -62,7 +62,7 @@ def starts(invocation: Invocation, config: str | None = None) -> bool | None:
     commands = galaxy_host_wrappers.unwrap(invocation)
     serving = [command for command in commands if _runs_uwsgi(command.argv)]
     if not serving:
-        # a script of unknown content may start it in the end; a program that is known does not
+        # a script with unknown content may start uWSGI; a known program does not
         return False if commands and all(_is_other(command.argv) for command in commands) else None
     named = {path for command in serving for path in configurations(command)}
     if config and named:
@@ -90,7 +90,7 @@ def names(process: Process, config: str) -> bool | None:
     argv = process.argv
     if not argv or not process.has_our_root:
         return None
-    # as it mostly is; an absolute path needs neither directory nor environment
+    # the usual case: an absolute path needs neither directory nor environment
     if os.path.isabs(config) and config in _files(Invocation(argv, "")):
         return True
     invocation = process.invocation()
@@ -134,7 +134,8 @@ def find_master(
     for pid in hints:
         process = _holder(pid, inodes) if pid else None
         top = _top(process) if process else None
-        # a uWSGI without master is one process that looks like a lost worker; but hints never name a worker's PID
+        # a uWSGI without a master is one process that looks like a lost worker. But no hint names the PID of a real
+        # worker
         if top and is_mine(top) and (top.pid == pid or not _lost_its_master(top, ())):
             log.debug("Master of %s: PID %d, as PID %d that was named holds the socket", addresses, top.pid, pid)
             return top
@@ -216,9 +217,9 @@ def _files(invocation: Invocation) -> list[str]:
     for name, value in (invocation.environment or {}).items():
         if name.startswith("UWSGI_") and name[6:].lower().replace("_", "-") in _LOADS:
             loaded.append(value)
-    # without paste's prefix config:, and without the section
+    # without the prefix config: of paste, and without the section
     paths = [_SECTION.sub("", text.removeprefix("config:")) for text in loaded]
-    # :section alone is another section of the file before
+    # :section alone means another section of the previous file
     return [path for path in paths if path]
 
 
@@ -275,7 +276,7 @@ def _holders(inodes: Iterable[int]) -> list[Process]:
     program. A process that one of them forked is left out.
     """
     everyone = galaxy_host_process.pids()
-    # a look at the command line costs a tenth of is_uwsgi, and suffices unless uWSGI renamed itself
+    # looking at the command line costs a tenth of is_uwsgi, and is enough unless uWSGI changed its name
     for candidates in (filter(_is_named_uwsgi, everyone), everyone):
         held: dict[int | None, Process] = {}
         forked: dict[int | None, Process] = {}
@@ -284,7 +285,7 @@ def _holders(inodes: Iterable[int]) -> list[Process]:
             process = Process.of(pid)
             if not process:
                 continue
-            # a master comes before its workers, whose program and open files need not be looked at then
+            # a master comes before its workers. Then the workers' program and open files need not be looked at
             number, images[pid] = process.origin
             parent = held.get(number) or forked.get(number)
             if parent and not parent.is_alive:
@@ -324,7 +325,7 @@ def _is_same_program(process: Process, forked: Process) -> bool:
     images = process.image, forked.image
     if None not in images:
         return images[0] == images[1]
-    # as an unprivileged user: a re-forked master makes a session of its own
+    # for an unprivileged user: a master that is forked again makes a session of its own
     return process.argv == forked.argv and process.session == forked.session
 
 
@@ -337,7 +338,7 @@ def _lost_its_master(process: Process, tops: Iterable[Process]) -> bool:
     is gone, or if it forked none itself.
     """
     group = process.group
-    # 0: a group of a PID namespace outside ours
+    # 0: the group is in a PID namespace outside of ours
     if group in (None, 0, process.pid) or Process.of(group):
         return False
     if any(top != process and _is_same_program(process, top) for top in tops):

@@ -198,13 +198,14 @@ class UwsgiServer(WebServer):
         if named is False:
             return f"runs another configuration than {self.path}"
         uids, deciders = process.uids, self._deciders - ours()
-        # root may run what belongs to Galaxy's user
+        # root may run a server that belongs to Galaxy's user
         if not uids or uids[1] in deciders or (uids[1] in ours() and (named or not deciders)):
             return ""
         unit = self._unit_of(process)
         if unit:
             user = unit.runs_as
-            # root may keep another user's server running, which is not Galaxy; but what root starts for Galaxy is
+            # root may keep another user's server running, which is not Galaxy; but a server that root starts for Galaxy
+            # is Galaxy
             if user == uids[1] or (not user and unit.owns(process)):
                 return ""
             if user:
@@ -255,7 +256,7 @@ class UwsgiServer(WebServer):
             log.debug("No PID file: %s", exc)
         master = galaxy_uwsgi_process.find_master(self.known_addresses, hints, self.path, self._is_mine)
         if not master and self.path and not self.is_given:
-            # it listens at an address that is not in the file, or does not listen yet
+            # it listens at an address that the file does not have, or does not listen yet
             masters = self.masters()
             if len(masters) > 1:
                 pids = ", ".join(str(process.pid) for process in masters)

@@ -32,14 +32,14 @@ from galaxy_host_wait import Deadline
 from galaxy_webserver import Snapshot, Worker
 
 TIMEOUT = 5
-# some 10,000 workers of 4 threads
+# enough for about 10,000 workers with 4 threads
 LIMIT = 16 * 1024 * 1024
 # limits of uWSGI's own numbers, of a PID, and of a name
 _MAX_NUMBER = (1 << 64) - 1
 _MAX_PID = (1 << 31) - 1
 _MAX_VERSION = 100
 _MAX_DEPTH = 400
-# a search that costs a tenth of a regular expression's: every digit as 0, then many of them
+# makes every digit a 0, to look for many of them; that costs a tenth of a regular expression
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_NUMBER = b"0" * 19
 _SURROGATE = Pattern(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -77,7 +77,7 @@ class Stats(Snapshot):
 
     @property
     def loaded(self) -> float | None:
-        # a reload starts all of them anew
+        # a reload starts all workers anew
         spawned = [worker.details["last_spawn"] for worker in self.workers if worker.pid]
         return min(filter(None, spawned), default=None)
 
@@ -87,7 +87,7 @@ class Stats(Snapshot):
         for worker in self.document["workers"]:
             cores = worker.get("cores")
             if cores is not None:
-                # the variables of a core that is free are an empty list already
+                # a free core has an empty list of variables already
                 safe = [
                     core
                     if core.get("vars") == []
@@ -125,7 +125,7 @@ def read(
     deadline = Deadline(timeout)
     with _connect(address, deadline, named_by, may_listen) as sock:
         if address.http:
-            # with stats-http it answers only to who has sent something (core/utils.c, uwsgi_send_http_stats)
+            # with stats-http it answers only a client that has sent something (core/utils.c, uwsgi_send_http_stats)
             _send(sock, address, b"GET / HTTP/1.0\r\n\r\n")
         data = _receive(sock, address, deadline, limit)
     return interpret(address, data)
@@ -207,12 +207,12 @@ def _parse(address: Address, data: bytes) -> object:
             raise StatsClosed(
                 address, f"closed the connection after its HTTP headers ({counted(received, 'byte')})", received
             )
-    # uWSGI copies request bytes unescaped but for quotes and backslashes: neither UTF-8 nor free of control characters
+    # uWSGI escapes only quotes and backslashes in a request's bytes: they may be no UTF-8, and have control characters
     text = data.decode(errors="replace")
     decoder = _DECODER
-    # a search for one character costs nothing; a search for both would cost a tenth of the parsing
+    # looking for one character costs nothing; looking for both would cost a tenth of the parsing
     if b"\\" in data:
-        # uWSGI has no such escapes; half a surrogate pair could not be sent on
+        # uWSGI writes no such escapes, and half a surrogate pair could not be sent
         text = _SURROGATE.sub(r"\\ufffd", text)
     if _LONG_NUMBER in data.translate(_DIGITS):
         decoder = _BOUNDED_DECODER
@@ -267,7 +267,7 @@ def _is_deep(document: object) -> bool:
 
 
 _DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
-# for a text with a long number: a call for each number is slow
+# only for texts with a long number, because a call for each number is slow
 _BOUNDED_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_int=_bounded)
 
 

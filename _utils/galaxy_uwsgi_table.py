@@ -42,7 +42,7 @@ _FLAGS = """
     wsgi-disable-file-wrapper wsgi-strict zerg-fallback
 """
 NO_ARGUMENT = frozenset(_FLAGS.split())
-# options with one only behind "="
+# options that may have an argument, but only behind "="
 _MAYBE = """
     check-cache chmod chmod-socket end-for end-if endfor endif exit fastrouter-use-cache fastrouter-use-socket
     http-enable-proxy-protocol http-keepalive http-manage-expect http-use-cache http-use-socket ksm log-date log-prefix
@@ -51,7 +51,7 @@ _MAYBE = """
     sslrouter-use-cache sslrouter-use-socket tuntap-use-credentials zabbix-template
 """
 OPTIONAL = frozenset(_MAYBE.split())
-# options that need one
+# options that need an argument
 _WITH_ONE = """
     add-cache-item add-gid add-header after-request-call after-request-hook alarm alarm-backlog alarm-cheap alarm-fd
     alarm-freq alarm-listen-queue alarm-log alarm-lq alarm-metric alarm-msg-size alarm-segfault allowed-modifiers
@@ -161,7 +161,7 @@ _WITH_ONE = """
     zerg-pool zerg-server zergpool
 """
 ARGUMENT = frozenset(_WITH_ONE.split())
-# short options: the name that uWSGI gives them, behind ":" where an argument follows, "?" where it may
+# short options and uWSGI's long name for each; behind it ":" means that an argument follows, "?" that one may follow
 SHORT = {
     **{"A": ":sharedarea", "C": "?chmod-socket", "H": ":home", "J": ":test", "L": "disable-logging", "M": "master"},
     **{"O": ":optimize", "Q": ":spooler", "R": ":max-requests", "S": ":set", "T": "enable-threads"},

@@ -7,9 +7,9 @@ from typing import Any
 from galaxy_host_count import counted
 from galaxy_webserver import Request, Worker, WorkerState
 
-# what a request's variables may show: the others hold cookies, authorization headers and query strings
+# variables of a request that may be shown: others hold cookies, authorization headers and query strings
 _SAFE_VARS = ("REQUEST_METHOD", "PATH_INFO", "REQUEST_URI", "REMOTE_ADDR", "SERVER_PROTOCOL")
-# the year 2100
+# a time in the year 2100
 _LAST_START = 4_102_444_800
 NUMBERS = (
     *("requests", "exceptions", "harakiri_count", "respawn_count", "last_spawn", "rss", "vsz", "avg_rt"),
@@ -30,7 +30,7 @@ def read(record: dict[str, Any], now: float) -> Worker:
         epoch seconds, to tell how long requests have taken
     """
     cores = record.get("cores")
-    # a free core's vars are those of its last request
+    # a free core still has the variables of its last request
     in_request = [_request(core, now) for core in cores or () if core.get("in_request")]
     total, busy = (None, None) if cores is None else (len(cores), len(in_request))
     state = _state(record, total, len(in_request))
@@ -43,7 +43,7 @@ def read(record: dict[str, Any], now: float) -> Worker:
         state=state,
         reason=_reason(record, state, signal, total, busy),
         accepting=is_accepting,
-        # without need-app a worker whose application failed to import still accepts
+        # without need-app, a worker accepts even if its application could not be imported
         ready=is_accepting and apps > 0,
         requests=record.get("requests", 0),
         in_request=in_request,
@@ -96,7 +96,7 @@ def _request(core: dict[str, Any], now: float) -> Request:
         method=found.get("REQUEST_METHOD"),
         uri=_path(found.get("REQUEST_URI") or found.get("PATH_INFO")),
         remote_addr=found.get("REMOTE_ADDR"),
-        # a server that is not uWSGI may say anything
+        # if the server is not uWSGI, the value may be anything
         seconds=max(0, round(now - started)) if type(started) is int and 0 < started < _LAST_START else None,
     )
 

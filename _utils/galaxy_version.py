@@ -14,7 +14,7 @@ from galaxy_host_pattern import Pattern
 log = logging.getLogger(__name__)
 
 _LIMIT = 64 << 10
-# the second since 26.1
+# Galaxy 26.1 and newer have the second one
 _FILES = ("version.py", "version/__init__.py")
 _ASSIGNMENT = Pattern(rb"^(VERSION_MAJOR|VERSION_MINOR)\s*=\s*[\"']([\w.]{1,32})[\"']")
 

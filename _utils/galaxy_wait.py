@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from galaxy_errors import ConfigError, GalaxyError, NotReady
+from galaxy_errors import ConfigError, GalaxyError, MasterGone, NotReady
 from galaxy_host_count import counted, part
 from galaxy_host_process import Process
 from galaxy_host_wait import Deadline, Throttled, wait_until
@@ -18,9 +18,9 @@ from galaxy_webserver import Snapshot
 
 log = logging.getLogger(__name__)
 
-# a stats server that accepts and then says nothing must not hide that the master died
+# a stats server may accept and then say nothing: this must not hide that the master died
 LOOK = 2
-# in a crash loop, what the last start printed must not hide why the one before failed: uWSGI greets with 35 lines
+# uWSGI greets with 35 lines. In a crash loop, the last start's lines must not hide why the start before failed
 _LOG_LINES = 60
 
 
@@ -35,7 +35,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     last lines of the log: at the timeout, or at once if the master dies or the process manager says that the service
     failed.
     """
-    # its process manager is asked once it is clear that there is something to wait for
+    # the process manager is asked later, once it is clear that something must be waited for
     look = galaxy.look(min(limits.timeout, LOOK), managed=False)
     if look.is_ready(limits.min_workers):
         return ready(look.snapshots, 0.0)
@@ -48,7 +48,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
             elif one.running is not False and not one.is_loading:
                 raise NotReady(" ".join(one.errors) or "It cannot be told whether Galaxy is ready")
         return not_ready()
-    # this raises an error if nobody can tell what would serve
+    # this raises an error if nobody can tell which web server would serve
     _ = galaxy.gravity
     return until_ready(galaxy, look, Deadline(limits.timeout), limits.min_workers)
 
@@ -76,7 +76,7 @@ def until_ready(
 
     Returns and raises like ``wait``.
     """
-    # if there are several, each must serve
+    # of several gunicorns, each must serve
     each = wanted if len(look.webs) == 1 else min(wanted, 1)
     watches = [_Watch(galaxy, one.service, each, deadline, also) for one in look.webs]
     log.info("Waiting up to %g s for %s", deadline.left, counted(wanted, "worker"))
@@ -150,19 +150,23 @@ class _Watch:
         self._master: Process | None = None
         self._searched = False
         self._came_up = False
+        # the reason why a new master cannot listen, if there is one
+        self._occupied = ""
         self._ask_manager = Throttled(self._look_at_manager)
         self._find_master = Throttled(self._look_for_master)
 
     def look(self) -> Snapshot | None:
         """The snapshot of the web server, if it may well be ready."""
-        snapshot = None
+        snapshot, self._occupied = None, ""
         try:
             snapshot = self._web.readiness(self._patience)
         except ConfigError:
-            # no look will change that
+            # another look would change nothing
             raise
         except GalaxyError as exc:
             self.last = str(exc)
+            if isinstance(exc, MasterGone) and self._web.orphans_stay:
+                self._occupied = self.last
         if snapshot:
             if snapshot.ready >= self._wanted and self._also(snapshot):
                 return snapshot
@@ -199,10 +203,10 @@ class _Watch:
         try:
             master = self._web.find_master(snapshot)
         except GalaxyError:
-            # its sockets are not open yet, or are those of the server before; the next look tells
+            # its sockets are not open yet, or belong to the last server; the next look will tell
             return None
         if master:
-            # its stats server may be elsewhere than the file says
+            # its stats server may listen elsewhere than the file says
             self._web.learn(master.invocation())
         return master
 
@@ -215,7 +219,10 @@ class _Watch:
         if status.state in (State.RUNNING, State.STARTING):
             self._came_up = True
         if status.state in (State.FAILED, State.RETRYING) or (self._came_up and status.state is State.STOPPED):
-            self._fail(f"{unit.manager} reports {status.raw} for {unit.service}{status.why}", ended=True)
+            says = f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
+            self._fail(f"{says}; {self._occupied}" if self._occupied else says, ended=True)
+        if self._occupied and status.main_pid:
+            self._fail(self._occupied, ended=True)
 
     def _unit(self) -> Unit | None:
         if not self.service.unit and not self._searched:
@@ -232,7 +239,7 @@ class _Watch:
             return "nothing manages it"
         status = unit.status()
         if status.main_pid not in (None, died):
-            # the process manager no longer knows the process that died
+            # the process manager has forgotten the process that died
             return f"{unit.manager} reports {status.raw}, a new start, PID {status.main_pid}"
         return f"{unit.manager} reports {status.raw}{status.why}"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from galaxy_host_record import record
 from galaxy_look import Look
-from galaxy_manager_unit import State, UnitStatus
+from galaxy_manager_unit import State
 from galaxy_webserver import Worker, WorkerState
 
 CONDITIONS = ("down", "saturated", "stuck", "crashing")
@@ -66,7 +66,7 @@ def observe(look: Look, memory: Memory, thresholds: Thresholds, now: float) -> l
             memory.since.pop(condition, None)
             continue
         since = memory.since.setdefault(condition, now)
-        # a stuck request has lasted already
+        # a stuck request has lasted long enough already
         patience = 0 if condition == "stuck" else getattr(thresholds, condition)
         if condition not in memory.told and now - since >= patience:
             memory.told.add(condition)
@@ -127,9 +127,5 @@ def _crashing(look: Look, memory: Memory, thresholds: Thresholds, now: float) ->
             memory.restarts[name] = status.restarts
         again = name in memory.restarted and now - memory.restarted[name] < max(thresholds.crashing, 1)
         if again or status.state in (State.RETRYING, State.FAILED):
-            found[name] = _word(status)
+            found[name] = status.story
     return found
-
-
-def _word(status: UnitStatus) -> str:
-    return f"{status.raw}{status.why}{f', started again {status.times}' if status.restarts else ''}"

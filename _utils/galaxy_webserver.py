@@ -195,10 +195,13 @@ class WebServer:
         its name
     stop_signal
         the signal that ends its master
+    orphans_stay
+        whether workers whose master was killed keep its addresses for good
     """
 
     kind: str
     stop_signal: int
+    orphans_stay = False
 
     def snapshot(self, timeout: float, probe: bool = True) -> Snapshot:
         """

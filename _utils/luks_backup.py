@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "/var/backups/luks"
 _FILE = Pattern(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9a-f]{12})\.luksheader\Z")
-# luksHeaderRestore wants room for the beginning of the volume's payload too
+# luksHeaderRestore also wants room for the beginning of the volume's payload
 _PAYLOAD = 4 << 20
-# bytes that a backup and the scratch file take, at most
+# most bytes of a backup, and of the scratch file
 _ROOM = {1: 16 << 20, 2: (40 << 20)}
 _BLOCK = 4096
 
@@ -118,10 +118,10 @@ def orphans(directory: str = DIRECTORY) -> dict[str, str]:
         return {}
     for name in galaxy_host_sysfs.names("/sys/class/block"):
         node = f"/sys/class/block/{name}"
-        # an open volume, its header erased or its device lost, is known by its mapping
+        # if an open volume's header is erased, or its device is lost, its mapping still tells the UUID
         opened = galaxy_host_sysfs.read(f"{node}/dm/uuid").split("-")[2:3]
         found = {uuid: path for uuid, path in found.items() if uuid.replace("-", "") not in opened}
-        # a device without medium, or a broken one: nothing on it can be known
+        # without a medium, or with a broken one, nothing on the device can be known
         with contextlib.suppress(HeaderError):
             found.pop(luks_header.identity(luks_device.at(galaxy_host_sysfs.read(f"{node}/dev"))), None)
     return found
@@ -201,7 +201,7 @@ def _write(device: luks_device.Device | str, header: luks_header.Header, directo
         galaxy_host_files.require_trusted(directory)
     except FileError as exc:
         raise HeaderError(device, f"no header backup made: {exc}; give the directory to root, mode 0700") from None
-    # first remove what a crash left, so that it does not take up room
+    # first remove what a crash left, because it takes up room
     shutil.rmtree(os.path.join(directory, f".new-{header.uuid}"), ignore_errors=True)
     require_room(directory, header.version)
     with _scratch_directory(os.path.join(directory, f".new-{header.uuid}")) as scratch:
@@ -288,14 +288,14 @@ def _require_replaceable(device: luks_device.Device, backup: luks_header.Header,
 
 
 def _path_for(place: luks_device.Device | str, header: luks_header.Header, directory: str) -> str:
-    # the name changes with the header, so a backup never replaces a different one
+    # the name changes with the header, so a backup never replaces another one
     return os.path.join(directory, f"{header.uuid}-{luks_header.digest(place, header)[:12]}.luksheader")
 
 
 def _require_undamaged(path: str, header: luks_header.Header) -> None:
     """Raises ``HeaderError`` if the file has a name of ours that does not fit its content."""
     name = _FILE.match(os.path.basename(path))
-    # this tree's first backups are named by the metadata alone
+    # the first backups of this tree are named after the metadata alone
     earlier = hashlib.sha256(header.metadata.encode()).hexdigest()
     if name and name.group(2) not in (luks_header.digest(path, header)[:12], earlier[:12]):
         raise HeaderError(
@@ -308,7 +308,7 @@ def _require_undamaged(path: str, header: luks_header.Header) -> None:
 def _record_path(uuid: str, directory: str, forget: bool = False) -> str:
     path = os.path.join(directory, f"{uuid}.removed")
     if forget:
-        # a restored header has its old keys back
+        # a restored header brings its old keys back
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     return path

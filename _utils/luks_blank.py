@@ -21,21 +21,21 @@ log = logging.getLogger(__name__)
 _MIB = 1 << 20
 # devices up to this size are read wholly
 WHOLE = 512 * _MIB
-# of larger ones: the beginning (tables, superblocks, LUKS headers, LVM, ZFS), the end (copies of GPT, md, ZFS), and
-# STOPS places of STOP bytes in between; a disk of 100 MB/s and 5 ms seeks reads all that, and what the probes read,
-# within 2 s
+# of larger devices: the beginning (tables, superblocks, LUKS headers, LVM, ZFS), the end (copies of GPT, md, ZFS), and
+# STOPS places of STOP bytes in between. A disk of 100 MB/s with seeks of 5 ms reads all this, and the parts for the
+# probes, within 2 s
 FIRST, LAST = 32 * _MIB, 4 * _MIB
 STOPS, STOP = 256, 16 << 10
 # bytes read at once
 _CHUNK = _MIB
-# what O_DIRECT wants offsets and lengths to be multiples of, on disks with 4 KiB sectors too
+# with O_DIRECT, offsets and lengths must be multiples of this, also on disks with 4 KiB sectors
 _BLOCK = 4096
-# the part that an interrupted luksFormat can have written: by default no LUKS version has more before the data
+# as much as an interrupted luksFormat can have written: by default no LUKS version has more before the data
 HEADER_AREA = 16 * _MIB
-# force takes this in the place of a signature
+# with force, this stands for the signature
 DATA = "data"
 _MARK = b"galaxy: a LUKS volume is being made on this device; it holds no data\n"
-# (magic, its offset from a multiple of 512, the name of what has it)
+# (magic, its offset from a multiple of 512, what has this magic)
 _MAGICS = (
     (b"\x53\xef", 1024 + 56, "a superblock of ext2, ext3 or ext4"),
     (b"\x53\xef", 56, "a superblock of ext2, ext3 or ext4"),
@@ -150,7 +150,8 @@ def is_marked(device: luks_device.Device) -> bool:
 
 def _superblocks(size: int) -> Iterator[int]:
     """Where there are copies of superblocks, other than at the beginning and the end."""
-    # ext2 to ext4, "sparse_super": in groups 1 and the powers of 3, 5, 7; a group has 8 * block size blocks
+    # copies of the superblock of ext2 to ext4 ("sparse_super"): in groups 1 and the powers of 3, 5, 7. A group has 8 *
+    # block size blocks
     for block in (1024, 2048, 4096):
         group = 8 * block * block
         yield group
@@ -159,15 +160,15 @@ def _superblocks(size: int) -> Iterator[int]:
             while number * group < size:
                 yield number * group
                 number *= base
-    # btrfs: mirrors; Ceph's BlueStore: copies of its label
+    # btrfs: mirrors of the superblock; Ceph's BlueStore: copies of its label
     yield from (64 * _MIB, 256 << 30, 1 << 30, 10 << 30, 100 << 30, 1000 << 30)
-    # XFS: four allocation groups, of at most 1 TiB; rounded down by some mkfs, up by others
+    # XFS: four allocation groups of at most 1 TiB. Some mkfs round the size down, some up
     group = min(-(-size // 4 // _BLOCK) * _BLOCK, 1 << 40)
     yield from (number * group - 3 * _BLOCK for number in range(1, 4))
 
 
 def _read(device: luks_device.Device, node: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    # O_DIRECT: what the disk has, not what a cache has; its buffers must be aligned, as those of mmap are
+    # O_DIRECT reads from the disk, not from a cache. It needs aligned buffers, as mmap's are
     buffer = mmap.mmap(-1, _CHUNK)
     view = memoryview(buffer)
     try:

@@ -53,7 +53,7 @@ def read(path: str = PATH) -> CryptDev:
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        # some editors put a byte order mark in front
+        # some editors write a byte order mark at the beginning
         parser.read_string(galaxy_host_files.read(path, trusted=True).decode("utf-8-sig"), path)
         section = {key: _value(path, key, value) for key, value in parser[_SECTION].items()}
     except FileError as exc:

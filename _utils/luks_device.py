@@ -18,12 +18,12 @@ from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
 
-# seconds for which another run on the same device is waited for; a key derivation and mkfs take their time
+# seconds to wait for another run on the same device; a key derivation and mkfs may take long
 PATIENCE = 300
-# between two looks for a device that is not there yet
+# seconds between two looks for a device that is not there yet
 _INTERVAL = 1.0
 _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
-# what udev links; resolved here as tags, so that they work where no udev runs
+# udev's links; here each is resolved as a tag, so that it works without udev
 _BY = {f"/dev/disk/by-{tag.lower()}/": tag for tag in _TAGS}
 
 
@@ -118,7 +118,8 @@ def _find(spec: str) -> Device:
 
 
 def _find_tagged(spec: str, token: str) -> str:
-    # without cache, and all matches: two devices with one UUID are a volume and its copy, and must not be mixed up
+    # without a cache, and with all matches: two devices with one UUID are a volume and its copy, which must not be
+    # confused
     argv = ["blkid", "--cache-file", "/dev/null", "--match-token", token, "--output", "device"]
     paths = sorted(set(galaxy_host_command.run(argv, check=False).split()))
     if not paths:
@@ -158,7 +159,7 @@ def _probe(path: str) -> list[Signature]:
     try:
         output = galaxy_host_command.run(["blkid", "--probe", "--output", "export", path])
     except CommandError as exc:
-        # blkid(8): 2, nothing is there; 8, more than one
+        # blkid(8): 2, nothing was found; 8, more than one
         if exc.returncode == 2:
             return []
         if exc.returncode == 8:

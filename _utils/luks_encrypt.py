@@ -115,7 +115,7 @@ def format_volume(
         secret = key()
         if force:
             luks_blank.require(device, force, signature)
-            # what is of no known kind may be the data of a volume whose header was erased
+            # data of an unknown kind may belong to a volume whose header was erased
             if signature == luks_blank.DATA:
                 luks_backup.require_no_orphan(device, place.backups)
         else:
@@ -153,14 +153,14 @@ def _steps_of_finished(
     plan: Plan, device: luks_device.Device, header: luks_header.Header, is_open: bool, mount: Mount | None
 ) -> list[str]:
     path = f"/dev/mapper/{plan.mapper}"
-    # while the volume key changes, the header goes with the data: what it says now is wrong later
+    # while the volume key changes, the header changes with the data: a backup made now would be wrong later
     steps = [] if header.reencrypting or luks_backup.current(device, header, plan.place.backups) else [BACKUP]
     if not is_open:
         steps.append(OPEN)
     if mount:
         missing = luks_filesystem.require_as_wanted(mount, plan.fstype, plan.mount_options)
         return steps + ([REMOUNT] if missing else [])
-    # a filesystem that is mounted elsewhere too was checked before that mount
+    # if the filesystem is mounted elsewhere too, it was checked before that mount
     if luks_filesystem.is_ext(plan.fstype) and not (is_open and luks_filesystem.mounts(path)):
         steps.append(FSCK)
     if luks_filesystem.is_occupied(plan.mount_point):
@@ -235,13 +235,13 @@ def _make(plan: Plan, device: luks_device.Device, key: Secret) -> None:
         luks_filesystem.make(f"/dev/mapper/{plan.mapper}", plan.fstype, plan.mkfs_options)
     finally:
         luks_mapping.close_volume(plan.mapper)
-    # all that mkfs wrote is on the medium, and nobody has it open; only now the header says that it is finished
+    # everything that mkfs wrote is on the medium, and nobody has the volume open. Only now the header says "finished"
     luks_header.finish(device)
 
 
 def _write_header(device: luks_device.Device, key: Secret, options: luks_header.Options) -> None:
-    # luksFormat writes its key slot area before the header: without the mark, what a crash leaves there is of no known
-    # kind. Once the header says the same, the mark goes, before the filesystem gets that block
+    # luksFormat writes its key slot area before the header. After a crash in between, only the mark says what this data
+    # is. Once the header says the same, the mark goes, before the filesystem gets that block
     luks_blank.mark(device)
     luks_header.write(device, key, options)
     luks_blank.unmark(device)
@@ -313,9 +313,9 @@ def _require_empty(
     if mapping and not test:
         luks_mapping.close_volume(mapping.name)
     if header and header.slots:
-        # the header says that it is empty; look at the content too, because somebody may have used it by hand
+        # the header says "empty", but somebody may have used the volume by hand: look at the content too
         path = mapping.path if mapping and test else None
-        # not read-only: a journal that is to be replayed would hide that there is a filesystem
+        # not read-only: a journal that must be replayed would hide the filesystem
         shown = contextlib.nullcontext(path) if path else luks_mapping.look(device, header.uuid, key, read_only=False)
         with shown as look:
             files = luks_filesystem.files_on(look)

@@ -22,7 +22,7 @@ from galaxy_host_pattern import Pattern
 
 log = logging.getLogger(__name__)
 
-# how mkfs of each says "no questions, and over what an interrupted one left"
+# for each mkfs: the options for "ask no questions, and write over what an interrupted mkfs left"
 _MAKE = {
     "ext4": ["mkfs.ext4", "-q", "-F"],
     "ext3": ["mkfs.ext3", "-q", "-F"],
@@ -30,21 +30,21 @@ _MAKE = {
     "xfs": ["mkfs.xfs", "-q", "-f"],
     "btrfs": ["mkfs.btrfs", "-q", "-f"],
 }
-# a large volume on slow storage
+# seconds; a large volume may be on slow storage
 _TIMEOUT = 3600
 _EXT = ("ext2", "ext3", "ext4")
-# mount options for a look that writes nothing
+# mount options for looking without writing
 _UNREPLAYED = {
     **dict.fromkeys(_EXT, "noload"),
     "xfs": "norecovery,nouuid",
     "btrfs": "rescue=nologreplay",
 }
-# the ext family: byte of the superblock's incompatible features, and the one of a journal to replay
+# the ext family: the byte of the superblock with incompatible features, and the feature "the journal must be replayed"
 _INCOMPATIBLE, _RECOVER = 1024 + 0x60, 4
-# fsck(8): 1, all errors were corrected
+# fsck(8): 1 means that all errors were corrected
 _CORRECTED = 1
 _LOOK = "luks-"
-# files that an error names
+# most files that an error names
 _NAMED = 5
 # mount options that the kernel does not list: they are for mount(8) or systemd, or are defaults
 _UNLISTED = Pattern(r"defaults|_netdev|no?auto|nofail|no?user|users|owner|group|loop|comment=.*|[xX]-.*")
@@ -275,7 +275,7 @@ def files_on(path: str) -> list[str]:
             try:
                 return sorted(set(os.listdir(root)) - {"lost+found"})
             except OSError as exc:
-                # its root was not written yet; unless the disk fails, and nothing can be told
+                # the filesystem's root was not written yet; but if the disk fails, nothing can be told
                 if exc.errno == errno.EIO:
                     raise FilesystemError(path, f"its files cannot be listed: {exc.strerror}; not touched") from None
                 return []

@@ -20,7 +20,7 @@ from galaxy_host_record import record
 log = logging.getLogger(__name__)
 
 PARTITION, VOLUME, FILESYSTEM = "partition", "volume", "filesystem"
-# growpart(1): nothing to do; cryptsetup and the kernel round down to these
+# growpart(1): 1 means that there is nothing to do. cryptsetup and the kernel round sizes down to _ROUNDING
 _NO_CHANGE = 1
 _ROUNDING = 1 << 20
 

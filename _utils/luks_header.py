@@ -27,25 +27,25 @@ log = logging.getLogger(__name__)
 
 _UNFINISHED = "756e6669-6e69-8"
 _TYPE = "crypto_LUKS"
-# a slow key derivation on a busy machine takes its time
+# seconds; a slow key derivation on a busy machine takes long
 TIMEOUT = 300
-# cryptsetup(8), return codes: wrong parameters, such as a device without a valid header, or no usable token; no
+# cryptsetup(8), return codes. 1: wrong parameters, such as a device without a valid header, or no usable token. 2: no
 # permission, such as with a key that opens no key slot
 _NOT_LUKS = _NO_TOKEN = 1
 _NO_KEY = 2
-# its message for a wrong key with code 1, if the last key slot opens no data ("unbound")
+# for a wrong key it returns 1 with this message, if the last key slot opens no data ("unbound")
 _NO_SLOT = "No usable keyslot is available."
-# what LUKS needs in front of the data, with room for the smallest data behind
+# bytes that LUKS needs in front of the data, with room for the smallest data behind
 _SMALLEST = {1: 3 << 20, 2: 17 << 20}
 MOST_SLOTS = {1: 8, 2: 32}
-# of tokens that open a volume unattended: their key slots are no passphrase that a person has
+# tokens that open a volume unattended: no person has the passphrases of their key slots
 CLEVIS = "clevis"
 _UNATTENDED = (CLEVIS, "systemd-", "luks2-keyring")
-# what `systemd-cryptenroll --recovery-key` makes is one
+# the one systemd token for a person: `systemd-cryptenroll --recovery-key` makes it
 _RECOVERY = "systemd-recovery"
-# on-disk format of LUKS1, "phdr": magic, version, cipher, mode, hash, payload, key bytes, digest, salt, iterations,
-# UUID, then eight key slots of state, iterations, salt, offset, stripes; cryptsetup has no JSON of it. Magic, version
-# and UUID are at the same place in LUKS2
+# the on-disk format of LUKS1, "phdr": magic, version, cipher, mode, hash, payload, key bytes, digest, salt, iterations,
+# UUID; then eight key slots: state, iterations, salt, offset, stripes. cryptsetup has no JSON for it. Magic, version
+# and UUID have the same place in LUKS2
 _MAGIC = b"LUKS\xba\xbe"
 _PHDR = struct.Struct(">6sH32s32s32sII20s32sI40s")
 _PHDR_SLOT = struct.Struct(">II32sII")
@@ -295,7 +295,7 @@ def finish(path: luks_device.Device | str) -> str:
     """Give an unfinished, closed volume its final UUID. This is on the medium before it is returned."""
     final = str(uuid.uuid4())
     galaxy_host_command.run(["cryptsetup", "luksUUID", "--batch-mode", f"--uuid={final}", str(path)])
-    # both copies of a LUKS2 header: an older one must never come back and call the volume unfinished
+    # both copies of a LUKS2 header: the older copy must never come back and call the volume unfinished
     if any(each.uuid != final for each in luks_device.signatures(path) if each.type == _TYPE):
         raise HeaderError(path, "its final UUID could not be written; see the kernel's log for errors of the device")
     log.info("%s is finished: volume %s", path, final)
@@ -368,7 +368,7 @@ def unlock(argv: list[str], key: Key, path: luks_device.Device | str) -> str:
     if isinstance(key, Token):
         argv = [*argv, "--token-only"]
     else:
-        # `cryptsetup open` tries each token first: with one that works any key would seem to open any key slot
+        # `cryptsetup open` tries each token first. If a token works, any key would seem to open any key slot
         argv = [*argv, *(["--token-type=none"] if argv[1] == "open" else []), "--key-file=-"]
     try:
         return galaxy_host_command.run(argv, stdin=key if isinstance(key, Secret) else None, timeout=TIMEOUT)
@@ -403,7 +403,7 @@ def _version1(phdr: bytes) -> Header:
 
 def _version2(phdr: bytes, dump: str) -> Header:
     metadata = json.loads(dump)
-    # a key slot that no segment uses ("unbound") opens nothing
+    # a key slot without a segment ("unbound") opens nothing
     bound = {number for digest in metadata["digests"].values() if digest["segments"] for number in digest["keyslots"]}
     slots = {int(number): slot for number, slot in metadata["keyslots"].items() if number in bound}
     used = tuple(_slot2(number, slot) for number, slot in sorted(slots.items()))

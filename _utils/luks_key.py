@@ -153,7 +153,7 @@ def _add(
 def _write_slot(
     path: luks_device.Device | str, version: int, key: Secret, new: Secret, options: luks_header.Options
 ) -> None:
-    # cryptsetup reads the old key first, of the size that it is told, and the new one from the rest of its input
+    # cryptsetup first reads the old key, with the length that it is told; the rest of its input is the new key
     argv = ["cryptsetup", "luksAddKey", "--batch-mode", *options.slot_argv(version)]
     argv += [f"--keyfile-size={len(key.reveal())}", str(path), "-"]
     luks_header.unlock(argv, Secret(key.reveal() + new.reveal()), path)
@@ -224,7 +224,7 @@ def _destroy(
     luks_backup.record_removal(header, numbers, place.backups)
     for number in numbers:
         log.info("%s: key slot %d is destroyed", device, number)
-        # a proof was made; with --batch-mode cryptsetup asks for none of its own
+        # the key was checked before; with --batch-mode cryptsetup does not check again
         argv = ["cryptsetup", "luksKillSlot", "--batch-mode", str(device), str(number)]
         galaxy_host_command.run(argv, timeout=luks_header.TIMEOUT)
     left = {slot.number for slot in luks_header.require(device).slots}

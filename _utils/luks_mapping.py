@@ -21,7 +21,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
 
-# of the mapping through which a volume is looked into, before anything is decided
+# the mapping for looking into a volume, before anything is decided
 LOOK = "unfinished-"
 _LOCKS = "/run/luks-mapper-{}.lock"
 _NAME = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}\Z")
@@ -142,7 +142,7 @@ def open_volume(
             raise
         luks_header.unlock(argv, key, device)
     except CommandError:
-        # a header that is damaged has a better message
+        # for a damaged header, this raises a better message
         luks_header.require(device)
         raise
     log.info("%s: opened as %s", device, name)
@@ -208,7 +208,7 @@ def holders(mapping: Mapping) -> list[galaxy_host_holders.Holder]:
 
 
 def _mapping(node: str) -> Mapping | None:
-    # dm-crypt's own form: CRYPT-LUKS2-<uuid without dashes>-<name>
+    # the form of dm-crypt's UUIDs: CRYPT-LUKS2-<uuid without dashes>-<name>
     kind, _, rest = galaxy_host_sysfs.read(f"{node}/dm/uuid").partition("-")
     if kind != "CRYPT" or not rest.startswith("LUKS"):
         return None

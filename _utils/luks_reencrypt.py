@@ -20,11 +20,11 @@ from galaxy_host_wait import Deadline, wait_until
 
 log = logging.getLogger(__name__)
 
-# a large volume on a slow disk: no timeout that anybody would reach
+# seconds; so long that even a large volume on a slow disk is done
 _TIMEOUT = 14 * 24 * 3600
-# between two looks whether it is done
+# seconds between two looks whether it is done
 _INTERVAL = 5.0
-# says, in the header, that keys and backups of before are still to be settled, and which tokens get a key slot again
+# this token in the header says that old keys and backups must still be settled, and which tokens get a key slot again
 _TOKEN_ID, _TOKEN = 31, "galaxy-reencrypt"
 
 
@@ -66,7 +66,7 @@ def run(
         if not begun:
             luks_backup.make(device, place.backups, key, place.keep)
             _begin(device, [token.number for token in tokens])
-        # cryptsetup itself cannot go on if only its last step is missing
+        # if only the last step is missing, cryptsetup itself cannot go on
         is_complete = header.reencrypting and luks_header.complete(device, key)
         if not is_complete and (not begun or header.reencrypting):
             _encrypt(device, header, key, options)
@@ -141,9 +141,9 @@ def _percent(device: luks_device.Device) -> int:
 def _end(device: luks_device.Device, key: Secret, place: luks_key.Place) -> None:
     luks_backup.make(device, place.backups, key, place.keep)
     luks_backup.remove_outdated(luks_header.require(device), place.backups)
-    # a change that was begun with cryptsetup by hand has no note
+    # if somebody began the change with cryptsetup by hand, there is no note
     if _note(luks_header.require(device)) is None:
         return
     galaxy_host_command.run(["cryptsetup", "token", "remove", f"--token-id={_TOKEN_ID}", str(device)])
-    # without the token the header is another
+    # the header has changed: the token is gone
     luks_backup.make(device, place.backups, key, place.keep)

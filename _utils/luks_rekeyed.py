@@ -17,8 +17,8 @@ from typing import Any
 import luks_device
 from galaxy_errors import HeaderError
 
-# the LUKS2 on-disk format, "Binary Header": magic, version, size, sequence number; then label, name of the checksum,
-# salt, UUID, subsystem, offset, padding, and the checksum of all of it, itself taken as zeros. JSON fills up the rest
+# the on-disk format of LUKS2, "Binary Header": magic, version, size, sequence number; then label, name of the checksum,
+# salt, UUID, subsystem, offset, padding, and the checksum of everything, with zeros in its own place. Then comes JSON
 _BEGINNING = struct.Struct(">6sHQQ")
 _MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
 _SEQUENCE, _ALGORITHM, _CHECKSUM, _JSON = slice(16, 24), slice(72, 104), slice(448, 512), 4096
@@ -41,7 +41,7 @@ def completed(metadata: dict[str, Any]) -> dict[str, Any] | None:
         return None
     final, previous = ([_plain(each) for each in segments.values() if name in each.get("flags", [])] for name in _KEPT)
     current = {number: each for number, each in segments.items() if not _is_backup(each)}
-    # there is one segment, and it is as it shall be in the end
+    # there is one segment, in its final form
     if list(current.values()) != final or not previous:
         return None
     old = {number for number, each in digests.items() if _covers(each, segments, "backup-previous")}
@@ -80,7 +80,7 @@ def trial(path: luks_device.Device | str) -> Iterator[str | None]:
         if not copies:
             yield None
             return
-        # in memory, and gone with this process
+        # the file is in memory, and gone with this process
         with open(os.memfd_create("luks-rekeyed"), "w+b") as file:
             size = _data_offset(copies[0])
             file.write(os.pread(node, size, 0))

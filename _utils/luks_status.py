@@ -54,7 +54,7 @@ def _facts(device: luks_device.Device | None, mapping: luks_mapping.Mapping | No
     }
     if mapping:
         facts.update(mapper=mapping.name, stale=mapping.stale, filesystem="", mounts=[], processes=[])
-    # a disk that fails answers some of these; what it does not answer must not hide the rest, nor another volume
+    # a disk that fails answers only some of these; a missing answer must not hide the other facts, or another volume
     for part in (_of_device, _of_mapping):
         try:
             part(facts, device, mapping, backups)

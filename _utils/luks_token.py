@@ -17,7 +17,7 @@ from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
 
-# seconds that a Tang server, a TPM or a busy machine may take to answer
+# seconds to wait for a Tang server, a TPM or a busy machine
 _TIMEOUT = 120
 
 
@@ -77,7 +77,7 @@ def bind(device: luks_device.Device, number: int, key: Secret, options: luks_hea
     argv = ["cryptsetup", "luksAddKey", "--batch-mode", *options.slot_argv(2)]
     try:
         if token.type != luks_header.CLEVIS:
-            # cryptsetup asks the token for the new passphrase, and gives it the key slot
+            # cryptsetup asks for the new passphrase, and gives the token the key slot
             luks_header.unlock([*argv, f"--new-token-id={number}", str(device)], key, device)
         else:
             _bind_clevis(device, token, key, argv)

@@ -20,10 +20,10 @@ from galaxy_host_secret import Secret
 
 log = logging.getLogger(__name__)
 
-# a tmpfs: what is tried there is in no backup, and gone with the next boot
+# a tmpfs: no backup takes what is tried there, and the next boot removes it
 _DIRECTORY, _PREFIX = "/run", "luks-trial-"
 _TIMEOUT = 600
-# how mkfs of each only says what it would do, and the smallest that it makes
+# for each mkfs: the option to only say what it would do. The smallest filesystems are below
 _DRY = {"ext4": ["-n"], "ext3": ["-n"], "ext2": ["-n"], "xfs": ["-N"], "btrfs": []}
 _SMALLEST = {"ext4": 8 << 20, "ext3": 8 << 20, "ext2": 8 << 20, "xfs": 320 << 20, "btrfs": 128 << 20}
 _PAYLOAD = 4 << 20
@@ -74,7 +74,7 @@ def require_mount(argv: Sequence[str], fstype: str, options: Sequence[str]) -> N
         _sparse(image, _SMALLEST[fstype])
         _make([*argv, image], fstype)
         os.mkdir(target)
-        # in a mount namespace of its own: killed at any moment, it leaves neither a mount nor a loop device
+        # in a mount namespace of its own: even if it is killed, it leaves no mount and no loop device
         argv = ["unshare", "--mount", "mount", "-t", fstype, "-o", ",".join(["loop", *options]), image, target]
         try:
             galaxy_host_command.run(argv, timeout=_TIMEOUT)
@@ -124,7 +124,7 @@ def _remove_stale(directory: str) -> None:
     except OSError:
         return
     try:
-        # a directory that is just being made has no lock yet, and is empty
+        # a directory that is being made has no lock yet, and is empty
         if os.listdir(node) and galaxy_host_lock.take(node):
             log.info("%s: left by a run that was killed", directory)
             shutil.rmtree(directory, ignore_errors=True)

@@ -76,7 +76,8 @@ class Declared:
             if not isinstance(source, str):
                 raise OnedataError(name, "token is not the place of a token: pillar://…, sdb://…, or an absolute path")
             token = galaxy_host_key.resolve(source, functions, pillar, f"Onedata space {name}", "token", timeout)
-        # a token file ends in a newline, a token does not; one within it would be another line of the configuration
+        # a token file ends in a newline, a token does not; a newline inside it would begin another line of the
+        # configuration
         token = Secret(token.reveal().strip())
         if not token or len(token.reveal().splitlines()) > 1 or b"\0" in token.reveal():
             raise OnedataError(name, "its token is empty or more than one line")

@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 60
 ONECLIENT = "oneclient"
-# where packages put the machine's own settings, oneclient.conf(5)
+# packages put the machine's own settings here, oneclient.conf(5)
 _CONFIG = "/etc/oneclient.conf"
 _TOKEN_KEYS = (b"access_token", b"authorization_token", b"token")
-# a look at a FUSE filesystem whose process hangs would never return
+# seconds: if a FUSE filesystem's process hangs, a look at it would never return
 _LOOK = 5
 
 

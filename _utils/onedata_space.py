@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _TRUE = ("1", "yes", "true", "on")
 _TOKEN_KEYS = ("token", "access_token")
-# oneclient accepts the beginning of a long option's name
+# oneclient also accepts the beginning of a long option's name
 _OWN_OPTIONS = ("--token", "--config", "--authorization_token", "--access_token")
 _NO_OWNER = "is no option of oneclient: the provider's user mapping (LUMA) decides who owns the files; remove this key"
 
@@ -107,7 +107,7 @@ def read_ini(path: str) -> dict[str, tuple[dict[str, Any], Secret | None]]:
     """
     parser = configparser.RawConfigParser(strict=False)
     try:
-        # some editors put a byte order mark in front
+        # some editors write a byte order mark at the beginning
         parser.read_string(galaxy_host_files.read(path, trusted=True).decode("utf-8-sig"), path)
     except FileMissing:
         raise ConfigError(f"{path}: no such file") from None
@@ -116,7 +116,7 @@ def read_ini(path: str) -> dict[str, tuple[dict[str, Any], Secret | None]]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8") from None
     except configparser.Error as exc:
-        # the parser's message quotes the line, which may have the token
+        # the parser's message quotes the line, and the line may hold the token
         raise ConfigError(f"{path}: is not an INI file ({type(exc).__name__})") from None
     found = {}
     for section in parser.sections():

@@ -1,4 +1,4 @@
-"""The documentation as a site: ``make docs``. Pages are Markdown; the reference is made of the docstrings."""
+"""The documentation as a site: ``make docs``. The pages are Markdown; the reference is made from the docstrings."""
 
 import pathlib
 import re
@@ -29,7 +29,7 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"
 add_module_names = False
 
-# pages that are files elsewhere in the repository
+# pages whose text is a file elsewhere in the repository
 _TOP = {
     **{"index": "README", "contributing": "CONTRIBUTING", "changelog": "CHANGELOG", "report": "SECURITY"},
     "tests": "tests/README",
@@ -38,12 +38,12 @@ _PAGES = {f"{name}.md": f"{page}.md" for page, name in _TOP.items()}
 
 
 def setup(app):
-    """Sphinx calls this."""
+    """Sphinx calls this function."""
     app.connect("source-read", _read)
 
 
 def _read(app, page, content):
-    """Such a page has its file's text before its own; links lead to pages of the site."""
+    """Put the file's text before the page's own, and let links lead to pages of the site."""
     if page in _TOP:
         content[0] = (REPO / f"{_TOP[page]}.md").read_text() + content[0]
     content[0] = re.sub(r"\]\((?:\.\./)?((?:tests/)?[A-Z]+\.md)\)", lambda link: f"]({_PAGES[link[1]]})", content[0])

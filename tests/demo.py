@@ -1,8 +1,8 @@
 """
-``make demo``: the real Galaxy under Gravity, and a server laid out like an older Galaxy's on uWSGI under supervisord,
-declared, looked at and taken down again as a user does it. ``--small``: a stand-in for Galaxy's application.
+``make demo``: the real Galaxy under Gravity, and a stand-in for an older Galaxy, on uWSGI under supervisord. Each is
+declared, looked at and stopped, as a user would do it. ``--small`` uses a stand-in for the real Galaxy too.
 
-Everything lies in temporary directories; the commands are printed as they are run.
+Everything is in temporary directories. Each command is printed when it is run.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from support.supervisord import Supervisord  # noqa: E402
 
 
 def main(is_small):
-    """Exit status 0 when each Galaxy came to serve."""
+    """Returns if each Galaxy came to serve; else the process fails."""
     with tempfile.TemporaryDirectory(prefix="galaxy-demo-") as directory:
         root = pathlib.Path(directory)
         copy_tree(root / "tree")
@@ -62,7 +62,7 @@ def _small(root):
 
 
 def _gravity(root, galaxy):
-    """Declare it, and look at it while requests are under way; its minion."""
+    """Declare the Galaxy, and look at it while requests are under way. Returns its minion."""
     minion = Masterless(
         root / "minion", root / "tree", {"config": str(galaxy.config), "timeout": 3600, "min_workers": 2, "retries": 0}
     )
@@ -115,7 +115,7 @@ def _say(text):
 
 @contextlib.contextmanager
 def _progress():
-    """Says every ten seconds that it goes on."""
+    """Print the seconds every ten seconds, to show that it goes on."""
     ended = threading.Event()
 
     def run():

@@ -1,4 +1,4 @@
-"""Benchmarks: ratios against a peer measured in the same run, printed as a table. They assert nothing."""
+"""Benchmarks: figures as ratios, measured in the same run as their peer, printed as a table. They assert nothing."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import pytest
 from support.fleet import galaxies, master, minions, salt_cli  # noqa: F401
 from support.loader import minion_config, modules, opts  # noqa: F401
 
-# a minion keeps bytecode of what it was given; a machine that tests may say otherwise
+# a minion writes bytecode; a machine that runs tests may have forbidden this
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _ROWS = []
@@ -15,7 +15,7 @@ _ROWS = []
 
 @pytest.fixture(autouse=True)
 def log_level(caplog):
-    """As a minion has it; by itself Salt's library lets every record through, and pytest formats each."""
+    """The minion's log level. By itself, Salt's library lets every record through, and pytest formats each one."""
     with caplog.at_level(logging.WARNING):
         yield
 
@@ -23,7 +23,8 @@ def log_level(caplog):
 @pytest.fixture
 def row():
     """
-    ``row(work, figure, bound)``: a line of the table; ``figure`` and ``bound`` as texts, ``ok`` whether it is reached.
+    ``row(work, figure, bound, ok)``: a line of the table. ``figure`` and ``bound`` are texts; ``ok``: the bound is
+    reached.
     """
 
     def add(work, figure, bound, ok):

@@ -1,4 +1,4 @@
-"""The guest's side of ``test_luks.py``: medians of opening one volume in both ways by turns, as JSON."""
+"""The guest's side of ``test_luks.py``: opens one volume in both ways, by turns. Prints the medians as JSON."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ def main():
     config = pathlib.Path("/run/minion")
     directories = {"module_dirs": [str(REPO / "_modules")], "utils_dirs": [str(REPO / "_utils")]}
     config.write_text(json.dumps({"id": "guest", "file_client": "local", "root_dir": "/run/salt", **directories}))
-    # as a minion has it; by itself Salt's library keeps every record, of which one takes a guest 10 ms
+    # the minion's log level. By itself, Salt's library keeps every record, and each takes a guest 10 ms
     logging.getLogger().setLevel(logging.WARNING)
     call = salt.client.Caller(c_path=str(config)).cmd
     call("luks.format", DEVICE, key=KEY, backups="/run/backups")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-# a part of the rounds, for a short run that only shows that everything can be measured
+# less than 1: a part of the rounds, for a short run that only shows that everything can be measured
 _SHARE = float(os.environ.get("BENCH_SHARE", "1"))
 
 
@@ -15,7 +15,7 @@ def rounds(count):
 
 
 def medians(count, clock=time.perf_counter, **functions):
-    """The median seconds of each function, called in turn so that all see the same machine."""
+    """The median seconds of each function. They are called by turns, so that the machine is the same for all."""
     times = {name: [] for name in functions}
     for _ in range(rounds(count)):
         for name, function in functions.items():
@@ -26,7 +26,7 @@ def medians(count, clock=time.perf_counter, **functions):
 
 
 def fleet(master, row, what):
-    """How much longer ``salt '*' galaxy.status`` takes than ``test.ping``, as a row."""
+    """A row: how much longer ``salt '*' galaxy.status`` takes than ``test.ping``."""
     argv = [sys.executable, str(master.salt_cli().get_script_path()), "-c", str(master.config_dir), "*"]
 
     def salt(function):

@@ -1,7 +1,7 @@
 """
-``make scale``: a thousand machines start after one power cut, and a thousand beacons cry for help; docs/boot.md.
+``make scale``: a thousand machines start after one power cut, and a thousand beacons cry for help (docs/boot.md).
 
-The master, its reactor and our runners are real, the machines are simulated (``support/swarm.py``).
+The master, its reactor and our runners are real. The machines are simulated (``support/swarm.py``).
 """
 
 import argparse
@@ -65,7 +65,8 @@ def _measured(kind, machines, threads, boot):
             seconds = time.monotonic() - began
             ended.set()
             watcher.join()
-            # none is lost, told of twice, or boots twice at a time; one that the master gave up is tried again
+            # no machine is lost, told of twice, or boots twice at a time. If the master gave a machine up, it was tried
+            # again
             assert sorted(set(swarm.jobs)) == swarm.names, f"{len(swarm.jobs)} jobs"
             assert kind != "boots" or sorted(swarm.told["ready"]) == swarm.names, swarm.told["failed"]
             assert swarm.most_of_one == 1
@@ -77,7 +78,7 @@ def _measured(kind, machines, threads, boot):
 
 
 def _memory(swarm):
-    """MiB of all its processes; what they share is counted once."""
+    """MiB of all processes. Memory that they share counts once."""
     return sum(_of_each(swarm, lambda process: process.memory_full_info().pss)) / (1 << 20)
 
 
@@ -87,7 +88,7 @@ def _cpu(swarm):
 
 def _of_each(swarm, figure):
     for process in swarm.processes():
-        # the master ends and starts some by itself
+        # the master starts and ends some processes by itself
         with contextlib.suppress(psutil.NoSuchProcess):
             yield figure(process)
 

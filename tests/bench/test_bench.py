@@ -169,7 +169,7 @@ print(time.process_time() - before)
 
 
 def _jobs(tree, directory, script, *words):
-    """The medians of the figures that a job of a minion with the synced tree prints: seconds, returned as ms."""
+    """Run a job of a minion with the synced tree. Returns the medians of the figures that it prints, in ms."""
     config = directory / "minion"
     config.write_text(f"root_dir: {directory}\nid: x\nfile_client: local\nfile_roots: {{base: ['{tree}']}}\n")
     call = [os.path.join(os.path.dirname(sys.executable), "salt-call"), "--local", "-c", directory, "saltutil.sync_all"]
@@ -216,7 +216,7 @@ def test_wait(make_site, row):
         time.sleep(1.5)
         site.open("load")
         waiting.join()
-        # the application is loaded a moment before its worker accepts, so this is the delay and a little more
+        # the application is loaded shortly before its worker accepts, so this is slightly more than the delay
         delays.append(returned[0][0] - (site.gates / "loaded").stat().st_mtime)
         shares.append(returned[0][1] / (returned[0][0] - began))
         site.stop()

@@ -1,4 +1,4 @@
-"""A Galaxy under Gravity: gunicorns, Celery and handlers of the small bed, whose application is a stand-in."""
+"""A small Galaxy under Gravity: gunicorns, Celery and handlers. Its application is a stand-in."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def _galaxy(bed):
 
 
 def _facts(bed):
-    """All facts, as ``galaxy.status`` has them, without the HTTP request."""
+    """All facts of ``galaxy.status``, except the HTTP request."""
     galaxy = _galaxy(bed)
     found = galaxy_status.record(galaxy, galaxy.look(5, probe=False), _LIMITS)
     assert found["ready"], found["problems"]
@@ -49,7 +49,7 @@ def _cpu_of_children():
 
 @contextlib.contextmanager
 def _open_connections(bed, count):
-    """So many clients, each with a request that it has sent in part, shared by the gunicorns."""
+    """``count`` clients, shared by the gunicorns. Each has sent a part of a request."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (count + 500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     with contextlib.ExitStack() as stack:
         for number in range(count):
@@ -104,7 +104,7 @@ def test_wait(make_bed, row):
         bed.open("load")
         waiting.join()
         (snapshot,) = _galaxy(bed).look(5, probe=False).snapshots
-        # the first beat of each, since the next one comes half a minute later
+        # the first heartbeat of each worker; the next one comes half a minute later
         beats = [galaxy_gunicorn_heartbeat.files(worker.pid).heartbeat.st_mtime for worker in snapshot.workers]
         delays.append(returned[0][0] - max(beats))
         shares.append(returned[0][1])
@@ -142,7 +142,7 @@ def test_rolling(make_bed, tmp_path, row):
 
 @pytest.fixture
 def master(make_bed, salt_factories, tree, tmp_path):
-    """A master whose two minions have a Galaxy under Gravity each."""
+    """A master with two minions; each has a Galaxy under Gravity."""
     names = ("gravity-one", "gravity-two")
     beds = {name: _started(make_bed(gunicorns=2, celery=True, handlers=2), 2) for name in names}
     pillar = tmp_path / "pillar"

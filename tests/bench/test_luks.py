@@ -1,4 +1,4 @@
-"""What ``luks.open`` costs beside the bare ``cryptsetup open`` that it runs: same volume, same guest, by turns."""
+"""What ``luks.open`` costs beside the ``cryptsetup open`` that it runs: same volume, same guest, by turns."""
 
 import json
 import pathlib
@@ -15,11 +15,11 @@ GUEST = pathlib.Path(__file__).with_name("luks_guest.py")
 
 
 def test_open(tmp_path, row):
-    """The module is loaded by then; what that costs is not in it."""
+    """The cost of loading the module is not included."""
     disk = tmp_path / "disk"
     with open(disk, "wb") as file:
         file.truncate(64 << 20)
-    # key derivation takes as long as the machine lets it: a few rounds differ by more than what is looked for
+    # key derivation varies with the machine's speed: in a few rounds, more than the difference in question
     with Machine(tmp_path / "share", disk) as machine:
         status, output = machine.run(sys.executable, str(GUEST), str(rounds(15)), timeout=1800)
     assert status == 0, output

@@ -1,4 +1,4 @@
-"""``salt-run galaxy.fleet`` of thirty minions, and what becomes of a thousand answers."""
+"""``salt-run galaxy.fleet`` with thirty minions; and what it makes of a thousand answers."""
 
 import json
 import signal
@@ -15,7 +15,7 @@ from support.site import BIN, Site
 import galaxy_fleet
 import galaxy_fleet_table
 
-# seconds that a fleet's answer may take
+# seconds that the answer of a fleet may take
 TIMEOUT = 10
 
 
@@ -37,7 +37,7 @@ def test_a_thousand_answers(row):
 
 @pytest.fixture
 def fleet(salt_factories, tree, tmp_path):
-    """A master and its minions, which look at one Galaxy each, the same; jobs of theirs are threads."""
+    """A master and its minions. All look at the same Galaxy; their jobs are threads."""
     site = Site(tmp_path / "galaxy", processes=1).start()
     names = [f"fleet-{number:02}" for number in range(rounds(30))]
     pillar = tmp_path / "pillar"

@@ -1,4 +1,4 @@
-"""The real loader over the synced tree, as a masterless minion has it."""
+"""Fixtures: Salt's real loader with the synced tree, as on a masterless minion."""
 
 import subprocess
 
@@ -10,7 +10,7 @@ from support.loader import minion_config, modules, opts  # noqa: F401
 
 @pytest.fixture
 def state(opts, modules):  # noqa: F811
-    """Run one state: ``state("galaxy.running", test=True, …)`` gives its return."""
+    """Run one state: ``state("galaxy.running", test=True, …)`` returns what the state returns."""
 
     def run(function, test=False, **kwargs):
         states = salt.loader.states(dict(opts, test=test), modules, {}, {}, context={})
@@ -21,7 +21,7 @@ def state(opts, modules):  # noqa: F811
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """``oneclient`` on PATH; every mount below ``tmp_path`` is taken away afterwards."""
+    """``oneclient`` is on PATH. At the end, every mount below ``tmp_path`` is removed."""
     monkeypatch.setenv("PATH", onedata.install(tmp_path / "bin"))
     yield tmp_path
     for name in ["userdata", "refdata"] * 3:

@@ -1,6 +1,6 @@
 """
-What we read from files, command lines and environments is what the real uWSGI reads from them (``--show-config``), and
-where it listens and what it runs is what we say.
+Our reading of files, command lines and environments equals what the real uWSGI reads (``--show-config``). A uWSGI that
+runs listens where we say, and runs what we say.
 """
 
 import os
@@ -88,7 +88,7 @@ webhooks:
 
 
 class Place:
-    """A directory in which the real uWSGI is started, and our reading of the same."""
+    """A directory in which the real uWSGI is started, and in which we read the same options."""
 
     def __init__(self, path, environment):
         self.path = path
@@ -102,7 +102,7 @@ class Place:
             path.write_text(text, newline="")
 
     def invocation(self, words):
-        # as in /proc/PID/cmdline: the script of pyuwsgi is run by its Python
+        # as in /proc/PID/cmdline: Python runs the script of pyuwsgi
         return Invocation((sys.executable, UWSGI, *words), "the test", str(self.path), self.environment)
 
     def shown(self, words):
@@ -111,7 +111,7 @@ class Place:
         done = subprocess.run(
             argv, capture_output=True, env=self.environment, check=False, cwd=self.path, stdin=subprocess.DEVNULL
         )
-        # no text mode: a carriage return is part of a value
+        # bytes, not text: a carriage return is part of a value
         output = os.fsdecode(done.stderr + done.stdout)
         section = re.search(r"\[uwsgi\]\n(.*?);end of configuration", output, re.DOTALL)
         assert section, output
@@ -119,13 +119,13 @@ class Place:
         return [(key, value) for key, value in lines if key not in ("show-config", "no-server", "", "for", "for-times")]
 
     def ours(self, words, path=None):
-        """The same, of our reading."""
+        """Key and value of each option, as we read them."""
         options = galaxy_uwsgi_options.collect(path, self.invocation(words))
         # uWSGI shows an option without a value as true
         return [(option.key, "true" if option.value is None else option.value) for option in options.options]
 
     def start(self, words):
-        """uWSGI, started; returns once it serves."""
+        """Start uWSGI. Returns when it serves."""
         with open(self.path / "uwsgi.out", "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [UWSGI, *words],
@@ -138,7 +138,7 @@ class Place:
 
     def stop(self):
         if self.process:
-            # its workers end with it, by no-orphans
+            # no-orphans ends its workers too
             self.process.kill()
             self.process.wait()
 
@@ -230,7 +230,7 @@ def test_we_read_what_uwsgi_reads(place, words):
     place.write(**FILES)
     shown = _without_logic(place.shown(words))
     ours = _without_logic(place.ours(words))
-    # %j is a hash of the path that we leave as unknown
+    # %j is a hash of the path; we leave it unknown
     unknown = galaxy_uwsgi_file.UNKNOWN
     assert len(ours) == len(shown), (ours, shown)
     for one, other in zip(ours, shown, strict=True):
@@ -267,7 +267,7 @@ def test_a_shell_in_front(place):
 
 
 def test_options_take_an_argument_as_the_table_says():
-    """getopt tells: an option that takes none refuses one, and one that needs one refuses to stand last."""
+    """uWSGI's getopt tells: an option without argument refuses one, and an option that needs one cannot come last."""
     done = subprocess.run([UWSGI, "--help"], capture_output=True, text=True, check=True)
     names = set(re.findall(r"^ +(?:-.\|)?--([\w-]+)", done.stdout, re.MULTILINE))
     assert len(names) > 900
@@ -280,7 +280,7 @@ def test_options_take_an_argument_as_the_table_says():
         assert "requires an argument" in refused.stderr, name
 
 
-# Servers that run.
+# Running servers.
 
 APP = "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'ok']\n"
 BASE = ["--wsgi-file", "app.py", "--no-orphans"]
@@ -298,7 +298,7 @@ def _listens(address):
 
 
 def _compare(place, words, path=None):
-    """Start uWSGI with the words, and hold what we read to what it does; returns the configuration."""
+    """Start uWSGI with these words, and compare it with what we read. Returns the configuration that we read."""
     place.write(app_py=APP)
     words = [*BASE, *words]
     config = galaxy_uwsgi_config.read(path, place.invocation(words))
@@ -452,6 +452,6 @@ def test_a_section_of_an_ini_and_files_that_are_inherited(place, ports):
         b_ini=f"[uwsgi]\nprocesses = 3\nstats = 127.0.0.1:{ports[1]}\n",
     )
     config = _compare(place, ["--ini", "a.ini:web"])
-    # what is inherited comes last
+    # the inherited options come last
     assert config.processes.value == 3
     assert config.processes.source == f"{place.path}/b.ini:2"

@@ -1,4 +1,4 @@
-"""The definitions as real managers read them: systemd in a container, supervisord on this machine."""
+"""Real managers read the definitions: systemd in a container, supervisord on this machine."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from support.site import BIN
 import galaxy_definition
 from galaxy_host_wait import Deadline, wait_until
 
-# no quote at an end and not both kinds, for supervisord's sake
+# supervisord cannot have a quote at an end of a value, or both kinds of quotes
 VALUES = {
     "PLAIN": "postgresql://galaxy:TOPSECRET1@db/galaxy",
     "PERCENT": "50% %h %% %(ENV_PATH)s",
@@ -32,7 +32,7 @@ VALUES = {
     "BLOCK": "left by YAML\n",
 }
 WANTED = {name: str(value).removesuffix("\n") for name, value in VALUES.items()}
-# stands for uWSGI: tells how it was started, and stays
+# stands for uWSGI: writes down how it was started, and goes on running
 _PROGRAM = """#!/usr/bin/python3
 import json, os, sys, time
 told = {"argv": sys.argv[1:], "cwd": os.getcwd(), "uid": os.getuid(), "gid": os.getgid()}
@@ -45,7 +45,7 @@ time.sleep(1000)
 
 
 def _lay_out(root, uid):
-    """A directory with awkward letters, the program in it; the settings."""
+    """Make a directory with difficult letters, and the program in it. Returns the settings."""
     root.mkdir()
     root.chmod(0o777)
     program = root / "uwsgi"
@@ -100,7 +100,7 @@ def machine(share):
 
 
 def _install(machine, share, settings):
-    """As ``apply`` does in there."""
+    """Install the files in the machine, as ``apply`` does."""
     for path, file in galaxy_definition.systemd_unit(settings).items():
         if file:
             (share / "file").write_text(file.content)
@@ -175,7 +175,7 @@ class TestSystemd:
 
 
 class TestLogs:
-    """From all of pillar it is known where others write: on other servers' volumes, and on Onedata's spaces."""
+    """Pillar tells where other users may write: on volumes of other servers, and on Onedata's spaces."""
 
     @pytest.fixture
     def define(self, opts, tmp_path):

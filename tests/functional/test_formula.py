@@ -1,4 +1,4 @@
-"""``state.apply galaxy`` as a masterless user calls it, under a real supervisord."""
+"""``state.apply galaxy``, as a masterless user calls it, with a real supervisord."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from support.site import REPO, UWSGI
 
 @pytest.fixture
 def pillar(make_site, supervisord):
-    """Pillar of a Galaxy whose program file the formula writes; supervisord runs and knows nothing of it yet."""
+    """Pillar of a Galaxy; the formula writes its program file. supervisord runs, and does not know Galaxy yet."""
     supervisord.start()
     site = make_site()
     return {
@@ -25,7 +25,7 @@ def pillar(make_site, supervisord):
 
 @pytest.fixture
 def apply(modules, pillar):
-    """``apply(sls, test=…, key=value)``: the states' returns by ID; further keys go into pillar."""
+    """``apply(sls, test=…, key=value)``: what the states return, by ID. The keywords are added to pillar."""
 
     def run(sls, test=False, **more):
         done = modules["state.apply"](sls, test=test, pillar={"galaxy": {**pillar, **more}})
@@ -70,7 +70,7 @@ def test_a_changed_program_file_restarts(apply, modules, pillar):
     assert done["galaxy-service-running"]["changes"] == {"galaxy": "restarted"}, done
     process = psutil.Process(modules["galaxy.master_pid"](**keywords))
     assert process.environ()["GALAXY_MARK"] == value
-    # it may be a secret
+    # the value may be a secret
     assert value not in json.dumps(done)
     assert stat.S_IMODE(os.stat(pillar["program_file"]).st_mode) == 0o600
 
@@ -103,7 +103,7 @@ def test_without_manage_service_it_only_sees_to_a_running_galaxy(apply, modules,
 
 
 def test_galaxy_never_starts_without_its_volume(apply, modules, pillar):
-    """Neither by requisite, nor where somebody applies the running state alone."""
+    """Neither with the whole formula, nor if somebody applies only the running state."""
     storage = {
         "device": "/dev/no-such-disk",
         "device_timeout": 0,
@@ -119,14 +119,14 @@ def test_galaxy_never_starts_without_its_volume(apply, modules, pillar):
 
 
 def test_under_gravity_the_volume_comes_first(modules):
-    """In which order the whole goes; a machine that does it is in tests/uml/test_gravity_machine.py."""
+    """The order of all states. tests/uml/test_gravity_machine.py has a machine that runs them."""
     storage = {"device": "/dev/vdb", "key": "/etc/key", "mount_point": "/export"}
     galaxy = {"config": "/export/galaxy.yml", "gravity_update": True, "storage": storage}
     chunks = modules["state.show_low_sls"]("galaxy.boot", pillar={"galaxy": galaxy})
     found = {chunk["__id__"]: chunk for chunk in chunks}
 
     def needed(name):
-        """Those that it requires or watches, from either side."""
+        """The states that it requires or watches; either side may say so."""
         own = [one for key in ("require", "watch") for one in found[name].get(key, ())]
         told = [
             one
@@ -182,7 +182,7 @@ def test_a_wrong_pillar_is_said_before_anything_is_done(apply, supervisord, sls,
     failed = done.pop("galaxy-settings")
     assert failed["result"] is False
     assert f"galaxy:{'manage_service' if 'uwsgi' in wrong else next(iter(wrong))}" in failed["comment"]
-    # at a boot, the master is told
+    # at a boot, only the report to the master is made
     assert set(done) <= {"galaxy-boot-report"}
     assert list(supervisord.programs.iterdir()) == []
 
@@ -199,7 +199,7 @@ def test_each_family_has_its_place_for_programs(opts, pillar, family, path):
 
 
 def test_two_servers_side_by_side(apply, modules, pillar, make_site, supervisord):
-    """A production server and a test server, each with a program of its own; the one's fault is not the other's."""
+    """A production server and a test server, each with its own program. A fault of one does not touch the other."""
     sites = {name: make_site() for name in ("main", "test")}
     common = {
         key: pillar[key] for key in ("manager", "conf_file", "manage_service", "uwsgi", "user", "timeout", "retries")

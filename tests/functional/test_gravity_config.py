@@ -1,6 +1,6 @@
 """
-Our reading of Gravity's configuration, against the real Gravity's: settings, services, names, environments; and where
-gunicorn listens, against the real gunicorn's reading of the command that Gravity makes.
+Our reading of Gravity's configuration equals the real Gravity's: settings, services, names, environments. And where
+gunicorn listens equals the real gunicorn's reading of Gravity's command.
 """
 
 import collections
@@ -38,7 +38,7 @@ def section(text, galaxy="{}"):
     return f"gravity: {{{text}}}\ngalaxy: {galaxy}\n"
 
 
-# name: files, and what else of a Case
+# name: the files, and other parameters of Case
 TABLE = {
     "defaults": (section(""),),
     "an empty section": ("gravity:\ngalaxy:\n",),
@@ -162,7 +162,7 @@ TABLE = {
     "state": (section("gunicorn: {bind: 'unix:s'}", "{data_dir: d}"), {"GRAVITY_STATE_DIR": "ROOT/st"}),
     "inherited options": (section("gunicorn: {preload: false}"), {"GUNICORN_CMD_ARGS": "--preload", "PORT": "1"}),
 }
-# what the real one ends on: it is an error of ours, or a problem where the rest can still be known
+# the real Gravity fails with these; ours has an error, or only a problem if the rest can still be known
 REFUSED = {
     "none of a list enabled": (section("gunicorn: [{enable: false}]"),),
     "an empty list": (section("gunicorn: []"),),
@@ -203,7 +203,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """Case and the real Gravity's answer, by name."""
+    """The case and the real Gravity's answer, by name."""
     root = tmp_path_factory.mktemp("gravity")
     every = {**TABLE, **REFUSED}
     cases = [gravity.Case(root / str(number), *what) for number, what in enumerate(every.values())]
@@ -238,14 +238,14 @@ def compare(case, answer):
         if expected["data_dir"] is None:
             found = dataclasses.replace(found, data_dir=None)
         assert as_answered(found) == expected
-        # Gravity takes a socket that something else opens; we cannot know where that is
+        # Gravity accepts a socket that another program opens; we cannot know its address
         unknown = [problem for problem in found.problems if "(fd://)" in problem]
         assert list(found.problems) == unknown
         assert not unknown or "fd://" in pathlib.Path(case.path).read_text()
 
 
 def as_answered(instance):
-    """Our instance in the shape of ``normal``; names of units and programs made of ours."""
+    """Our instance in the form that ``normal`` returns; the names of units and programs are made from it."""
     services = []
     for program in instance.programs:
         number = "" if program.number is None else program.number
@@ -276,7 +276,7 @@ def text(bind):
 
 
 def normal(answer, case):
-    """The real one's, with what we say differently: Galaxy's data_dir, absolute paths, users who are ignored."""
+    """The real answer, changed where we say it differently: Galaxy's data_dir, absolute paths, ignored users."""
     base = answer["galaxy_root"] or str(case.root)
     virtualenv = answer["virtualenv"] or case.environment.get("VIRTUAL_ENV")
     is_roots = answer["manager"] == "systemd" and case.as_root
@@ -284,7 +284,7 @@ def normal(answer, case):
         service["environment"].pop("PATH", None)
         if "VIRTUAL_ENV" in service["environment"]:
             service["environment"]["VIRTUAL_ENV"] = os.path.join(base, service["environment"]["VIRTUAL_ENV"])
-    # with a state directory of its own Gravity says nothing of Galaxy's data_dir
+    # with a state directory of its own, Gravity does not tell Galaxy's data_dir
     data_dir = None if case.environment.get("GRAVITY_STATE_DIR") else os.path.dirname(answer["data_dir"])
     return {
         **answer,
@@ -297,7 +297,7 @@ def normal(answer, case):
 
 
 def mostly(good, *bad):
-    """One of the good values; seldom a bad one, as that hides all others."""
+    """One of the good values; rarely a bad one, because one bad value hides all others."""
     return st.sampled_from([*(good * 20), *bad])
 
 
@@ -316,7 +316,7 @@ COMMON = {"start_timeout": NUMBER, "stop_timeout": NUMBER, "environment": VARIAB
 
 
 def sometimes(**fields):
-    """A mapping of some of the fields."""
+    """A mapping with some of the fields."""
     return st.fixed_dictionaries({}, optional=fields)
 
 

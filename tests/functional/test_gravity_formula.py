@@ -1,4 +1,4 @@
-"""``state.apply galaxy`` for a Galaxy under Gravity, on a machine with systemd, across a boot without its data."""
+"""``state.apply galaxy`` for a Galaxy under Gravity, on a machine with systemd, with a boot that lacks the data."""
 
 import json
 import pathlib
@@ -46,7 +46,7 @@ def share():
 
 @pytest.fixture(scope="module")
 def machine(share, tree):
-    # the container sees what is there before it is
+    # made first, because the container sees only files that exist before its start
     virtualenv("bed")
     yield from machines("galaxy-formula", share)
 
@@ -58,7 +58,7 @@ def make(share, machine):
 
 @pytest.fixture
 def call(machine, share, tree):
-    """``call(bed, function, *arguments, key=value)``: what it returns; further keys go into pillar."""
+    """``call(bed, function, *arguments, key=value)``: what the function returns. The keywords are added to pillar."""
     root = share / "minion"
     for name in ("pillar", "sls"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def test_one_life(call, make, machine):
     for test in ("test=True", "test=False"):
         again = call(bed, "state.apply", "galaxy", test, gravity_update=True)
         assert _changes(again) == {}
-    # a unit that is another now: a restart takes it up
+    # a changed unit takes effect with a restart
     bed.write(memory_limit=2)
     done = call(bed, "state.apply", "galaxy", gravity_update=True)
     assert "+MemoryMax=2G" in done["galaxy-service-updated"]["changes"]["diff"]
@@ -154,7 +154,7 @@ def test_units_of_a_users_systemd_are_found_or_refused_with_a_sentence(call, mak
         status = call(bed, "galaxy.status")
         said = " ".join(status["problems"])
         assert "no default.target of user games wants galaxy.target" in said
-        # without machined, another user's manager cannot be reached
+        # without machined, nobody can reach another user's manager
         is_reached = f"systemd's manager of user {bed.user} cannot be reached" not in said
         assert status["manager"]["name"] == "systemd"
         assert status["manager"]["active"] is (True if is_reached else None)
@@ -183,7 +183,7 @@ def test_a_changed_configuration_is_taken_up_one_gunicorn_at_a_time(call, make, 
     bed.workers = 2
     bed.write()
     done = call(bed, "state.apply", "watched", configuration=written)
-    # no unit names the number of workers
+    # the number of workers is in no unit, so a reload is enough
     assert set(_changes(done)) == {str(bed.config), "galaxy"}
     assert done["galaxy"]["changes"] == {"galaxy": "reloaded"}
     after = call(bed, "galaxy.status")
@@ -193,7 +193,7 @@ def test_a_changed_configuration_is_taken_up_one_gunicorn_at_a_time(call, make, 
 
 @pytest.fixture
 def export(machine):
-    """``/export``, a mount point on which a filesystem may be mounted."""
+    """A function that mounts a filesystem on ``/export``."""
     machine.run("mkdir", "-p", "/export")
     yield lambda: machine.run("mount", "-t", "tmpfs", "tmpfs", "/export")
     machine.run("umount", "/export", check=False)
@@ -210,7 +210,7 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
     assert {name for path in done["held"]["changes"] for name in path.split("/") if name.endswith(".d")} == {
         *("galaxy-gunicorn.service.d", "galaxy-handler@.service.d"),
     }
-    # it survives Gravity's updates, and is no Galaxy's unit
+    # the drop-in survives Gravity's updates, and is not taken for a unit of Galaxy
     bed.update("--force")
     assert bed.update().stdout == ""
     assert call(bed, "galaxy.status")["problems"] == []
@@ -218,7 +218,7 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
     assert all(state["result"] for state in call(bed, "state.apply", "galaxy.boot.unit").values())
     assert not any(state["changes"] for state in call(bed, "state.apply", "galaxy.boot.unit").values())
     machine.cut_the_power()
-    # Gravity's target is wanted at boot, and the boot of ours finds no data
+    # the boot wants Gravity's target, and Galaxy's own boot finds no data
     machine.run("systemctl", "start", "multi-user.target")
     for unit in units:
         assert wait_until(lambda name=unit: _show(machine, name, "AssertResult") == ["no"], Deadline(60))
@@ -226,7 +226,7 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
     status = call(bed, "galaxy.status")
     assert (status["running"], status["manager"]["state"]) == (False, "failed")
     assert "an assertion of its unit failed, see systemctl status galaxy-gunicorn" in " ".join(status["problems"])
-    # it does not wait for what cannot come
+    # the boot fails soon, and is tried again
     assert wait_until(lambda: _show(machine, "salt-galaxy-boot", "SubState") == ["auto-restart"], Deadline(120))
     machine.run("systemctl", "stop", "salt-galaxy-boot")
     export()
@@ -242,10 +242,11 @@ def test_after_a_power_cut_nothing_starts_before_its_data_is_there(call, make, m
 def test_what_starts_gravitys_supervisord_is_held(call, share, machine, export):
     makers = beds(share=share)
     bed = next(makers)()
-    bed.update()
     command = f"{bed.venv}/bin/galaxyctl --config-file {bed.config} start --foreground"
     for name, line in (("galaxy-by-gravity", command), ("another", "/bin/sleep 1000")):
-        text = f"# {bed.root}\n[Service]\nUser={bed.user}\nWorkingDirectory=/\nExecStart={line}\n"
+        # only the unit says where Gravity's own files are
+        lines = f"WorkingDirectory=/\nEnvironment=GRAVITY_STATE_DIR={bed.root}/state\nExecStart={line}\n"
+        text = f"# {bed.root}\n[Service]\nUser={bed.user}\n{lines}"
         machine.run("sh", "-c", 'printf "%s" "$0" >"$1"', text, f"/etc/systemd/system/{name}.service")
     machine.run("systemctl", "daemon-reload")
     done = call(bed, "galaxy.hold", "mounts=/export")
@@ -254,6 +255,10 @@ def test_what_starts_gravitys_supervisord_is_held(call, share, machine, export):
     export()
     machine.run("systemctl", "start", "galaxy-by-gravity")
     assert wait_until(lambda: call(bed, "galaxy.status")["ready"], Deadline(60))
+    status = call(bed, "galaxy.status")
+    assert (status["problems"], status["manager"]["state"]) == ([], "running")
+    assert call(bed, "galaxy.update")["changed"] is False
+    assert call(bed, "galaxy.restart")["start"]["pid"] not in (None, status["pid"])
     machine.run("systemctl", "stop", "galaxy-by-gravity")
     assert list(call(bed, "galaxy.hold", "absent=True")) == list(done)
     makers.close()
@@ -268,7 +273,7 @@ def test_a_supervisord_that_cron_starts_while_the_boot_does(call, share, machine
     machine.run("sh", "-c", 'echo "$0" | crontab -u "$1" -', line, bed.user)
     assert all(state["result"] for state in call(bed, "state.apply", "galaxy.boot.unit").values())
     machine.cut_the_power()
-    # cron at the moment at which the boot of ours begins
+    # cron starts at the same moment as Galaxy's boot
     machine.run("systemctl", "start", "cron", "salt-galaxy-boot")
     assert _show(machine, "salt-galaxy-boot", "Result", "NRestarts") == ["success", "0"]
     status = call(bed, "galaxy.status")
@@ -279,7 +284,7 @@ def test_a_supervisord_that_cron_starts_while_the_boot_does(call, share, machine
     assert restarted["start"]["pid"] not in (None, status["pid"])
     assert call(bed, "galaxy.reload", "settle=0.1")["method"] == "rolling"
     assert call(bed, "state.apply", "galaxy.stopped")["galaxy-stopped"]["changes"]
-    # supervisord goes on, until Gravity ends it too
+    # supervisord itself runs on, until Gravity stops it too
     assert call(bed, "galaxy.start")["ready"] is True
     machine.run("runuser", "-u", bed.user, "--", f"{bed.venv}/bin/galaxyctl", "--config-file", bed.config, "stop")
     assert call(bed, "galaxy.status")["manager"]["term"] == "supervisord is not running"

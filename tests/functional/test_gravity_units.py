@@ -1,4 +1,4 @@
-"""The units of a real Gravity, under its supervisord and under systemd."""
+"""Units of a real Gravity, under its supervisord and under systemd."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def _status(bed, name):
 
 
 def _await(bed, condition, *names):
-    """The statuses once all of those named fulfil the condition."""
+    """The statuses, as soon as all units in ``names`` meet the condition; without names, all units."""
 
     def look():
         found = galaxy_gravity_units.statuses(galaxy_gravity_units.find(bed.instance()).units)
@@ -71,7 +71,7 @@ def test_one_life_under_supervisord(make_bed, monkeypatch):
     stopped = galaxy_gravity_units.statuses(found.units)
     assert {(one.state, one.active, one.pids) for one in stopped.values()} == {(State.STOPPED, False, ())}
 
-    # Gravity has never started a supervisord here
+    # Gravity has not started a supervisord here yet
     found.units["handler_0"].start()
     running = _await(bed, _runs)
     assert [running[name].restarts for name in names] == [0] * 6
@@ -84,7 +84,7 @@ def test_one_life_under_supervisord(make_bed, monkeypatch):
     assert not found.units["gunicorn_1"].owns(Process.of(running["gunicorn_0"].main_pid))
     assert wait_until(lambda: "handler handler_1" in found.units["handler_1"].log(5), Deadline(180))
 
-    # supervisord is called once for a look, and the kernel goes through all connections once
+    # for a look, supervisord is called once, and the kernel walks through all connections once
     _await(bed, lambda one: one.main_pid, "gunicorn_0", "gunicorn_1")
     galaxy = Galaxy(Spec(config=str(bed.config)), {})
     assert wait_until(lambda: all(one.master for one in galaxy.look(5).services[-2:]), Deadline(180))
@@ -116,7 +116,7 @@ def test_one_that_comes_back_by_itself_is_told(make_bed):
     assert again["handler_0"].restarts == 1
     assert "started handler:handler_0 again once by itself" in again["handler_0"].problems[0]
     assert (again["handler_1"].restarts, again["handler_1"].problems) == (0, ())
-    # a crash loop that supervisord calls RUNNING most of the time
+    # a crash loop, in which supervisord says RUNNING most of the time
     bed.open("handler_1.dies")
     loop = _await(bed, lambda one: (one.restarts or 0) > 1 and one.problems, "handler_1")["handler_1"]
     assert "it may crash again and again" in loop.problems[0]
@@ -141,7 +141,7 @@ def test_with_an_instance_name_under_supervisord(make_bed):
     assert [one.state for one in galaxy_gravity_units.statuses(found.units).values()] == [
         *(State.STOPPED, State.RUNNING, State.RUNNING)
     ]
-    # the name is dropped: what is installed is an old set
+    # without the instance name, the installed programs are old ones
     bed.name = None
     bed.write(instance_name=None)
     found = galaxy_gravity_units.find(bed.instance())
@@ -161,7 +161,7 @@ def test_a_supervisord_that_does_not_answer_is_not_called_stopped(make_bed):
     for deed in (unit.stop, unit.start):
         with pytest.raises(ManagerError, match="PID"):
             deed()
-    # what outlives its supervisord is said
+    # a process that outlives its supervisord is reported
     supervisord = int((bed.state / "supervisor" / "supervisord.pid").read_text())
     os.kill(supervisord, signal.SIGKILL)
     assert wait_until(lambda: Process.of(supervisord) is None, Deadline(180))
@@ -210,7 +210,7 @@ def share():
 
 @pytest.fixture(scope="module")
 def machine(share):
-    # the container sees what is there before it is
+    # made first, because the container sees only files that exist before its start
     virtualenv("bed")
     yield from machines("galaxy-gravity", share)
 
@@ -222,7 +222,7 @@ def make_systemd_bed(machine, share):
 
 @pytest.fixture
 def inside(machine, share):
-    """A function that runs Python in the machine, with a bed's ``instance`` and its ``units``; what it shows."""
+    """A function that runs Python in the machine, with ``instance`` and ``units`` of a bed. Returns what it prints."""
 
     def run(bed, code):
         (share / "instance").write_bytes(pickle.dumps(bed.instance()))
@@ -295,7 +295,7 @@ def test_a_failed_unit_is_started_again_under_systemd(make_systemd_bed, inside, 
     bed = make_systemd_bed(preload=False, handlers=1)
     bed.open("handler_0.dies")
     bed.update()
-    # however slow the machine is: two starts, and it is failed
+    # it fails after two starts, however slow the machine is
     folder = "/etc/systemd/system/galaxy-handler.service.d"
     text = f"# {bed.root}\n[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2\n"
     machine.run("mkdir", "-p", folder)
@@ -332,7 +332,7 @@ def test_whose_units_are_whose_under_systemd(make_systemd_bed, inside, machine):
         **{key: [] for key in ("missing", "stale", "told")},
     }
     assert inside(other, _NAMES)["units"] == {"gunicorn": "galaxy-other-gunicorn"}
-    # another file by the same name
+    # another configuration file with the same instance name
     other.name = "one"
     other.write(instance_name="one")
     said = inside(other, _NAMES)
@@ -340,7 +340,7 @@ def test_whose_units_are_whose_under_systemd(make_systemd_bed, inside, machine):
     assert said["stale"] == ["galaxy-other.target", "galaxy-other-gunicorn.service"]
     assert "galaxy-one.target belongs to another Gravity configuration" in said["told"][0]
     assert not any("not installed" in sentence for sentence in said["told"])
-    # one handler less: Gravity's update lets it run on
+    # with one handler less, Gravity's update does not stop the old one
     machine.run("systemctl", "start", "galaxy-one-handler@2")
     one.handlers = 2
     one.write()

@@ -1,4 +1,4 @@
-"""What is told of a real gunicorn, that of today and the last one with the old heartbeat."""
+"""Facts of a real gunicorn: today's, and the last one with the old heartbeat."""
 
 import os
 import pathlib
@@ -21,7 +21,7 @@ from galaxy_webserver import WorkerState
 
 @pytest.fixture
 def gunicorn(tmp_path):
-    """A function that makes a gunicorn, not started yet; it ends with the test."""
+    """A function that makes a gunicorn and does not start it. It ends with the test."""
     yield from makers(tmp_path, Gunicorn)
 
 
@@ -123,7 +123,7 @@ def test_one_of_several_event_loops_that_reads_no_first_request_is_stuck_long_be
     clients = [socket.create_connection(one.address.peer) for _ in range(3)]
 
     def held():
-        """Our connections, by the worker that has accepted them."""
+        """Our connections, by the worker that accepted them."""
         ports = {client.getsockname()[1]: client for client in clients}
         found = {
             worker: [
@@ -133,7 +133,7 @@ def test_one_of_several_event_loops_that_reads_no_first_request_is_stuck_long_be
         }
         return found if sum(map(len, found.values())) == len(clients) else None
 
-    # one of the two has at least two of the three
+    # one of the two workers has at least two of the three connections
     blocked, (first, second, *_) = max(wait_until(held, Deadline(180)).items(), key=lambda item: len(item[1]))
     first.sendall(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
     one.wait(lambda found: found.oldest_request is not None)
@@ -179,7 +179,7 @@ def test_two_gunicorns_are_not_mixed_up(gunicorn):
     first.ready()
     second.ready(1)
     web = first.server()
-    # a wrong word of a manager is not believed where the other listens
+    # the manager may name a wrong process: it is not believed if another one listens
     web.told(os.getpid())
     assert web.find_master().pid == first.process.pid
     assert second.server().find_master().pid == second.process.pid
@@ -208,10 +208,10 @@ def test_a_strangers_gunicorn_beside_ours_counts_for_nothing(gunicorn):
         for path in (theirs.root, theirs.gates):
             os.chown(path, MALLORY, MALLORY)
         port = one.address.port
-        # localhost is two addresses, and gunicorn binds the first
+        # localhost has two addresses, and gunicorn binds the first
         theirs.command[theirs.command.index("-b") + 1] = f"[::1]:{port}"
         theirs.address = Address("::1", port)
-        # who may read our Python, wherever it lies
+        # with this capability, the user can read our Python in any directory
         rights = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
         theirs.command[:0] = ["setpriv", f"--reuid={MALLORY}", f"--regid={MALLORY}", "--clear-groups", *rights]
         try:
@@ -222,13 +222,13 @@ def test_a_strangers_gunicorn_beside_ours_counts_for_nothing(gunicorn):
             one.start()
             one.ready(1)
             assert web.snapshot(10).answers
-            # beside ours at another of its addresses
+            # the other server listens at another of our addresses
             both = (one.address, theirs.address)
             assert GunicornServer(both, os.getuid()).snapshot(5, probe=False).pid == one.process.pid
             assert GunicornServer(both, MALLORY).find_master().pid == theirs.process.pid
             with pytest.raises(NotMine, match=f"runs as user {MALLORY}, and nobody knows"):
                 GunicornServer(both[1:], "nobody knows").find_master()
-            # nor is what their master left ours to end
+            # workers that the other master left are not ours to end
             theirs.process.kill()
             theirs.process.wait()
             alone = GunicornServer(both[1:], os.getuid())

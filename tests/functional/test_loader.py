@@ -1,4 +1,4 @@
-"""What Salt's loader says of this tree: nothing."""
+"""Salt's loader has nothing to say about this tree."""
 
 import subprocess
 

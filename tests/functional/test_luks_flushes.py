@@ -1,6 +1,6 @@
 """
-What cryptsetup, mkfs and wipefs write is on the medium when they end: no util flushes it once more. The flushes of the
-utils themselves: tests/uml/test_kill.py.
+cryptsetup, mkfs and wipefs flush what they write before they end, so no util flushes it again. tests/uml/test_kill.py
+tests the flushes of the utils themselves.
 """
 
 import os
@@ -12,7 +12,7 @@ import pytest
 import luks_filesystem
 
 CHEAP = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"]
-# of a 400 MiB image: what is run one after the other, with the standard input
+# on an image of 400 MiB: commands in their order, with their standard input
 LIFE = {
     "luks1": [
         (["cryptsetup", "luksFormat", "-q", "--type=luks1", *CHEAP, "--key-file=-", "IMAGE"], b"key"),
@@ -54,7 +54,7 @@ FLUSHES = ("fsync", "fdatasync")
 
 
 def done_to(image, argv, stdin, trace):
-    """The writes to the image, and its flushes, by their names in their order."""
+    """The writes to the image and its flushes, by the names of the system calls, in their order."""
     calls = ",".join([*WRITES, *FLUSHES])
     argv = ["strace", "--follow-forks", "--decode-fds=path", f"--trace={calls}", f"--output={trace}", *argv]
     done = subprocess.run(argv, input=stdin, capture_output=True, check=False)

@@ -13,7 +13,7 @@ import luks_key
 from galaxy_errors import CommandError, HeaderError, KeySlotError, WrongKey
 from galaxy_host_secret import Secret
 
-# as binary as a key can be, so no reading of it may stop at a newline or a NUL
+# a newline and a NUL are in the key, and must not end it
 KEY = Secret(b"first\n\0key \xff")
 OTHER = Secret("second key\n")
 # the cheapest key derivation of each version
@@ -42,7 +42,7 @@ def place(backups):
 
 @pytest.fixture(params=[LUKS1, LUKS2], ids=["luks1", "luks2"])
 def volume(request, image):
-    """A finished volume that KEY opens; its options are ``request.param``."""
+    """A finished volume that KEY opens. ``request.param`` has its options."""
     luks_header.write(image, KEY, request.param)
     luks_header.finish(image)
     return image
@@ -86,7 +86,7 @@ def test_one_torn_copy_of_a_luks2_header_is_repaired(image):
 
 
 def test_an_older_copy_never_calls_a_finished_volume_unfinished(image):
-    """The power fails between the writes of the two copies."""
+    """The power may fail between the writes of the two copies."""
     luks_header.write(image, KEY, LUKS2)
     with open(image, "rb") as file:
         file.seek(0x4000)
@@ -96,7 +96,7 @@ def test_an_older_copy_never_calls_a_finished_volume_unfinished(image):
         file.seek(0x4000)
         file.write(copy)
     assert luks_header.read(image).uuid == final
-    # reading repaired it, so the loss of the first copy finds the final one too
+    # reading repaired the second copy, so it is right even if the first copy is lost
     with open(image, "r+b") as file:
         file.write(bytes(4096))
     assert luks_header.read(image).uuid == final
@@ -126,7 +126,7 @@ def test_add_change_remove(volume, options, backups, place):
     assert luks_header.opens(volume, OTHER)
     assert luks_key.remove(volume, OTHER, third, place) is True
     assert len(luks_header.read(volume).slots) == 1
-    # the header before each change, and all of the first change's keys are in the first
+    # one backup before each change; the first one still has all keys
     headers = [luks_header.read(str(path)) for path in pathlib.Path(backups).glob("*.luksheader")]
     assert sorted(len(header.slots) for header in headers) == [1, 2, 2, 3]
 
@@ -153,7 +153,7 @@ def test_a_key_in_two_slots_is_removed_from_both(volume, options, place):
 
 
 def kill_halfway(image, slot):
-    """What a power cut within a removal leaves: the slot's entry in the header, and nothing of what it opened."""
+    """What a power cut during a removal leaves: the slot's entry in the header, but not its key material."""
     header = luks_header.read(image)
     with open(image, "r+b") as file:
         if header.version == 2:
@@ -189,7 +189,7 @@ def test_an_interrupted_removal_is_completed(volume, options, place):
     assert luks_key.remove(volume, OTHER, KEY, place) is False
     header = luks_header.read(volume)
     assert [slot.number for slot in header.slots] == [0]
-    # the same number with another key is not what was to go
+    # the slot has the same number but another key, so it is not the one to remove
     luks_key.add(volume, KEY, OTHER, options, place)
     assert luks_backup.being_removed(luks_header.read(volume), place.backups) == []
     assert luks_key.remove(volume, Secret("none"), KEY, place) is False
@@ -288,7 +288,7 @@ def test_a_damaged_or_readable_backup_is_none(volume, backups):
 
 
 def _flip(path, header):
-    """One bit of what its first key slot has on the medium."""
+    """Flip one bit of the key material of the first key slot."""
     with open(path, "r+b") as file:
         file.seek(header.areas[0][0] + 1000)
         byte = file.read(1)[0]
@@ -297,7 +297,7 @@ def _flip(path, header):
 
 
 def test_a_flipped_bit_in_a_key_slot_is_noticed(volume, backups):
-    """In the backup: it is none, and made anew. On the device: the sound backup stays."""
+    """In the backup: the backup does not count, and is made again. On the device: the good backup stays."""
     header = luks_header.read(volume)
     path = luks_backup.make(volume, backups, KEY)
     _flip(path, header)
@@ -312,7 +312,7 @@ def test_a_flipped_bit_in_a_key_slot_is_noticed(volume, backups):
     _flip(volume, header)
     assert not luks_header.opens(volume, KEY)
     assert luks_backup.current(volume, header, backups) is None
-    # what is there of it now, beside the sound one
+    # the damaged header gets its own backup, beside the good one
     assert luks_backup.make(volume, backups) != path
     assert luks_header.opens(path, KEY)
 
@@ -323,7 +323,7 @@ def test_a_backup_that_others_made_or_can_exchange_is_none(volume, backups):
     path = luks_backup.make(volume, backups)
     os.chown(path, 4001, 4001)
     assert luks_backup.current(volume, header, backups) is None
-    # it is made anew, of root's
+    # a new backup is made, which root owns
     assert os.stat(luks_backup.make(volume, backups)).st_uid == 0
     os.chown(backups, 4001, 4001)
     assert luks_backup.current(volume, header, backups) is None
@@ -332,7 +332,7 @@ def test_a_backup_that_others_made_or_can_exchange_is_none(volume, backups):
 
 
 def test_no_backup_of_an_unfinished_volume(image, backups):
-    """Restored later, it would call the volume's data absent."""
+    """If it were restored later, it would say that the volume has no data."""
     luks_header.write(image, KEY, LUKS2)
     with pytest.raises(HeaderError, match="unfinished"):
         luks_backup.make(image, backups)

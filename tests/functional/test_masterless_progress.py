@@ -1,4 +1,4 @@
-"""A masterless machine says on its terminal what it waits for."""
+"""A masterless machine shows on its terminal what it waits for."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from support.masterless import Masterless
 
 @pytest.fixture
 def site(make_site, supervisord):
-    """A Galaxy that loads for as long as the gate ``load`` is closed."""
+    """A Galaxy that loads until the gate ``load`` opens."""
     found = make_site(processes=1, mule=None, farm=None)
     found.open("load-is-slow")
     supervisord.program("galaxy", found.command)
@@ -21,7 +21,7 @@ def test_a_state_that_takes_long_says_what_it_waits_for(site, supervisord, tree,
     keys = {**site.keywords, "manager": "supervisord", "conf_file": str(supervisord.conf_file), "timeout": 300}
     machine = Masterless(tmp_path / "minion", tree, keys)
     machine.call("saltutil.sync_all")
-    # the usual log level: whatever Salt itself would say of an event is seen
+    # the usual log level, so that warnings by Salt about the event would be seen
     argv = [*machine.argv("--out=json", "--log-level=warning"), "state.single", "galaxy.running", "name=x"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     line = process.stderr.readline()

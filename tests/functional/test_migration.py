@@ -1,6 +1,6 @@
 """
-Every line of docs/migration.md does what the old command did. Those of volumes are run in tests/uml/guest, those of
-the HTTP services in tests/integration/test_remote.py.
+Every line of docs/migration.md does what the old command did. tests/uml/guest runs the lines about volumes, and
+tests/integration/test_remote.py those about the HTTP services.
 """
 
 import json
@@ -24,7 +24,7 @@ def _caller(opts, root, galaxy):
 
 @pytest.fixture
 def galaxy(opts, make_site, supervisord, tmp_path):
-    """A Galaxy under supervisord and a caller with the document's pillar, in its own places."""
+    """A Galaxy under supervisord, and a caller with the page's pillar, in which only paths differ."""
     site = make_site()
     supervisord.program("galaxy", site.command, stdout_logfile=site.log)
     supervisord.start()
@@ -78,7 +78,7 @@ def test_galaxyctl_libs(galaxy):
 
 
 def test_onedatactl(opts, machine):
-    """The commands with the old file, as it stands; then the options, as keys of a space."""
+    """First the commands with the old file as it is; then the options, as keys of a space."""
     assert migration.pillar()["onedata"] == {"ini": "/etc/galaxy/onedatactl.ini"}
     ini = machine / "onedatactl.ini"
     sections = [

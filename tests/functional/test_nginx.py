@@ -1,4 +1,4 @@
-"""docs/remote.md's nginx, a real one, with a server behind it that keeps what arrives."""
+"""The nginx configuration of docs/remote.md, in a real nginx. The server behind it keeps what arrives."""
 
 import contextlib
 import http.server
@@ -16,7 +16,7 @@ from galaxy_host_wait import Deadline, wait_until
 CALL = {"client": "runner", "fun": "galaxy.status", "minion": "galaxy.example.org"}
 LOGIN = {"username": "dashboard", "password": "of the dashboard", "eauth": "file"}
 LIMIT = 16 * 1024
-# 379 bytes that grew to gigabytes in the master
+# 379 bytes that become gigabytes in the master
 BOMB = "\n".join(
     ["username: &a0 [" + ",".join("x" * 10) + "]"]
     + [f"a{level}: &a{level} [" + ",".join([f"*a{level - 1}"] * 10) + "]" for level in range(1, 8)]
@@ -30,7 +30,7 @@ def documented(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def arrived(documented):
-    """What came to the server behind: path, headers and body of each request; it answers with its cookie."""
+    """The requests that arrived behind nginx: path, headers and body. The server there answers with its own cookie."""
     seen = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ def arrived(documented):
 
 @pytest.fixture
 def front(documented, arrived, tmp_path):
-    """A client of a fresh nginx, whose counters are at zero."""
+    """A client of a new nginx, whose counters are at zero."""
     arrived.clear()
     with nginx(tmp_path, documented) as port:
         yield Client(documented, port)
@@ -166,7 +166,7 @@ def test_a_body_is_at_most_16_KiB(front, arrived):
     assert len(arrived.pop()[2]) == LIMIT
     for path in ("/", "/login", "/logout"):
         _refused(front, arrived, 413, "POST", path, longest + " ", **{"Content-Type": "application/json"})
-    # nor in pieces, without a length
+    # the same in chunks, without a length
     chunks = (b"y" * 1000 for _ in range(20))
     _refused(front, arrived, 413, "POST", "/", chunks, **{"Content-Type": "application/json"})
 
@@ -223,7 +223,7 @@ def test_logins_and_calls_of_an_address_have_a_rate(front, arrived):
         began = time.monotonic()
         statuses = [front("POST", path, body)[0] for _ in range(burst + 30)]
         assert set(statuses) == {200, 429}
-        # the first, those at once, and what the rate gave back meanwhile
+        # the first request, the burst, and what the rate allowed since then
         passed = 1 + burst + (time.monotonic() - began) * rate
         assert burst < statuses.count(200) <= passed + 1
         assert len(arrived) == statuses.count(200)
@@ -242,5 +242,5 @@ def test_an_address_has_so_many_requests_at_a_time(front, arrived, tmp_path):
             return refused and "limiting connections by zone" in (tmp_path / "error.log").read_text()
 
         assert wait_until(is_refused, Deadline(180))
-    # and none of the slow ones has reached the server behind
+    # no slow request has reached the server behind
     assert {path for path, _, _ in arrived} <= {"/login"}

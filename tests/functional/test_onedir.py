@@ -1,4 +1,4 @@
-"""Salt as its own packages lay it out: a Python of its own below /opt, nothing of it on the PATH."""
+"""Salt in the layout of its own packages: a Python of its own below /opt, and none of it on the PATH."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from support.masterless import Masterless
 
 @pytest.fixture
 def onedir(tmp_path):
-    """``python3`` of a Salt in a directory of its own."""
+    """``python3`` of a Salt in its own directory."""
     home = tmp_path / "opt" / "saltstack" / "salt"
     subprocess.run([sys.executable, "-m", "venv", "--copies", "--without-pip", home], check=True)
     (packages,) = home.glob("lib/python*/site-packages")

@@ -1,4 +1,4 @@
-"""The runners, as the loader of a master makes them."""
+"""The runners, as a master's loader makes them."""
 
 import inspect
 import pathlib
@@ -13,11 +13,11 @@ from support.site import REPO
 import galaxy_host_turn
 import galaxy_remote
 
-# what an account of salt-api may name; docs/remote.md
+# the runners that an account of salt-api may call, docs/remote.md
 CALLS = {
     "galaxy.status": ["minion", "server"],
     "galaxy.startup": ["minion", "server"],
-    # not these
+    # runners that it may not call
     "galaxy.boot": ["minion", "stamp", "retries", "pause"],
     "galaxy.restart": ["minion", "stamp"],
     "galaxy.fleet": ["tgt", "tgt_type", "timeout", "watch"],
@@ -31,7 +31,7 @@ CALLS = {
 
 
 class Minions:
-    """Stands for ``LocalClient``, with the answers that it would have."""
+    """Stands for ``LocalClient``, and returns its answers."""
 
     def __init__(self, answers):
         self.answers, self.asked = answers, []
@@ -53,7 +53,7 @@ def runners(tmp_path):
 def test_there_are_these_and_they_take_no_more(runners):
     found = {name: inspect.getfullargspec(runners[name]) for name in runners if name.startswith(("galaxy.", "luks."))}
     assert {name: spec.args for name, spec in found.items()} == CALLS
-    # salt-api drops what a runner does not take, unless the runner takes anything
+    # salt-api drops arguments that a runner does not have, unless the runner takes any argument
     assert all(spec.varkw is None and spec.varargs is None for spec in found.values())
 
 
@@ -67,7 +67,7 @@ def test_there_are_these_and_they_take_no_more(runners):
         ({"one": False}, None),
         ({"one": {"out": "no_return", "ret": "Minion did not return"}}, None),
         ({}, None),
-        # what LocalClient returns where it could not publish
+        # LocalClient returns this if it could not publish
         ("", None),
     ],
 )
@@ -90,7 +90,7 @@ def test_an_answer_says_whether_it_is_one(answers, expected):
     ],
 )
 def test_who_is_booted(runners, pillar, grains, accepted, asked):
-    """By what the master has of this minion; nothing is read of the others, a thousand of which may start."""
+    """The master's own data about this minion decides. No other minion's data is read: a thousand may start at once."""
     opts = runners.opts
     cache = salt.cache.factory(opts)
     if accepted:
@@ -98,12 +98,12 @@ def test_who_is_booted(runners, pillar, grains, accepted, asked):
         keys.mkdir(parents=True)
         (keys / "one").touch()
     if pillar is not None:
-        # where Salt 3008 has them, and where those before do
+        # the first two calls are for Salt 3008, the last one for older releases
         cache.store("grains", "one", grains)
         cache.store("pillar", "one", pillar)
         cache.store("minions/one", "data", {"grains": grains, "pillar": pillar})
     answer = runners["galaxy.boot"]("one")
-    # no master runs here, which is seen where the minion is asked
+    # no master runs here: this is noticed only if the minion is asked
     assert (answer["return"] is not None) is asked
     assert answer["success"] is not asked
 
@@ -135,7 +135,7 @@ def test_bad_input_is_answered_in_words_and_is_no_success(runners, runner, given
     answer = runners[runner](**given)
     assert answer["success"] is False
     assert said in answer["return"]
-    # what salt-run exits with, and what Salt goes by
+    # the exit code of salt-run, and the code that Salt itself looks at
     assert answer["retcode"] == runners.pack["__context__"]["retcode"] == 1
 
 

@@ -1,6 +1,6 @@
 """
-A service whose data is on a volume never starts without that, and has stopped before it goes: a real systemd that shuts
-down, and a mount that it takes for one of the network.
+A service with data on a volume never starts without the volume, and stops before the volume goes. A real systemd shuts
+down here, with a mount that it takes for a network mount.
 """
 
 import os
@@ -13,13 +13,13 @@ from galaxy_host_wait import Deadline, wait_until
 
 MOUNT = "/srv/data"
 UNITS = "/etc/systemd/system"
-# writes to the volume at its end, long after what nobody waits for has been unmounted
+# writes to the volume when it ends: long after the volume is gone, unless the unmount waits for it
 PROGRAM = f"""#!/bin/sh
 trap 'sleep ${{3:-1}}; echo saved >{MOUNT}/$2.saved; exit 0' INT TERM
 touch {MOUNT}/$2.started
 while :; do sleep 0.2; done
 """
-# what a drop-in gives to a unit of another program
+# the lines that a drop-in adds to another program's unit
 DROP_IN = f"[Unit]\nRequiresMountsFor={MOUNT}\nAssertPathIsMountPoint={MOUNT}\n"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
@@ -60,7 +60,7 @@ def test_it_stops_before_its_volume_goes(machine, share):
     def is_of_the_network():
         return "remote-fs.target" in machine.run("systemctl", "show", "--property=Before", "srv-data.mount").stdout
 
-    # systemd looks at the mount when the kernel tells it
+    # systemd reads the mount after the kernel has reported it
     assert wait_until(is_of_the_network, Deadline(60))
     for name in ("formula", "foreign", "bare"):
         machine.run("systemctl", "start", name)
@@ -68,5 +68,5 @@ def test_it_stops_before_its_volume_goes(machine, share):
     machine.run("systemctl", "poweroff", check=False)
     assert wait_until(lambda: machine.ended, Deadline(120))
     saved = {name for name in ("formula", "foreign", "bare") if (share / "volume" / f"{name}.saved").exists()}
-    # the one without the lines shows that the others could have lost theirs
+    # the unit without these lines lost its data, so the others could have lost theirs
     assert saved == {"formula", "foreign"}

@@ -1,6 +1,6 @@
 """
-The parsers of files under libFuzzer, by atheris, which learns from the branches that an input takes: beside hypothesis,
-where atheris installs. ``python tests/fuzz/guided.py [RUNS]`` tries so many inputs for each.
+libFuzzer tests the parsers of files, by atheris, if that installs. Beside hypothesis, because it learns from the
+branches that an input takes. ``python tests/fuzz/guided.py [RUNS]`` tries so many inputs for each test.
 """
 
 import importlib.util
@@ -11,18 +11,18 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).parent
-# test: its module, and what it takes behind the path and the bytes
+# test: its module, and the arguments behind the path and the bytes
 TARGETS = {
     **{"test_onedatactl_ini": ("inputs",), "test_cryptdev_ini": ("inputs",), "test_gravity_file": ("gunicorn",)},
     **{"test_supervisor_configuration": ("managers",), "test_unit": ("managers", "galaxy@1", None)},
     "test_uwsgi_configuration": ("inputs", ".yml"),
 }
-# seconds and MiB are the tests' own: libFuzzer shall not use the alarm clock too
+# the tests limit seconds and MiB themselves: libFuzzer must not use the alarm clock too
 _OPTIONS = ("-timeout=0", "-rss_limit_mb=0", "-max_len=4000", "-print_final_stats=1")
 
 
 def fuzz(name: str, runs: str) -> None:
-    """Let libFuzzer call a test; it ends this process."""
+    """Let libFuzzer call a test. It ends this process."""
     import atheris
 
     utils = HERE.parent.parent / "_utils"
@@ -39,7 +39,7 @@ def fuzz(name: str, runs: str) -> None:
 
 
 def main(runs: str = "10000") -> int:
-    """Each test in a process of its own; how many failed."""
+    """Run each test in a process of its own. Returns how many failed."""
     if not importlib.util.find_spec("atheris"):
         print("atheris is not installed here: hypothesis alone was at work")
         return 0

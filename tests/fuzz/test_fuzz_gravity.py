@@ -1,6 +1,6 @@
 """
-Whatever is written into Gravity's configuration, Galaxy's job configuration, or the environment of whoever runs
-Gravity: no exception but ours, an end soon, and names that can be those of files and units.
+Any text in Gravity's configuration, in Galaxy's job configuration, or in the environment of Gravity: no exception but
+ours, a quick end, and names that files and units can have.
 """
 
 import dataclasses
@@ -95,7 +95,7 @@ def read(path, environment=None, directory=None):
         assert program.number is None or program.name == f"{program.service}_{program.number}"
     if instance:
         assert len({program.name for program in instance.programs}) == len(instance.programs)
-        # as Salt sends it
+        # in the form in which Salt sends it
         json.dumps(dataclasses.asdict(instance), ensure_ascii=False, default=str).encode()
     return instance
 

@@ -1,6 +1,6 @@
 """
-Whatever Galaxy's user gives gunicorn as its command line and environment, answers on its port, or writes into Gravity's
-file: no exception but ours, an end soon, and bounded memory.
+Galaxy's user may give gunicorn any command line and environment, answer anything on its port, and write anything into
+Gravity's file: no exception but ours, a quick end, and bounded memory.
 """
 
 import json
@@ -79,7 +79,7 @@ _COMMANDS = st.sampled_from(
     st.sampled_from(["/srv", None]),
 )
 def test_a_command_line(command, arguments, more, port, workers, cwd):
-    # the kernel ends each word with a NUL
+    # the kernel ends each word at a NUL
     words = tuple(word.replace("\0", "") for word in (*command, *arguments))
     environment = {"GUNICORN_CMD_ARGS": more, "PORT": port, "WEB_CONCURRENCY": workers}
     environment = {name: value.replace("\0", "") for name, value in environment.items()}

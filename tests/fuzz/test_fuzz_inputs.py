@@ -1,6 +1,6 @@
 """
-What others write never brings more than our own errors: no other exception, no hang, no memory without end; and what
-we write for managers comes back from their parsers as it was.
+Foreign text never brings more than our own errors: no other exception, no hang, no endless memory. And the text that we
+write for managers comes back unchanged from their parsers.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ EXAMPLES = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-# seconds for one input, on a busy machine
+# seconds for one input on a busy machine
 _LONGEST = 60
 _MEMORY = 64 << 20
 
@@ -130,7 +130,7 @@ def path(tmp_path_factory):
 
 @contextlib.contextmanager
 def bounded():
-    """What takes too long is an AssertionError, what takes too much memory a MemoryError."""
+    """If the code takes too long, it raises AssertionError; if it takes too much memory, MemoryError."""
     before, limits = signal.signal(signal.SIGALRM, _hangs), resource.getrlimit(resource.RLIMIT_AS)
     size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + _MEMORY, limits[1]))
@@ -144,7 +144,7 @@ def bounded():
 
 
 def attempt(function, *arguments, errors=GalaxyError):
-    """What it gives within bounds, ``None`` where it raises an error of ours."""
+    """What the function returns within the bounds. ``None`` if it raises an error of ours."""
     try:
         with bounded():
             return function(*arguments)
@@ -191,7 +191,7 @@ _VALUES = st.recursive(
 def test_a_space_of_pillar(value):
     space = attempt(onedata_space.of, "userdata", value, errors=ConfigError)
     if space:
-        # it goes into a command line
+        # these become words of a command line
         assert not any("\0" in str(word) for word in (space.provider_host, space.mount_point, *space.options))
 
 
@@ -219,7 +219,7 @@ def test_uwsgi_configuration(path, data, suffix):
 @given(st.lists(_WORDS | _TEXT, max_size=12))
 def test_uwsgi_command_line(path, words):
     path.write_text("[uwsgi]\nstats = 127.0.0.1:9191\n")
-    # the kernel ends each word with a NUL
+    # the kernel ends each word at a NUL
     words = [word.replace("\0", "") for word in words]
     argv = ("uwsgi", *("--" + word if word.isalpha() else word for word in words), "--ini", str(path))
     attempt(_all_fields, str(path), Invocation(argv, "fuzz", "/", {"HOME": "/root"}), errors=ConfigError)
@@ -303,7 +303,7 @@ def test_redaction(text):
     assert "\x1b" not in shown
     assert shown.isprintable() or set(shown) - {char for char in shown if char.isprintable()} <= set(text)
     shown.encode()
-    # what is blanked stays so
+    # a text that is printable already does not change
     assert galaxy_host_redaction.printable(shown) == shown
 
 
@@ -362,7 +362,7 @@ _GIVEN = {"config": "/srv/galaxy/config/galaxy.yml", "uwsgi": "/srv/galaxy/venv/
 
 
 def _read_environment_file(text):
-    """As systemd does (parse_env_file, env-file.c), of values in double quotes, each on its line."""
+    """As systemd does (parse_env_file, env-file.c), for values in double quotes, one on each line."""
     found = {}
     for line in text.split("\n"):
         if not line or line[0] in "#;":
@@ -392,7 +392,7 @@ def test_environment_of_a_unit(variables):
         return
     environment, unit = (file.content for file in files.values())
     assert _read_environment_file(environment) == wanted
-    # the unit is the same whatever the values are
+    # the unit does not depend on the values
     assert unit == list(galaxy_definition.systemd_unit({**_GIVEN, "environment": {"X": "x"}}).values())[1].content
 
 

@@ -1,5 +1,5 @@
 """
-Definitions of process managers, and what supervisord answers: no exception but ours, an end soon, and bounded memory.
+Definitions of process managers, and answers of supervisord: no exception but ours, a quick end, and bounded memory.
 """
 
 import gzip

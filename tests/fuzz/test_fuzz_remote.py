@@ -1,4 +1,4 @@
-"""Whatever a minion answers, the runners' answer is bounded JSON of harmless text, in time and bounded memory."""
+"""Whatever a minion answers, the runners return JSON of limited size with harmless text, in time and limited memory."""
 
 import json
 import os
@@ -36,7 +36,7 @@ VALUES = st.recursive(
 
 
 class Minion:
-    """Stands for ``LocalClient``: one answer, whatever is asked."""
+    """Stands for ``LocalClient``. It gives one answer to each question."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -60,7 +60,7 @@ def test_an_answer_is_plain(value):
         done = galaxy_remote.plain(value)
         again, text = galaxy_remote.plain(done), galaxy_remote.text(value)
     _is_harmless(done)
-    # what is plain stays as it is
+    # a plain value does not change
     assert again == done
     assert len(text) <= galaxy_remote.TEXT
 

@@ -1,6 +1,6 @@
 """
-Whatever Galaxy's user writes into a configuration, a command line or an answer of a stats server: no exception but
-ours, an end soon, and bounded memory.
+Galaxy's user may write any text into a configuration, a command line or an answer of a stats server: no exception but
+ours, a quick end, and bounded memory.
 
 ``FUZZ_EXAMPLES`` says how many inputs each test tries.
 """
@@ -187,7 +187,7 @@ def _read(place, name, data, other, invocation):
             config = galaxy_uwsgi_config.read(path, invocation)
     except ConfigError as exc:
         text = str(exc)
-        # what fails says where
+        # the error says where the fault is
         assert place in text or "PID 1" in text
         assert len(text) < 2000
     else:
@@ -202,7 +202,7 @@ def _read(place, name, data, other, invocation):
             assert os.path.isabs(setting.value)
         _ = config.stats_off
     assert SECRET not in text
-    # Salt sends it on
+    # Salt must be able to send it
     text.encode()
 
 
@@ -250,7 +250,7 @@ _JSON = st.recursive(
 
 @st.composite
 def _document(draw):
-    """A good document with some of its parts exchanged."""
+    """A good document in which some parts are exchanged."""
     request = ["REQUEST_METHOD=GET", "REQUEST_URI=/x?key=1"]
     records = [worker(cores=[core(1, request, request_start=1_700_000_000), core()]) for _ in range(2)]
     made = json.loads(json.dumps(document(records)))

@@ -1,4 +1,4 @@
-"""The real Galaxy 26.1, from its installation to its stop: `make galaxy`, and in short `make galaxy-short`."""
+"""The real Galaxy 26.1, from its start to its stop: `make galaxy`. The short form: `make galaxy-short`."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from support.real_galaxy import real_galaxy
 
 from galaxy_host_wait import Deadline, wait_until
 
-# as long as a slow machine needs
+# long enough for a slow machine
 TIMEOUT = 3600
-# the short form, and the whole
+# the short form, and the whole one
 _ONE = {"gunicorns": 1}
 _TWO = pytest.param({"gunicorns": 2, "postgres": True}, marks=pytest.mark.slow)
 whole = pytest.mark.parametrize("galaxy", [_TWO], ids=["whole"], indirect=True)
@@ -36,7 +36,7 @@ def minion(galaxy, tree, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(galaxy, minion):
-    """Galaxy as ``state.apply galaxy`` starts it."""
+    """A Galaxy that ``state.apply galaxy`` has started."""
     assert minion.call("galaxy.status")["running"] is False
     minion.call("galaxy.update")
     _apply(galaxy, minion)
@@ -55,7 +55,7 @@ def key(served, port):
 
 
 def _apply(galaxy, minion):
-    """The changes of ``state.apply galaxy``, which must go well."""
+    """Run ``state.apply galaxy``, which must succeed. Returns its changes."""
     try:
         states = minion.call("state.apply", "galaxy")
     except subprocess.CalledProcessError as exc:
@@ -72,7 +72,7 @@ def _health(minion):
 
 
 def _well(minion):
-    """Its health, once all is well: a process gives its first sign of life a while after its start."""
+    """Its health, as soon as it is good: a process gives its first sign of life some time after its start."""
     well = wait_until(lambda: (now := _health(minion))["healthy"] and now, Deadline(TIMEOUT), interval=1)
     assert well, _health(minion)
     return well
@@ -94,7 +94,7 @@ def test_the_state_starts_it_and_a_second_run_changes_nothing(served, minion):
 def test_all_of_it_is_well(served, minion):
     well = _well(minion)
     assert set(well["processes"]) >= {"handler_0"}
-    # Galaxy calls the first worker of each gunicorn main.1, and they share one row
+    # Galaxy calls the first worker of each gunicorn main.1, so these share a row
     assert [found["app_type"] for found in well["processes"].values()].count("webapp") == served.workers
     assert list(well["celery"].values()) == ["pong"]
     assert served.password not in json.dumps(well)
@@ -127,7 +127,7 @@ def test_a_handler_that_is_stopped_is_found_and_named(served, minion):
     pid = _well(minion)["processes"]["handler_0"]["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        # the manager does not see it
+        # the process manager does not notice
         assert _services(minion)["handler"]["state"] == "running"
         found = _health(minion)
     finally:

@@ -1,4 +1,4 @@
-"""A minion that starts comes back by itself: a real master with a real reactor; and what the beacon tells."""
+"""A minion that starts brings itself back, with a real master and a real reactor; and what the beacon tells."""
 
 import fnmatch
 import json
@@ -17,7 +17,7 @@ from support.site import REPO
 from galaxy_host_wait import Deadline, wait_until
 
 ROLE, PLAIN = "galaxy-boot", "galaxy-plain"
-# ready or failed, but not what it waits for meanwhile
+# ready or failed, but not progress
 OUTCOME = f"galaxy/{ROLE}/[!p]*"
 
 
@@ -30,8 +30,8 @@ def galaxies(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pillar(tmp_path_factory, galaxies):
     """
-    ``pillar(minion, key=value)`` writes its ``galaxy:`` anew, in directory ``pillar.root``. That with the role has an
-    Onedata space, to be mounted at ``pillar.space``.
+    ``pillar(minion, key=value)`` writes the minion's ``galaxy:`` again, in the directory ``pillar.root``. The minion
+    with the role has an Onedata space, which is mounted at ``pillar.space``.
     """
     root = tmp_path_factory.mktemp("pillar")
     space = root / "userdata"
@@ -54,7 +54,7 @@ def pillar(tmp_path_factory, galaxies):
 
 @pytest.fixture(scope="module")
 def reactor(tmp_path_factory):
-    """The boot's, with a pause that a test can wait for."""
+    """The boot's reactor file, with a shorter pause."""
     root = tmp_path_factory.mktemp("reactor")
     text = (REPO / "formulas/galaxy/reactor/boot.sls").read_text()
     shorter, places = re.subn(r"pause: \d+", "pause: 3", text)
@@ -74,7 +74,7 @@ def master(salt_factories, pillar, tree, reactor):
             {"salt/minion/*/start": ["salt://galaxy/reactor/boot.sls"]},
             {f"salt/beacon/{PLAIN}/galaxy/stuck": ["salt://galaxy/reactor/stuck.sls"]},
         ],
-        # so many machines boot at a time, the others wait for their turn
+        # at most so many machines boot at the same time; the others wait
         "reactor_worker_threads": 2,
     }
     daemon = salt_factories.salt_master_daemon("boot-master", overrides=overrides)
@@ -95,8 +95,8 @@ def minions(master, event_listener_of, tmp_path_factory):
         daemon.environ["PATH"] = path
         daemon.start()
     client = master.salt_cli()
-    # what is synced now, beacons too, needs no restart; the reactor's first boot may find nothing synced yet, and ends
-    # before the tests
+    # everything that is synced now, beacons too, works without a restart. The first boot may run before the sync; wait
+    # for its end, before the tests
     done = client.run("saltutil.sync_all", minion_tgt="*", _timeout=120)
     assert sorted(done.data) == sorted(daemons)
     assert event_listener_of(OUTCOME, began)
@@ -107,7 +107,7 @@ def minions(master, event_listener_of, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def event_listener_of(event_listener, master):
-    """``event_listener_of(tag, since)``: the events of that tag on the master's bus; it waits for the first."""
+    """``event_listener_of(tag, since)``: the events with that tag on the master's bus. It waits for the first one."""
 
     def wait(pattern, since, seconds=60):
         event_listener.wait_for_events([(master.id, pattern)], timeout=seconds, after_time=float(since))
@@ -131,7 +131,7 @@ def _boots(event_listener_of, since):
 
 
 def _forge(master, event, messages, sender):
-    """Send it a hundred times a message; the runs and jobs that come of them, and what is told of Galaxy meanwhile."""
+    """Send an event a hundred times in each message. Returns the runs, the jobs, and the outcomes that followed."""
     with heard(master) as events:
         for _ in range(messages):
             load = {"events": [event] * 100}
@@ -156,7 +156,7 @@ def test_a_minion_with_the_role_is_ready_after_its_start(minions, galaxies, pill
     assert event.tag == f"galaxy/{ROLE}/ready"
     assert site.get() == b"Galaxy\n"
     assert (pillar.space / "space.txt").read_text() == "onedata\n"
-    # and what was not told to be Galaxy was left alone
+    # the minion without the role was left alone
     assert galaxies[PLAIN][0].read() is None
 
 
@@ -175,7 +175,7 @@ def test_the_same_minion_starting_twice_is_harmless(minions, master, galaxies, e
     events = event_listener_of(OUTCOME, began)
     assert {event.tag for event in events} == {f"galaxy/{ROLE}/ready"}
     assert site.get() == b"Galaxy\n"
-    # the one that was interrupted, or queued, is over before the next test
+    # an interrupted or queued boot must end before the next test
     while master.salt_cli().run("saltutil.is_running", "state.*", minion_tgt=ROLE, _timeout=60).data != []:
         assert time.time() - began < 600
 
@@ -187,11 +187,11 @@ def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar,
     assert event.data["data"]["step"] == "settings"
     assert event.data["data"]["state"] == "galaxy-settings"
     assert "userdata:mount_point is 'relative'" in event.data["data"]["reason"]
-    # it was tried twice, and told once; and what the second try waited for
+    # two tries, but one outcome; and a word about what the second try waits for
     assert len(_boots(event_listener_of, began)) == 2
     (waiting,) = event_listener_of(f"galaxy/{ROLE}/progress", began)
     assert waiting.data["data"]["waits_for"].startswith("the next try, in 3 s: settings: ")
-    # nor does a boot that has no steps go unsaid
+    # a boot that cannot even be rendered is reported too
     pillar(ROLE, onedata={"ini": "/nonexistent"})
     began = _restart(minions[ROLE])
     (event,) = event_listener_of(f"galaxy/{ROLE}/failed", began)
@@ -203,23 +203,23 @@ def test_a_boot_that_fails_says_at_which_step_and_why(minions, galaxies, pillar,
 def test_what_is_back_at_the_second_try_was_no_failure(minions, pillar, event_listener_of):
     pillar(ROLE, onedata={"ini": "/nonexistent"})
     began = _restart(minions[ROLE])
-    # the first try is over
+    # wait until the first try is over
     assert event_listener_of(f"salt/job/*/ret/{ROLE}", began)
     pillar(ROLE)
     assert [event.tag for event in event_listener_of(OUTCOME, began)] == [f"galaxy/{ROLE}/ready"]
     assert len(_boots(event_listener_of, began)) == 2
 
 
-# a thousand take seconds to be sent, in which some boots fit
+# sending a thousand takes seconds, and meanwhile some boots begin
 @pytest.mark.parametrize(("messages", "boots"), [(1, 2), pytest.param(10, 12, marks=pytest.mark.slow)])
 def test_a_hundred_forged_starts_are_two_boots_at_most(minions, master, event_listener_of, messages, boots):
-    """Any accepted minion can send them, in another's name, as beacons send theirs."""
+    """Any accepted minion can send such events in another's name."""
     forged = {"tag": f"salt/minion/{ROLE}/start", "data": {"id": ROLE}}
     runs, jobs, told = _forge(master, forged, messages, PLAIN)
     assert {(data["fun"], data["fun_args"][0]["minion"]) for data in runs} == {("runner.galaxy.boot", ROLE)}
     assert 1 <= len(jobs) <= boots
     assert set(told) == {f"galaxy/{ROLE}/ready"}
-    # and an honest one after them is not put off
+    # a true start after them is not delayed
     began = time.time()
     with salt.utils.event.get_master_event(master.config, master.config["sock_dir"], listen=False) as bus:
         bus.fire_event({"id": ROLE}, f"salt/minion/{ROLE}/start")
@@ -241,14 +241,14 @@ def test_a_minion_that_is_lost_is_told_of(minions, master, event_listener_of):
 
 @pytest.mark.parametrize("example", ["boot", "stuck"])
 def test_an_id_cannot_become_a_command_of_the_master(minions, master, event_listener_of, tmp_path, example):
-    """Any accepted minion can send such an event: event.fire_master with a ``preload`` of events."""
+    """Any accepted minion can send such an event, with event.fire_master and its ``preload``."""
     evil = f"x:\n  runner.salt.cmd:\n    - args:\n      - fun: cmd.run\n      - cmd: touch {tmp_path}/evil\ny"
     tag = {"boot": "salt/minion/gone/start", "stuck": f"salt/beacon/{PLAIN}/galaxy/stuck"}[example]
     began = time.time()
     with salt.utils.event.get_master_event(master.config, master.config["sock_dir"], listen=False) as bus:
         for given in (evil, "x or *", ["x"], {"x": "y"}):
             bus.fire_event({"id": given}, tag)
-        # reactions come in the order of their events
+        # the master reacts to events in their order, so this one is the last
         bus.fire_event({"id": PLAIN}, "salt/minion/last/start")
     runs = event_listener_of("salt/run/*/ret", began)
     while not any(event.data["fun_args"][0]["minion"] == PLAIN for event in runs):
@@ -273,13 +273,13 @@ def test_the_beacon_tells_once_and_tells_the_end(minions, master, galaxies, even
     assert saturated.data["workers"] == 1
     (stuck,) = event_listener_of(f"{tag}/stuck", began)
     assert {request["uri"] for request in stuck.data["requests"]} == {"/hold/beacon"}
-    # beacons are made anew meanwhile; what was told is not told again, and its end is told
+    # a refresh makes the beacons again: the old condition is not told again, but its end is
     master.salt_cli().run("saltutil.refresh_beacons", minion_tgt=ROLE, _timeout=60)
     site.open("beacon")
     (recovered,) = event_listener_of(f"{tag}/recovered", began)
     assert recovered.data["from"] == ["saturated", "stuck"]
     assert len(event_listener_of(f"{tag}/saturated", began)) == 1
-    # and nobody restarts it
+    # nobody restarted it
     assert site.read().pid == before
     began = time.time()
     master.salt_cli().run("galaxy.stop", minion_tgt=ROLE, _timeout=60)

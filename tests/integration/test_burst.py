@@ -1,4 +1,4 @@
-"""Machines come back together after a power cut: all get ready, and only so many boot at a time as the master says."""
+"""Machines come back together after a power cut. All get ready, but only a few boot at the same time."""
 
 import json
 
@@ -43,14 +43,14 @@ def master(salt_factories, galaxies, tree, tmp_path):
 
 @pytest.fixture
 def events(master):
-    """All that has come on the master's bus."""
+    """All events that came on the master's bus."""
     with heard(master) as seen:
         yield seen
 
 
 @pytest.fixture
 def power(master, galaxies, tree):
-    """Starts all minions at once."""
+    """A function that starts all minions at once."""
     minions = Minions(master, tree, galaxies)
     yield minions.start
     minions.stop()

@@ -1,4 +1,4 @@
-"""Many machines at a glance: a real master, and minions of all kinds."""
+"""Many machines at a glance, with a real master and minions of all kinds."""
 
 import contextlib
 import fcntl
@@ -16,19 +16,19 @@ from support.site import BIN, Site
 
 from galaxy_host_wait import Deadline, wait_until
 
-# three minutes, most of them for eight minions to start
+# three minutes; most of this is the start of eight minions
 pytestmark = pytest.mark.slow
 
 READY, DOWN, TWO, NONE = "galaxy-ready", "galaxy-down", "galaxy-two", "no-galaxy"
 HUNG, GONE, LIAR, NAKED = "galaxy-hung", "galaxy-gone", "galaxy-liar", "galaxy-naked"
 ALL = (READY, DOWN, TWO, NONE, HUNG, GONE, LIAR, NAKED)
-# what a minion may answer that is not what it seems
+# a minion may answer this to look harmless
 LIE = "\x1b[2J\x1b]0;root\x07all is well"
 
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory):
-    """Galaxies by name; all but one run."""
+    """Galaxies by name; all run except one."""
     names = (READY, DOWN, HUNG, f"{TWO}-main", f"{TWO}-test")
     found = {name: Site(tmp_path_factory.mktemp(name), processes=1) for name in names}
     for name, site in found.items():
@@ -70,7 +70,7 @@ def master(salt_factories, pillar, tree):
 
 @pytest.fixture(scope="module")
 def liar(tree, tmp_path_factory):
-    """A tree whose ``galaxy.status`` says what its minion likes."""
+    """A tree in which ``galaxy.status`` lies."""
     root = tmp_path_factory.mktemp("liar")
     (root / "_modules").mkdir()
     answer = {"main": {"running": True, "ready": True, "workers": [LIE], "problems": [LIE]}, LIE: {"running": LIE}}
@@ -99,13 +99,13 @@ def minions(master, tree, liar, tmp_path_factory):
 
 
 def _run(master, *arguments, program="salt-run"):
-    """A command of Salt as a shell has it."""
+    """Run a command of Salt, as from a shell."""
     argv = [BIN / program, "-c", master.config_dir, *arguments]
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_all_kinds_of_minions(master, minions):
-    # as long as a slow machine needs; it ends as soon as all have answered
+    # long enough for a slow machine; it ends when all have answered
     others = ",".join(name for name in ALL if name not in (HUNG, GONE))
     done = _run(master, "galaxy.fleet", others, "tgt_type=list", "timeout=90", "--out=json")
     found = json.loads(done.stdout)
@@ -190,7 +190,7 @@ def test_a_terminal_shows_the_table_again_and_again(master, minions):
         "watch=0.5",
         "timeout=60",
     ]
-    # these count more than the terminal does
+    # these variables would win over the terminal's size
     unsaid = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(argv, stdin=ours, stdout=ours, stderr=ours, env=unsaid, start_new_session=True)
     os.close(ours)
@@ -202,7 +202,7 @@ def test_a_terminal_shows_the_table_again_and_again(master, minions):
         while chunk := os.read(terminal, 4096):
             seen += chunk
     os.close(terminal)
-    # as the last picture says
+    # the exit code of the last table
     assert process.wait(60) == 2
     pictures = seen.decode().split("\x1b[H\x1b[J")[1:]
     for picture in pictures:

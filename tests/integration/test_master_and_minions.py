@@ -1,4 +1,4 @@
-"""What the master's user sees: ``salt '*' …``."""
+"""What the user on the master sees: ``salt '*' …``."""
 
 import json
 
@@ -9,7 +9,7 @@ from galaxy_uwsgi_worker import WorkerState
 
 
 def _states(returned):
-    """By minion and state ID: the state's return; pillar is right, which changes nothing."""
+    """The state's return by minion and state ID, without the check of pillar, which must succeed."""
     found = {minion: {state["__id__"]: state for state in states.values()} for minion, states in returned.items()}
     for states in found.values():
         assert states.pop("galaxy-settings")["result"] is True
@@ -79,7 +79,7 @@ def test_metrics_are_written_by_a_schedule(salt_cli, galaxies, tmp_path):
         )[minion].values()
         return state["result"], bool(state["changes"])
 
-    # Salt's schedule.present says True in test mode; it schedules nothing
+    # in test mode, Salt's schedule.present returns True instead of None, but it schedules nothing
     apply(pillar, test=True)
     assert apply(pillar) == (True, True)
     assert wait_until(path.exists, Deadline(180))
@@ -102,7 +102,7 @@ def test_a_killed_galaxy_is_back_after_state_apply(salt_cli, galaxies):
 
 
 def test_a_changed_util_is_used_by_the_next_job_after_a_sync(salt_cli, tree):
-    """The daemons keep running: what the loader took in is replaced."""
+    """The daemons run on, but use the new util."""
     salt_cli("state.apply", "galaxy")
     path = tree / "_utils" / "galaxy_uwsgi_stats.py"
     before = path.read_text()

@@ -1,4 +1,4 @@
-"""Who waits is told what for: by events of a real master, and on terminals."""
+"""Whoever waits is told what for: by events of a real master, and on the terminal."""
 
 import json
 import re
@@ -16,7 +16,7 @@ MINION = "galaxy-one"
 
 @pytest.fixture
 def slow(salt_cli, master, galaxies):
-    """A Galaxy that loads for as long as the gate ``load`` is closed, and has been stopped."""
+    """A Galaxy that was stopped, and that loads until the gate ``load`` opens."""
     assert master.salt_run_cli().run("saltutil.sync_all", _timeout=120).returncode == 0
     salt_cli("state.apply", "galaxy", target=MINION)
     salt_cli("galaxy.stop", target=MINION)
@@ -63,7 +63,7 @@ def test_salt_call_goes_on_without_its_master(slow, master, minions):
     try:
         for one in everyone:
             one.suspend()
-        # it is the work that says these, so it does not wait for the events that go with them
+        # these lines come at once, even though the events that go with them cannot be sent
         lines += [process.stderr.readline() for _ in range(2)]
     finally:
         for one in everyone:
@@ -71,7 +71,7 @@ def test_salt_call_goes_on_without_its_master(slow, master, minions):
     slow.open("load")
     output, rest = process.communicate(timeout=300)
     seconds = [int(re.search(r" galaxy.startup: try 1 of 6, (\d+) s: ", line)[1]) for line in lines]
-    # so long a send waits for a master that does not answer
+    # a send waits for a minute if the master does not answer
     assert seconds[2] - seconds[0] < 60
     assert "Traceback" not in rest
     assert json.loads(output)["local"]["ready"] is True

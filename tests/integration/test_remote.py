@@ -1,4 +1,4 @@
-"""docs/remote.md over real HTTPS: its configuration, a dashboard's account, and all that the account may not do."""
+"""docs/remote.md over real HTTPS: its configuration, the account of a dashboard, and all that it may not do."""
 # ruff: noqa: F401, F811 - fixtures are imported, and given by their names
 
 import concurrent.futures
@@ -57,7 +57,7 @@ def test_the_documented_requests_do_what_they_say(api, front, galaxy, volume):
     assert site.get() == b"Galaxy\n"
     assert device["success"] is True
     assert (device["return"]["uuid"], device["return"]["open"]) == (volume, False)
-    # it came to the real cryptsetup with the right key; tests/uml opens one where there is device-mapper
+    # the real cryptsetup got the right key, but has no device-mapper here; tests/uml opens a volume
     assert opened["success"] is False
     assert "cryptsetup open" in opened["return"]
     assert logout == "Your token has been cleared"
@@ -65,7 +65,7 @@ def test_the_documented_requests_do_what_they_say(api, front, galaxy, volume):
 
 
 def test_what_the_old_services_did(api, token, galaxy, volume):
-    """The bodies of docs/migration.md."""
+    """The request bodies of docs/migration.md."""
     rows = migration.rows("The HTTP services")
     answers = {}
     for _, now in rows:
@@ -86,7 +86,7 @@ def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
     (site.gates / "load-is-slow").touch()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         call = pool.submit(api.run, token, fun="galaxy.startup", minion=OWN)
-        # the master has had no answer for its `timeout`, and asks whether the minion is at it
+        # the master has waited for its `timeout`, and now asks whether the minion still works on the job
         deadline = Deadline(60)
         while not any(event.data.get("fun") == "saltutil.find_job" for event in bus(asked=True)):
             assert not deadline.passed
@@ -95,7 +95,7 @@ def test_a_call_takes_as_long_as_galaxy_takes_to_start(api, token, galaxy, bus):
             said = f"Galaxy on {OWN} is being started already, by another call"
             assert again["return"] == [{"success": False, "return": said, "retcode": 1}]
         _, answer = api.run(token, **STATUS)
-        # it loads before its stats server is there to be asked
+        # Galaxy loads, and its stats server does not answer yet
         assert (answer["return"][0]["return"]["running"], answer["return"][0]["return"]["ready"]) == (True, None)
         assert not call.done()
         site.open("load")
@@ -126,7 +126,7 @@ def test_a_galaxy_that_is_being_started_by_hand_is_not_started_again(api, token,
 
 
 def _refused(api, token, bus, calls):
-    """None of them is carried out, or even heard of on the master's bus."""
+    """None of the calls is carried out; not one appears on the master's bus."""
     for call in calls:
         status, answer = api.run(token, **call)
         assert status in (400, 401, 500), (call, answer)
@@ -142,11 +142,11 @@ def test_nginx_lets_nothing_through_that_costs_the_master(front, bus, tmp_path):
         for kind in ("application/x-yaml", "text/yaml", "text/plain", "application/x-www-form-urlencoded"):
             assert front("POST", path, bomb, **{"Content-Type": kind})[0] == 415
         assert front("POST", path, "x" * 16385, **{"Content-Type": "application/json"})[0] in (404, 413)
-    # a line is written after its answer
+    # nginx writes a line after it has answered
     log = tmp_path / "access.log"
     assert wait_until(lambda: log.read_text().count("\n") == 20, Deadline(180))
     lines = log.read_text().splitlines()
-    # salt-api has not heard of any
+    # salt-api was asked for none of them
     assert [line for line in lines if "[-]" not in line] == []
     assert bus() == []
 
@@ -182,7 +182,7 @@ def test_a_server_is_a_name_that_the_minion_declares(api, token, bus):
 
 
 def test_what_a_refusal_logs(api, token, master):
-    """The user's name, and no argument; a session's token where it is sent as one of Salt's."""
+    """The log has the user's name and no argument. Only a session's token that is sent as Salt's own appears."""
     log = pathlib.Path(master.config["root_dir"]) / "logs/api.log"
     before = len(log.read_text())
     assert api.run(token, fun="salt.cmd", minion=SENT)[0] == 401
@@ -201,7 +201,7 @@ def test_another_function_is_refused(api, token, bus):
         "luks.encrypt",
         "pillar.items",
     )
-    # runners that Salt has
+    # runners that Salt itself has
     names += ("salt.cmd", "salt.execute", "pillar.show_pillar", "jobs.list_jobs", "jobs.lookup_jid", "auth.mk_token")
     names += (
         "saltutil.sync_all",
@@ -231,7 +231,7 @@ def test_another_minion_is_refused(api, token, bus):
         {"fun": "galaxy.status", "tgt": OWN},
     ]
     calls += [{"fun": "galaxy.status", "kwarg": {"minion": OTHER}, "minion": ""}]
-    # several places for one keyword: the one that is checked is the one that counts
+    # one keyword in several places: the value that is checked must be the value that counts
     calls += [{"fun": "galaxy.status", "kwarg": {"minion": OWN}, "minion": OTHER}]
     calls += [{"fun": "galaxy.status", "kwarg": {"minion": OTHER}, "arg": [f"minion={OWN}"]}]
     calls += [{"fun": "galaxy.status", "kwarg": {"minion": OTHER}, "arg": [{"__kwarg__": True, "minion": OWN}]}]
@@ -298,7 +298,7 @@ def test_a_passphrase_is_nowhere_after_its_call(api, token, bus, volume, master,
     clients = ({"client": "local", "tgt": OWN}, {"client": "runner_async", "minion": OWN})
     for client in clients:
         _refused(api, token, bus, [{**client, "fun": "luks.open", "kwarg": {"passphrase": SENT}}])
-    # beside all that is right, it is dropped, and the call carried out
+    # beside the right arguments it is dropped, and the call is carried out
     status, answer = api.run(token, fun="luks.open", kwarg={**right, "key": KEY, "passphrase": SENT})
     assert status == 200
     assert "cryptsetup open" in answer["return"][0]["return"]
@@ -351,7 +351,7 @@ def test_other_paths_tell_and_do_nothing(api, token, bus):
     low = {"client": "local", "tgt": OWN, "fun": "galaxy.status", "mid": OWN}
     for path in ("/events", "/events/x", "/hook", "/hook/x", "/minions", "/keys", "/jobs", "/stats", "/ws", "/app"):
         assert api("POST", path, low, token)[0] in (400, 401, 404, 405, 500), path
-    # a token of Salt itself, which lasts when the session has ended
+    # such a token would be Salt's own, and would outlive the session
     assert api("POST", "/token", credentials())[0] == 401
     _, _, counters = api("GET", "/stats", token=token)
     assert OWN not in json.dumps(counters)

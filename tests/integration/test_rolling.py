@@ -1,4 +1,4 @@
-"""Four Galaxies behind a real nginx, restarted one after the other by a real master, under a steady load."""
+"""Four Galaxies behind a real nginx. A real master restarts one after the other, under a steady load."""
 
 import contextlib
 import json
@@ -14,11 +14,11 @@ from support.supervisord import Supervisord
 
 from galaxy_host_wait import Deadline, wait_until
 
-# four minutes
+# it takes four minutes
 pytestmark = pytest.mark.slow
 
 NAMES = ("galaxy-a", "galaxy-b", "galaxy-c", "galaxy-d")
-# an admin's own module, on whichever minion has the balancer: takes a machine out of nginx, and back
+# an administrator's module on the balancer's minion: it takes a machine out of nginx, and puts it back
 BALANCER = """
 import pathlib
 import subprocess
@@ -89,7 +89,7 @@ def master(salt_factories, galaxies, tree, tmp_path_factory):
         "file_roots": {"base": [str(tree), str(states)]},
         "pillar_roots": {"base": [str(pillar)]},
         "open_mode": True,
-        # seconds: what a slow machine needs to say that it is still at a job
+        # seconds: a slow machine needs so long to say that it still works on a job
         **{"timeout": 60, "gather_job_timeout": 60},
     }
     daemon = salt_factories.salt_master_daemon("rolling-master", overrides=overrides, start_timeout=600)
@@ -125,7 +125,7 @@ def _begin(master, *arguments):
 
 
 def _run(master, *arguments):
-    """Its answer, and what the terminal saw beside it."""
+    """The runner's answer, and what it showed on the terminal."""
     process = _begin(master, *arguments)
     output, said = process.communicate(timeout=600)
     answer = json.loads(output)
@@ -135,7 +135,7 @@ def _run(master, *arguments):
 
 @contextlib.contextmanager
 def _fewest_ready(galaxies):
-    """A list that has how many of them were ready at the worst moment, as their stats servers say."""
+    """A list that has how many of them were ready at the worst moment, by their stats servers."""
     seen, ended = [len(galaxies)], threading.Event()
 
     def look():
@@ -153,7 +153,7 @@ def _fewest_ready(galaxies):
 
 @contextlib.contextmanager
 def _events(master):
-    """A list that gets the tags of ``galaxy/fleet/…``, with the job's number left out."""
+    """A list of the tags ``galaxy/fleet/…``, without the job's number; it grows."""
     seen, ended = [], threading.Event()
 
     def listen():
@@ -189,7 +189,7 @@ def test_no_request_fails_and_no_more_than_a_batch_is_away(master, galaxies, por
 
 def test_a_hook_takes_each_machine_out_of_the_balancer_and_back(master, galaxies, port, nginx_conf):
     site, _ = galaxies["galaxy-b"]
-    # a request that is under way where the machine is drained is finished first
+    # a request under way on the drained machine is finished first
     site.hold(1)
     hooks = {
         name: json.dumps({"function": f"balancer.{name}", "tgt": "galaxy-d", "arg": ["{minion}"]})
@@ -198,7 +198,7 @@ def test_a_hook_takes_each_machine_out_of_the_balancer_and_back(master, galaxies
     with _events(master) as events, Load(port, "/") as load:
         process = _begin(master, f"drain={hooks['drain']}", f"undrain={hooks['undrain']}", "drain_timeout=300")
         assert wait_until(lambda: "galaxy-b/restarting" in events, Deadline(240), interval=0.1), events
-        # one call at a time
+        # a second call is refused meanwhile
         other, _ = _run(master)
         assert (other["retcode"], "under way" in other["problem"]) == (3, True), other
         pid = site.read().pid
@@ -228,7 +228,7 @@ def test_it_stops_at_the_first_that_fails_and_goes_on_after_it_was_mended(master
         assert "no database" in answer["failed"]["galaxy-c"]
         refused, _ = _run(master, f"resume={answer['job']}")
         assert (refused["retcode"], "galaxy-c is down" in refused["problem"]) == (3, True), refused
-        # else supervisord brings it up itself, and it has been restarted already
+        # wait: before it gives up, supervisord would restart it by itself
         over = ("FATAL", "STOPPED", "EXITED")
         assert wait_until(lambda: all(one.state in over for one in supervisord.ask("galaxy")), Deadline(120))
         (site.gates / "broken").unlink()

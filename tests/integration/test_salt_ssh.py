@@ -1,4 +1,4 @@
-"""The tree over salt-ssh: a real sshd, and a Python that has its standard library alone."""
+"""The tree over salt-ssh, with a real sshd, and a Python that has only its standard library."""
 
 import json
 import os
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root logs in to its o
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Keys, and a directory that sshd wants nobody else to write."""
+    """A directory with keys; sshd wants that nobody else can write there."""
     root = tmp_path_factory.mktemp("ssh")
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / name], check=True)
@@ -25,8 +25,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def port(home):
-    """Of an sshd that knows one key."""
-    # it leaves its privileges there
+    """The port of an sshd that knows one key."""
+    # sshd needs this directory to give up its privileges
     pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     number = free_port()
     lines = ["UsePAM no", "StrictModes no", "PidFile none", f"Port {number}", "ListenAddress 127.0.0.1"]
@@ -38,7 +38,7 @@ def port(home):
     ]
     (home / "sshd_config").write_text("\n".join(lines) + "\n")
     with (home / "sshd.log").open("wb") as log:
-        # by its whole path, which it executes again for each connection
+        # the whole path, because sshd executes itself again for each connection
         sshd = subprocess.Popen([shutil.which("sshd"), "-D", "-e", "-f", home / "sshd_config"], stderr=log)
     assert wait_until(lambda: b"listening on" in (home / "sshd.log").read_bytes(), Deadline(180))
     yield number
@@ -48,7 +48,7 @@ def port(home):
 
 @pytest.fixture(scope="module")
 def ssh(home, port, tree, tmp_path_factory):
-    """A function: ``salt-ssh`` of the one machine, with that pillar and those settings in the roster; its answer."""
+    """A function: ``salt-ssh`` on the one machine, with pillar, and settings in the roster. It returns the answer."""
     root = tmp_path_factory.mktemp("salt-ssh")
     (root / "pillar").mkdir()
     (root / "pillar/top.sls").write_text("base:\n  '*':\n    - galaxy\n")
@@ -60,7 +60,7 @@ def ssh(home, port, tree, tmp_path_factory):
     def run(*words, pillar=None, settings=None):
         (root / "pillar/galaxy.sls").write_text(json.dumps(pillar or {}))
         target = {"host": "127.0.0.1", "port": port, "user": "root", "priv": str(home / "user")}
-        # whatever Python comes first for a root who logs in
+        # salt-ssh takes the Python that comes first for root
         target.update(set_path="/usr/sbin:/usr/bin:/sbin:/bin", thin_dir=str(root / "thin"), minion_opts=settings or {})
         (root / "roster").write_text(json.dumps({"galaxy": target}))
         argv = [
@@ -101,7 +101,7 @@ def test_or_in_its_arguments_and_a_state_in_pillar(ssh, site):
 
 @pytest.mark.slow
 def test_the_formula_says_that_it_does_nothing(ssh, site):
-    """What it asks of a function is asked on the machine, where pillar is not."""
+    """The functions that the formula calls run on the machine, which does not have pillar."""
     (done,) = ssh("state.apply", "galaxy.onedata", pillar={"galaxy": site.keywords}).values()
     assert done["result"] is False
     assert "The formula was rendered without this machine's pillar" in done["comment"]

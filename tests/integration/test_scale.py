@@ -1,4 +1,4 @@
-"""Machines that all come at once: none is lost, and none boots twice at a time. At length: ``tests/bench/scale.py``."""
+"""All machines come at once: none is lost, and none boots twice at a time. The long form: ``tests/bench/scale.py``."""
 
 import pytest
 from support.swarm import Swarm
@@ -15,16 +15,16 @@ def swarm(request, tmp_path):
 
 def test_none_is_lost_and_none_boots_twice_at_a_time(swarm):
     starts = [(f"salt/minion/{name}/start", name) for name in swarm.names]
-    # every other one starts twice at once
+    # every second machine sends its start twice
     swarm.fire(*starts, *starts[::2])
     assert wait_until(lambda: len(set(swarm.told["ready"])) == len(swarm.names), Deadline(1800), 0.5)
     assert swarm.told["failed"] == []
-    # and once more, while they are at it, or not any more
+    # every tenth machine starts again, during its boot or after it
     swarm.fire(*starts[::10])
     begun = swarm.runs_begun
     assert wait_until(lambda: swarm.runs_begun - begun >= len(starts[::10]), Deadline(600), 0.5)
     assert wait_until(lambda: swarm.runs_ended == swarm.runs_begun, Deadline(600), 0.5)
     assert swarm.most_of_one == 1
-    # each start is served, by a boot that began after it
+    # for each start, there is a boot that began after it
     assert min(swarm.jobs.count(name) for name in swarm.names[::10]) >= 2
     assert max(swarm.jobs.count(name) for name in swarm.names) <= 3

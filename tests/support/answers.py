@@ -1,10 +1,10 @@
-"""What ``galaxy.status`` answers, for tests of what becomes of it."""
+"""What ``galaxy.status`` returns, for tests of the code that reads it."""
 
 WORKERS = ("not_accepting", "idle", "busy", "saturated", "cheap", "paused", "stuck")
 
 
 def status(**facts):
-    """Of a Galaxy with two workers that is ready, but for what is given."""
+    """The status of a ready Galaxy with two workers, changed by ``facts``."""
     common = {
         **{"server": "galaxy", "running": True, "accepting": True, "ready": True, "ready_workers": 2, "pid": 7},
         **{"uptime": 7300, "version": "2.0.30", "workers": workers(idle=2), "manager": None, "config": "/srv/g.yml"},

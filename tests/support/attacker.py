@@ -11,7 +11,7 @@ import tempfile
 
 from galaxy_host_wait import Deadline
 
-# two users that no tree of ours runs as, nor may
+# two users that run nothing here and own no file of ours
 GALAXY, MALLORY = 4001, 4002
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -19,7 +19,7 @@ _CLONE_NEWNS, _CLONE_NEWUSER, _PR_SET_DUMPABLE = 0x20000, 0x10000000, 4
 
 
 def run_as(uid, function, *args):
-    """What ``function`` returns, or raises, in a process of user ``uid``."""
+    """What ``function`` returns or raises in a process of user ``uid``."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -41,7 +41,7 @@ def run_as(uid, function, *args):
 
 @contextlib.contextmanager
 def staying(uid, function, *args):
-    """What ``function`` returns in a process of user ``uid``, which stays, with all that it holds open."""
+    """What ``function`` returns in a process of user ``uid``. The process stays, with everything that it holds open."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -88,7 +88,7 @@ def racing(uid, function):
 
 
 def rounds(is_enough, least=3000):
-    """Numbers of a race's rounds: ``least``, and more for up to a minute, until it is enough."""
+    """The numbers of a race's rounds: at least ``least``, then more, until ``is_enough`` or a minute has passed."""
     deadline = Deadline(60)
     number = 0
     while number < least or not (is_enough() or deadline.passed):
@@ -97,14 +97,14 @@ def rounds(is_enough, least=3000):
 
 
 def exchange(one, two):
-    """Each takes the other's name, at once."""
+    """Swap the two names, in one step."""
     if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), _RENAME_EXCHANGE):
         raise OSError(ctypes.get_errno(), "renameat2")
 
 
 @contextlib.contextmanager
 def public_directory():
-    """A directory of root's that everybody may search, unlike pytest's."""
+    """A directory of root's that everybody may search. pytest's own directories are not open to others."""
     path = tempfile.mkdtemp(prefix="galaxy-test-", dir="/tmp")
     os.chmod(path, 0o755)
     try:
@@ -114,9 +114,9 @@ def public_directory():
 
 
 def own_mounts():
-    """Become root of a user and a mount namespace of one's own, as any user may."""
+    """Become root in a user namespace and a mount namespace of our own, as any user may."""
     uid = os.getuid()
-    # as after an execve(2): its /proc belongs to it again
+    # execve(2) does this too: now the process owns its /proc again
     _libc.prctl(_PR_SET_DUMPABLE, 1)
     if _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "unshare")
@@ -126,7 +126,7 @@ def own_mounts():
 
 
 def mount_tmpfs(path):
-    """An empty directory of one's own there."""
+    """Mount an empty directory there, in our own namespace."""
     if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", 0, None):
         raise OSError(ctypes.get_errno(), "mount")
 
@@ -144,7 +144,7 @@ def make(path, uid, mode=0o755, content=None, gid=None):
 
 
 def reuse(pid):
-    """A sleeper that gets the PID of a process that has ended, from a kernel that gives it to the next one."""
+    """A sleeper with the PID of a process that has ended: the kernel can be told the next PID."""
     for _ in range(200):
         with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
             file.write(str(pid - 1))

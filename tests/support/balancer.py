@@ -1,4 +1,4 @@
-"""A real nginx that balances several servers, and a steady load of requests through it."""
+"""A real nginx in front of several servers, and a steady load of requests through it."""
 
 import collections
 import contextlib
@@ -17,7 +17,7 @@ _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 @contextlib.contextmanager
 def nginx(root, http, port, user="root"):
     """
-    An nginx with ``http`` in its section of that name, while it listens on ``port``. Its ``error.log`` is in ``root``.
+    An nginx that listens on ``port``, with ``http`` in its section of that name. ``root`` gets its ``error.log``.
     """
     temporary = "".join(f"{kind}_temp_path {root}/{kind};" for kind in _TEMPORARY)
     (root / "nginx.conf").write_text(
@@ -38,7 +38,7 @@ def nginx(root, http, port, user="root"):
 @contextlib.contextmanager
 def balancer(root, servers):
     """
-    An nginx before ``servers`` (``HOST:PORT`` each), with nginx's defaults for when one of them fails; yields its port.
+    An nginx in front of ``servers`` (``HOST:PORT`` each). If one fails, nginx's defaults apply. Yields its port.
     """
     root.mkdir(exist_ok=True)
     port = free_port()
@@ -54,14 +54,14 @@ def balancer(root, servers):
 
 class Load:
     """
-    Requests one after the other, while it is entered.
+    One request after the other, while the context is entered.
 
     outcomes
-        how many ended with which status, or kind of failure
+        how many requests ended with which status, or with which kind of failure
     failed
-        ``(seconds since the beginning, outcome)`` of each that was not answered with 200
+        ``(seconds since the beginning, outcome)`` of each request that was not answered with 200
     slowest
-        seconds of the one that took longest
+        seconds that the slowest request took
     """
 
     def __init__(self, port, path="/api/version", pause=0.02):
@@ -82,7 +82,7 @@ class Load:
         self._thread.join()
 
     def reach(self, count):
-        """Go on until there were so many requests."""
+        """Go on until there were ``count`` requests."""
         assert wait_until(lambda: self.count >= count, Deadline(600), interval=0.2)
 
     def _run(self):

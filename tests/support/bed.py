@@ -1,5 +1,5 @@
 """
-A small Galaxy under the real Gravity: its supervisord or systemd, gunicorn, uvicorn's workers and Celery; only the
+A small Galaxy under the real Gravity, with its supervisord or systemd, gunicorn, uvicorn's workers and Celery. Only the
 application and the job handlers are stand-ins.
 """
 
@@ -27,11 +27,11 @@ from galaxy_service import Role
 from .gunicorn import APP
 from .site import REPO, free_port
 
-# who Galaxy runs as where root runs the tests: a user of each Debian who runs nothing
+# Galaxy runs as this user if root runs the tests: each Debian has it, and it runs nothing
 USER = "games"
 _PLACES = ("/usr/bin", "/usr/local/bin")
 
-# Galaxy's job handler: waits for a signal, or for the gate of its name, which lets it die
+# Galaxy's job handler: runs until a signal comes, or until the gate NAME.dies lets it die
 _HANDLER = """
 import pathlib, signal, sys
 
@@ -67,24 +67,24 @@ class Bed:
     A Galaxy below ``root``, a directory that ``user`` can reach (``beds`` makes one).
 
     gunicorns
-        how many; ``None``: one that is no list in the configuration
+        how many; ``None``: one, and the configuration says it without a list
     bind
         ``tcp`` or ``unix``
     name
         Gravity's ``instance_name``
     celery
-        also its beat
+        with Celery, and its beat
     handlers
         processes of the handler ``handler``
     manager
         ``supervisor`` or ``systemd``
     machine
-        a ``support.nspawn.Machine`` that sees ``root``; with systemd Gravity runs in there, as root
+        a ``support.nspawn.Machine`` that sees ``root``. With systemd, Gravity runs in that machine, as root
     settings, galaxy
         more keys of ``gravity:`` and ``galaxy:``
 
     A gate is a file below ``gates``: ``load-is-slow`` and ``load``, ``broken``, ``celery-is-broken``, ``NAME.dies`` for
-    a handler, and ``go`` for requests of ``/await``, ``/thread`` and ``/block``.
+    a handler, and ``go`` for requests to ``/await``, ``/thread`` and ``/block``.
     """
 
     def __init__(
@@ -122,9 +122,9 @@ class Bed:
         self.write()
 
     def write(self, **settings):
-        """Write the configuration anew; ``None`` drops a key of ``gravity:``."""
+        """Write the configuration again. A key of ``gravity:`` that is ``None`` is left out."""
         self.settings.update(settings)
-        # start_timeout: how long supervisord says STARTING
+        # start_timeout: supervisord says STARTING for so many seconds
         each = {"workers": self.workers, "preload": self.preload, "start_timeout": 1, "timeout": 60}
         gunicorns = [{"bind": bind, **each} for bind in self.binds]
         celery = {"enable": self.celery, "enable_beat": self.celery, "concurrency": 1, "start_timeout": 1}
@@ -149,12 +149,12 @@ class Bed:
 
     @property
     def environment(self):
-        """What Gravity is run with."""
+        """The environment that Gravity gets."""
         path = f"{self.venv}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return {"PATH": path, "HOME": str(self.root), "LC_ALL": "C.UTF-8", "USER": self.user}
 
     def galaxyctl(self, *arguments, check=True):
-        """Gravity's own command, as the user who gives it; its completed process, output as text."""
+        """Run Gravity's own command as its usual user. Returns the completed process, with its output as text."""
         argv = [str(self.venv / "bin" / "galaxyctl"), "--config-file", str(self.config), *arguments]
         if self.machine:
             words = [f"{key}={value}" for key, value in {**self.environment, "HOME": "/root", "USER": "root"}.items()]
@@ -164,12 +164,12 @@ class Bed:
         return done
 
     def run(self, *argv):
-        """A command as Galaxy's user, below ``root``."""
+        """Run a command as Galaxy's user, in ``root``."""
         become = {}
         if os.geteuid() == 0:
             entry = pwd.getpwnam(self.user)
             become = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        # supervisord keeps what it inherits, so no pipe that would never be closed
+        # a file and not a pipe: supervisord keeps what it inherits, so the pipe would never be closed
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
                 argv,
@@ -195,7 +195,7 @@ class Bed:
         return self.galaxyctl("stop")
 
     def instance(self):
-        """What the configuration asks for, as ``galaxy_gravity_config.read`` tells it."""
+        """What the configuration asks for, in the form in which ``galaxy_gravity_config.read`` returns it."""
         web = [Web((galaxy_gunicorn_command.address(bind),), self.workers, 60, self.preload) for bind in self.binds]
         number = len(web) if self.is_list else 0
         numbers = range(number) if number > 1 else [None]
@@ -232,7 +232,7 @@ class Bed:
         (self.gates / gate).touch()
 
     def hold(self, count, request=b"GET /await HTTP/1.1\r\nHost: x\r\n\r\n"):
-        """So many requests under way at each gunicorn, which listen at TCP ports: sockets, to be closed."""
+        """Start ``count`` requests at each gunicorn (on TCP ports). Returns the sockets; the test closes them."""
         held = []
         for bind in self.binds:
             host, _, port = bind.rpartition(":")
@@ -245,7 +245,7 @@ class Bed:
         (self.gates / gate).unlink(missing_ok=True)
 
     def processes(self):
-        """All that runs below ``root`` on this machine, supervisord too."""
+        """All processes of this machine that run below ``root``, and supervisord."""
         mark, found = str(self.root), []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -255,17 +255,17 @@ class Bed:
         return found
 
     def log(self):
-        """All logs of it, for the message of a test that fails."""
+        """All log files of this Galaxy, for the message of a test that fails."""
         return "\n".join(f"{path}:\n{path.read_text(errors='replace')}" for path in sorted(self.state.rglob("*.log")))
 
     def end(self):
-        """End it and all that it started, however it is."""
+        """End this Galaxy and all that it started, whatever state it is in."""
         if self.machine:
             self._leave_machine()
 
         def ended():
             left = [process for process in self.processes() if process.status() != psutil.STATUS_ZOMBIE]
-            # supervisord first, or it starts them again
+            # supervisord first: else it starts the others again
             for process in sorted(left, key=lambda one: one.pid):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
@@ -274,7 +274,7 @@ class Bed:
         assert wait_until(ended, Deadline(180))
 
     def _leave_machine(self):
-        """Stop and remove the units of it, by whatever name."""
+        """Stop and remove this Galaxy's units, whatever their names are."""
         digest = hashlib.sha1(str(self.config).encode()).hexdigest()
         patterns = ("-e", str(self.root), "-e", f"GRAVITY={digest}")
         listed = self.machine.run("grep", "-rls", *patterns, "/etc/systemd/system", check=False).stdout.split()
@@ -303,7 +303,7 @@ class Bed:
         (web / "workers.py").write_text("from uvicorn.workers import UvicornWorker as Worker\n")
         (web / "fast_factory.py").write_text(f"{APP.format(gates=gates)}\n\ndef factory():\n    return app\n")
         (scripts / "galaxy-main").write_text(_HANDLER.format(gates=gates))
-        # where Gravity looks for gunicorn's version
+        # Gravity reads gunicorn's version from this directory
         version = next((self.venv / "lib").glob("python3*/site-packages/gunicorn-*.dist-info")).name
         (self.root / "requirements.txt").write_text(f"gunicorn=={version.split('-')[1].removesuffix('.dist')}\n")
         if os.geteuid() == 0:
@@ -312,7 +312,7 @@ class Bed:
 
 
 def configured(root, name=DEFAULT_NAME, manager="supervisor", **counts):
-    """What ``galaxy_gravity_config.read`` tells of a file that asks for so many of each service."""
+    """What ``galaxy_gravity_config.read`` returns for a file that asks for so many of each service."""
     programs = []
     for service, count in counts.items():
         kind, role = ("gunicorn", Role.WEB) if service == "gunicorn" else ("standalone", Role.HANDLER)
@@ -339,7 +339,7 @@ def beds(**defaults):
     made = []
 
     def make(**options):
-        # a unix socket's path is short, a test's directory is not, and is root's alone
+        # the path of a unix socket must be short; a test's directory is long, and only root can enter it
         root = pathlib.Path(tempfile.mkdtemp(prefix="bed-", dir=defaults.get("share")))
         root.chmod(0o755)
         made.append(Bed(root, **{key: value for key, value in {**defaults, **options}.items() if key != "share"}))
@@ -356,8 +356,8 @@ def beds(**defaults):
 @functools.cache
 def virtualenv(name):
     """
-    A virtualenv of the checkout (``bed``, ``bed-old``) that every user can run: itself, or where it or its Python lies
-    in somebody's home, a copy with the system's Python.
+    A virtualenv of the checkout (``bed``, ``bed-old``) that every user can run. If it or its Python lies in somebody's
+    home, this is a copy that uses the system's Python.
     """
     venv = REPO / f".venv-{name}"
     python = (venv / "bin" / "python").resolve()
@@ -391,6 +391,6 @@ def virtualenv(name):
 
 
 def _is_for_all(path):
-    """Whether any user can reach and read it."""
+    """Whether any user can reach and read ``path``."""
     modes = [one.stat().st_mode for one in (path, *path.parents)]
     return all(mode & stat.S_IXOTH for mode in modes) and bool(modes[0] & stat.S_IROTH)

@@ -8,7 +8,7 @@ import salt.utils.event
 
 @contextlib.contextmanager
 def heard(master):
-    """All that comes on the bus meanwhile, as a list of ``(tag, data)`` that grows, in its order."""
+    """The events on the bus while the context is entered: a list of ``(tag, data)`` that grows, in their order."""
     events, ended = [], threading.Event()
 
     def listen():

@@ -1,4 +1,4 @@
-"""uWSGI's stats document, built by hand for what a real server does on rare days only."""
+"""uWSGI's stats document, made by hand: for states that a real server is rarely in."""
 
 
 def core(in_request=0, variables=(), **req_info):

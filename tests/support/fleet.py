@@ -13,7 +13,7 @@ MINIONS = ("galaxy-one", "galaxy-two")
 
 @contextlib.contextmanager
 def laid_out(roots, **options):
-    """By minion, each in its directory: a Galaxy that is down, and a supervisord that knows no program yet."""
+    """The Galaxies by minion, each in its own directory. Galaxy is down, and supervisord knows no program yet."""
     found = {
         minion: (Site(root / "galaxy", **options), Supervisord(root / "supervisor").start())
         for minion, root in roots.items()
@@ -25,7 +25,7 @@ def laid_out(roots, **options):
 
 
 def pillar_of(site, supervisord, **more):
-    """``galaxy:`` of such a minion, whose formula writes the program file."""
+    """``galaxy:`` in the pillar of such a minion: the formula writes supervisord's program file."""
     return {
         **{"config": str(site.config), "manager": "supervisord", "conf_file": str(supervisord.conf_file)},
         **{"manage_service": True, "uwsgi": UWSGI, "root": str(site.root), "user": "root", "timeout": 60},
@@ -41,7 +41,7 @@ def galaxies(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def master(salt_factories, tree, galaxies, tmp_path_factory):
-    """A running master that serves the tree and each Galaxy's pillar."""
+    """A running master. It serves the tree, and the pillar of each Galaxy."""
     pillar = tmp_path_factory.mktemp("pillar")
     (pillar / "top.sls").write_text(json.dumps({"base": {name: [name] for name in galaxies}}))
     for name, (site, supervisord) in galaxies.items():
@@ -59,7 +59,7 @@ def master(salt_factories, tree, galaxies, tmp_path_factory):
 @pytest.fixture(scope="session")
 def minions(master):
     """Two running minions."""
-    # the beacon is on: what the daemon itself has loaded must not keep jobs from using what was synced since
+    # the beacon is on: what the daemon loaded for it must not keep jobs from the utils that were synced later
     overrides = {"beacons": {"galaxy": [{"interval": 5}]}}
     daemons = [master.salt_minion_daemon(name, overrides=overrides) for name in MINIONS]
     with daemons[0].started(), daemons[1].started():
@@ -68,7 +68,7 @@ def minions(master):
 
 @pytest.fixture(scope="session")
 def salt_cli(master, minions):
-    """``salt_cli(function, …)`` runs ``salt '*' function …``: returns by minion; the return alone of one target."""
+    """``salt_cli(function, …)`` runs ``salt`` and returns the returns by minion; with one target, its return."""
     client = master.salt_cli()
 
     def run(function, *arguments, target="*", **keywords):

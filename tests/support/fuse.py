@@ -1,4 +1,4 @@
-"""A FUSE filesystem as another user serves it, who may say anything of owners and modes."""
+"""A FUSE filesystem that another user serves. That user may say anything about owners and modes."""
 
 import contextlib
 import ctypes
@@ -11,17 +11,18 @@ import threading
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _INIT, _LOOKUP, _GETATTR = 26, 1, 3
-# requests that take no answer: FORGET, INTERRUPT, BATCH_FORGET
+# requests without an answer: FORGET, INTERRUPT, BATCH_FORGET
 _SILENT = (2, 36, 42)
 
 
 @contextlib.contextmanager
 def mounted(path, uid, kind="fuse", source="evil", answers=True):
     """
-    Mount it on ``path``, as fusermount(1) does for user ``uid``: one file, ``file``, and all of it root's, 0644.
+    Mount it on ``path``, as fusermount(1) does for user ``uid``. It holds one file, ``file``; all of it is root's, with
+    mode 0644.
 
     answers
-        ``False``: nobody serves it, so that whoever looks into it waits
+        ``False``: nobody serves it, so whatever looks into it waits
     """
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode=40000,user_id={uid},group_id={uid},allow_other"
@@ -45,7 +46,7 @@ def _serve(device):
         try:
             request = os.read(device, 1 << 17)
         except OSError:
-            # unmounted
+            # it was unmounted
             return
         opcode, unique, node = struct.unpack_from("=IQQ", request, 4)
         if opcode in _SILENT:

@@ -12,14 +12,14 @@ ORACLE = REPO / "tests" / "support" / "gravity_oracle.py"
 
 class Case:
     """
-    A source tree of Galaxy below ``root`` with files in its ``config``; Gravity is called in ``root``.
+    A source tree of Galaxy below ``root``, with files in its ``config``. Gravity is called in ``root``.
 
     files
-        texts by name, or the one of ``galaxy.yml``
+        their texts by name; a single text is the one of ``galaxy.yml``
     environment, as_root
-        of whoever runs Gravity
+        the environment of Gravity, and whether it runs as root
     is_installed
-        Galaxy is a package in Gravity's virtualenv ``ROOT/v``, and there is no source tree
+        Galaxy is a package in Gravity's virtualenv ``ROOT/v``; there is no source tree
     """
 
     def __init__(self, root, files, environment=None, as_root=False, is_installed=False):
@@ -52,7 +52,7 @@ class Case:
 
 def ask(cases):
     """What the real Gravity makes of each case: the answers of ``gravity_oracle.py``."""
-    # isolated: the folder of the script has a gunicorn.py
+    # isolated (-I): else the gunicorn.py in the script's directory would be imported
     done = subprocess.run(
         [PYTHON, "-I", ORACLE],
         input=json.dumps([case.question for case in cases]),
@@ -66,8 +66,8 @@ def ask(cases):
 
 def update(case, directory):
     """
-    Calls the real ``galaxyctl update``; for systemd it writes its units into ``directory``, and is told that all is
-    well by a stand-in for systemctl. Returns its output.
+    Runs the real ``galaxyctl update``. For systemd it writes its units into ``directory``; a stand-in for systemctl
+    always reports success. Returns the output.
     """
     (directory / "bin").mkdir(parents=True)
     systemctl = directory / "bin" / "systemctl"
@@ -77,7 +77,7 @@ def update(case, directory):
         **case.environment,
         "PATH": f"{directory}/bin:/usr/bin:/bin",
         "GRAVITY_SYSTEMD_UNIT_PATH": str(directory),
-        # as a user's, whoever runs the tests
+        # the units of a user, even if root runs the tests
         "GRAVITY_SKIP_SYSTEMD": "1",
     }
     done = subprocess.run(
@@ -93,7 +93,7 @@ def update(case, directory):
 
 
 def files_below(directory):
-    """Relative path and text of each regular file."""
+    """The relative path and the text of each regular file."""
     return {
         os.path.relpath(path, directory): path.read_text() for path in sorted(directory.rglob("*")) if path.is_file()
     }

@@ -1,8 +1,8 @@
 """
-What the real Gravity makes of configurations; run by the Python that has Gravity, and imports nothing of ours.
+What the real Gravity makes of configurations. The Python that has Gravity runs this, so it imports nothing of ours.
 
-Reads a list of cases from standard input, each ``{path, environment, directory, root, installed}``, and prints a list
-of answers: ``{error}``, or what Gravity loaded, the same for each instance.
+Reads a list of cases from standard input, each ``{path, environment, directory, root, installed}``. Prints a list of
+answers: ``{error}``, or what Gravity loaded, in the same form for each instance.
 """
 
 import importlib
@@ -21,15 +21,15 @@ import gunicorn.config
 
 
 def load(case):
-    """All instances of one case."""
+    """What Gravity loads in one case, by instance."""
     os.environ.clear()
     os.environ.update({"PATH": "/usr/bin:/bin", "HOME": "/nowhere", **case["environment"]})
     os.chdir(case["directory"])
     os.geteuid = lambda: 0 if case["root"] else 1000
     gravity.state.galaxy_installed = gravity.config_manager.galaxy_installed = case["installed"]
-    # which reads the environment when it is loaded
+    # it reads the environment only when it is loaded
     importlib.reload(supervisor)
-    # for click, an empty variable is none
+    # click takes an empty variable as unset
     state_dir = os.environ.get("GRAVITY_STATE_DIR") or None
     manager = gravity.config_manager.ConfigManager(
         config_file=[os.path.realpath(case["path"])], state_dir=state_dir and os.path.realpath(state_dir)
@@ -38,7 +38,7 @@ def load(case):
 
 
 def show(manager, config):
-    """One instance."""
+    """The facts of one instance."""
     several = not manager.single_instance
     use_name = several or config.instance_name != "_default_"
     services = []
@@ -80,7 +80,7 @@ def show(manager, config):
 
 
 def run(manager, config, service):
-    """Command and environment with which ``galaxyctl exec`` runs a service; for gunicorn what itself makes of them."""
+    """The command and environment that ``galaxyctl exec`` gives a service; for gunicorn also its settings."""
     executor = gravity.process_manager.ProcessExecutor(config_manager=manager)
     style, config.service_command_style = config.service_command_style, gravity.state.ServiceCommandStyle.exec
     values = executor._service_format_vars(config, service)
@@ -96,7 +96,7 @@ def run(manager, config, service):
         settings = gunicorn.config.Config()
         parser = settings.parser()
         given = {}
-        # as gunicorn.app.base.Application.load_config
+        # in the order of gunicorn.app.base.Application.load_config
         for found in (
             parser.parse_args(settings.get_cmd_args_from_env()),
             parser.parse_args(shlex.split(values["command"])[1:]),
@@ -113,7 +113,7 @@ def run(manager, config, service):
 
 
 def answer(case):
-    """One case, in a process of its own."""
+    """The answer for one case, from a process of its own."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:

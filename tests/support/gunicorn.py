@@ -1,4 +1,4 @@
-"""A real gunicorn with uvicorn's workers; only the application is a stand-in for Galaxy's."""
+"""A real gunicorn with uvicorn's workers. Only the application is a stand-in for Galaxy's."""
 
 import contextlib
 import os
@@ -53,7 +53,7 @@ async def app(scope, receive, send):
 
 
 class Gunicorn(Gated):
-    """One gunicorn below ``root``, of ``venv``, at ``bind``."""
+    """One gunicorn below ``root``, from the virtualenv ``venv``, that listens at ``bind``."""
 
     def __init__(self, root, venv="bed", bind=None, options=(), workers=2):
         super().__init__(root)
@@ -62,7 +62,7 @@ class Gunicorn(Gated):
         self.address = galaxy_gunicorn_command.address(self.bind, str(root))
         self.command = [str(REPO / f".venv-{venv}/bin/gunicorn"), "application:app", "-b", self.bind]
         self.command += [f"--workers={workers}", "-k", "uvicorn.workers.UvicornWorker", "--pythonpath", str(root)]
-        # no control socket in a home directory
+        # without a control socket, which would lie in a home directory
         self.command += ["--worker-tmp-dir", str(root), *options]
 
     def start(self):
@@ -82,7 +82,7 @@ class Gunicorn(Gated):
         return GunicornServer((self.address,), **{"uid": os.getuid(), **more})
 
     def wait(self, condition, **more):
-        """The first snapshot that fulfils the condition."""
+        """The first snapshot that meets the condition."""
         web = self.server(**more)
 
         def look():

@@ -1,4 +1,4 @@
-"""A database of keys that a machine asks by ``sdb://keys/NAME``, and that may be down: a real server, a real driver."""
+"""A real server of keys, and a real driver for it. A machine asks for ``sdb://keys/NAME``. The server may be down."""
 
 import socketserver
 import threading
@@ -22,14 +22,14 @@ def get(key, profile=None):
 
 
 class KeyStore:
-    """``keys`` by name; the next ``sealed`` requests are answered as a sealed Vault does. Not up before ``start``."""
+    """``keys`` by name. It answers the next ``sealed`` requests as a sealed Vault does. ``start`` brings it up."""
 
     def __init__(self, root, **keys):
         self.keys, self.sealed, self.asked = keys, 0, 0
         self._path = root / "keystore"
         (root / "sdb").mkdir()
         (root / "sdb" / "keystore.py").write_text(_DRIVER)
-        # of a minion
+        # Salt's options on the minion
         self.opts = {"sdb_dirs": [str(root / "sdb")], "keys": {"driver": "keystore", "path": str(self._path)}}
         self._server = None
 

@@ -1,4 +1,4 @@
-"""The real loader over the synced tree, as a masterless minion has it: fixtures."""
+"""Fixtures: Salt's real loader with the synced tree, as on a masterless minion."""
 
 import pytest
 import salt.config
@@ -9,7 +9,7 @@ from .masterless import Masterless
 
 @pytest.fixture(scope="session")
 def minion_config(tmp_path_factory, tree):
-    """A masterless minion's configuration directory; the tree is synced as a user does it."""
+    """The configuration directory of a masterless minion. The tree is synced in the way that users do it."""
     minion = Masterless(tmp_path_factory.mktemp("minion"), tree)
     minion.call("saltutil.sync_all")
     return minion.root

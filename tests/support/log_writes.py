@@ -1,5 +1,5 @@
 """
-The writes to a block device, one after the other, as the kernel's dm-log-writes logs them.
+The writes to a block device in their order, as the kernel's dm-log-writes logs them.
 """
 
 import collections
@@ -7,7 +7,7 @@ import struct
 import subprocess
 
 SECTOR = 512
-# of drivers/md/dm-log-writes.c
+# from drivers/md/dm-log-writes.c
 _MAGIC = 0x6A736677736872
 FLUSH, FUA, _DISCARD, _MARK = 1, 2, 4, 8
 
@@ -15,12 +15,12 @@ Entry = collections.namedtuple("Entry", "at size flags data")
 
 
 def mark(name: str) -> None:
-    """End the log of the device-mapper device of that name."""
+    """Write the mark that ends the log, for the device-mapper device ``name``."""
     subprocess.run(["dmsetup", "message", name, "0", "mark", "end"], check=True)
 
 
 def read(path: str) -> list[Entry]:
-    """The logged writes up to the mark; ``at`` and ``size`` in bytes, and no data of a discard."""
+    """The logged writes up to the mark. ``at`` and ``size`` are in bytes; a discard has no data."""
     entries = []
     with open(path, "rb") as log:
         magic, _, count, size = struct.unpack("<QQQI", log.read(28))

@@ -1,4 +1,4 @@
-"""Looks at a Galaxy made by hand, for decisions that a real one brings about on rare days only."""
+"""Looks at a Galaxy, made by hand: for decisions that a real Galaxy rarely asks for."""
 
 from galaxy_host_address import Address
 from galaxy_look import Look, Service, ServiceLook
@@ -12,7 +12,7 @@ ADDRESS = Address("127.0.0.1", 9191)
 
 
 class FakeProcess:
-    """A process that lives until ``end``."""
+    """A process that lives until ``end`` is called."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -30,7 +30,7 @@ class FakeProcess:
 
 
 class FakeUnit:
-    """A unit that does as it is told: ``told`` has what that was."""
+    """A unit that obeys. ``told`` lists what it was told to do."""
 
     manager, service = "systemd", "galaxy"
 
@@ -70,7 +70,7 @@ def snapshot(*workers):
 
 
 def service_look(*workers, unit=None, master=None, errors=(), name="uwsgi", role=Role.WEB, web=None, **more):
-    """What was found of one service: workers of a snapshot (none: no snapshot), a unit and its status, a master."""
+    """The look at one service: a snapshot with ``workers`` (if any), a unit with its status, a master."""
     return ServiceLook(
         Service(name, role, unit, web),
         status=unit.status() if unit else None,
@@ -82,5 +82,5 @@ def service_look(*workers, unit=None, master=None, errors=(), name="uwsgi", role
 
 
 def look(*workers, **facts):
-    """What was found of a Galaxy that is one service."""
+    """The look at a Galaxy with one service."""
     return Look([service_look(*workers, **facts)])

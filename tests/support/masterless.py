@@ -1,4 +1,4 @@
-"""A minion without a master, which serves the tree to itself."""
+"""A minion without a master; it reads the tree from its own disk."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from .site import BIN, REPO
 
 
 def copy_tree(root):
-    """The tree as a master serves it, without the checkout's virtualenvs; ``root``, where it is now."""
+    """Copy the tree without the checkout's virtualenvs, as a master would serve it. Returns ``root``, its new place."""
     for name in ("_beacons", "_modules", "_output", "_runners", "_states", "_utils", "formulas"):
         shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     return root
@@ -16,12 +16,12 @@ def copy_tree(root):
 
 class Masterless:
     """
-    Its configuration is in ``root``.
+    A minion; its configuration is in ``root``.
 
     tree
-        what it serves: a copy of the repository's tree
+        what it reads: a copy of the repository's tree
     pillar
-        what it has below ``galaxy:``
+        what is below ``galaxy:`` in its pillar
     """
 
     def __init__(self, root, tree, pillar=None):
@@ -36,10 +36,10 @@ class Masterless:
         )
 
     def argv(self, *words):
-        """``salt-call`` with these words."""
+        """``salt-call`` with these arguments."""
         return [BIN / "salt-call", "--local", "-c", self.root, "--log-level=error", "--retcode-passthrough", *words]
 
     def call(self, *words):
-        """What a function returned. Raises ``CalledProcessError`` where it failed."""
+        """What a function returned. Raises ``CalledProcessError`` if it failed."""
         done = subprocess.run(self.argv("--out=json", *words), check=True, capture_output=True, text=True)
         return json.loads(done.stdout)["local"]

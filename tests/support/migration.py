@@ -1,4 +1,4 @@
-"""The lines of ``docs/migration.md``, and what it takes to run one."""
+"""The lines of ``docs/migration.md``, and how a test runs one."""
 
 import pathlib
 import re
@@ -13,22 +13,22 @@ SECTIONS = re.findall(r"^## (.+)$", _TEXT, re.M)
 
 
 def pillar():
-    """``galaxy:`` of the example at its head."""
+    """``galaxy:`` from the example at the beginning of the page."""
     return yaml.safe_load(_TEXT.split("```yaml\n")[1].split("```")[0])["galaxy"]
 
 
 def rows(section):
-    """``(before, now)`` of each line of all tables under that heading."""
+    """``(before, now)`` of each row of all tables below that heading."""
     body = _TEXT.split(f"\n## {section}\n")[1].split("\n## ")[0]
     lines = [line for line in body.splitlines() if line.startswith("|")]
     found = [match.groups() for match in map(_ROW.fullmatch, lines) if match]
-    # what is no row is a head and its rule, two lines a table
+    # each table has two lines more: its head and the rule below it
     assert len(lines) - len(found) == 2 * body.count("|---|---|")
     return found
 
 
 def run(caller, line, **places):
-    """Run ``salt-call …`` as it stands there, but for the places that this machine has instead."""
+    """Run a ``salt-call …`` of the page as it is; ``places`` replaces paths with those of this machine."""
     command, function, *words = shlex.split(line)
     assert command == "salt-call"
     for there, here in places.items():

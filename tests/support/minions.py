@@ -1,4 +1,4 @@
-"""Minions that run the tree from where it lies, all started at once."""
+"""Minions that use the tree where it lies. All start at once."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from .site import BIN
 
 
 class Minions:
-    """Minions of a master, by their IDs; ``overrides`` go into the configuration of each."""
+    """The minions of a master, by ID. The configuration of each gets ``overrides``."""
 
     def __init__(self, master, tree, names, overrides=None):
         directories = {f"{kind}_dirs": [str(tree / f"_{kind}")] for kind in ("states", "utils")}
@@ -26,7 +26,7 @@ class Minions:
         self._processes = {}
 
     def start(self, *names):
-        """All, or those named."""
+        """Start these minions; without names, all."""
         for name in names or self._directories:
             argv = [BIN / "salt-minion", "--config-dir", self._directories[name], "--disable-keepalive"]
             null = subprocess.DEVNULL
@@ -34,17 +34,17 @@ class Minions:
             self._processes[name] = process
 
     def answer(self, client):
-        """Wait until each does, by ``salt '*' test.ping``."""
+        """Wait until each minion answers ``salt '*' test.ping``."""
 
         def answered():
-            # many that have just been started keep a busy machine longer than that
+            # on a busy machine, many new minions need longer than the factory waits
             with contextlib.suppress(FactoryTimeout):
                 return set(client.run("test.ping", minion_tgt="*", _timeout=60).data or ()) >= set(self._directories)
 
         assert wait_until(answered, Deadline(600), interval=0.5)
 
     def signal(self, name, number):
-        """To the minion and all that it started."""
+        """Send a signal to the minion and to all that it started."""
         os.killpg(self._processes[name].pid, number)
 
     def stop(self, *names):

@@ -1,4 +1,4 @@
-"""A machine with systemd as PID 1: a systemd-nspawn container on an overlay of this machine's files."""
+"""A machine that has systemd as PID 1: a systemd-nspawn container on an overlay of this machine's files."""
 
 import os
 import pathlib
@@ -18,12 +18,12 @@ _CGROUPS = ("systemd", "unified")
 
 class Machine:
     """
-    ``share`` is the one directory that both sides see; all other files are this machine's as they were, and what the
-    container writes to them is gone with it.
+    This machine and the container both see the directory ``share``. The container sees all other files as they were
+    when it started. What it writes to them is gone when it ends.
     """
 
     def __init__(self, name, root, share):
-        # two runs of the tests at a time have machines of their own
+        # two runs of the tests at the same time need machines with different names
         self.name = f"{name}-{secrets.token_hex(3)}"
         self.root, self.share = root, share
         self._process = None
@@ -39,7 +39,7 @@ class Machine:
         return self._boot()
 
     def cut_the_power(self):
-        """End it at once and boot it again, with the files that it had."""
+        """End it at once, and boot it again with the files that it had."""
         self._end()
         return self._boot()
 
@@ -64,11 +64,11 @@ class Machine:
 
     @property
     def ended(self):
-        """Whether it has shut itself down."""
+        """Whether it has shut down by itself."""
         return self._process.poll() is not None
 
     def run(self, *argv, check=True):
-        """Run a command in there; its completed process, output as text."""
+        """Run a command in the container. Returns the completed process, with its output as text."""
         nsenter = ["nsenter", "-t", str(self._leader), "--all", "--root", "--wd", "env", "-"]
         words = [*nsenter, *(f"{key}={value}" for key, value in _ENVIRONMENT.items()), *map(str, argv)]
         done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
@@ -96,7 +96,7 @@ class Machine:
         (etc / "fstab").write_text("")
         (etc / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
         for name in ("tmp.conf", "x11.conf"):
-            # or boot empties /tmp, the other side of overlay's files among it
+            # else the boot empties /tmp, which also holds the overlay's directories
             _link_to_null(etc / "tmpfiles.d" / name)
         for name in _MASKED:
             _link_to_null(etc / "systemd" / "system" / name)
@@ -125,7 +125,7 @@ class Machine:
 
 
 def shares():
-    """For a fixture: a directory that this machine and a container both see, and each user in them."""
+    """For a fixture: a directory that this machine and a container both see, and that each user can read there."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-share-"))
     path.chmod(0o755)
     yield path
@@ -134,7 +134,7 @@ def shares():
 
 def machines(name, share):
     """For a fixture: a machine that runs."""
-    # not below /tmp of the overlay's own lower side
+    # not in /tmp, which is part of the overlay's lower side
     root = pathlib.Path(tempfile.mkdtemp(prefix="galaxy-machine-"))
     machine = Machine(name, root / "machine", share)
     try:

@@ -1,16 +1,16 @@
-"""``oneclient`` of the test suite: a real FUSE filesystem behind oneclient's options."""
+"""The stand-in for ``oneclient``: a real FUSE filesystem behind oneclient's options."""
 
 import os
 import sys
 
 from .site import REPO
 
-# the one that it takes
+# the only token that the stand-in accepts
 TOKEN = "MDAxNWxvY2F00aW9uIG9uZXpvbmU"
 
 
 def install(directory):
-    """Put it into a new directory; the PATH that has it first."""
+    """Write it into a new directory. Returns a PATH that begins with that directory."""
     directory.mkdir()
     script = directory / "oneclient"
     script.write_text((REPO / "tests/support/oneclient").read_text().replace("#!PYTHON", f"#!{sys.executable}"))

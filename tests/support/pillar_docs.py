@@ -1,5 +1,5 @@
 """
-``pillar.example`` and ``docs/pillar.schema.json``, made from the declaration of all settings (``galaxy_pillar``):
+``pillar.example`` and ``docs/pillar.schema.json``, made from the declaration of all settings (``galaxy_pillar``).
 
     make pillar
 """

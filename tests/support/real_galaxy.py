@@ -21,7 +21,8 @@ _TOOL = """<tool id="greet" name="Greet" version="1.0">
 </tool>
 """
 _PASSWORD = "swordfish"
-# processes that start together on an empty database race, and some die; the URL may have a password, and is no argument
+# made beforehand: processes that start together on an empty database race, and some die. The URL may hold a password,
+# so it is no argument
 _DATABASE = """
 import json, sys
 from sqlalchemy import create_engine
@@ -34,13 +35,13 @@ verify_databases(create_engine(url), None, {}, None, None, {}, True)
 
 class RealGalaxy(Bed):
     """
-    Galaxy 26.1 below ``root``, of the virtualenv that ``make venv-galaxy`` makes: two workers of gunicorn, Celery with
-    its beat, and a job handler. Its database is made, and its redis runs; Galaxy itself is not started.
+    Galaxy 26.1 below ``root``, from the virtualenv that ``make venv-galaxy`` makes: two workers of gunicorn, Celery
+    with its beat, and a job handler. ``prepare`` makes the database and starts redis. Galaxy itself is not started.
 
     gunicorns
-        that the workers belong to: 1 or 2
+        1 or 2; together they have the two workers
     postgres
-        Debian's PostgreSQL, with a cluster of its own that only a socket below ``root`` leads to; else SQLite
+        ``True``: Debian's PostgreSQL, with a cluster of its own on a socket below ``root``. ``False``: SQLite
     """
 
     password = _PASSWORD
@@ -73,7 +74,7 @@ class RealGalaxy(Bed):
             celery=True,
             handlers=1,
             venv="galaxy",
-            # Galaxy is a package of the virtualenv
+            # Galaxy is a package in the virtualenv, so there is no source tree
             settings={"galaxy_root": None},
             galaxy=galaxy,
         )
@@ -98,7 +99,7 @@ class RealGalaxy(Bed):
         self._postgres("pg_ctl", "start", "--wait", "-o", f"-k {self._cluster} -c listen_addresses=")
 
     def stop_database(self):
-        """At once, whoever is connected."""
+        """Stop at once, even if clients are connected."""
         self._postgres("pg_ctl", "stop", "--mode", "immediate")
 
     def _postgres(self, command, *words):
@@ -110,7 +111,7 @@ class RealGalaxy(Bed):
         assert done.returncode == 0, done.stdout
 
     def end(self):
-        # or its shared memory stays
+        # else its shared memory stays
         if self._cluster and (self._cluster / "postmaster.pid").exists():
             self.stop_database()
         super().end()
@@ -128,13 +129,13 @@ class RealGalaxy(Bed):
         return json.loads(text)
 
     def user_key(self, port):
-        """The API key of a new user."""
+        """Make a user. Returns the user's API key."""
         account = {"username": "ada", "email": "ada@example.org", "password": "correct horse"}
         user = self.api(port, "POST", "users", account)
         return self.api(port, "POST", f"users/{user['id']}/api_key")
 
     def run_job(self, port, key):
-        """Run a tool as that user, and wait until its job has ended; what it wrote."""
+        """Run a tool as that user, and wait until its job has ended. Returns what the job wrote."""
         history = self.api(port, "POST", "histories", {"name": "greetings"}, key)
         asked = {"tool_id": "greet", "history_id": history["id"], "inputs": {}}
         (output,) = self.api(port, "POST", "tools", asked, key)["outputs"]
@@ -149,7 +150,7 @@ class RealGalaxy(Bed):
         return self.api(port, "GET", f"{path}/get_content_as_text", key=key)["item_data"]
 
     def hold(self, count):
-        """As any bed's: requests whose bodies have not come yet."""
+        """Like ``Bed.hold``, with requests whose bodies have not come yet."""
         return super().hold(
             count,
             b"POST /api/histories HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -169,10 +170,10 @@ class RealGalaxy(Bed):
 
 @contextlib.contextmanager
 def real_galaxy(**options):
-    """One that ends, and whose files are gone, with the context."""
+    """A Galaxy that lives as long as the context. Then it ends, and its files are removed."""
     with tempfile.TemporaryDirectory(prefix="galaxy-") as directory:
         root = pathlib.Path(directory)
-        # for Galaxy's user
+        # so that Galaxy's user can enter
         root.chmod(0o755)
         galaxy = RealGalaxy(root, **options)
         try:

@@ -1,5 +1,5 @@
 """
-An account of salt-api as docs/remote.md has it: the document's configuration, nginx and requests, and an HTTPS client.
+salt-api as docs/remote.md describes it: the page's configuration, nginx and requests, and an HTTPS client.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from . import balancer
 from .site import REPO, free_port
 
-# the document's
+# this host is in the page's configuration
 MINION = "galaxy.example.org"
 UUID = "0ad6c58f-3798-440f-818c-5a5bea96859f"
 KEY = "pillar://galaxy:storage:passphrase"
@@ -33,7 +33,7 @@ def credentials(user="dashboard"):
 
 
 def configuration(root, uuid=UUID, mount_point="/export"):
-    """The document's configuration of the master; only paths, port and the volume's UUID are others."""
+    """The page's configuration of the master, with other paths, another port, and another UUID of the volume."""
     (block,) = re.findall(r"```yaml\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
     config = yaml.safe_load(block.replace(UUID, uuid).replace("/export", mount_point))
     accounts = [f"{user}:{hashlib.sha256(word.encode()).hexdigest()}\n" for user, word in PASSWORDS.items()]
@@ -45,7 +45,7 @@ def configuration(root, uuid=UUID, mount_point="/export"):
 
 
 def requests():
-    """The document's curl commands: path, headers and body."""
+    """The page's curl commands: path, headers and body."""
     (block,) = re.findall(r"```bash\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
     commands = []
     for command in block.replace("\\\n", " ").split("\n\n"):
@@ -60,9 +60,9 @@ def requests():
 
 @contextlib.contextmanager
 def nginx(root, config):
-    """The document's nginx in front of the salt-api of ``config``; yields its port.
+    """The page's nginx, in front of the salt-api of ``config``. Yields its port.
 
-    Its logs are in ``root``: ``error.log``, and ``access.log`` with what salt-api answered (``-``: it was not asked).
+    Its logs are in ``root``: ``error.log``, and ``access.log`` with salt-api's answers (``-``: nginx did not ask it).
     """
     (block,) = re.findall(r"```nginx\n(.*?)```", (REPO / "docs/remote.md").read_text(), re.DOTALL)
     api, port = config["rest_cherrypy"], free_port()
@@ -84,14 +84,14 @@ def nginx(root, config):
 
 
 class Client:
-    """One HTTPS request a call, to a server whose certificate is checked."""
+    """One HTTPS request for each call. It checks the server's certificate."""
 
     def __init__(self, config, port=None):
         self.port = port or config["rest_cherrypy"]["port"]
         self.context = ssl.create_default_context(cafile=config["rest_cherrypy"]["ssl_crt"])
 
     def __call__(self, method, path, body=None, token=None, **headers):
-        """Status, headers and the decoded answer, or its text."""
+        """Returns the status, the headers, and the answer (decoded if it is JSON)."""
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.context, timeout=120)
         headers = {"Accept": "application/json", **headers, **({"X-Auth-Token": token} if token else {})}
         if isinstance(body, (dict, list)):
@@ -111,13 +111,13 @@ class Client:
         return answer["return"][0]["token"]
 
     def run(self, token, *more, **chunk):
-        """Status and answer of one runner call, and of those in ``more`` in the same request."""
+        """The status and the answer of a runner call. ``more`` are further calls in the same request."""
         status, _, answer = self("POST", "/", [{"client": "runner", **chunk}, *more], token)
         return status, answer
 
 
 def _certify(crt, key):
-    """A certificate for 127.0.0.1 and the document's host, signed by itself."""
+    """Make a self-signed certificate for 127.0.0.1 and the page's host."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("salt.example.org")]

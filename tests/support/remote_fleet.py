@@ -1,4 +1,4 @@
-"""A master with salt-api as docs/remote.md has them, two minions, and a Galaxy and a volume of the first."""
+"""A master with salt-api as in docs/remote.md, and two minions. The first has a Galaxy and a volume."""
 
 import json
 import secrets
@@ -19,7 +19,7 @@ PASSPHRASE = "correct horse battery staple"
 
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory):
-    """UUID of a real LUKS volume on a loop device."""
+    """The UUID of a real LUKS volume on a loop device."""
     image, name = tmp_path_factory.mktemp("volume") / "image", str(uuid.uuid4())
     with open(image, "wb") as file:
         file.truncate(32 << 20)
@@ -59,9 +59,9 @@ def master(salt_factories, documented, galaxy, tree, tmp_path_factory):
         "file_roots": {"base": [str(tree)]},
         "pillar_roots": {"base": [str(pillar)]},
         "open_mode": True,
-        # seconds without an answer until the master asks whether the minion is still at it
+        # after so many seconds without an answer, the master asks whether the minion still works on the job
         "timeout": 1,
-        # at trace, salt-api logs all that it sends to the master
+        # not at trace: there salt-api logs all that it sends to the master
         "log_level_logfile": "debug",
     }
     daemon = salt_factories.salt_master_daemon("remote-master", overrides=overrides)
@@ -89,7 +89,7 @@ def api(master, minions, documented):
 
 @pytest.fixture
 def front(documented, api, tmp_path):
-    """As ``api``, through nginx, whose logs are in ``tmp_path``."""
+    """Like ``api``, but through nginx. ``tmp_path`` has nginx's logs."""
     with nginx(tmp_path, documented) as port:
         yield Client(documented, port)
 
@@ -102,8 +102,8 @@ def token(api):
 @pytest.fixture
 def bus(event_listener, master):
     """
-    ``bus()``: the events of jobs, runners and hooks on the master's bus since the test began; ``bus(asked=True)`` also
-    those by which the master asks whether a minion is still at a job.
+    ``bus()``: the events of jobs, runners and hooks on the master's bus since the test began. ``bus(asked=True)`` adds
+    the events by which the master asks whether a minion still works on a job.
     """
     began = time.time()
     seen = ("salt/job", "salt/run", "salt/wheel", "salt/netapi")

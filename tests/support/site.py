@@ -1,4 +1,4 @@
-"""A server laid out like Galaxy's, served by a real uWSGI, for tests and the demo."""
+"""A real uWSGI that serves files laid out like Galaxy's, for tests and the demo."""
 
 import contextlib
 import http.client
@@ -66,7 +66,7 @@ _given = set()
 
 
 def free_port(host="127.0.0.1"):
-    """A TCP port that nothing uses now, never given before, and outside the range that clients' sockets come from."""
+    """A TCP port that nothing uses, that was not given before, and that no client's socket gets by itself."""
     while True:
         port = random.randrange(10_000, 30_000)
         if port in _given:
@@ -77,7 +77,7 @@ def free_port(host="127.0.0.1"):
 
 
 def listens(port):
-    """Whether something listens there on this machine."""
+    """Whether something listens on that port of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -92,7 +92,7 @@ class Gated:
         self.process = None
 
     def stop(self):
-        """End it and all that it started, however it is."""
+        """End the server and all that it started, whatever state it is in."""
         for gate in ("load", "go"):
             self.open(gate)
         if self.process:
@@ -106,7 +106,7 @@ class Gated:
 
 
 def makers(root, kind):
-    """For a fixture: a function that makes servers of a kind below ``root``; what they start ends with the test."""
+    """For a fixture: a function that makes servers of a kind below ``root``. What they start ends with the test."""
     made = []
 
     def make(**options):
@@ -118,7 +118,7 @@ def makers(root, kind):
         one.stop()
 
 
-# imports nothing: another user may not read this Python's library
+# it imports nothing, because another user may be unable to read this Python's library
 PLAIN_APP = """
 def uwsgi_app():
     def app(environ, start_response):
@@ -130,8 +130,8 @@ def uwsgi_app():
 
 class Site(Gated):
     """
-    ``config/galaxy.yml`` and ``lib/`` under ``root``; ``options`` are further lines of its uWSGI section, ``None``
-    drops one.
+    ``config/galaxy.yml`` and ``lib/`` below ``root``. ``options`` become lines of its uWSGI section; ``None`` leaves a
+    line out.
     """
 
     def __init__(self, root, **options):
@@ -146,7 +146,7 @@ class Site(Gated):
         for parent in (package, package.parent, package.parent.parent):
             (parent / "__init__.py").touch()
         (package / "buildapp.py").write_text(_APP.format(gates=str(self.gates)))
-        # a mule that waits for messages, as Galaxy's job handlers do
+        # a mule that waits for messages, like Galaxy's job handlers
         (self.root / "lib" / "galaxy" / "main.py").write_text("import uwsgi\nwhile True:\n    uwsgi.mule_get_msg()\n")
         self.options = {
             "socket": self.socket,
@@ -159,14 +159,14 @@ class Site(Gated):
             "module": "galaxy.webapps.galaxy.buildapp:uwsgi_app()",
             "mule": self.root / "lib" / "galaxy" / "main.py",
             "farm": "job-handlers:1",
-            # pyuwsgi in a virtualenv would run the interpreter behind it when it reloads
+            # else a reload of pyuwsgi runs the interpreter that the virtualenv's is a link to
             "binary-path": sys.executable,
             "pidfile": self.root / "galaxy.pid",
         }
         self.write(**options)
 
     def write(self, **options):
-        """Write the configuration anew; a list repeats an option, uWSGI's way."""
+        """Write the configuration again. A list becomes several lines with the same option."""
         for name, value in options.items():
             self.options[name.replace("_", "-")] = value
         lines = ["uwsgi:"]
@@ -185,7 +185,7 @@ class Site(Gated):
         return {"config": str(self.config)}
 
     def start(self, wait=True):
-        """uWSGI on its own, in a session of its own, with no process manager."""
+        """Start uWSGI without a process manager, in a session of its own."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True)
         if wait:
@@ -202,7 +202,7 @@ class Site(Gated):
             return galaxy_uwsgi_stats.read(galaxy_host_address.parse(form + self.stats), 5)
 
     def hold(self, count, gate="go", query="key=topsecret", kind="hold"):
-        """``count`` requests that stay in the application until ``gate`` opens; returns when all are in."""
+        """Start ``count`` requests that stay in the application until ``gate`` opens. Returns when all have arrived."""
         before = len(list(self.gates.glob(f"{gate}.held.*")))
         for _ in range(count):
             threading.Thread(target=self._request, args=(f"/{kind}/{gate}?{query}",), daemon=True).start()

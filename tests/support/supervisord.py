@@ -15,14 +15,14 @@ from .site import BIN
 
 
 class Supervisord:
-    """A supervisord in ``root`` whose programs are files in ``root/conf.d``."""
+    """A supervisord in ``root``. Its programs are files in ``root/conf.d``."""
 
     def __init__(self, root):
         self.root = root
         self.conf_file = root / "supervisord.conf"
         self.programs = root / "conf.d"
         self.programs.mkdir(parents=True)
-        # a unix socket's path is short, a test's directory is not
+        # the path of a unix socket must be short; a test's directory is long
         self.socket = f"/tmp/supervisor-{os.getpid()}-{abs(hash(str(root))) % 10**8}.sock"
         self.conf_file.write_text(
             f"[unix_http_server]\nfile={self.socket}\nusername=galaxy\npassword=s3cret-of-supervisord\n"
@@ -34,7 +34,7 @@ class Supervisord:
         )
 
     def program(self, name, command, group=None, **options):
-        """Write ``[program:name]``; ``stopsignal`` and the like as keywords."""
+        """Write ``[program:name]``. Keywords are further options, such as ``stopsignal``."""
         lines = [f"[program:{name}]", f"command={' '.join(map(str, command))}"]
         lines += [f"{key}={value}" for key, value in {**_QUICK, **options}.items()]
         if group:
@@ -51,7 +51,7 @@ class Supervisord:
         return infos and [info for info in infos if info.group == group]
 
     def stop(self):
-        """End it and everything under it."""
+        """End it and everything below it."""
         with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess, ValueError):
             main = psutil.Process(int((self.root / "supervisord.pid").read_text()))
             family = [main, *main.children(recursive=True)]
@@ -62,7 +62,7 @@ class Supervisord:
 
 
 def _ended(process):
-    """Not running; PID 1 may take its time to reap it."""
+    """Whether it has ended, even if PID 1 has not reaped it yet."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,7 +1,7 @@
 """
-A real master, and many machines of which nothing runs: their keys, their data, what they send and what they answer.
+A real master, and many simulated machines: their keys, their data, the events that they send, their answers.
 
-They speak on the master's event bus, behind its network: what a thousand connections cost is not in it.
+The machines speak on the master's event bus. So the cost of a thousand network connections is not measured.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from galaxy_host_wait import Deadline, wait_until
 from .site import BIN, REPO, free_port
 
 _GRAINS = {"os": "Debian", **{f"grain{number}": "x" * 40 for number in range(80)}}
-# a boot's states, as much text as real ones are
+# what a boot returns, with as much text as real states have
 _STATES = {
     f"galaxy_|-state{number}_|-state{number}_|-running": {
         **{"__id__": f"state{number}", "__run_num__": number, "__sls__": "galaxy.boot", "result": True, "changes": {}},
@@ -37,12 +37,12 @@ _STATES = {
 
 class Swarm:
     """
-    ``count`` machines with the role, and their master, below ``root``.
+    ``count`` machines with Galaxy's role, and their master, below ``root``.
 
     threads
         ``reactor_worker_threads``
     boot
-        seconds that a job of theirs takes
+        seconds that a job takes
     """
 
     def __init__(self, root, count, threads, boot):
@@ -61,28 +61,28 @@ class Swarm:
         (self.root / "master").write_text(json.dumps(config))
         self.opts = salt.config.master_config(str(self.root / "master"))
         self._introduce()
-        # of each machine, how many jobs are under way; the most that ever were, of one and of all
+        # how many jobs of each machine are under way; the most at a time, of one machine and of all
         self.under_way = dict.fromkeys(self.names, 0)
         self.most_of_one = self.most_at_a_time = 0
-        # by tag's end: the machines that were told of, in their order
+        # by the end of the tag: the machines that such events named, in their order
         self.told = {"ready": [], "failed": []}
         self.jobs, self.runs_begun, self.runs_ended = [], 0, 0
 
     def _introduce(self):
-        """Accepted keys, and the data that a master keeps of its minions."""
+        """Write accepted keys, and the data about minions that a master keeps."""
         keys, cache = pathlib.Path(self.opts["pki_dir"]) / "minions", salt.cache.factory(self.opts)
         keys.mkdir(parents=True)
         pillar = {"galaxy": {"boot": {"enabled": True}}}
         for name in self.names:
             (keys / name).write_text("simulated")
-            # where Salt 3008 has them, and where those before do
+            # the first two calls are for Salt 3008, the last one for older releases
             cache.store("grains", name, _GRAINS)
             cache.store("pillar", name, pillar)
             cache.store(f"minions/{name}", "data", {"grains": _GRAINS, "pillar": pillar})
 
     @contextlib.contextmanager
     def running(self):
-        """While the master and the machines are there."""
+        """The master and the machines run while the context is entered."""
         with (self.root / "log").open("wb") as log:
             argv = [BIN / "salt-master", "-c", self.root]
             self.master = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
@@ -90,7 +90,7 @@ class Swarm:
         thread = threading.Thread(target=self._live, args=(ended,))
         thread.start()
         try:
-            # its reactor answers
+            # up means that its reactor answers
             assert wait_until(self._is_up, Deadline(300), 1.0), (self.root / "log").read_text()
             yield
         finally:
@@ -102,12 +102,12 @@ class Swarm:
             self.master.wait()
 
     def processes(self):
-        """Of the master."""
+        """The master's processes."""
         main = psutil.Process(self.master.pid)
         return [main, *main.children(recursive=True)]
 
     def fire(self, *events):
-        """``(tag, ID)``: what minions send, all at once."""
+        """Send events as minions do, all at once; each is ``(tag, ID)``."""
         with salt.utils.event.get_master_event(self.opts, self.opts["sock_dir"], listen=False) as bus:
             for tag, name in events:
                 bus.fire_event({"id": name}, tag)
@@ -115,7 +115,7 @@ class Swarm:
     def _is_up(self):
         before = self.runs_ended
         with contextlib.suppress(Exception):
-            # no machine of the swarm: the runner ends at once
+            # no such machine is in the swarm, so the runner ends at once
             self.fire(("salt/minion/nobody/start", "nobody"))
         return wait_until(lambda: self.runs_ended > before, Deadline(2))
 
@@ -135,7 +135,7 @@ class Swarm:
                     bus.fire_event(load, f"salt/job/{load['jid']}/ret/{name}")
 
     def _heard(self, tag, data):
-        """What machines answer to it, and after how many seconds."""
+        """The machines' answers to an event, and after how many seconds each comes."""
         words = tag.split("/")
         if words[:2] == ["salt", "run"]:
             self.runs_begun += words[-1] == "new"

@@ -1,6 +1,7 @@
 """
-A TPM in software, swtpm, as the kernel's own: at ``/dev/tpmrm0`` and below ``/sys/class/tpmrm``, where tpm2-tools,
-Clevis and systemd look for one. For a machine of one's own (``tests/uml``), since both places are the whole machine's.
+A software TPM, swtpm, that looks like the kernel's: at ``/dev/tpmrm0`` and below ``/sys/class/tpmrm``, where
+tpm2-tools, Clevis and systemd look. Only for a whole machine of the test's own (``tests/uml``), since it changes both
+places.
 """
 
 import contextlib
@@ -16,15 +17,15 @@ import tty
 from galaxy_host_wait import Deadline, wait_until
 
 _NODE = pathlib.Path("/dev/tpmrm0")
-# of a command and of a response: tag, size of the whole, code
+# of each command and response: tag, total size, code
 _HEADER = struct.Struct(">HII")
 _NO_SESSIONS = 0x8001
-# the first handles of loaded and saved sessions, and of transient objects
+# the first handle of each kind: loaded sessions, saved sessions, transient objects
 _VOLATILE = (0x02000000, 0x03000000, 0x80000000)
 
 
 class Tpm:
-    """``start`` gives it to the machine, ``stop`` takes it away for good."""
+    """``start`` gives the TPM to the machine; ``stop`` removes it for good."""
 
     def __init__(self, root):
         self._state, self._classes = root / "tpm", root / "classes"
@@ -40,14 +41,14 @@ class Tpm:
         argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._state}", "--server", f"type=unixio,path={path}"]
         self._process = subprocess.Popen([*argv, "--flags", "not-need-init,startup-clear"])
         assert wait_until(path.exists, Deadline(60))
-        # one command or answer after the other, of any bytes: what a character device gives, a raw terminal does too
+        # a raw terminal passes commands and answers on as they are, one after the other, like a character device
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
         _NODE.symlink_to(os.ttyname(self._slave))
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(path))
         threading.Thread(target=self._serve, args=[connection], daemon=True).start()
-        # no directory can be made in sysfs: another one with all of it, and this
+        # sysfs allows no new directory, so /sys/class becomes a tmpfs with all of the real one, and the TPM
         _run("mount", "--bind", "/sys/class", self._classes)
         _run("mount", "-t", "tmpfs", "tmpfs", "/sys/class")
         for found in filter(pathlib.Path.is_dir, self._classes.iterdir()):
@@ -75,11 +76,11 @@ class Tpm:
         try:
             with connection:
                 while True:
-                    # at once: the first answer is waited for no longer than a second
+                    # without delay: clients wait only one second for the first answer
                     os.write(self._master, ask(_message(lambda size: os.read(self._master, size))))
                     before, users = users, _users(terminal)
                     if users - before:
-                        # as the kernel does when the one before has closed it: sessions and objects go too
+                        # a client has closed it and another has opened it: the kernel then drops sessions and objects
                         _flush(ask)
         except (OSError, EOFError):
             os.close(self._master)
@@ -100,7 +101,7 @@ def _users(terminal):
 
 
 def _flush(ask):
-    """TPM2_GetCapability of all handles of a kind, and TPM2_FlushContext of each."""
+    """TPM2_GetCapability lists the handles of each kind, and TPM2_FlushContext drops each of them."""
     for kind in _VOLATILE:
         answer = ask(struct.pack(">HIIIII", _NO_SESSIONS, 22, 0x17A, 1, kind, 64))
         (count,) = struct.unpack_from(">I", answer, 15)

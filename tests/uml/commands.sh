@@ -1,6 +1,6 @@
 #!/bin/sh
-# The guest's side of Machine.start: one command after the other. The host puts each into the exchange directory and
-# sends a newline to the console; output and exit status go to that directory.
+# The guest's side of Machine.start: runs one command after the other. The host writes a command into the exchange
+# directory and sends a newline to the console. The output and the exit status are written to the same directory.
 stty -F /dev/console raw -echo
 echo ready
 while read -r _; do

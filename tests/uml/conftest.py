@@ -1,2 +1,2 @@
-# these run inside the guest, started by test_guest.py
+# test_guest.py runs these inside the guest
 collect_ignore = ["guest"]

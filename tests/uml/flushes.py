@@ -1,6 +1,6 @@
 """
-The flushes of the product: where a util waits until something is on the medium. Each can be left out by its name, to
-see that a crash is not survived then.
+The product's flushes: the places where a util waits until data is on the medium. A test can leave one out by its name,
+to show that a crash then does harm.
 """
 
 import ast
@@ -12,12 +12,12 @@ import sys
 UTILS = pathlib.Path(__file__).resolve().parents[2] / "_utils"
 _FILES = (*sorted(UTILS.glob("luks_*.py")), UTILS / "galaxy_host_key.py")
 _NAMES = ("os.fsync", "luks_device.sync", "sync", "_sync")
-# what the others call
+# the other flushes call these
 _PRIMITIVES = ("luks_device.sync", "galaxy_host_key._sync")
 
 
 def all_of_them():
-    """``(file, line)`` by name: the function that flushes, and the how manieth flush of it that is."""
+    """``(file, line)`` by name. A name is a function and a number: its first flush, its second, and so on."""
     found = {}
     for path in _FILES:
         for function in ast.walk(ast.parse(path.read_text())):
@@ -32,7 +32,7 @@ def all_of_them():
 
 @contextlib.contextmanager
 def without(name):
-    """That flush does nothing."""
+    """Make that flush do nothing."""
     path, line = all_of_them()[name]
     fsync = os.fsync
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# PID 1 of the guest (machine.py): real device-mapper, dm-crypt and ext4, then commands.sh; or, with a disk for $system,
-# systemd on an overlay of the host's files, and commands.sh as a unit of it.
+# PID 1 of the guest (machine.py): loads the real device-mapper, dm-crypt and ext4, then runs commands.sh. With a disk
+# for $system it starts systemd on an overlay of the host's files, with commands.sh as a unit.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -11,12 +11,12 @@ mount -t tmpfs -o mode=755 tmpfs /run
 for directory in /tmp /dev/shm; do mount -t tmpfs tmpfs $directory; done
 mkdir -p /run/modules/lib /run/share /run/lock
 ln -s /usr/lib/uml/modules /run/modules/lib/modules
-# dm-crypt fails unless the ciphers are there before encrypted-keys
+# dm-crypt fails unless the ciphers are loaded before encrypted-keys
 for module in aes_generic cbc xts sha256_generic hmac dm-mod encrypted-keys dm-crypt algif_skcipher ext4 $(echo "$modules" | tr , " "); do
     modprobe -d /run/modules $module
 done
 mount -t hostfs none /run/share -o "$share"
-# a checkout below /tmp is hidden by now
+# the new /tmp hides a checkout below /tmp
 [ -e "$repo" ] || { mkdir -p "$repo" && mount -t hostfs none "$repo" -o "$repo"; }
 here=$(dirname "$0")
 [ -n "$system" ] || exec sh "$here/commands.sh"
@@ -29,9 +29,9 @@ mkdir -p /run/disk/upper /run/disk/work
 mount -t overlay overlay $root -o lowerdir=/,upperdir=/run/disk/upper,workdir=/run/disk/work
 if [ -n "$first" ]; then
     units=$root/etc/systemd/system
-    # of the host's services none, and its /tmp stays, for the checkout and the test's files may be there
+    # the host's services do not start here. /tmp stays: the checkout and the test's files may be in it
     rm -rf $units/*.wants
-    # where the host is a container; systemd would take this machine for one, and not sync its disks at the end
+    # with this file systemd takes the machine for a container, and does not sync its disks at the end
     rm -f $root/.dockerenv
     mkdir -p $units/multi-user.target.wants $root/var/log/journal
     for name in systemd/system/getty.target systemd/system/systemd-logind.service tmpfiles.d/tmp.conf \

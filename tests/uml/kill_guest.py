@@ -2,14 +2,14 @@
 The guest's side of the kill test: ``kill_guest.py JOB``, a JSON object of
 
 ``version, files``
-    of the volume on /dev/ubdb; its header backups are on /dev/ubdc, an ext4
+    the volume's, on /dev/ubdb. Its header backups are on /dev/ubdc, an ext4
 ``check``
-    the operation in which the power was cut, or nothing: it is completed, and all is checked
+    the operation in which the power was cut, if any. It is completed, and everything is checked
 ``begin``
-    the operation in which it shall be cut, or nothing: while it runs, each external command and each flush is written
-    to the console, so that the host knows where it is
+    the next operation, if any, in which the power will be cut. Before each external command and each flush its name is
+    written to the console, so that the host knows how far it is
 
-It prints what was done about the cut as JSON.
+Prints, as JSON, what the guest did about the cut.
 """
 
 import json

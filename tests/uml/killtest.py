@@ -1,10 +1,10 @@
 """
-Kill test: the machine loses its power at random moments within every operation that writes, is booted again, and must
-converge; ``story.py`` has the operations and what must hold.
+Kill test: the machine loses its power at a random moment within each operation that writes. It boots again, and must
+converge. ``story.py`` has the operations, and what must hold.
 
-Kills are spread evenly over the operations and, within each, over the kinds of external command and the flushes that it
-runs: each at a random moment within, or after, one of them. A power cut by SIGKILL keeps every write that the guest's
-kernel has sent; ``lostwrites.py`` loses those too.
+Each operation gets the same number of kills, spread evenly over the kinds of external command and the flushes in it:
+each kill strikes at a random moment within one of them or after it. SIGKILL is the power cut. It loses no write that
+the guest's kernel has sent to the disk; ``lostwrites.py`` loses those too.
 
     python tests/uml/killtest.py --kills 200
 """
@@ -29,7 +29,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 GUEST = HERE / "kill_guest.py"
 DISK_SIZE = 48 << 20
 BACKUPS_SIZE = 160 << 20
-# no command may take longer before the kill; a kill at the end of the last one counts too
+# seconds that a command may take until it is killed or ends
 LONGEST = 600
 OPERATIONS = (
     *("mounted_blank", "formatted", "encrypt", "opened", "mounted", "closed", "written", "key_present"),
@@ -39,7 +39,7 @@ OPERATIONS = (
 
 @dataclasses.dataclass
 class Kill:
-    """Where one struck, and what the next boot did or said."""
+    """Where a kill struck, and what the next boot did or said."""
 
     version: int
     operation: str
@@ -48,7 +48,7 @@ class Kill:
 
 
 class Lane:
-    """One machine, its power cut again and again."""
+    """One machine whose power is cut again and again."""
 
     def __init__(self, directory: pathlib.Path, seed: int, operations: list[str]):
         self.random = random.Random(seed)
@@ -62,7 +62,7 @@ class Lane:
         subprocess.run(["mkfs.ext4", "-q", "-F", self.backups], check=True)
 
     def run(self) -> list[Kill]:
-        """One kill in each of the operations, each followed by its check."""
+        """One kill in each operation, each with its check."""
         job = {"check": "", "version": 1, "files": 0}
         for operation in [*self.operations, ""]:
             version = 2 if operation == "reencrypt" else self.random.choice((1, 1, 2))
@@ -100,7 +100,7 @@ class Lane:
         return Kill(job["next_version"], job["begin"], name) if job["begin"] else None
 
     def target(self, kind: tuple) -> int:
-        """The number of the command to kill at: each kind of command as often, however often it runs."""
+        """The number of the command to kill at. Each kind of command is chosen equally often, however often it runs."""
         known = self.commands.get(kind, [])
         if not known or self.random.random() < 0.25:
             return len(known) + self.random.randint(1, 15)
@@ -125,7 +125,7 @@ def run(
 
 
 def report(kills: list[Kill]) -> str:
-    """Where they struck, and what the boots after them did or said, as a table."""
+    """A table: where kills struck, and what the next boots did or said."""
     lines = [f"{len(kills)} kills, within: " + counted(kill.operation for kill in kills)]
     lines.append("LUKS version: " + counted(str(kill.version) for kill in kills))
     lines.append("killed during: " + counted(kill.command for kill in kills))

@@ -1,6 +1,6 @@
 """
-Lost writes: what a real power cut leaves, of every operation that writes. Writes that were not flushed are lost, kept
-in any order, or torn; the product is run on each such image (``lostwrites_guest.py``).
+Lost writes: what a real power cut can leave, for every operation that writes. Writes that were not flushed are lost,
+reordered or torn. The product runs on each such image (``lostwrites_guest.py``).
 
     python tests/uml/lostwrites.py --images 200
     python tests/uml/lostwrites.py --images 20 --operations key_absent --without luks_device.sync
@@ -22,12 +22,12 @@ from machine import Machine
 
 GUEST = pathlib.Path(__file__).with_name("lostwrites_guest.py")
 DISK_SIZE, LOG_SIZE = 160 << 20, 2 << 30
-# these write nothing that a crash could tear, or only what the filesystem itself protects
+# this operation writes nothing that a crash could tear, or only data that the filesystem itself protects
 QUIET = ("closed",)
 
 
 def one(directory: pathlib.Path, operation: str, version: int, images: int, seed: int, without: str = "") -> dict:
-    """That many crash images of one operation; raises ``AssertionError`` when one does not converge."""
+    """So many crash images of one operation. Raises ``AssertionError`` if one does not converge."""
     directory.mkdir(parents=True)
     disks = [directory / "disk", directory / "log"]
     for image, size in zip(disks, (DISK_SIZE, LOG_SIZE), strict=True):
@@ -53,7 +53,7 @@ def one(directory: pathlib.Path, operation: str, version: int, images: int, seed
 
 
 def run(images: int, directory: pathlib.Path, operations=OPERATIONS, lanes=2, seed=None, without="") -> dict:
-    """That many images, spread over the operations, on machines side by side; the boots by what they did or said."""
+    """So many images, spread over the operations, on several machines. Returns how often the boots did or said what."""
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     print(f"seed {seed}", flush=True)
     chosen = [operation for operation in operations if operation not in QUIET]

@@ -2,15 +2,15 @@
 The guest's side of the lost writes: ``lostwrites_guest.py JOB``, a JSON object of
 
 ``operation, version, files, images, seed``
-    what is done, on what volume, and how many crash images of it are made
+    what is done, with which volume, and how many crash images are made
 ``without``
-    a function of the product, as ``module.function``, or a flush (``flushes.py``), that does nothing: to see that it is
-    needed
+    a function of the product (``module.function``), or a flush (``flushes.py``), that does nothing: this shows whether
+    it is needed
 
-The volume and an ext4 for its header backups lie side by side on /dev/ubdb. While the operation runs, dm-log-writes
-logs every write to both, with the flushes between them, to /dev/ubdc. Of that log crash images are made: all that was
-flushed before a moment, and of what was written since any part, whole or torn. The product is run on each;
-``story.py`` has what must hold. It prints the number of writes and what the boots said, as JSON.
+The volume, and an ext4 for its header backups, are side by side on /dev/ubdb. During the operation, dm-log-writes logs
+every write and flush to /dev/ubdc. Crash images are made from this log: all that was flushed before a moment, and any
+part of the later writes, whole or torn. The product runs on each image, and ``story.py`` has what must hold. Prints
+the number of writes, and what the boots said, as JSON.
 """
 
 import collections
@@ -35,12 +35,12 @@ DISK, LOG, BASE = "/dev/ubdb", "/dev/ubdc", "/run/share/base"
 VOLUME, BACKUPS = "volume", "backups"
 VOLUME_SIZE, BACKUPS_SIZE = 40 * MIB, 120 * MIB
 SIZE = VOLUME_SIZE + BACKUPS_SIZE
-# a header's sectors are written one by one; what filesystems write, they protect by the block
+# a header is written sector by sector; filesystems protect what they write, block by block
 HEADER, BLOCK = 16 * MIB, 4096
 
 
 def tables(lower):
-    """The two devices on top of ``lower``, as dmsetup takes them."""
+    """The two devices on top of ``lower``, as tables for dmsetup."""
     volume = f"0 {VOLUME_SIZE // SECTOR} linear {lower} 0"
     return {VOLUME: volume, BACKUPS: f"0 {BACKUPS_SIZE // SECTOR} linear {lower} {VOLUME_SIZE // SECTOR}"}
 
@@ -48,7 +48,7 @@ def tables(lower):
 def set_up():
     for name, table in tables(DISK).items():
         sh("dmsetup", "create", name, input=table)
-    # where no udev runs
+    # without udev, dmsetup must make the nodes
     sh("dmsetup", "mknodes")
 
 
@@ -66,7 +66,7 @@ def tear_down(volume):
 
 
 def log_operation(act, volume):
-    """Run the operation with its writes logged; what the disk holds before is copied to ``BASE``."""
+    """Run the operation and log its writes. The disk's content before it is copied to ``BASE``."""
     names = (BACKUPS, VOLUME)
     for name in names:
         sh("dmsetup", "suspend", name)
@@ -100,13 +100,13 @@ def copy(source, target):
 
 def crash(entries, source, done):
     """
-    The writes that a power cut at a random moment leaves, as (offset, data); one right after the operation, with
-    ``done``, leaves all that was flushed.
+    The writes that a power cut at a random moment leaves, as (offset, data). With ``done``, the power is cut right
+    after the operation, which leaves all that was flushed.
     """
     flushes = [0] + [number for number, entry in enumerate(entries) if entry.flags & log_writes.FLUSH]
     bounds = [*flushes, len(entries)]
     epoch = len(bounds) - 2 if done else source.randrange(len(bounds) - 1)
-    # a write that was logged is complete when its flush comes: what is before the last flush is on the medium
+    # a flush completes the logged writes before it, so all writes before the last flush are on the medium
     kept = [(entry.at, entry.data or bytes(entry.size)) for entry in entries[: bounds[epoch]]]
     cut = bounds[-1] if done else source.randint(bounds[epoch], bounds[epoch + 1])
     chance = 0 if done else source.choice((0, 0.1, 0.5, 0.9, 1))
@@ -164,7 +164,7 @@ def main():
     assert entries, "nothing was written"
     boots = collections.Counter()
     for number in range(job["images"]):
-        # the last of four: it is over, and what it promised must be there
+        # in every fourth image the operation is over, so what it promised must be there
         done = number % 4 == 3
         make_image(crash(entries, source, done))
         set_up()

@@ -1,9 +1,9 @@
 """
 A machine with real device-mapper and dm-crypt, for tests: user-mode Linux with this host's files as its read-only root.
 
-Its disks are image files (``/dev/ubdb``, ``/dev/ubdc``, …). Killing it is a power cut: what reached the images stays,
-what the guest's kernel still had in memory is lost. An exchange directory on the host is the guest's ``/run/share``.
-With a disk for what it writes to its root, it is a whole machine, with systemd.
+Its disks are image files (``/dev/ubdb``, ``/dev/ubdc``, …). Killing it is a power cut: data that reached the images
+stays, data in the memory of the guest's kernel is lost. The guest sees an exchange directory of the host as
+``/run/share``. With a disk for its root's changes, it is a whole machine, with systemd.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BOOT_SECONDS = 300
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """What the guest's kernel is started with: on a processor with AMX it needs ``xstate.c``."""
+    """The environment of the guest's kernel. On a processor with AMX, the kernel needs ``xstate.c``."""
     if " amx_tile" not in pathlib.Path("/proc/cpuinfo").read_text():
         return dict(os.environ)
     directory = tempfile.TemporaryDirectory(prefix="xstate-")
@@ -40,12 +40,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "LD_PRELOAD": str(library)}
 
 
-# the guest kernel's "mconsole": a magic number, its version, and the length of the order; the answer is alike
+# "mconsole" of the guest's kernel: a magic number, a version, the length of the order; the answer has the same form
 _ORDER = struct.Struct("III512s")
 
 
 class MachineError(AssertionError):
-    """The guest did not do what the harness needs of it."""
+    """The guest did not do what the test needs."""
 
 
 class Machine:
@@ -57,9 +57,9 @@ class Machine:
     modules
         kernel modules to load beside those of dm-crypt
     system
-        image file with an ext4, for a whole machine: systemd is PID 1, and what it writes to its root goes there
+        image file with an ext4, for a whole machine: systemd is PID 1, and changes of its root are written there
     tap
-        a TAP device of this host, to be the guest's ``vec0``
+        a TAP device of this host, which becomes the guest's ``vec0``
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Machine:
         self.kill()
 
     def boot(self) -> None:
-        """Start it and wait until it takes commands."""
+        """Start it, and wait until it takes commands."""
         argv = ["linux.uml", "mem=768M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}"]
         argv += [f"ubd{letter}={disk}" for letter, disk in zip("bcdef", self.disks, strict=False)]
         modules = self.modules
@@ -92,7 +92,7 @@ class Machine:
             argv += [f"ubda={self.system}", "system=/dev/ubda"]
             modules += ("overlay",)
         argv += [f"vec0:transport=tap,ifname={self.tap}"] if self.tap else []
-        # where it takes orders of the host
+        # the host's orders come in through this directory
         self._console = tempfile.TemporaryDirectory(prefix="uml-")
         argv += [f"uml_dir={self._console.name}", "umid=guest"]
         argv += [
@@ -122,24 +122,24 @@ class Machine:
             raise
 
     def start(self, *argv: str) -> None:
-        """Begin a command; ``words`` tells when it has ended."""
+        """Begin a command. ``words`` ends when the command does."""
         for name in ("output", "status"):
             (self.share / name).unlink(missing_ok=True)
         (self.share / "command").write_text(shlex.join(argv) + "\n")
         self._process.stdin.write(b"\n")
 
     def run(self, *argv: str, timeout: float = 300) -> tuple[int, str]:
-        """Exit status and output (both streams) of a command."""
+        """The exit status and the output (both streams) of a command."""
         self.start(*argv)
         self._await(b"done".__eq__, timeout)
         return self.result()
 
     def result(self) -> tuple[int, str]:
-        """The same of the command that has ended."""
+        """The same for the command that has ended."""
         return int((self.share / "status").read_text()), (self.share / "output").read_text(errors="replace")
 
     def words(self, prefix: str, timeout: float) -> Iterator[str]:
-        """The words of that prefix that the running command writes to the console, as they come, until it ends."""
+        """What the running command writes to the console behind ``prefix``, word by word, until it ends."""
         while True:
             word = self._await(lambda word: word.startswith(prefix.encode()) or word == b"done", timeout)
             if word == b"done":
@@ -147,7 +147,7 @@ class Machine:
             yield word[len(prefix) :].decode()
 
     def plug(self, letter: str, image: pathlib.Path) -> None:
-        """A disk is attached, as ``/dev/ubd<letter>``."""
+        """Attach a disk, as ``/dev/ubd<letter>``."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as orders:
             orders.bind(f"{self._console.name}/orders")
             orders.settimeout(60)
@@ -160,19 +160,19 @@ class Machine:
             raise MachineError(f"no disk was attached: {said[:size].decode(errors='replace')}")
 
     def power_off(self) -> None:
-        """End the guest in order."""
+        """Shut the guest down."""
         self.start("poweroff", "-f")
         self._process.wait(60)
 
     def reboot(self) -> None:
-        """Let a whole machine boot again in order, and wait until it takes commands."""
+        """Reboot a whole machine, and wait until it takes commands."""
         self.start("systemctl", "reboot")
         self._await(b"ready".__eq__, BOOT_SECONDS)
 
     def kill(self) -> None:
         """Cut the power."""
         if self._process and self._process.poll() is None:
-            # all of its processes at once: some write to the disk on behalf of others
+            # all of its processes at once, because some write to the disk for others
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._process:
             self._process.wait()

@@ -1,5 +1,5 @@
 """
-``salt-call --local`` in the guest, with this tree and the formula's storage pillar.
+``salt-call --local`` in the guest, with this tree and the formula's storage in pillar.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def configure(share: pathlib.Path, storage: dict) -> None:
         "file_roots": {"base": [str(REPO / "formulas")]},
         "pillar_roots": {"base": ["/run/share/pillar"]},
     }
-    # the guest's root is read-only, and it has the packages
+    # no packages: the guest's root is read-only, and has them already
     pillar = {"galaxy": {"storage": {"packages": [], "backups": "/run/share/backups", **storage}}}
     files = {"etc/minion": config, "pillar/top.sls": {"base": {"*": ["storage"]}}, "pillar/storage.sls": pillar}
     for name, content in files.items():
@@ -39,7 +39,7 @@ def configure(share: pathlib.Path, storage: dict) -> None:
 
 
 KEY_FILE = "/etc/luks/galaxy.key"
-# of a whole machine: the volume of Galaxy's data, still to be made
+# for a whole machine: the volume for Galaxy's data, which does not exist yet
 STORAGE = {
     **{"device": "/dev/ubdb", "encrypt": True, "key": KEY_FILE, "directories": ["database"]},
     **{"luks": {"pbkdf": "pbkdf2", "iterations": 1000}, "packages": ["cryptsetup-bin", "e2fsprogs"]},
@@ -48,7 +48,7 @@ STORAGE = {
 
 @contextlib.contextmanager
 def whole_machine(root: pathlib.Path, tree: pathlib.Path, galaxy: dict) -> Iterator[Machine]:
-    """A machine with systemd, and a minion with this tree in ``/etc/salt``, whose pillar has that ``galaxy``."""
+    """A machine with systemd, and a minion with this tree in ``/etc/salt``. Its pillar has ``galaxy``."""
     system, disk, share = (root / name for name in ("system", "disk", "share"))
     for image, size in ((system, 512 << 20), (disk, 64 << 20)):
         with open(image, "wb") as file:
@@ -72,7 +72,7 @@ def whole_machine(root: pathlib.Path, tree: pathlib.Path, galaxy: dict) -> Itera
 
 
 def run(machine: Machine, *argv: str) -> str:
-    """The output of a command that must succeed."""
+    """The output of a command, which must succeed."""
     status, output = machine.run(*argv)
     if status:
         raise AssertionError(f"{argv}: exit status {status}: {output}")
@@ -80,15 +80,15 @@ def run(machine: Machine, *argv: str) -> str:
 
 
 def salt_call(machine: Machine, *argv: str, config_dir: str = "/run/share/etc") -> tuple[int, object]:
-    """Exit status and returned data."""
+    """The exit status, and the data that the function returned."""
     options = ["--local", f"--config-dir={config_dir}", "--out=json", "--log-level=quiet"]
     status, output = machine.run(SALT_CALL, *options, *argv)
-    # behind the lines of progress that a slow machine has on standard error
+    # a slow machine writes lines about its progress before the data
     return status, json.loads(output[output.index("{\n") :])["local"]
 
 
 def apply(machine: Machine, sls: str, *argv: str, **options: str) -> dict:
-    """Apply an SLS; its changes by state ID. ``options`` are ``salt_call``'s."""
+    """Apply an SLS. Returns its changes by state ID. ``options`` are those of ``salt_call``."""
     status, result = salt_call(machine, "state.apply", sls, *argv, **options)
     if status or not isinstance(result, dict) or any(state["result"] is False for state in result.values()):
         raise AssertionError(f"state.apply {sls} failed, exit status {status}: {json.dumps(result, indent=1)}")

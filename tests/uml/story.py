@@ -1,6 +1,6 @@
 """
-The guest's side of the kill test and of the lost writes: every operation that writes, called as ``salt-call`` calls it,
-and beside it a model of the keys and files that the volume must have, whatever happened within the operation.
+The guest's side of the kill test and of the lost writes: every operation that writes, called as ``salt-call`` calls it.
+And a model of the keys and files that the volume must have, whatever happens within the operation.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def sh(*argv, check=True, **kwargs):
 
 
 def caller():
-    """``salt-call --local`` in this process; the files of a minion are in /run."""
+    """``salt-call --local`` in this process, for a minion with its files in /run."""
     config = pathlib.Path("/run/story-minion")
     dirs = {f"{kind}_dirs": [str(REPO / f"_{kind}")] for kind in ("states", "utils")}
     content = {"id": "guest", "file_client": "local", "root_dir": "/run/salt", "module_dirs": [str(REPO / "_modules")]}
@@ -33,7 +33,7 @@ def caller():
 
 
 class Volume:
-    """The volume of a story: ``device``, LUKS ``version``, known ``files`` (a number), and how it is to be."""
+    """The volume of a story: its ``device``, LUKS ``version``, number of known ``files``, and how it shall be."""
 
     def __init__(self, device, version, files):
         self.device, self.version, self.files = device, version, files
@@ -41,7 +41,7 @@ class Volume:
         self.reset_keys()
 
     def reset_keys(self):
-        """The key files; ``o`` is the old key of ``change_key``, which ends with another in the place of ``a``."""
+        """Write the key files. ``o`` is the old key of ``change_key``, which puts another key in the place of ``a``."""
         os.makedirs(KEYS, mode=0o700, exist_ok=True)
         for name in "abco":
             path = pathlib.Path(KEYS, name)
@@ -74,7 +74,7 @@ class Volume:
         assert result["result"] is True, f"{function}: {result['comment']}"
         return result["changes"]
 
-    # what operations begin with
+    # how operations begin
 
     def blank(self):
         self.close()
@@ -89,7 +89,7 @@ class Volume:
             os.fsync(device.fileno())
 
     def mounted(self):
-        """A new volume with the known files on it, mounted."""
+        """Make a new volume with the known files, and mount it."""
         self.blank()
         self.call("encrypt", **self.wanted)
         self.write_files()
@@ -117,7 +117,7 @@ class Volume:
         sh("rm", "-f", *map(str, pathlib.Path(BACKUPS).glob("*.luksheader")))
 
     def shrunk(self):
-        """Mounted, with a mapping that is smaller than what its device has room for."""
+        """Mount the volume with a mapping that is smaller than its device allows."""
         self.closed()
         self.call("open", self.device, MAPPER, key=f"{KEYS}/a")
         path = f"/dev/mapper/{MAPPER}"
@@ -171,14 +171,14 @@ class Volume:
     # what must hold after a crash within the operation
 
     def look(self, holds):
-        """Before anything is done about it: no name of a backup stands for half of one, and a look changes nothing."""
+        """Before any repair: no backup's name stands for half a backup, and a look changes nothing."""
         for path in pathlib.Path(BACKUPS).glob("*.luksheader"):
             sh("cryptsetup", "luksUUID", str(path))
         status = self.call("status", self.device, backups=BACKUPS)
         assert status["error"] is None, status
-        # while the volume key changes, no key slot opens by itself
+        # while the volume key changes, no single key slot opens the volume
         if holds and status["luks"] and not status["reencrypting"]:
-            # a slot that opens nothing is one of which it is known
+            # a slot that opens nothing must be a known leaked slot
             opened = [number for number in range(8) if any(self._opens_slot(number, name) for name in "abc")]
             dead = {slot["number"] for slot in status["slots"]} - set(opened)
             assert dead <= set(status["leaked_slots"]), (dead, status["leaked_slots"])
@@ -188,7 +188,7 @@ class Volume:
         return subprocess.run([*argv, self.device], capture_output=True, check=False).returncode == 0
 
     def boot(self, operation, holds):
-        """What the boot does: ``luks.mounted`` with ``encrypt: True``. A volume with data is never formatted."""
+        """What a boot does: ``luks.mounted`` with ``encrypt: True``. A volume with data is never formatted."""
         try:
             steps = self.call("encrypt", **self.wanted)
         except Exception as exc:
@@ -200,15 +200,15 @@ class Volume:
 
     def check(self, operation, done=False):
         """
-        The operation again, and then all must be as if it had never been cut; returns what the boot said or did. With
-        ``done`` it was over when the power was cut: what it promised is there before anything is done about it.
+        Run the operation again. Then everything must be as if there had been no cut. Returns what the boot said or did.
+        With ``done``, the operation was over when the power was cut: what it promised is there before any repair.
         """
         begin, act, holds, keys, gone = OPERATIONS[operation]
         self.reset_keys()
         self.look(holds)
         if done:
             self.check_promise(operation, keys, gone)
-        # what it makes has no filesystem of its own, and no boot makes one later
+        # this operation makes no filesystem, and no boot makes one later
         steps = [] if operation == "formatted" else self.boot(operation, holds)
         if begin not in ("mounted", "shrunk"):
             self.close()
@@ -261,7 +261,7 @@ def _restored(volume):
 def _changed(volume):
     keys = {"new_key": f"{KEYS}/c", "key": f"{KEYS}/a"}
     volume.call("change_key", volume.device, **keys, backups=BACKUPS, **volume.cheap)
-    # the next boot has it
+    # the next boot has the new key
     pathlib.Path(KEYS, "a").write_text("passphrase c")
 
 
@@ -284,12 +284,12 @@ def _reencrypted(volume):
         volume.call("reencrypt", volume.device, key=f"{KEYS}/a", backups=BACKUPS, **volume.cheap)
 
 
-# cut within these, the volume may have no header, or another key than the boot's; nothing is lost
+# after a cut within these, the volume may have no header, or a key that the boot lacks; nothing is lost
 FOR_A_PERSON = ("header_restore", "header_replaced", "change_key")
-# at their end the header has a backup
+# when these end, the header has a backup
 BACKED_UP = ("mounted_blank", "formatted", "encrypt", "mounted", "header_backup", "reencrypt")
-# by name: how the volume is before, what is done, whether it holds the known files, the keys that must open it
-# afterwards, and those that must not
+# by name: the volume before, the operation, whether the volume has the known files, the keys that must open it
+# afterwards, and the keys that must not
 OPERATIONS = {
     "mounted_blank": ("blank", _mounted, False, "a", ""),
     "formatted": ("blank", _formatted, False, "a", ""),
@@ -315,7 +315,7 @@ OPERATIONS = {
         "",
     ),
     "header_restore": ("without_header", _restored, True, "a", ""),
-    # over a sound header that has one more key
+    # over a good header that has one more key
     "header_replaced": ("with_two_keys", _restored, True, "a", "b"),
     "resized": ("shrunk", lambda volume: volume.state("resized", MAPPER, key=f"{KEYS}/a"), True, "a", ""),
     "reencrypt": ("mounted", _reencrypted, True, "a", ""),

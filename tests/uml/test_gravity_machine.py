@@ -1,6 +1,6 @@
 """
-A whole machine without a master, whose Galaxy runs under Gravity: systemd is PID 1, Galaxy's data is on a LUKS volume,
-and after a boot nothing of it starts before that is mounted.
+A whole machine without a master. Its Galaxy runs under Gravity: systemd is PID 1, Galaxy's data is on a LUKS volume,
+and after a boot no part of Galaxy starts before the volume is mounted.
 """
 
 import functools
@@ -21,7 +21,7 @@ apply = functools.partial(masterless.apply, config_dir="/etc/salt")
 
 @pytest.fixture(scope="module")
 def bed():
-    # the guest sees what is there before it is
+    # made first, because the guest sees only files that exist before its start
     virtualenv("bed")
     makers = beds()
     yield next(makers)(manager="systemd", handlers=1, galaxy={"data_dir": "/export/database"})
@@ -48,7 +48,7 @@ def _show(machine, unit, *properties):
 def test_volume_update_start_and_boot(machine, bed):
     assert salt_call(machine, "saltutil.sync_all")[0] == 0
     made = apply(machine, "galaxy,galaxy.boot.unit")
-    # in this order
+    # the states run in this order
     names = [name for name in made if name.startswith(("galaxy-storage-volume", "galaxy-service"))]
     assert names == [
         *("galaxy-storage-volume-mounted", "galaxy-service-updated"),
@@ -63,12 +63,12 @@ def test_volume_update_start_and_boot(machine, bed):
     run(machine, "systemctl", "is-system-running", "--wait")
     status = salt_call(machine, "galaxy.status")[1]
     assert (status["ready"], status["problems"]) == (True, [])
-    # it did not run before its data was there
+    # no unit started before its data was mounted
     (mounted,) = _show(machine, "export.mount", "ActiveEnterTimestampMonotonic")
     for unit in UNITS:
         (started,) = _show(machine, unit, "InactiveExitTimestampMonotonic")
         assert 0 < int(mounted) < int(started)
-    # nor does it where the volume cannot be opened
+    # no unit starts if the volume cannot be opened
     run(machine, "mv", KEY_FILE, "/root/key")
     machine.reboot()
     machine.run("systemctl", "is-system-running", "--wait")

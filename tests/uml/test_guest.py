@@ -1,5 +1,5 @@
 """
-The suites in ``guest/`` run inside the guest, each in a machine of its own; test_guest_slow.py has what takes long.
+The suites in ``guest/`` run inside the guest, each in a machine of its own. test_guest_slow.py has the slow ones.
 """
 
 import os
@@ -20,10 +20,10 @@ def run(share, suite, chosen, timeout):
     argv += ["-m", chosen, "-W", "ignore::pytest.PytestUnknownMarkWarning"]
     environment = f"PYTHONPATH={REPO}/_utils:{REPO}/tests PYTEST_DISABLE_PLUGIN_AUTOLOAD=1".split()
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
-        # make coverage
+        # for make coverage
         environment += [f"COVERAGE_PROCESS_START={REPO}/pyproject.toml", "COVERAGE_FILE=/run/share/coverage"]
     with Machine(share, modules=("loop", "dm-log-writes")) as machine:
-        # from its own directory, so the conftest of the host's suites is not loaded
+        # from its own directory, so that pytest does not load the conftest.py of the host's suites
         where = ["env", f"--chdir={GUEST}", *environment]
         status, output = machine.run(*where, *argv, "-c", "/dev/null", "--rootdir=.", suite, timeout=timeout)
     for path in share.glob("coverage.*"):

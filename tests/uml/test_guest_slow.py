@@ -1,4 +1,4 @@
-"""What takes long in the suites in ``guest/``."""
+"""The slow tests of the suites in ``guest/``."""
 
 import pytest
 from test_guest import GUEST, SUITES, run

@@ -1,11 +1,11 @@
-"""The short forms of the kill test and of the lost writes; ``make killtest`` is the long one."""
+"""Short forms of the kill test and of the lost writes. ``make killtest`` is the long form."""
 
 import flushes
 import killtest
 import lostwrites
 import pytest
 
-# make runs two guests at a time; so one is enough here
+# make runs two guests at a time, so one is enough here
 KILLED = ("mounted_blank", "change_key")
 
 
@@ -20,7 +20,7 @@ def test_every_image_converges_and_loses_nothing(tmp_path):
     assert sum(boots.values()) == 4
 
 
-# by what is left out, a function or a flush (``flushes.py``): the operation in which that is seen, and how
+# what is left out, a function or a flush (``flushes.py``): the operation that shows it, and how
 NEEDED = {
     "luks_backup.record_removal": ("key_absent", "AssertionError"),
     "luks_blank.mark": ("encrypt", "not completed"),
@@ -34,7 +34,7 @@ NEEDED = {
     "galaxy_host_key.generate_file:1": ("written", "it was over"),
     "galaxy_host_key.generate_file:2": ("written", "it was over"),
 }
-# needed too, as another test shows
+# another test shows that these are needed
 ELSEWHERE = {
     "luks_rekeyed.complete:1": "tests/unit/test_luks_rekeyed.py",
     "luks_rekeyed._erase:1": "tests/unit/test_luks_rekeyed.py",
@@ -49,7 +49,7 @@ def test_each_flush_is_shown_to_be_needed():
 @pytest.mark.slow
 @pytest.mark.parametrize("without", NEEDED)
 def test_each_step_is_needed(tmp_path, without):
-    """Without it, one of the images does not converge, or has half a backup, or lacks what was promised."""
+    """Without this step, an image does not converge, has half a backup, or lacks what was promised."""
     operation, match = NEEDED[without]
     with pytest.raises(AssertionError, match=match):
         lostwrites.run(40, tmp_path, operations=(operation,), without=without, seed=4)

@@ -1,5 +1,5 @@
 """
-The whole life of a volume by ``salt-call --local`` and the formula, on a machine that is switched off in between.
+The whole life of a volume, with ``salt-call --local`` and the formula. The machine is switched off in between.
 """
 
 import pytest

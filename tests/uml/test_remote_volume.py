@@ -1,4 +1,4 @@
-"""A volume really opened over HTTPS: master and salt-api as docs/remote.md has them, their minion in the guest."""
+"""A volume is really opened over HTTPS: master and salt-api are as in docs/remote.md, and the guest is their minion."""
 
 import ipaddress
 import json
@@ -14,7 +14,7 @@ from support.remote import KEY, MINION, UUID, Client, configuration
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 SALT_MINION = str(pathlib.Path(sys.executable).with_name("salt-minion"))
-# the guest's root is read-only
+# elsewhere the guest's root is read-only
 MOUNT_POINT = "/run/export"
 PASSPHRASE = "correct horse battery staple"
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="no T
 
 @pytest.fixture
 def network():
-    """A TAP device, and the addresses of this host and of the guest on it."""
+    """A TAP device, and the addresses on it: this host's and the guest's."""
     name, first = f"galaxy{os.getpid()}", ipaddress.ip_address("10.255.0.0") + 4 * (os.getpid() % 16384)
     subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap"], check=True)
     for words in (["address", "add", f"{first + 1}/30", "dev", name], ["link", "set", name, "up"]):
@@ -55,7 +55,7 @@ def master(salt_factories, network, tmp_path):
 
 @pytest.fixture
 def machine(tmp_path, network, master, event_listener):
-    """The guest, with a volume as its disk and its minion connected."""
+    """The guest, with a volume as its disk. Its minion is connected."""
     tap, here, there = network
     with open(tmp_path / "disk", "wb") as file:
         file.truncate(32 << 20)
@@ -67,7 +67,7 @@ def machine(tmp_path, network, master, event_listener):
         **{"publish_port": master.config["publish_port"], "master_port": master.config["ret_port"]},
         "module_dirs": [str(REPO / "_modules")],
         "utils_dirs": [str(REPO / "_utils")],
-        # a process for each job is dear in the guest
+        # in the guest, a process for each job takes long
         "multiprocessing": False,
     }
     (tmp_path / "share").mkdir()

@@ -1,6 +1,6 @@
 """
-A whole machine without a master: systemd is PID 1, Galaxy's data is on a LUKS volume, and after a boot nobody does
-anything: ``salt-galaxy-boot.service`` brings it back.
+A whole machine without a master: systemd is PID 1, and Galaxy's data is on a LUKS volume. After a boot nobody does
+anything: ``salt-galaxy-boot.service`` brings Galaxy back.
 """
 
 import functools
@@ -31,7 +31,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(root):
-    """Galaxy, at the same place for the guest; what it serves below ``/data`` is on the volume."""
+    """Galaxy, at the same path in the guest. The files that it serves below ``/data`` are on the volume."""
     return Site(root / "galaxy", static_map="/data=/export/database")
 
 
@@ -49,7 +49,7 @@ def machine(root, site, tree):
 
 @pytest.fixture(scope="module")
 def made(machine):
-    """The changes, by state ID, of the one ``state.apply`` that makes the machine; the file is on the volume then."""
+    """The changes by state ID of the one ``state.apply`` that makes the machine. Then the file is on the volume."""
     assert salt_call(machine, "saltutil.sync_all")[0] == 0
     changes = apply(machine, "galaxy,galaxy.boot.unit")
     run(machine, "cp", "/run/share/file", "/export/database")
@@ -57,7 +57,7 @@ def made(machine):
 
 
 def wait_for_boot(machine):
-    """Wait until no job of the boot is left; systemd's word for how it went."""
+    """Wait until no job of the boot is left. Returns systemd's word for how the boot went."""
     return machine.run("systemctl", "is-system-running", "--wait")[1].strip()
 
 
@@ -68,7 +68,7 @@ def show(machine, unit, *properties):
 
 
 def assert_it_serves_the_volume(machine, site):
-    """Galaxy answers over HTTP with the file on the volume, byte for byte, which is open as LUKS."""
+    """Galaxy answers over HTTP with the file on the volume, byte for byte, and the volume is open as LUKS."""
     run(machine, sys.executable, "-c", FETCH, *site.http.split(":"), "/data/file")
     body = (machine.share / "output").read_bytes().partition(b"\r\n\r\n")[2]
     assert body == (machine.share / "file").read_bytes()
@@ -91,7 +91,7 @@ def test_after_a_reboot_it_is_back_unattended(machine, made, site):
     assert run(machine, "cat", "/proc/sys/kernel/random/boot_id") != boot
     assert show(machine, "salt-galaxy-boot", "ActiveState", "Result", "ExecMainStatus") == ["active", "success", "0"]
     assert_it_serves_the_volume(machine, site)
-    # systemd alone would not have started it, and it did not run before its data was there
+    # systemd alone would not start it, and it did not start before its data was mounted
     assert show(machine, "galaxy", "UnitFileState") == ["disabled"]
     (mounted,) = show(machine, "export.mount", "ActiveEnterTimestampMonotonic")
     (started,) = show(machine, "galaxy", "InactiveExitTimestampMonotonic")
@@ -103,7 +103,7 @@ def test_after_a_reboot_it_is_back_unattended(machine, made, site):
 
 @pytest.mark.slow
 def test_a_disk_that_is_attached_late_is_waited_for(machine, made, site):
-    """The boot has looked for it already when it comes; nobody does anything else."""
+    """The disk comes after the boot has looked for it. Nobody does anything else."""
     disks = machine.disks
     run(machine, "sync")
     machine.kill()
@@ -129,16 +129,16 @@ def test_after_a_power_cut_without_the_key_it_stays_down_and_says_why(machine, m
     wait_for_boot(machine)
     assert wait_until(lambda: show(machine, "salt-galaxy-boot", "SubState") == ["auto-restart"], Deadline(180), 2)
     assert show(machine, "salt-galaxy-boot", "ActiveState", "Result") == ["activating", "exit-code"]
-    # `systemctl status` has no line of a run that ended, once the next one is waited for
+    # when the next run is due, `systemctl status` does not show the last one
     said = run(machine, "journalctl", "--boot", "--unit=salt-galaxy-boot")
     assert f"{KEY_FILE}: key file cannot be read: No such file or directory" in said
     assert "No master got the event galaxy/whole/failed." in said
     assert show(machine, "galaxy", "ActiveState") == ["inactive"]
     assert machine.run("cryptsetup", "status", "galaxy")[0] != 0
-    # nor by hand
+    # it cannot be started by hand either
     assert machine.run("systemctl", "start", "galaxy")[0] != 0
     run(machine, "mv", "/root/key", KEY_FILE)
-    # nobody does anything: it is tried again
+    # nobody does anything: the boot is tried again
     assert wait_until(lambda: show(machine, "salt-galaxy-boot", "ActiveState") == ["active"], Deadline(300), 2)
     assert_it_serves_the_volume(machine, site)
 

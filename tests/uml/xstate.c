@@ -1,7 +1,8 @@
 /*
- * For user-mode Linux 6.1 on a processor with AMX. It keeps the first 2696 bytes of a process's extended state, which is
- * all up to AVX-512 and PKRU, and since AMX the host's kernel takes a longer one only: EFAULT, and the guest panics at its
- * first process. This one, preloaded, keeps what lies behind as it is; programs in the guest use no AMX.
+ * For user-mode Linux 6.1 on a processor with AMX. User-mode Linux stores 2696 bytes of a process's extended state, enough
+ * up to AVX-512 and PKRU. With AMX the state is longer, and the host's kernel refuses a shorter one (EFAULT): the guest
+ * panics at its first process. This library, preloaded, sets the first bytes and leaves the rest as it is. No program in
+ * the guest uses AMX.
  */
 #include <elf.h>
 #include <errno.h>
@@ -35,7 +36,7 @@ long ptrace(enum __ptrace_request request, ...)
         memcpy(whole, given->iov_base, given->iov_len < all.iov_len ? given->iov_len : all.iov_len);
         return call(request, pid, addr, &all);
     }
-    /* these give the word by way of the last argument */
+    /* the system call writes the word through its last argument; ptrace() returns it */
     if (request == PTRACE_PEEKTEXT || request == PTRACE_PEEKDATA || request == PTRACE_PEEKUSER) {
         result = call(request, pid, addr, &word);
         if (result < 0)

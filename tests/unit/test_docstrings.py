@@ -1,6 +1,6 @@
 """
-Each public function is documented in one form: its parameters one by one, with type and default, what it returns and
-raises, and an example that can be typed as it stands.
+The docstring of each public function has one form: its parameters one by one, with type and default, what the function
+returns and raises, and an example that can be typed as it is.
 """
 
 import importlib.util
@@ -20,14 +20,14 @@ KINDS = {
     "_states": None,
     "_beacons": None,
 }
-# what **options and **keywords stand for, and what Salt takes of every state or call
+# the parameters that **options and **keywords stand for; below, those that Salt gives to every state
 _KEYWORDS = {"options": set(Options.__dataclass_fields__), "keywords": set(galaxy_spec.KEYWORDS)}
 _OF_EVERY_STATE = {"watch", "require", "order"}
-# of what is not given
+# defaults of these parameters
 _DEFAULTS = {**vars(galaxy_spec.Limits()), **vars(Options()), "pbkdf": PBKDFS[2][0]}
 _TYPES = {"str", "int", "float", "bool", "list", "dict", "str or list"}
 _ENTRY = re.compile(r"^(\w+)(?: : ([a-z ]+?))?(?: = (\S+))?\n    \S", re.MULTILINE)
-# here the entries end that are parameters
+# the entries of parameters end here
 _END = re.compile(r"^(Returns|``changes``|CLI Example|Raises|\.\. )", re.MULTILINE)
 
 
@@ -50,7 +50,7 @@ each_function = pytest.mark.parametrize(("kind", "module", "name", "function"), 
 
 
 def _takes(function, keyword):
-    """Whether a function takes this keyword, by itself or among those that it hands on."""
+    """Whether a function takes this keyword itself, or hands it on in its **keywords."""
     parameters = inspect.signature(function).parameters
     others = [one.name for one in parameters.values() if one.kind is one.VAR_KEYWORD]
     return keyword in parameters or any(keyword in _KEYWORDS[name] for name in others)
@@ -63,7 +63,7 @@ def test_each_parameter_has_its_entry(kind, module, name, function):
     defaults = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
-            # each of them, or the whole
+            # an entry for each of them, or one for all
             assert parameter.name in entries or _KEYWORDS[parameter.name] <= entries.keys()
             continue
         assert parameter.name in entries
@@ -83,7 +83,7 @@ def test_it_says_what_comes_of_it(kind, module, name, function):
     else:
         assert re.search(r"^Returns\b|\. Returns\b", text, re.MULTILINE)
     if kind == "_modules":
-        # a runner answers with success false
+        # a runner raises nothing: it returns success: False
         assert re.search(r"\bRaises\b|Nothing is raised", text)
 
 

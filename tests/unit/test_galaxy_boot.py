@@ -1,4 +1,4 @@
-"""How a boot went, and what the master tells where the minion could not."""
+"""How a boot went, and what the runner tells the master if the minion could not."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_what_the_minion_told_itself_is_not_told_again():
 @pytest.mark.parametrize(
     ("returned", "step", "reason"),
     [
-        # failhard ends a run before its report
+        # with failhard, a run ends before its report
         ({"a": FAILED}, "onedata", "no token"),
         ({"a": FAILED, "c": {**REPORT, "result": False}}, "onedata", "no token"),
         ({"a": _state(1, "first")}, "boot", "galaxy.boot ended without its report"),
@@ -103,7 +103,7 @@ def test_whatever_a_minion_returns_it_is_said_in_words(returned, report):
 
 
 class Machine:
-    """Stands for ``LocalClient``: how each try of a boot goes."""
+    """Stands for ``LocalClient``. Each try of a boot goes as the test says."""
 
     def __init__(self, *tries, meanwhile=lambda: None):
         self.tries, self.excluded, self.meanwhile = list(tries), [], meanwhile
@@ -122,10 +122,10 @@ GOOD = _state(1, "first")
 @pytest.mark.parametrize(
     ("tries", "retries", "excluded", "told"),
     [
-        # a minion that is asked once speaks for itself
+        # if there is one try, the minion itself reports
         ([GOOD], 0, [None], []),
         ([FAILED], 0, [None], []),
-        # else its last try does, and the first that goes well is told in its place
+        # else the minion reports only in the last try; if an earlier one goes well, the runner reports in its place
         ([GOOD], 1, ["galaxy.boot.report"], [{}]),
         ([FAILED, GOOD], 1, ["galaxy.boot.report", None], []),
         ([FAILED, FAILED], 1, ["galaxy.boot.report", None], []),
@@ -140,7 +140,7 @@ def test_a_boot_that_failed_is_tried_so_often_and_told_once(tmp_path, tries, ret
     assert machine.excluded == excluded
     assert machine.tries == []
     assert [said for said in heard if said[0] != "progress"] == [("failed" if data else "ready", data) for data in told]
-    # and before each further try, what it waits for
+    # before each further try, the runner tells what it waits for
     waiting = [data for what, data in heard if what == "progress"]
     assert [(data["try"], data["tries"]) for data in waiting] == [
         (number, retries + 1) for number in range(1, len(excluded))
@@ -166,7 +166,7 @@ def test_a_minion_that_starts_anew_is_tried_at_once_and_only_so_often(tmp_path):
             answers.extend(Turn(str(tmp_path), "one").take(lambda turn: "boots") for _ in range(100))
 
     machine = Machine(FAILED, GOOD, meanwhile=starts_anew)
-    # the pause would be longer than any test
+    # the test does not wait so long: a new start ends the pause
     turn.take(lambda turn: galaxy_boot.boot_in_turn(machine, "one", "", turn, lambda *said: None, 1, 10**6))
     assert answers == [None] * 100
     assert machine.tries == []

@@ -1,8 +1,8 @@
-"""Deeds need facts: what a look must have proven before something is started or stopped."""
+"""Deeds need facts: what a look must have proven before a service is started or stopped."""
 
 import pytest
 from support.document import worker
-from support.look import FakeProcess, FakeUnit, look
+from support.look import FakeProcess, FakeUnit, look, service_look
 
 import galaxy_control
 import galaxy_host_lock
@@ -10,12 +10,15 @@ import galaxy_reload
 import galaxy_wait
 from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
 from galaxy_host_address import Address
+from galaxy_host_wait import Deadline
+from galaxy_look import Look
 from galaxy_manager_unit import State
+from galaxy_service import Role
 from galaxy_spec import Limits, Spec
 
 
 class _Web:
-    """A web server with two workers of its master."""
+    """A web server whose master has two workers."""
 
     stop_signal = 2
     gap_of_reload = ""
@@ -38,7 +41,7 @@ class _Web:
 
 
 class _Galaxy:
-    """Gives the looks that it was made with, the last one for ever."""
+    """Gives the looks that it was made with, one after the other; the last one again and again."""
 
     gravity = None
 
@@ -114,7 +117,7 @@ def test_a_master_that_lives_and_cannot_be_asked_is_never_stopped(monkeypatch):
     with pytest.raises(NotReady, match=r"(?s)PID 7, lives, so it is not stopped.*connection refused"):
         galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3))
     assert "stop" not in unit.told
-    # while one that has forked nothing yet is loading, and would be waited for
+    # without workers, a master is still loading, and the start would wait for it
     assert galaxy_control.startup(_Galaxy(found), Limits(timeout=1, retries=3), test=True)["changed"]
     with pytest.raises(NotReady, match="PID 7, lives"):
         galaxy_control.startup(_Galaxy(found, web=_Web([FakeProcess(8)])), Limits(timeout=1, retries=3), test=True)
@@ -194,9 +197,26 @@ def test_a_reload_needs_a_master_and_an_answer():
 
 
 def test_a_master_that_died_since_the_look_is_nobody_elses():
-    # in a crash loop, the manager has forgotten its PID by then
+    # in a crash loop, the manager may have forgotten this PID already
     master = FakeProcess(7)
     master.is_alive = False
     unit = FakeUnit(State.RETRYING, active=True, owns=False)
     galaxy_control.stop(_Galaxy(look(unit=unit, master=master)))
     assert unit.told == ["stop"]
+
+
+def test_a_companion_that_systemd_calls_running_must_run_for_a_while():
+    def companion(**status):
+        unit = FakeUnit(**status)
+        found = service_look(unit=unit, name="celery", role=Role.CELERY)
+        found.service.unit, found.service.start_timeout = unit, 10
+        return Look([found])
+
+    galaxy = _Galaxy(companion(age=0.1), companion(age=9.9), companion(age=10.1))
+    galaxy.gravity = True
+    galaxy_control.require_companions(galaxy, Limits(), Deadline(60))
+    assert galaxy.look().companions[0].status.age == 10.1
+    galaxy = _Galaxy(companion(age=0.1), companion(age=0.0, restarts=1))
+    galaxy.gravity = True
+    with pytest.raises(NotReady, match=r"not all .* run: celery \(systemd reports RUNNING, started again once"):
+        galaxy_control.require_companions(galaxy, Limits(), Deadline(60))

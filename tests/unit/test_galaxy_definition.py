@@ -32,7 +32,7 @@ def program(**more):
 
 
 def parse(text):
-    """What supervisord makes of a program file."""
+    """A program file as supervisord itself reads it."""
     options = ServerOptions()
     options.here = "/etc/supervisor/conf.d"
     options.environ_expansions = {"ENV_PATH": "/bin"}
@@ -83,7 +83,7 @@ WantedBy=multi-user.target
         )
         assert "hunter2" not in files[UNIT].content
         assert f"EnvironmentFile={UNIT}.environment\n" in files[UNIT].content
-        # written before what names it
+        # the environment comes first, because the unit names it
         assert list(files) == [f"{UNIT}.environment", UNIT]
 
     def test_defaults_and_forms(self):
@@ -144,7 +144,7 @@ redirect_stderr = true
         process = parse(file.content)
         assert process.directory == str(root)
         assert process.stdout_logfile == f"{root}/%h.log"
-        # as its Subprocess.get_execv_args does
+        # supervisord splits the command in the same way (Subprocess.get_execv_args)
         assert shlex.split(process.command)[1:] == ["--yaml", f"{root}/g.yml"]
 
     @pytest.mark.parametrize("value", ["'a'", '"a', "a'", 'it\'s "x" y', "a #b", "a ;b", "a\u00a0#b", "%(here)s/x"])
@@ -221,7 +221,7 @@ class TestLog:
             assert file is None or f"{place}/galaxy.log\n" in file.content
 
     def test_a_link_in_a_place_of_galaxys(self, build, place):
-        """A log of galaxy's choice became a file of root's in /etc/cron.d."""
+        """An attack: a log of galaxy's choice becomes a file of root's in /etc/cron.d."""
         make(place / "galaxy", GALAXY)
         run_as(GALAXY, os.symlink, "/etc/cron.d/x", place / "galaxy" / "galaxy.log")
         make(place / "shared", 0, 0o1777)
@@ -239,7 +239,7 @@ class TestLog:
                 build(log=str(place / name))
         with pytest.raises(DefinitionError, match="no such file or directory"):
             build(log=str(place / "gone" / "x.log"))
-        # not mounted yet, so the directory is root's still
+        # the volume is not mounted yet, so the directory still belongs to root
         for name in ("x.log", "deeper/x.log"):
             with pytest.raises(DefinitionError, match=rf"on {place} other users can put links\. Use uWSGI's logto"):
                 build(log=str(place / name), mounts=["/srv", str(place)])
@@ -256,7 +256,7 @@ class TestLog:
         with pytest.raises(DefinitionError, match=rf"on {place}/link other users can put links"):
             build(log=f"{place}/export/x.log", others=[f"{place}/link"])
         for file in build(log=f"{place}/x.log", others=[f"{place}/export"]).values():
-            # Galaxy does not wait for what is not its own
+            # a mount point of another Galaxy is no reason to wait
             assert file is None or "export" not in file.content
 
 

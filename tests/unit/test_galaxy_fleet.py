@@ -1,4 +1,4 @@
-"""Rows of a fleet, made of whatever its minions answer."""
+"""Rows of a fleet, whatever its minions answer."""
 
 import json
 

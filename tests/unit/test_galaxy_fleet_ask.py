@@ -1,4 +1,4 @@
-"""Minions are asked once, and for so long."""
+"""Each minion is asked once, and gets a limited time."""
 
 import pytest
 from salt.exceptions import SaltInvocationError
@@ -8,7 +8,7 @@ import galaxy_fleet_ask
 
 
 class Client:
-    """Stands for ``LocalClient`` and its events; what comes after the last of these never comes."""
+    """Stands for ``LocalClient`` and its events. After the last event nothing comes."""
 
     def __init__(self, minions, events):
         self.minions, self.events = minions, iter(events)
@@ -64,14 +64,14 @@ def test_what_is_no_answer_is_left_out():
     bad = [{"tag": "x", "data": data} for data in (None, [], {}, {"id": "one"}, {"id": ["one"], "return": {}})]
     events = [*bad, _answer("stranger"), _answer("one", {}), _answer("one")]
     found = galaxy_fleet_ask.ask(Client(["one"], events), "*", "glob", 30)
-    # the first counts, as for Salt
+    # Salt also takes the first answer
     assert [(row["minion"], row["state"]) for row in found["rows"]] == [("one", "unknown")]
 
 
 def test_a_target_that_matches_no_minion(capsys):
     with pytest.raises(SaltInvocationError, match="No minions matched the target"):
         galaxy_fleet_ask.ask(Client([], []), "nosuch", "glob", 1)
-    # or it would be among the JSON
+    # nothing may be printed: it would be among the JSON
     assert capsys.readouterr().out == ""
 
 

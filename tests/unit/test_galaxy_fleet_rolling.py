@@ -1,4 +1,4 @@
-"""What a rolling restart decides on, and in which order it does things."""
+"""What a rolling restart decides, and the order of its steps."""
 
 import contextlib
 import threading
@@ -23,8 +23,8 @@ def _found(silent=(), **answers):
 
 class Fleet:
     """
-    Stands for minions, by ``LocalClient``: what each function returns there, as a value or a list of them in turn;
-    ``log`` has the calls.
+    Stands for the minions and ``LocalClient``. For each function it has the return, or a list of returns, one after the
+    other. ``log`` has the calls.
     """
 
     def __init__(self, **returned):
@@ -77,7 +77,7 @@ def test_some_shall_serve_meanwhile():
     assert rolling.look(found, Plan(NOW, batch=2), NOW)
     with pytest.raises(CommandExecutionError, match="a batch of 3 would leave none"):
         rolling.look(found, Plan(NOW, batch=3), NOW)
-    # there is no other way for a single one
+    # a single machine may be restarted, because there is no other way
     assert rolling.look(_found(a=status()), Plan(NOW), NOW) == ({"a": ["galaxy"]}, [])
 
 
@@ -234,13 +234,13 @@ def test_the_number_of_an_earlier_job_or_of_a_new_one():
 
 @pytest.mark.parametrize("given", [0, 5, "5", -1, True, 1.5, "x", "", [1], 10**9 - 1, 10**10 - 1, 10**12, "1" * 400])
 def test_what_is_no_number_of_a_job(given):
-    """By a smaller one all servers would count as restarted, and by one to come none."""
+    """With a smaller number, all servers would count as restarted; with one in the future, none."""
     with pytest.raises(SaltInvocationError, match=r"^resume is .*; give the number that an earlier call returned"):
         rolling.job("resume", given)
 
 
 def test_the_clock_of_the_question_is_the_job_s():
-    """A job that begins now has done nothing yet, whatever the machines' uptimes."""
+    """A job that begins now has restarted nothing yet, whatever the machines' uptimes are."""
     now = time.time()
     work, done = rolling.look(_found(a=status(uptime=0)), Plan(int(now)), now)
     assert (list(work), done) == (["a"], [])

@@ -1,4 +1,4 @@
-"""Rows as a table and as a line."""
+"""Rows shown as a table, and as a line."""
 
 import tracemalloc
 
@@ -39,7 +39,7 @@ def test_no_line_is_wider_than_the_terminal(width):
     found = _fleet(one=down(problems=["x" * 300]), two={"a": status(), "b" * 30: status()}, **{"三" * 20: down()})
     lines = tables.table(found, width).splitlines()
     assert max(tables._width(line) for line in lines[:5]) <= width
-    # what matters most stays
+    # the most important columns stay
     assert lines[0].startswith("STATE ")
 
 

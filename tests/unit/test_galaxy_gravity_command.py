@@ -1,4 +1,4 @@
-"""galaxyctl and Galaxy's Python, found and run as Galaxy's user, of a small Galaxy under the real Gravity."""
+"""galaxyctl and Galaxy's Python are found, and run as Galaxy's user. The small Galaxy is under the real Gravity."""
 
 import dataclasses
 import json
@@ -55,14 +55,14 @@ def test_variables_are_those_of_the_role(bed):
 def test_a_failing_galaxyctl_says_why_and_no_secret(bed):
     bed.write(no_such_manager=1, gunicorn={"workers": "password=hunter2"})
     with pytest.raises(CommandError, match="exit status 1: ") as caught:
-        # whoever reads the file here refuses it too
+        # only galaxyctl reads the file that is wrong by now: our reader would refuse it before
         Commands(read_before(bed)).galaxyctl("show", "_default_")
     assert "hunter2" not in str(caught.value)
     assert "workers" in str(caught.value)
 
 
 def read_before(bed):
-    """The instance as it was before its file went wrong."""
+    """The instance, read as it was before its file went wrong."""
     text = bed.config.read_text()
     bed.settings.clear()
     bed.write()
@@ -95,7 +95,7 @@ def test_what_somebody_else_can_write_is_not_run(bed, what):
 
 @as_root
 def test_a_configuration_names_no_other_user(bed):
-    # Galaxy's user can write what it says: it would become root, or somebody else
+    # Galaxy's user can change this file, and could so become root or another user
     for user in ("root", "daemon"):
         with pytest.raises(ConfigError, match=f"as user {user} .galaxy_user., but user {bed.user} can change that"):
             Commands(read(bed, manager="systemd", user=user))
@@ -106,7 +106,7 @@ def test_a_configuration_names_no_other_user(bed):
 def test_the_user_by_the_directory(bed):
     account = galaxy_gravity_command.account(read(bed))
     assert account.name == bed.user
-    # before Gravity has ever run
+    # also before Gravity has ever run
     assert galaxy_gravity_command.account(read(bed, state_dir=str(bed.root / "none"))) == account
     with pytest.raises(ConfigError, match="there is no /nowhere; make"):
         galaxy_gravity_command.account(read(bed, state_dir=None, data_dir="/nowhere"))
@@ -121,7 +121,7 @@ def test_galaxyctl_is_the_one_that_its_units_run(bed, tmp_path):
     text = f"ExecStart={bed.venv}/bin/galaxyctl --config-file /x exec\nWorkingDirectory={bed.root}/config\n"
     commands = Commands(instance, ["ExecStart='", "ExecStart=/bin/sh", text])
     assert commands.galaxyctl("--version")
-    # Galaxy's Python is beside it
+    # Galaxy's Python is in the same directory
     assert ask(commands)[0] == pwd.getpwnam(bed.user).pw_uid
     installed = dataclasses.replace(instance, galaxy_root=None)
     assert Commands(installed, [text]).directory == f"{bed.root}/config"

@@ -1,4 +1,4 @@
-"""Gravity's configuration file; the real Gravity is asked in tests/functional/test_gravity_config.py."""
+"""Gravity's configuration file. tests/functional/test_gravity_config.py compares with the real Gravity."""
 
 import os
 import pwd
@@ -11,7 +11,7 @@ from galaxy_errors import ConfigError
 
 @pytest.fixture
 def read(tmp_path):
-    """A function that writes files into ROOT/config, and reads its galaxy.yml."""
+    """A function that writes files into ROOT/config and reads galaxy.yml there."""
     (tmp_path / "lib" / "galaxy").mkdir(parents=True)
     (tmp_path / "config").mkdir()
 
@@ -41,7 +41,7 @@ def test_galaxys_own_file_is_beside_gravitys(read, tmp_path):
     instance = read("gravity: {galaxy_config_file: g.yml}\n", {"g.yml": "galaxy: {data_dir: /d}"})
     assert instance.galaxy_config == str(tmp_path / "config" / "g.yml")
     assert instance.data_dir == "/d"
-    # Gravity does not look at it where the section is here
+    # if the galaxy: section is in this file, Gravity does not look into the other one
     instance = read("gravity: {galaxy_config_file: g.yml}\ngalaxy: {data_dir: /e}\n")
     assert instance.data_dir == "/e"
 

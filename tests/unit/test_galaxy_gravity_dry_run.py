@@ -1,4 +1,4 @@
-"""What the real Gravity would write, held to what it writes."""
+"""What the real Gravity says it would write is what it then writes."""
 
 import os
 import pwd
@@ -87,7 +87,7 @@ def test_nothing_is_left(make_bed, monkeypatch):
     bed = make_bed()
     commands = Commands(read(bed))
     with public_directory() as place:
-        # other tests may have theirs in /tmp at the same time
+        # other tests may have such files in /tmp at the same time
         monkeypatch.setattr(tempfile, "tempdir", place)
         galaxy_gravity_dry_run.run(commands, is_system=True)
         bed.write(process_manager="launchd")

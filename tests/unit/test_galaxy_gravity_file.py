@@ -1,4 +1,4 @@
-"""Gravity's YAML files, by whomever they are written."""
+"""Gravity's YAML files, whoever wrote them."""
 
 import importlib
 
@@ -51,7 +51,7 @@ def test_anchors_and_merges_are_followed_as_gravity_follows_them(path):
         ("a: " + "[" * 60 + "]" * 60, "more than 50 levels"),
         ("a: [" + "1," * 60_000 + "]", "more than 50 levels or 50000 values"),
         ("- a\n", "is not a mapping"),
-        # which libyaml takes, and Gravity's reader does not
+        # libyaml accepts this, Gravity's reader does not
         ("? a\t", ":1: found character"),
         ("x", "is not a mapping"),
         ("a: !!python/object/apply:os.getpid []\n", ":1: could not determine a constructor"),

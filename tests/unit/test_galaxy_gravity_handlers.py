@@ -1,4 +1,4 @@
-"""Galaxy's job handlers, of Gravity's settings and of the job configuration."""
+"""Galaxy's job handlers, from Gravity's settings and from the job configuration."""
 
 import os
 
@@ -43,7 +43,7 @@ def test_a_single_process_keeps_a_name_that_ends_in_a_digit():
 def test_a_template_names_the_processes():
     template = {"processes": 2, "name_template": " {instance_name}-{name}{process:02d} "}
     assert names(dynamic({"h": template})) == {"h": ("main-h00", "main-h01")}
-    # the same name twice is one service
+    # two processes with the same name are one service
     assert names(dynamic({"h": {"processes": 2, "name_template": "x"}}, False)) == {"x": ("x",)}
 
 
@@ -81,7 +81,7 @@ def test_the_job_configuration_is_in_galaxys_file_or_beside_it(tmp_path):
     xml = f"<job_conf>{handlers}<handlers><handler id='no'/></handlers></job_conf>"
     assert static(tmp_path) == []
     assert static(tmp_path, job_conf_xml=xml) == ["x"]
-    # the other name comes first
+    # job_conf.yml wins over job_conf.xml
     assert static(tmp_path, job_conf_yml="handling: {processes: {y: {}}}") == ["y"]
     assert static(tmp_path, inline) == ["a"]
     assert static(tmp_path, {**inline, "job_config_file": "other.yml"}, other_yml="{}") == []

@@ -1,16 +1,14 @@
-"""Drop-ins beside the units of the real Gravity, in a directory of ours."""
+"""Drop-ins beside the units of the real Gravity, in a directory of the test's."""
 
 import os
 
 import pytest
-from support.bed import configured
 
 import galaxy_gravity_config
 import galaxy_gravity_hold
 from galaxy_errors import ManagerError
 from galaxy_gravity_hold import NAME
 from galaxy_gravity_update import Update
-from galaxy_host_process import Invocation
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root's units")
 
@@ -53,9 +51,9 @@ def test_each_unit_of_this_galaxy_waits_for_its_data(make_bed, units):
         "RequiresMountsFor=/export\nAssertPathIsMountPoint=/export\n"
     )
     assert hold(bed, units, "/export") == {}
-    # Gravity's update is none the wiser
+    # Gravity's update sees no difference
     assert not Update(galaxy_gravity_config.read(str(bed.config)), str(units)).plan().changes
-    # one process fewer: another unit, and no drop-in is left of the old one
+    # one process fewer makes it another unit, and no drop-in of the old unit may be left
     bed.handlers = 1
     bed.write()
     update(bed, units)
@@ -64,7 +62,7 @@ def test_each_unit_of_this_galaxy_waits_for_its_data(make_bed, units):
     assert hold(bed, units, "/export") == {}
     assert drop_ins(units) == {"galaxy-gunicorn.service.d", "galaxy-handler.service.d"}
     assert not (units / "galaxy-handler@.service.d").exists()
-    # by another name too
+    # the same with another instance name
     bed.name = "main"
     bed.write()
     update(bed, units)
@@ -72,7 +70,7 @@ def test_each_unit_of_this_galaxy_waits_for_its_data(make_bed, units):
     assert drop_ins(units) == {"galaxy-main-gunicorn.service.d", "galaxy-main-handler.service.d"}
     hold(bed, units)
     assert drop_ins(units) == set()
-    # what is not ours stays
+    # other people's drop-ins stay
     assert (units / "galaxy-gunicorn.service.d" / "theirs.conf").exists()
 
 
@@ -85,30 +83,3 @@ def test_units_of_a_user_are_refused_with_a_sentence(make_bed, units):
 
 def test_where_systemd_does_not_run_it_starts_no_supervisord(make_bed, units):
     assert hold(make_bed(), units, "/export") == {}
-
-
-@pytest.mark.parametrize(
-    ("command", "cwd", "is_ours"),
-    [
-        ("ROOT/venv/bin/galaxyctl --config-file CONFIG start", "/", True),
-        ("/bin/galaxyctl -c CONFIG start", "/", True),
-        ("ROOT/venv/bin/supervisord -c STATE/supervisor/supervisord.conf", "/", True),
-        ("galaxyctl start --foreground", "ROOT", True),
-        ("/bin/galaxyctl --config-file=/srv/other.yml start", "ROOT", False),
-        ("/bin/galaxyctl start", "/srv/other", False),
-        ("/bin/cat CONFIG", "ROOT", False),
-    ],
-)
-def test_what_starts_gravitys_supervisord(tmp_path, command, cwd, is_ours):
-    instance = configured(tmp_path)
-    places = {"ROOT": str(tmp_path), "CONFIG": instance.path, "STATE": instance.state_dir}
-
-    def filled(text):
-        for name, path in places.items():
-            text = text.replace(name, path)
-        return text
-
-    names = {instance.path, f"{instance.state_dir}/supervisor/supervisord.conf"}
-    for argv in (filled(command).split(), ["/bin/sh", "-c", filled(command)]):
-        found = Invocation(tuple(argv), "x.service", filled(cwd), {})
-        assert galaxy_gravity_hold._starts(found, instance, names) is is_ours

@@ -26,7 +26,7 @@ def service(target):
 
 @pytest.fixture
 def units(tmp_path):
-    """Two Galaxies of one file, another Galaxy, and what is nobody's."""
+    """Units of two Galaxies in one file, of another Galaxy, and of nobody."""
     directory = tmp_path / "units"
     directory.mkdir()
     own, other = tmp_path / "galaxy.yml", tmp_path / "other.yml"
@@ -53,7 +53,7 @@ def test_whose_a_unit_is(tmp_path, units):
     assert set(found.own) == own
     taken = {"galaxy-other.target", "galaxy-other-gunicorn.service", "galaxy-boot.service", "galaxy-masked.service"}
     assert set(found.taken) == taken
-    # of a named instance Gravity takes its own names alone
+    # for a named instance, Gravity only takes names that have its name
     found = galaxy_gravity_installed.units(instance(tmp_path, "main"), str(units))
     assert set(found.own) == own
     assert found.taken == {}
@@ -106,7 +106,7 @@ def test_galaxys_user(monkeypatch):
         path = make(f"{root}/galaxy.yml", 0, 0o644, b"")
         data = make(f"{root}/data", GALAXY)
         found = Instance(path, "_default_", "systemd", path, None, None, data, None, f"{data}/gravity")
-        # before Gravity has ever run, and after; where he alone decides whose it is
+        # before and after Gravity has run, if the user alone controls the directory
         assert user() == GALAXY
         make(f"{data}/gravity", GALAXY)
         assert user() == GALAXY
@@ -115,15 +115,15 @@ def test_galaxys_user(monkeypatch):
             user()
         with pytest.raises(ConfigError, match="there is no data_dir; make"):
             user(state_dir=None, data_dir=None)
-        # root's word, and one's own
+        # root's file may name another user, and a user's own file may name this user
         assert user(user="daemon") == daemon
         os.chown(path, daemon, daemon)
         assert user(user="daemon") == daemon
-        # anybody else would make another's server Galaxy's
+        # the file of any other user may not: it would make another user's server Galaxy's
         os.chown(path, GALAXY, GALAXY)
         with pytest.raises(ConfigError, match=f"as user daemon .galaxy_user., but user {GALAXY} can change that"):
             user(user="daemon")
-        # unless root's units say it too
+        # unless units that root installed name the user too
         folder = make(f"{root}/units", 0)
         monkeypatch.setattr(galaxy_gravity_installed.units, "__defaults__", (folder, ()))
         texts = {"target": target(path), "service": f"{service('galaxy.target')}[Service]\nUser=daemon\n"}

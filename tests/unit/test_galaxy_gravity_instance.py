@@ -1,4 +1,4 @@
-"""What an instance of Gravity is, as types."""
+"""The types that describe an instance of Gravity."""
 
 import pytest
 

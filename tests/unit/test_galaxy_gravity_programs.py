@@ -1,4 +1,4 @@
-"""The processes of an instance; the real Gravity and gunicorn are asked in tests/functional/test_gravity_config.py."""
+"""The processes of an instance. tests/functional/test_gravity_config.py compares with the real Gravity and gunicorn."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which services a Galaxy under Gravity has, and what is told where its manager cannot be asked."""
+"""The services of a Galaxy under Gravity, and what is told if its manager cannot be asked."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ from galaxy_service import Role
 
 @pytest.fixture
 def instance(tmp_path):
-    """Two gunicorns that do not run, Celery and a handler."""
+    """An instance with two gunicorns that do not run, Celery, and a handler."""
     (tmp_path / "lib" / "galaxy").mkdir(parents=True)
     (tmp_path / "lib" / "galaxy" / "version.py").write_text('VERSION_MAJOR = "26.1"\nVERSION_MINOR = "1"\n')
     webs = [
@@ -50,7 +50,7 @@ def instance(tmp_path):
 
 @pytest.fixture
 def units(monkeypatch):
-    """What the manager has, by name; set it to an error for a manager that cannot be asked."""
+    """The manager's units by name. A test puts an error there for a manager that cannot be asked."""
     told = {"units": {}, "statuses": {}, "asked": []}
 
     def find(_):
@@ -98,7 +98,7 @@ def test_where_its_user_cannot_be_told_nobody_is_taken_for_him(instance, units):
         ({"state_dir": None, "data_dir": "/nowhere"}, "Galaxy's user cannot be told: there is no /nowhere; make"),
     ):
         services = Services(dataclasses.replace(instance, **more))
-        # a process of anybody's, this one
+        # the test's own process stands for a process of an unknown user
         web = services.look(1).webs[0].service.web
         with pytest.raises(NotMine, match=f"PID {os.getpid()}, .* runs as .*, and {instance.path}: {reason}"):
             web._require_mine(Process.of(os.getpid()))

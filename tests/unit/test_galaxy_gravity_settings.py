@@ -1,4 +1,4 @@
-"""Gravity's settings, of a file and an environment; tests/functional/test_gravity_config.py asks the real Gravity."""
+"""Gravity's settings from a file and an environment; test_gravity_config.py compares with the real Gravity."""
 
 import pytest
 

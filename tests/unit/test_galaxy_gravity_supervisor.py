@@ -1,4 +1,4 @@
-"""What Gravity's files below its state directory say; a supervisord runs in tests/functional/test_gravity_units.py."""
+"""Gravity's files below its state directory. tests/functional/test_gravity_units.py runs a real supervisord."""
 
 import dataclasses
 import logging
@@ -28,7 +28,7 @@ stopwaitsecs = 65
 
 
 def _install(instance):
-    """The files that Gravity writes for an instance."""
+    """Write the files that Gravity writes for an instance."""
     folder = f"{instance.state_dir}/supervisor/supervisord.conf.d"
     os.makedirs(f"{folder}/{instance.name}.d", exist_ok=True)
     sections = []
@@ -72,7 +72,7 @@ def test_names_and_files(tmp_path, name, counts, titles):
     assert [program.title for program in supervisor.programs] == titles
     assert {program.stop_seconds for program in supervisor.programs} == {65}
     assert supervisor.endpoint().path == f"{tmp_path}/gravity/supervisor/supervisor.sock"
-    # no other instance's
+    # programs of another instance do not count
     assert [program.title for program in Supervisor(dataclasses.replace(instance, name="other")).programs] == []
 
 
@@ -113,7 +113,7 @@ _SPAWNED, _EXITED = "INFO spawned: 'x' with pid 9", "WARN exited: x (exit status
         ([_SPAWNED], 0),
         ([_SPAWNED, "INFO success: x entered RUNNING state", _EXITED, _SPAWNED, _EXITED, _SPAWNED], 2),
         ([_SPAWNED, _EXITED], 0),
-        # the log begins while it runs
+        # the log begins while the process runs
         ([_EXITED, _SPAWNED], 1),
         (["INFO spawned: 'y' with pid 1", _EXITED.replace("x", "y"), _SPAWNED], 0),
         ([_SPAWNED, _EXITED, _SPAWNED, "WARN stopped: x (terminated by SIGTERM)"], None),
@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_read(tmp_path, text):
 
 
 def _listener(path):
-    """A function that listens there when it is called, and notes beside it when it is told something."""
+    """A function that listens on ``path`` when called; ``path.told`` appears if something is sent there."""
     servers = []
 
     def serve():
@@ -183,7 +183,7 @@ def test_only_the_owner_of_the_state_directory_is_spoken_to():
         assert not os.path.exists(f"{path}.told")
         os.unlink(path)
         assert unit.status().state is State.STOPPED
-        # a user without a name has no account to run it as
+        # the owner has no name, so there is no account to run it as
         with pytest.raises(ManagerError, match="for whom there is no account here"):
             unit.bring_up(Deadline(1))
 
@@ -203,7 +203,7 @@ def test_a_supervisord_that_does_not_run_is_asked_once_before_it_is_brought_up(c
 def test_a_supervisord_is_told_where_its_state_is_also_where_galaxys_data_is_not_known():
     with public_directory() as root:
         galaxy = pwd.getpwnam("games").pw_uid
-        # galaxy: data_dir: is relative to where galaxyctl is called, and GRAVITY_STATE_DIR is given
+        # galaxy: data_dir: is relative to the directory where galaxyctl is called, and GRAVITY_STATE_DIR is given
         instance = dataclasses.replace(configured(root, handler=1), data_dir=None, virtualenv=f"{root}/venv")
         make(instance.state_dir, galaxy)
         make(f"{instance.state_dir}/supervisor", galaxy)
@@ -233,7 +233,7 @@ def test_a_state_directory_of_somebody_else():
         make(instance.state_dir, GALAXY)
         with pytest.raises(FileError, match=f"belongs to user {GALAXY}, not to user games"):
             Supervisor(dataclasses.replace(instance, user="games"))
-        # galaxy points at root's
+        # galaxy makes a link to root's directory
         os.rename(instance.state_dir, f"{root}/galaxys")
         make(f"{root}/roots", 0)
         os.symlink(f"{root}/roots", f"{root}/galaxys/gravity")

@@ -1,4 +1,4 @@
-"""Whose units are whose, by their files; systemd itself runs in tests/functional/test_gravity_units.py."""
+"""The owner of each unit, by the files alone. tests/functional/test_gravity_units.py runs a real systemd."""
 
 import hashlib
 import os
@@ -17,17 +17,17 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebod
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """Where the system's manager reads units from."""
+    """The directory where the system's manager would read units."""
     path = tmp_path / "units"
     path.mkdir()
     monkeypatch.setattr(galaxy_gravity_systemd, "PLACES", (str(path),))
-    # not asked: nothing of ours runs
+    # systemd is not asked: none of these units runs
     monkeypatch.setattr(galaxy_gravity_systemd.galaxy_manager_systemd, "loaded", lambda patterns, user: [])
     return path
 
 
 def _install(place, instance, config=None):
-    """The files that Gravity writes for an instance, as much of them as counts."""
+    """Write the files that Gravity writes for an instance, as far as they matter here."""
     target = f"galaxy-{instance.name}.target" if instance.is_named else "galaxy.target"
     units = galaxy_gravity_systemd.names(instance).values()
     digest = hashlib.sha1((config or instance.path).encode()).hexdigest()
@@ -77,11 +77,11 @@ def test_another_galaxys(place, tmp_path):
     found = galaxy_gravity_systemd.find(instance)
     assert (found.units, found.stale, found.is_foreign) == ({}, [], True)
     assert "belongs to another Gravity configuration" in found.problems[0]
-    # a unit that is part of another target, whatever its name
+    # a unit that is part of another target is not ours, whatever its name
     _install(place, instance)
     (place / "galaxy-gunicorn.service").write_text("[Unit]\n; PartOf=galaxy.target\nPartOf=galaxy-other.target\n")
     assert galaxy_gravity_systemd.find(instance).units == {}
-    # or that the target does not want
+    # a unit that the target does not want is not ours either
     _install(place, instance)
     target = place / "galaxy.target"
     target.write_text(target.read_text().replace("Wants=galaxy-gunicorn.service", "Wants="))
@@ -107,7 +107,7 @@ def test_an_old_set(place, tmp_path):
         ["galaxy-gunicorn"],
         ["galaxy-old.target", "galaxy-old-gunicorn.service"],
     )
-    # or a second instance
+    # a name that a second instance has is not old
     with open(now.path, "w") as file:
         file.write("gravity: [{}, {instance_name: old}]\n")
     assert galaxy_gravity_systemd.find(now).stale == []
@@ -157,6 +157,6 @@ def test_units_of_galaxys_own_manager(place, tmp_path, monkeypatch):
     (folder / "default.target.wants").mkdir()
     os.symlink("../galaxy.target", folder / "default.target.wants" / "galaxy.target")
     assert galaxy_gravity_systemd.find(instance).problems == []
-    # the system's come first
+    # the system's units come first
     _install(place, instance)
     assert [unit.user for unit in galaxy_gravity_systemd.find(instance).units.values()] == [None]

@@ -1,4 +1,4 @@
-"""A trial load of the application by Galaxy's own Python, as Galaxy's user."""
+"""Galaxy's own Python loads the application once, as Galaxy's user."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_what_loads_and_what_does_not(make_bed):
         load(bed)
     assert "postgresql" in str(raised.value)
     assert "TOPSECRET" not in str(raised.value)
-    # as gunicorn's master with preload, whose threads of workers do not start
+    # it must look like gunicorn's master with preload, where Galaxy starts no threads of workers
     code.write_text(
         "import os, sys\n"
         "def factory():\n"

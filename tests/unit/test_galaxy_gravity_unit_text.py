@@ -60,7 +60,7 @@ def check(text, name=NAME, group="biology"):
 def test_what_gravity_writes():
     check(SERVICE)
     check(SERVICE.replace("Group=biology\n", ""), group=None)
-    # service_command_style: direct, and a virtualenv with a blank
+    # service_command_style: direct, and a virtualenv whose path has a blank
     check(re.sub("ExecStart=.*", "ExecStart='/srv/a b/bin/'gunicorn 'galaxy:factory()' -b unix:/s", SERVICE))
     galaxy_gravity_unit_text.require_target("galaxy-main.target", TARGET, SERVICES)
 

@@ -1,4 +1,4 @@
-"""What is told of units; the real ones are in tests/functional/test_gravity_units.py."""
+"""What is told of units. tests/functional/test_gravity_units.py has real ones."""
 
 import dataclasses
 

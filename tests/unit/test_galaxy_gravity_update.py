@@ -1,4 +1,4 @@
-"""Gravity's files brought up to date, with the real Gravity and supervisord, and unit files in a directory of ours."""
+"""Gravity's files are updated, with the real Gravity and supervisord. Unit files lie in a directory of the test's."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def read(bed):
 
 
 def update(bed, units=None, force=False):
-    """Plan and carry out; the plan."""
+    """Plan the update and carry it out. Returns the plan."""
     found = Update(read(bed), units and str(units))
     plan = found.plan()
     found.apply(plan, force)
@@ -44,7 +44,7 @@ def test_programs_of_supervisord(make_bed):
     assert names(plan.added) == {"gunicorn_gunicorn.conf", "standalone_handler.conf"}
     assert f"+stdout_logfile  = {bed.state}/log/gunicorn.log" in plan.diff
     assert plan.record()["changed"] is True
-    # Gravity itself sees nothing to do
+    # Gravity itself finds nothing to do
     assert bed.update().stdout == ""
     assert update(bed).record() == {
         **{"changed": False, "added": [], "rewritten": [], "removed": [], "stopped": []},
@@ -53,7 +53,7 @@ def test_programs_of_supervisord(make_bed):
     bed.write(handlers={}, gunicorn=_TWO)
     plan = update(bed)
     assert (names(plan.rewritten), names(plan.removed)) == ({"gunicorn_gunicorn.conf"}, {"standalone_handler.conf"})
-    # supervisord does not run
+    # supervisord does not run, so nothing is stopped
     assert (plan.stops, plan.reasons) == ((), ())
     assert not any((bed.state / "supervisor").rglob("standalone*"))
 
@@ -89,7 +89,7 @@ def test_what_runs_is_not_stopped_unless_forced(make_bed):
 def _supervised(bed, name):
     def find():
         told = re.search(rf"^{name} +RUNNING +pid (\d+),", bed.galaxyctl("status", check=False).stdout, re.MULTILINE)
-        # before that it is a galaxyctl, which reads the configuration
+        # before its first line it is still galaxyctl, which reads the configuration
         has_begun = f"handler {name}_0" in bed.log()
         return int(told[1]) if has_begun and told else None
 
@@ -106,7 +106,7 @@ def test_a_second_file_with_the_same_data(make_bed):
     bed.config, first = other, bed.config
     with pytest.raises(ManagerError, match=f"{first} has the same data_dir and instance name"):
         update(bed)
-    # one that was renamed is no second one
+    # the file was renamed, so there is only one Galaxy
     first.unlink()
     assert names(update(bed).rewritten) == {"gunicorn_gunicorn.conf"}
 
@@ -161,11 +161,11 @@ def test_another_galaxys_units_are_never_touched(make_bed, units):
     assert {path: path.read_text() for path in before} == before
     assert len(plan.problems) == 1
     assert "would delete galaxy-other-gunicorn.service" in plan.problems[0]
-    # nor is a unit of the same name taken over
+    # a unit of the same name that belongs to another Galaxy is not taken over
     third = make_bed(manager="systemd")
     with pytest.raises(ManagerError, match=rf"{units}/galaxy\.target is another Galaxy's"):
         update(third, units, force=True)
-    # or one that is not Gravity's
+    # a unit that is not Gravity's is not taken over either
     (units / "galaxy-boot.service").write_text("[Unit]\n")
     bed.write(handlers={"boot": {"processes": 1, "name_template": "boot"}}, use_service_instances=False, gunicorn={})
     with pytest.raises(ManagerError, match=r"galaxy-boot\.service is another Galaxy's, or not Gravity's"):
@@ -184,7 +184,7 @@ def test_a_galaxyctl_that_lies_gives_root_nothing(make_bed, units):
     with pytest.raises(DefinitionError, match="has a User that root does not install"):
         update(bed, units)
     assert not any(units.iterdir())
-    # nor does root read for it what it may not
+    # galaxyctl cannot make root read a file that Galaxy's user may not read
     galaxyctl.write_text("#!/bin/sh\nln -s /etc/shadow $GRAVITY_SYSTEMD_UNIT_PATH/galaxy.target\n")
     with pytest.raises(Exception, match="controls its path, but may not read it"):
         update(bed, units)

@@ -8,7 +8,7 @@ from galaxy_gunicorn_command import Options
 from galaxy_host_address import Address
 from galaxy_host_process import Invocation
 
-# as Gravity writes it
+# the command as Gravity writes it
 GRAVITY = (
     *("/venv/bin/python", "/venv/bin/gunicorn", "galaxy.webapps.galaxy.fast_factory:factory()", "--timeout", "300"),
     *("--pythonpath", "lib", "-k", "galaxy.webapps.galaxy.workers.Worker", "-b", "localhost:8080", "--workers=4"),

@@ -77,7 +77,7 @@ def test_nothing_listens_there(tmp_path):
     ],
 )
 def test_a_prefix_that_would_be_a_request_of_its_own(prefix):
-    """Root would send it, to whatever address Galaxy's user names."""
+    """Root would send this request to any address that Galaxy's user names."""
     with pytest.raises(GunicornError, match="is no prefix of Galaxy's URLs"):
         galaxy_gunicorn_http.version(Address("127.0.0.1", 9), prefix, 1)
 

@@ -1,4 +1,4 @@
-"""Signs of life: a real Celery under the real Gravity, and what Galaxy answers of its processes."""
+"""Signs of life: a real Celery under the real Gravity, and Galaxy's answers about its processes."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def commands(bed):
 
 
 class Answering:
-    """Commands whose Python answers what a test says."""
+    """Stands for the commands; Python answers what a test says."""
 
     def __init__(self, bed, answer):
         real = commands(bed)
@@ -55,7 +55,7 @@ def test_celery_that_answers_and_celery_that_is_stopped(make_bed):
     found = wait_until(lambda: _pinged(bed), Deadline(90), interval=0.5)
     assert found, bed.log()
     assert (list(found["celery"].values()), found["processes"]) == (["pong"], {})
-    # there is no database in the small Galaxy
+    # the small Galaxy has no database
     assert found["healthy"] is None
     assert "could not be read (ModuleNotFoundError)" in found["problems"][0]
     workers = [process for process in bed.processes() if "worker" in process.cmdline()]
@@ -111,14 +111,14 @@ def test_a_handler_that_is_stopped_silent_or_gone(make_bed, sleeper):
     found = read(bed, processes=[["handler_0", (1 << 31) - 1, None, 20]])
     assert "handler_0 gives no sign of life" in found["problems"][0]
     found = read(bed, processes=[["handler_0", os.getpid(), None, age + 500]])
-    # the row is older than the process: of one that was killed, whose PID came again
+    # the row is older than the process: it is of a killed process, and its PID was given again
     assert (found["processes"], found["healthy"]) == ({}, False)
 
 
 def test_silence(make_bed, monkeypatch):
     bed = make_bed(handlers=1)
     monkeypatch.setattr(Process, "create_time", 1.0)
-    # a handler that is busy is late
+    # a busy handler gives its sign of life late
     assert read(bed, processes=[["handler_0", os.getpid(), None, 100]])["healthy"] is True
     found = read(bed, processes=[["handler_0", os.getpid(), None, 200]])
     assert found["healthy"] is False

@@ -61,7 +61,7 @@ def test_a_command_that_gets_a_secret_leaves_no_core():
 def test_much_goes_in_and_out():
     data = os.urandom(1 << 20).hex().encode()
     assert galaxy_host_command.run(["cat"], stdin=data) == data.decode()
-    # one that does not read it all
+    # a command that does not read all of its input
     assert galaxy_host_command.run(["head", "-c", "3"], stdin=data) == data[:3].decode()
 
 

@@ -13,7 +13,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives directories away")
 
 @pytest.fixture(autouse=True)
 def _private(tmp_path):
-    """pytest's directories lie below /tmp, which is everybody's, so the tests' own must be ours alone."""
+    """pytest's directories are below /tmp, where everybody may write. The tests' own directory must be ours alone."""
     tmp_path.chmod(0o755)
 
 
@@ -39,7 +39,7 @@ def test_roots_own_is_given_away(tmp_path):
 
 @as_root
 def test_a_link_that_galaxys_user_put_there_is_not_followed(tmp_path):
-    """Its data directory is his, and root made ``link/config`` in a directory of root's choice no more."""
+    """Galaxy's user owns the data directory. Root must not make ``link/config`` in another directory there."""
     nobody = pwd.getpwnam("nobody")
     group = grp.getgrgid(nobody.pw_gid).gr_name
     (tmp_path / "etc").mkdir()

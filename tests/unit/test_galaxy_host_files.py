@@ -1,4 +1,4 @@
-"""Files that other users name: each attacker here is a process with a user id of its own."""
+"""Files that other users name. Each attacker is a process with its own user ID."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def place():
 
 @pytest.fixture
 def home(place):
-    """A directory of user galaxy."""
+    """A directory that belongs to user galaxy."""
     return pathlib.Path(make(place / "galaxy", GALAXY))
 
 
@@ -97,7 +97,7 @@ class TestRead:
         for uid in (pwd.getpwnam("daemon").pw_uid, GALAXY):
             with pytest.raises(FileError, match="may not read it"):
                 files.read(path, named_by=[uid])
-        # a mode that takes from the group what it grants to all
+        # this mode denies the group what it grants to all others
         os.chmod(path, 0o604)
         assert files.read(path, named_by=[GALAXY]) == b"x"
         with pytest.raises(FileError, match="user nobody"):
@@ -147,7 +147,7 @@ class TestRead:
                 files.read(str(home / device.replace("/", "-")))
 
     def test_what_the_kernel_shows_root_alone(self, home):
-        # their modes say that everybody may read them
+        # their modes say that everybody may read them, but only root may
         for path in ("/proc/1/maps", "/proc/self/maps", "/sys/kernel/notes"):
             run_as(GALAXY, os.symlink, path, home / "log")
             with pytest.raises(FileError, match=r"it is a file of (proc|sysfs)"):
@@ -162,7 +162,7 @@ class TestRead:
         assert len(files.read(path, limit=1000)) == 1000
         with pytest.raises(FileError, match="larger than 999 bytes"):
             files.read(path, limit=999)
-        # sparse: 1 TiB
+        # a sparse file of 1 TiB
         os.truncate(path, 1 << 40)
         with pytest.raises(FileError, match="larger than 1048576 bytes"):
             files.read(path)
@@ -207,7 +207,7 @@ class TestRead:
                     seen.add(files.read(str(path)))
                 except FileError:
                     seen.add(None)
-        # both sides of the race were met
+        # each outcome of the race was seen
         assert seen == {None, *allowed}
 
 
@@ -245,7 +245,7 @@ class TestTrust:
     def test_what_is_roots(self, place):
         for path in ("/bin/sh", "/etc/passwd", "/", "/usr", make(place / "conf", 0, 0o600, b""), str(place)):
             files.require_trusted(path)
-        # group root is root
+        # a file that the group root may write is trusted
         files.require_trusted(make(place / "group", 0, 0o664, b"", gid=0))
         os.symlink("conf", place / "link")
         files.require_trusted(str(place / "link"))
@@ -267,7 +267,7 @@ class TestTrust:
         path = make(place / "directory" / "deeper" / "supervisord", 0, 0o755, b"")
         with pytest.raises(FileError, match="can put something else there"):
             files.require_trusted(path)
-        # a link of root's into it
+        # a link that root made to a file in that directory
         os.symlink(path, place / "link")
         with pytest.raises(FileError, match="can put something else there"):
             files.require_trusted(str(place / "link"))
@@ -296,7 +296,7 @@ class TestTrust:
         os.symlink("galaxy", place / "to-home")
         os.symlink(home / "deeper", place / "into-home")
         os.symlink("loop", place / "loop")
-        # whose it is at the end does not matter
+        # the owner of the last directory does not matter
         for path in (place / "gone" / "deeper", home, place / "to-home", "/", f"{home}/"):
             files.require_place(str(path))
         for path in (home / "export", home / "gone" / "export", place / "into-home", "/tmp/gone-for-ever", "/tmp/a/b"):
@@ -307,7 +307,7 @@ class TestTrust:
                 files.require_place(path)
 
     def test_a_place_where_nobody_answers(self, place):
-        """A mount point whose filesystem hangs is a place all the same."""
+        """A mount point whose filesystem hangs is still a place."""
         make(place / "mount", 0)
         with fuse.mounted(place / "mount", 0, answers=False):
             files.require_place(str(place / "mount"))
@@ -325,7 +325,7 @@ class TestMakeDirectories:
         assert path.stat().st_uid == GALAXY
 
     def test_a_link_below_galaxys_directory(self, place, home):
-        """The volume's root is galaxy's, and the next boot makes what lacks on it."""
+        """galaxy owns the root of the volume, and the next boot makes what is missing there."""
         etc = pathlib.Path(make(place / "etc", 0))
         run_as(GALAXY, os.symlink, etc, home / "config")
         with pytest.raises(FileError, match="config is a symbolic link that user 4001 may have made"):
@@ -355,7 +355,7 @@ class TestMakeDirectories:
         assert not (place / "mallory" / "galaxy").exists()
 
     def test_a_race_for_roots_directory(self, home):
-        """Galaxy exchanges the new directory for one of root's that lies beside it, before it is given away."""
+        """Before root gives the new directory away, galaxy exchanges it for one of root's that lies beside it."""
         precious = make(home / "precious", 0, 0o700)
         make(home / "precious" / "secret", 0, 0o600, SECRET)
         held = os.open(precious, os.O_RDONLY)
@@ -375,7 +375,7 @@ class TestMakeDirectories:
                 except FileError as exc:
                     results.add(str(exc).rpartition(": ")[2])
                 for path in (home / "new", precious):
-                    # root's is not empty, so it stays
+                    # root's directory is not empty, so it stays
                     with contextlib.suppress(OSError):
                         os.rmdir(path)
                 assert os.fstat(held).st_uid == 0
@@ -412,7 +412,7 @@ class TestGive:
             files.give(str(place / "gone"), GALAXY, GALAXY, 0o644)
 
     def test_a_race(self, place, home, shadow):
-        """Made, then chowned by its path: the kind that was won after 593 tries."""
+        """Making a file and then changing its owner by its path: an attacker won this race after 593 tries."""
         run_as(GALAXY, os.symlink, shadow, home / "link")
         make(home / "target", GALAXY, 0o700)
         with racing(GALAXY, lambda: exchange(home / "target", home / "link")):
@@ -428,7 +428,7 @@ class TestGive:
 class TestWriteFifo:
     @pytest.fixture
     def fifo(self, home):
-        """A FIFO of galaxy's, and a descriptor that reads it."""
+        """A FIFO of galaxy's, and an open descriptor that reads it."""
         path = home / "fifo"
         run_as(GALAXY, os.mkfifo, path)
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -472,7 +472,7 @@ class TestWriteFifo:
         ):
             with pytest.raises(FileError, match=reason):
                 files.write_fifo(str(path), b"r", GALAXY)
-        # Galaxy as root, and a configuration that galaxy can write
+        # Galaxy runs as root, but galaxy can write the configuration
         with pytest.raises(FileError, match="user 4001 can put something else there"):
             files.write_fifo(str(home / "roots-here"), b"r", 0)
         assert os.read(roots, 10) == b""
@@ -481,7 +481,7 @@ class TestWriteFifo:
 
     @pytest.mark.parametrize("target", ["file", "fifo"])
     def test_a_race(self, place, home, fifo, target):
-        """The kind that was won after 637 calls: `r` in root's file."""
+        """An attacker won a race of this kind after 637 calls: root's file got an `r`."""
         path, reader = fifo
         precious = place / "precious"
         if target == "file":
@@ -580,7 +580,7 @@ def test_whose_a_directory_is():
         home = make(f"{path}/galaxy", GALAXY)
         own, roots = make(f"{home}/own", GALAXY), make(f"{home}/roots", 0)
         assert (files.owner(path), files.owner(own)) == (0, GALAXY)
-        # galaxy can put another in the place of root's
+        # galaxy can put another directory in place of root's
         with pytest.raises(FileError, match="can put something else there"):
             files.owner(roots)
         with pytest.raises(FileMissing):

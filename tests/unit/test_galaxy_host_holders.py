@@ -1,4 +1,4 @@
-"""What holds a filesystem: processes, as a real one does; and names as the kernel writes them."""
+"""What keeps a filesystem busy: real processes; and the names that the kernel writes."""
 
 import ctypes
 import os
@@ -34,7 +34,7 @@ def test_nothing_in_the_kernel_holds_a_directory_of_nobody(tmp_path):
 
 
 def test_mounts_below_are_named():
-    # /proc and what is mounted below the root are there on every machine
+    # every machine has /proc, and mounts below the root
     assert "what is mounted on /proc" in galaxy_host_holders.kernel_uses("0:0", ["/"])
 
 
@@ -50,11 +50,11 @@ def test_octal_names(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_name_that_would_move_the_cursor():
-    """Any user names his process; root reads the refusal."""
+    """Any user may give a process a name, and root reads the refusal."""
 
     def work_there(path):
         os.chdir(path)
-        # PR_SET_NAME
+        # prctl(PR_SET_NAME)
         ctypes.CDLL(None).prctl(15, b"\x1b[2J\xc2\x9b\xe2\x80\xae")
 
     with public_directory() as place, staying(MALLORY, work_there, place) as pid:

@@ -1,4 +1,4 @@
-"""Where a key comes from."""
+"""Where keys come from."""
 
 import os
 import pty
@@ -124,7 +124,7 @@ def test_a_prompted_passphrase_is_not_echoed():
 
 
 def test_prompting_needs_a_terminal():
-    # a session of its own has no controlling terminal
+    # a new session has no controlling terminal
     pid = os.fork()
     if pid == 0:
         os.setsid()

@@ -1,4 +1,4 @@
-"""Utils that are loaded when they are first used."""
+"""Utils that are loaded at their first use."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ import galaxy_host_later
 
 @pytest.fixture
 def later(tmp_path, monkeypatch):
-    """The util as one that was synced to a directory that is not on the path, as in a job."""
+    """The util, synced to a directory that is not on the path, as in a job."""
     there = tmp_path / "galaxy_host_later.py"
     there.write_text(pathlib.Path(galaxy_host_later.__file__).read_text())
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
@@ -117,7 +117,7 @@ def test_what_a_sync_has_replaced_is_imported_anew(later, tmp_path, monkeypatch)
     module = importlib.import_module("outdated_y")
     later.drop_outdated()
     assert importlib.import_module("outdated_y") is module
-    # one of the future is as it was
+    # a time in the future does not count as a change
     os.utime(tmp_path / "outdated_x.py", (later._BORN + 9999, later._BORN + 9999))
     later.drop_outdated()
     assert importlib.import_module("outdated_y") is module

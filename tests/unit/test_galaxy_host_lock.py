@@ -1,4 +1,4 @@
-"""One action at a time, and nobody else's doing."""
+"""One action at a time; other users cannot disturb it."""
 
 import contextlib
 import fcntl
@@ -46,10 +46,10 @@ def test_second_fails_and_names_the_first(directory):
             galaxy_host_lock.hold("galaxy.stop", "one", Deadline(0.1), directory),
         ):
             pass
-        # a lock for each name
+        # each name has a lock of its own
         with galaxy_host_lock.hold("galaxy.stop", "two", Deadline(0), directory):
             pass
-    # the kernel released it with its holder
+    # the holder ended, so the kernel released the lock
     with galaxy_host_lock.hold("galaxy.stop", "one", Deadline(5), directory):
         pass
 
@@ -69,7 +69,7 @@ def test_the_text_of_a_killed_holder_is_not_told_of_another(directory):
     path = f"{directory}/{galaxy_host_lock.file_name('one')}"
     with open(path, "rb") as stale:
         assert b"galaxy.startup" in stale.read()
-    # a process that is not ours holds it, and wrote nothing
+    # another program holds the lock, and wrote nothing into it
     with subprocess.Popen(["flock", path, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         holder.stdin.write(b"x")
         holder.stdin.flush()

@@ -1,4 +1,4 @@
-"""What is mounted, and where root mounts."""
+"""What is mounted, and where root may mount."""
 
 import os
 import pathlib
@@ -29,7 +29,7 @@ def test_what_is_mounted(place):
         subprocess.run(["mount", "-t", "tmpfs", source, point], check=True)
     try:
         for path in (point, place / "link", f"{point}/", f"{place}/link/../a b"):
-            # the topmost of the two
+            # the last mount is on top
             found = galaxy_host_mounts.mounted_at(str(path))
             assert (found.target, found.source, found.fstype) == (str(point), "two", "tmpfs")
         assert galaxy_host_mounts.mounted_at(str(place)) is None
@@ -51,7 +51,7 @@ def test_a_new_mount_point(place):
 
 
 def test_a_link_below_galaxys_directory(place):
-    """`export -> /run/sbin`: root mounted a volume over it, with galaxy's content."""
+    """An attack: with `export -> /run/sbin`, root mounted a volume with galaxy's content there."""
     make(place / "galaxy", GALAXY)
     sbin = make(place / "sbin", 0)
     run_as(GALAXY, os.symlink, sbin, place / "galaxy" / "export")
@@ -61,6 +61,6 @@ def test_a_link_below_galaxys_directory(place):
                 function(str(place / path))
     assert os.listdir(sbin) == []
     assert os.listdir(place / "galaxy") == ["export"]
-    # what is mounted there may be galaxy's
+    # galaxy may own the mount point itself
     galaxy_host_mounts.require_place(str(place / "galaxy"))
     assert galaxy_host_mounts.make_directory(str(place / "galaxy")) is False

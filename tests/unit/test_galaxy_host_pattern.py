@@ -1,4 +1,4 @@
-"""A pattern is compiled at its first use, and then is what ``re.compile`` gives."""
+"""A pattern is compiled at its first use, and is then the same as ``re.compile`` makes."""
 
 import re
 

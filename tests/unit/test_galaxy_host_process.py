@@ -21,7 +21,7 @@ def _no_pidfd(*_):
 
 @pytest.fixture(params=["pidfd", "start time"], autouse=True)
 def kernel(request, monkeypatch):
-    """With pidfds and without."""
+    """A kernel with pidfds, and one without."""
     if request.param == "start time":
         monkeypatch.setattr(os, "pidfd_open", _no_pidfd)
 
@@ -29,7 +29,7 @@ def kernel(request, monkeypatch):
 @pytest.fixture
 def sleeper():
     process = subprocess.Popen(["sleep", "1000"])
-    # of one that is just being started the kernel shows no command line
+    # while a process is starting, the kernel shows no command line
     assert wait_until(lambda: Process.of(process.pid).argv, Deadline(60))
     yield process
     process.kill()
@@ -40,7 +40,7 @@ def test_a_process_is_itself_until_it_ends(sleeper):
     found = Process.of(sleeper.pid)
     assert found.is_alive
     sleeper.kill()
-    # a zombie counts as ended: it holds nothing and hears nothing
+    # a zombie counts as ended: it holds nothing, and gets no signal
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
     assert not found.is_alive
     assert Process.of(sleeper.pid) is None
@@ -49,9 +49,9 @@ def test_a_process_is_itself_until_it_ends(sleeper):
 
 
 def test_a_reused_pid_is_never_signalled(sleeper):
-    """The old scripts kept a PID over a stop and killed whoever had it then."""
+    """The old scripts remembered a PID during a stop, and then killed the process that had it by then."""
     before = Process.of(sleeper.pid)
-    # without a pidfd, start times are counted in clock ticks; nothing gets a PID again within one
+    # without a pidfd, a start time has the resolution of one clock tick. No PID comes again within one tick
     identified = time.monotonic()
     assert wait_until(lambda: time.monotonic() - identified > 0.05, Deadline(180))
     sleeper.kill()
@@ -125,7 +125,7 @@ def test_a_thread_is_no_process():
 
 
 def test_a_forked_process_has_its_parents_image_until_it_executes():
-    # a subshell is forked, sleep is executed
+    # the subshell is forked only; sleep is executed
     script = "(read line; true) <&3 & sleep 5 & wait"
     reading, writing = os.pipe()
     with subprocess.Popen(["bash", "-c", script.replace("<&3", f"<&{reading}")], pass_fds=[reading]) as shell:

@@ -1,4 +1,4 @@
-"""What long work says while it waits."""
+"""What long work reports while it waits."""
 
 import itertools
 import threading
@@ -86,7 +86,7 @@ def test_which_try_it_is():
 
 
 def test_without_a_master_nothing_is_sent_or_asked_for():
-    # not even looked up
+    # the function is not even looked up
     _wait({}, NO_MASTER)
     bus = Bus()
     _wait(bus, {**NO_MASTER, "use_master_when_local": True})
@@ -110,7 +110,7 @@ def test_a_master_that_does_not_take_it_is_not_waited_for(monkeypatch):
         away.wait(60)
 
     _wait({"event.send": send}, looks=10)
-    # nor asked again meanwhile
+    # the first call still hangs, and there is no second one
     assert len(sent) == 1
     away.set()
 

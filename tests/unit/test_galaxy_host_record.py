@@ -1,4 +1,4 @@
-"""A record is what ``dataclasses.dataclass`` would have made."""
+"""A record is the same as ``dataclasses.dataclass`` would have made."""
 
 import copy
 import dataclasses
@@ -10,7 +10,7 @@ from galaxy_host_record import record
 
 
 class _Fields:
-    """Of both."""
+    """The fields of the dataclass and of the record."""
 
     number: int
     text: str = "x"

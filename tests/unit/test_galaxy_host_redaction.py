@@ -3,14 +3,14 @@ import pytest
 from galaxy_host_redaction import blank, printable
 
 S = "hunter2"
-# what would be left of the secret if only a part of it were blanked
+# what is left of the secret if only a part of it is blanked
 PIECES = ("hunter2", "dragon")
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        # what the fault was
+        # forms that were not blanked once
         f"Authorization: Bearer {S}",
         f"> Authorization: Basic {S}==",
         f'"Authorization": "Bearer {S} dragon", "Host": "x"',
@@ -42,7 +42,7 @@ PIECES = ("hunter2", "dragon")
         f"Set-Cookie: galaxysession={S}; Path=/",
         f"'HTTP_COOKIE': 'a={S}; b=dragon'",
         f"galaxysession={S}",
-        # and its kind
+        # other forms of the same kind
         f"DB_PASSWORD={S}",
         f"PGPASSWORD={S} psql",
         f"os.environ['VAULT_TOKEN'] = '{S}'",
@@ -146,6 +146,6 @@ def test_a_terminal_is_left_alone():
     ],
 )
 def test_a_line_without_end(unit):
-    """Whatever it repeats, it takes no time to speak of: a pattern that looks twice at all would take minutes."""
+    """However often the text repeats, this is quick. A pattern that reads it twice at each place would take minutes."""
     shown = blank(unit * (1 << 19))
     assert len(shown) <= 4 * 4097

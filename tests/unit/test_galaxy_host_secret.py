@@ -33,7 +33,7 @@ def test_a_command_that_gets_one_leaves_no_core():
         forbid_core_dump(command.pid)
         limits = pathlib.Path(f"/proc/{command.pid}/limits").read_text()
         command.stdin.close()
-    # now it has ended, and that is no error
+    # the process has ended now, which is no error
     forbid_core_dump(command.pid)
     assert re.search(r"Max core file size +1 +1 ", limits)
     assert resource.getrlimit(resource.RLIMIT_CORE) == own

@@ -44,7 +44,7 @@ def test_both_ways_to_list_listeners_agree_with_psutil(reader, host):
                 both = {one.port for one in reader([port, other.getsockname()[1]])}
                 assert both == {port, other.getsockname()[1]}
             inode = os.fstat(listener.fileno()).st_ino
-            # the connection was accepted by nobody
+            # nobody has accepted the connection
             assert [one[:4] for one in reader([port])] == [(socket.inet_pton(family, host), port, os.getuid(), inode)]
             assert galaxy_host_sockets.owners(parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")) == {0}
             listening = [
@@ -74,12 +74,12 @@ def test_an_address_matches_its_own_socket_alone():
         assert galaxy_host_sockets.holds(os.getpid(), {inode})
         assert not galaxy_host_sockets.holds(os.getpid(), {inode + 10**9})
     with socket.create_server(("0.0.0.0", port)) as listener:
-        # bound to every interface, it answers for each
+        # a socket for every interface answers for each address
         assert _inodes(f"127.0.0.1:{port}") == {os.fstat(listener.fileno()).st_ino}
 
 
 def test_a_name_is_what_servers_bind_of_it():
-    """Anybody may listen at the address of localhost that they do not."""
+    """Servers bind only one address of localhost. Anybody may listen at the other one."""
     port = free_port()
     address = parse(f"localhost:{port}")
     with socket.create_server(("::1", port), family=socket.AF_INET6) as stranger:
@@ -125,7 +125,7 @@ def _listen_at(address):
     ],
 )
 def test_who_is_reached(bound, device, reached):
-    """The kernel's own answer is that of the whole table, and who would get the connection."""
+    """The kernel's answer about one address agrees with the whole table, and with who gets a connection."""
     address = parse(f"{reached}:{free_port()}")
     assert galaxy_host_sockets.owners(address) == set()
     with staying(MALLORY, _listen_on, bound, address.port, device):
@@ -231,7 +231,7 @@ def test_who_waits_for_an_answer_on_a_connection(host):
                 served.sendall(b"200")
                 assert wait_until(lambda: connection().sent == 3, Deadline(180))
                 assert not connection().is_in_request
-                # another request on the same connection
+                # a second request on the same connection
                 assert wait_until(lambda: connection().since_sent > 0.02, Deadline(180))
                 client.sendall(b"GET")
                 assert wait_until(lambda: connection().is_in_request, Deadline(180))
@@ -287,7 +287,7 @@ def test_listen_queues(tmp_path):
 
 @pytest.fixture
 def silent_resolver(monkeypatch):
-    """Whose name server never answers."""
+    """A resolver whose name server never answers."""
     gate, ask = threading.Event(), socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **most: gate.wait() and ask(host, *more, **most))
     yield
@@ -295,7 +295,7 @@ def silent_resolver(monkeypatch):
 
 
 def test_a_name_whose_server_is_silent(silent_resolver, monkeypatch):
-    """Its owner chose it, in Galaxy's configuration."""
+    """The owner of Galaxy's configuration chose this name."""
     with pytest.raises(TimeoutError):
         galaxy_host_sockets.connect(parse("x.example.org:80"), Deadline(0.1))
     monkeypatch.setattr(galaxy_host_sockets, "_LONGEST_LOOKUP", 0.1)
@@ -308,7 +308,7 @@ def test_a_name_whose_server_is_silent(silent_resolver, monkeypatch):
 
 
 def test_descriptors_without_end():
-    """Whoever names his process uWSGI may open as many as he likes; a server opens its sockets first."""
+    """Any user may name a process uWSGI and open many files in it. A real server opens its sockets first."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     with socket.create_server(("127.0.0.1", 0)) as first:
@@ -339,7 +339,7 @@ def _listen_in_a_place_of_that_name(path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 class TestStrangers:
     def test_a_name_with_a_line_of_the_kernels_table_in_it(self):
-        """/proc/net/unix shows names as they are: who puts a newline into an abstract one writes any line there."""
+        """/proc/net/unix shows names as they are: a newline in an abstract name makes a line that is not true."""
         with socket.create_server(("127.0.0.1", 0)) as foreign:
             inode = os.fstat(foreign.fileno()).st_ino
             line = f"0000000000000000: 00000002 00000000 00010000 0001 01 {inode} /srv/galaxy/s"
@@ -357,7 +357,7 @@ class TestStrangers:
                 with staying(GALAXY, _listen, path) as pid:
                     (inode,) = galaxy_host_sockets.listeners([parse(path)])
                     assert galaxy_host_sockets.holds(pid, {inode})
-                    # it listens still, although nobody can reach it any more
+                    # the server still listens, although nobody can reach it any more
                     os.unlink(path)
                     assert _inodes(path) == {inode}
 

@@ -1,4 +1,4 @@
-"""However many ask, one works, and once more for those who asked meanwhile."""
+"""However many callers ask, one does the work, and does it once more if others asked meanwhile."""
 
 import os
 import pathlib
@@ -28,7 +28,7 @@ def test_one_is_alone_and_the_next_after_it(directory):
     with galaxy_host_turn.alone(directory, "a") as again:
         assert again
     assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
-    # whoever may choose the names fills no disk
+    # nothing stays: else a user who chooses names could fill the disk
     assert os.listdir(directory) == []
 
 
@@ -66,7 +66,7 @@ def test_what_is_asked_for_meanwhile_is_done_once_more_and_by_the_same(directory
     assert Turn(directory, "a").take(work) == 2
     assert sent_away == [None] * 20
     assert not Turn(directory, "a").is_asked
-    # and it is anybody's again
+    # then anybody can take it again
     assert Turn(directory, "a").take(work) == 3
 
 
@@ -93,7 +93,7 @@ def test_a_lock_is_had_by_one_of_many_that_race(directory):
 
 
 def test_nobody_is_forgotten_by_threads_that_race(directory):
-    """After each call some work begins, whoever does it."""
+    """After each call some work begins, whichever thread does it."""
     lock, begun, late = threading.Lock(), [], []
 
     def work(turn):
@@ -125,7 +125,7 @@ def test_work_that_began_later_has_served_it(directory, monkeypatch):
     assert turn.has_served(now)
     assert not turn.has_served(time.time())
     assert not Turn(directory, "b").has_served(now)
-    # a clock that was set back must not put anything off
+    # a clock that was set back must not delay anything
     monkeypatch.setattr(time, "time", lambda: now - 3600)
     assert not turn.has_served(now - 3600)
 

@@ -22,7 +22,7 @@ def test_a_costly_look_is_taken_rarely():
             pass
 
     wait_until(costly, Deadline(1))
-    # 50 ms of CPU at most every 4 s
+    # a look costs 50 ms of CPU time, so there is at most one every 4 s
     assert len(looks) <= 2
 
 

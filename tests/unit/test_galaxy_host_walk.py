@@ -1,4 +1,4 @@
-"""Who controls a path, with real users and their links."""
+"""Who controls a path: with real users and their links."""
 
 import os
 import pathlib
@@ -39,7 +39,7 @@ def test_who_controls_a_path(place):
         ("/", set()),
         ("/etc/passwd", set()),
         (place, set()),
-        # whose it is itself is another question
+        # the owner of the last directory itself does not count here
         (place / "galaxy", set()),
         (place / "galaxy" / "deeper", {GALAXY}),
         (place / "galaxy" / "deeper" / "file", {GALAXY, MALLORY}),
@@ -49,7 +49,7 @@ def test_who_controls_a_path(place):
         (place / "all" / "x", {EVERYBODY}),
         (place / "tmp" / "roots", set()),
         (place / "tmp" / "mallorys", {MALLORY}),
-        # not there: anybody can make it
+        # the path does not exist, so anybody can make it
         (place / "tmp" / "gone", {EVERYBODY}),
         (place / "galaxys-tmp" / "mallorys", {GALAXY, MALLORY}),
     ):
@@ -71,7 +71,7 @@ def test_links(place):
     for strict in ({"links": False}, {"last_link": False}):
         with pytest.raises(FileError, match="symbolic link"), walk(str(place / "galaxy" / "link"), **strict):
             pass
-    # root's own, on the way
+    # a link that root made, on the way
     os.symlink(place, place / "here")
     with walk(str(place / "here" / "file"), links=False, last_link=False) as entry:
         assert entry.status
@@ -117,7 +117,7 @@ def test_errors_of_the_caller_are_of_the_path(place):
 
 
 def test_a_filesystem_of_another_users(place):
-    """It says that all is root's and 0644; what it really holds, or when it answers, is his affair."""
+    """It says that root owns all of it, with mode 0644. But its user decides what it holds, and when it answers."""
     make(place / "mount", 0)
     with fuse.mounted(place / "mount", MALLORY):
         assert os.stat(place / "mount" / "file").st_uid == 0
@@ -125,7 +125,7 @@ def test_a_filesystem_of_another_users(place):
         for path in (place / "mount" / "file", place / "mount", place / "link"):
             with pytest.raises(FileError, match="on a filesystem that a process of user 4002 serves"):
                 controllers(path)
-    # root's own, such as CVMFS
+    # root may serve one, such as CVMFS
     with fuse.mounted(place / "mount", 0):
         assert controllers(place / "mount" / "file") == set()
 

@@ -62,7 +62,7 @@ def _unwrap(*argv, cwd="/w", environment=None):
         (["conda", "run", "-n", "galaxy", "--cwd", "/srv", "uwsgi"], ["uwsgi"], "/srv"),
         (["conda", "activate", "uwsgi"], ["conda", "activate", "uwsgi"], "/w"),
         (["s6-setuidgid", "galaxy", "envdir", "/env", "uwsgi"], ["uwsgi"], "/w"),
-        # a script's own options are not the shell's
+        # options behind the script's name belong to the script
         (["bash", "run.sh", "-c", "uwsgi"], ["bash", "run.sh", "-c", "uwsgi"], "/w"),
         (["nice"], ["nice"], "/w"),
         (["sh", "-c"], ["sh", "-c"], "/w"),

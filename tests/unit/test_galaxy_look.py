@@ -21,7 +21,7 @@ def _unit(state, active):
         ({"silent": True}, False),
         ({"silent": False}, None),
         ({}, None),
-        # its manager's word is a proof where nothing else is known, and no proof of a Galaxy that serves
+        # if nothing else is known, the manager proves that a Galaxy is down, but not that it serves
         ({"unit": _unit(State.STOPPED, False)}, False),
         ({"unit": _unit(State.FAILED, False)}, False),
         ({"unit": _unit(State.RUNNING, True)}, None),
@@ -40,7 +40,7 @@ def test_running_is_said_on_proof(facts, running):
         ([worker(), worker(apps=[])], {}, 1, True, False),
         ([worker(accepting=0)], {}, 0, False, False),
         ([], {"silent": True}, 0, False, False),
-        # a master that lives and cannot be asked
+        # the master lives but cannot be asked
         ([], {"master": FakeProcess(7)}, None, None, None),
         ([], {}, None, None, None),
     ],
@@ -66,13 +66,13 @@ def _gunicorn(number, *workers, answers=None, **facts):
     ("services", "running", "count", "one", "three"),
     [
         ([_gunicorn(0, worker(), worker()), _gunicorn(1, worker())], True, 3, True, True),
-        # each must serve, however many workers the others have
+        # each gunicorn must serve, however many workers the others have
         ([_gunicorn(0, worker(), worker(), worker()), _gunicorn(1, worker(accepting=0))], True, 3, False, False),
         ([_gunicorn(0, worker(), worker(), worker()), _gunicorn(1, silent=True)], True, 3, False, False),
         ([_gunicorn(0, worker(), worker(), worker()), _gunicorn(1)], True, None, None, None),
         ([_gunicorn(0, silent=True), _gunicorn(1, silent=True)], False, 0, False, False),
         ([_gunicorn(0, silent=True), _gunicorn(1)], None, None, None, None),
-        # its workers beat, and no request is answered
+        # the workers' heartbeats come, but no request is answered
         ([_gunicorn(0, worker(), worker(), worker(), answers=False)], True, 3, False, False),
         ([_gunicorn(0, worker(), worker(), worker(), answers=True)], True, 3, True, True),
     ],

@@ -1,4 +1,4 @@
-"""Detection by definitions alone; the managers themselves are tested for real in tests/functional/managers."""
+"""Detection by definitions alone. tests/functional/managers tests the managers themselves."""
 
 import pytest
 
@@ -16,10 +16,10 @@ _SERVER = "[unix_http_server]\nfile=/run/supervisor-of-a-test.sock\n[supervisord
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """An empty machine whose definitions lie in ``tmp_path``; ``host(kind, name, text)`` writes one."""
+    """An empty machine; its definitions are in ``tmp_path``. ``host(kind, name, text)`` writes one."""
     units = {}
     monkeypatch.setattr(galaxy_manager_systemd, "RUNS", str(tmp_path / "systemd-runs"))
-    # systemd itself is asked in tests/functional/managers
+    # tests/functional/managers asks systemd itself
     monkeypatch.setattr(galaxy_manager_systemd, "candidates", lambda: list(units.values()))
     monkeypatch.setattr(galaxy_manager_initscript, "_JOBS", str(tmp_path / "init" / "*.conf"))
     monkeypatch.setattr(galaxy_manager_initscript, "_SCRIPTS", str(tmp_path / "init.d" / "*"))
@@ -74,12 +74,12 @@ def test_nothing_there_is_none(host):
         ("[supervisord]\ndirectory=/srv/galaxy\n[program:x]\ncommand=uwsgi --yaml config/galaxy.yml\n", "x"),
         ('[program:x]\nenvironment=C="/srv/galaxy/config"\ncommand=uwsgi --yaml %(ENV_C)s/galaxy.yml\n', "x"),
         ("[program:galaxy]\ncommand=uwsgi --yaml %(ENV_NOWHERE)s.yml --touch-reload x\n", None),
-        # a handler names the configuration too, but the server is what runs uWSGI
+        # a handler names the configuration too, but only the program that runs uWSGI is the server
         (
             f"[program:handler0]\ncommand=python main.py -c {CONFIG}\n[program:w]\ncommand=uwsgi --yaml {CONFIG}\n",
             "w",
         ),
-        # never a handler, a Celery or any other helper alone, whatever its name
+        # a handler, Celery or another helper alone is never the server, whatever its name
         (f"[program:galaxy]\ncommand=python ./lib/galaxy/main.py -c {CONFIG}\n", None),
         ("[program:galaxy]\ncommand=celery --app galaxy.celery worker\n", None),
         ("[program:galaxy]\ncommand=gunicorn galaxy.webapps.galaxy.fast_factory:factory()\n", None),
@@ -96,7 +96,7 @@ def test_supervisord_programs(host, text, service):
 @pytest.mark.parametrize(
     "text",
     [
-        # each names another Galaxy's configuration: by uWSGI, by a handler, in the group, through a shell, relative
+        # each one names another Galaxy's configuration: by uWSGI, by a handler, in the group, through a shell, relative
         "[program:galaxy]\ncommand=uwsgi --yaml /srv/other/galaxy.yml\n",
         "[program:galaxy]\ncommand=python main.py -c /srv/other/galaxy.yml\n",
         "[program:galaxy]\ncommand=/srv/run.sh --config=/srv/other/galaxy.yml\n",
@@ -113,7 +113,7 @@ def test_a_definition_that_names_another_configuration_is_never_ours(host, text)
 
 
 def test_another_galaxys_group(host):
-    """Case 07."""
+    """A group called galaxy that has another Galaxy's server and handler."""
     host.program(
         "[program:galaxy_web]\ncommand=uwsgi --yaml /srv/a/config/galaxy.yml\n"
         "[program:handler]\ncommand=/srv/a/venv/bin/python ./lib/galaxy/main.py -c /srv/a/config/galaxy.yml "
@@ -139,7 +139,7 @@ def test_two_servers_in_one_group_are_two_services(host):
 
 
 def test_zerglings_of_one_configuration_are_named(host):
-    """Case 05, where nothing runs."""
+    """Two zerglings are defined, and nothing runs."""
     host.program(
         "[program:zergpool]\ncommand = uwsgi --master --zerg-pool /srv/zergpool.sock:127.0.0.1:4001\n"
         f"[program:zergling0]\ncommand = uwsgi --yaml {CONFIG} --stats 127.0.0.1:9190\n"
@@ -186,7 +186,7 @@ def test_a_configuration_is_known_behind_a_link(host, tmp_path):
         ("many", "gx:many"),
         ("gx:many", "gx:many"),
         ("gx:many_00", "gx:many_00"),
-        # by the program, the process that it has is meant
+        # the name of the program means its process
         ("galaxy_uwsgi", "gx:web"),
         ("gx:galaxy_uwsgi", "gx:web"),
         ("gx:web", "gx:web"),
@@ -210,7 +210,7 @@ def test_systemd_units(host):
 
 
 def test_only_what_a_unit_executes_counts(host):
-    """Case 13."""
+    """A configuration in a comment, a description or another program's words does not count."""
     host("systemd", "galaxy.service", f"[Service]\nExecStart=/srv/galaxy/venv/bin/uwsgi --yaml {CONFIG}\n")
     host(
         "systemd",
@@ -347,7 +347,7 @@ def test_unknown_managers_and_services(host):
 
 @pytest.mark.parametrize("where", ["file", "include"])
 def test_a_configuration_that_others_can_write_is_not_used(host, tmp_path, where):
-    """C2: whoever writes it decides what root runs."""
+    """Whoever can write the configuration decides what root runs."""
     path = host.program("[include]\nfiles = conf.d/*.conf\n")
     extra = tmp_path / "supervisord" / "conf.d" / "x.conf"
     extra.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Commands and answers; scripts that run are in tests/functional/managers."""
+"""Commands and their answers. tests/functional/managers runs real scripts."""
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -38,7 +38,7 @@ def test_only_scripts_that_mention_it_are_read_for_commands(tmp_path, monkeypatc
     for name, text in scripts.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    # a link has no name of its own
+    # a link is known by the name of its file
     (tmp_path / "z-galaxy").symlink_to("c")
     found = galaxy_manager_initscript.definitions("sysvinit", ("galaxy", "uwsgi"))
     assert [(name, commands[0].argv[0]) for name, commands in found] == [("a-galaxy", "run"), ("b", "UWSGI")]

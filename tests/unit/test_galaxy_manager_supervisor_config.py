@@ -1,4 +1,4 @@
-"""supervisord's files by its own rules (supervisor/options.py)."""
+"""supervisord's files, read by its own rules (supervisor/options.py)."""
 
 import os
 
@@ -56,7 +56,7 @@ def test_a_program_of_two_groups_is_two_processes(write):
 
 
 def test_a_supervisord_that_runs_is_where_it_is(write):
-    """With ``-n`` it never goes to its own directory."""
+    """With ``-n`` supervisord does not change to its own directory."""
     path = write("[supervisord]\ndirectory=/\n[program:a]\ncommand=a\n[program:b]\ncommand=b\ndirectory=/srv\n")
     assert [one.invocation.cwd for one in _programs(path)] == ["/", "/srv"]
     running = _programs(path, Process.of(os.getpid()))

@@ -1,4 +1,4 @@
-"""What a supervisord may answer; a real one is in tests/functional/managers."""
+"""What a supervisord may answer. tests/functional/managers has a real one."""
 
 import contextlib
 import http.server
@@ -26,7 +26,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 @pytest.fixture
 def answer(tmp_path):
-    """``answer(body)`` gives a client of a server that answers this."""
+    """``answer(body)`` returns a client; its server answers with ``body``."""
     path = f"/tmp/rpc-{os.getpid()}-{abs(hash(str(tmp_path))) % 10**8}.sock"
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -128,7 +128,7 @@ def test_an_answer_that_is_too_large(answer):
 
 @pytest.mark.parametrize("doctype", ['<!ENTITY a "">', '<!ENTITY % a "b">', ""])
 def test_a_document_type_is_refused_before_it_stands_for_gigabytes(answer, doctype):
-    """An old expat expands ten entities of ten until the memory ends, a new one does so for some of them."""
+    """Old versions of expat expand ten entities of ten until the memory is full; new ones expand some of them."""
     text = f'<?xml version="1.0"?><!DOCTYPE x [{doctype}]><methodResponse><params/></methodResponse>'
     for encoding in ("utf-8", "utf-16"):
         with pytest.raises(ManagerError, match="document type"):
@@ -143,7 +143,7 @@ def test_an_answer_that_never_ends(tmp_path, monkeypatch):
         def handle(self):
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
             with contextlib.suppress(OSError):
-                # each byte comes in time
+                # each byte comes before the timeout
                 while not ended.wait(0.02):
                     self.wfile.write(b" ")
 
@@ -161,7 +161,7 @@ def test_an_answer_that_never_ends(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_link_to_another_service_of_roots():
-    """supervisord's own sample has its socket in /tmp, where anybody can put a link before supervisord is up."""
+    """supervisord's sample has its socket in /tmp. Anybody can put a link there before supervisord starts."""
     with public_directory() as place, socketserver.UnixStreamServer(f"{place}/docker.sock", None) as other:
         make(f"{place}/tmp", 0, 0o1777)
         run_as(MALLORY, os.symlink, f"{place}/docker.sock", f"{place}/tmp/supervisor.sock")

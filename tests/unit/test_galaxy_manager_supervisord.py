@@ -1,4 +1,4 @@
-"""Names of services; the unit itself is tested on a real supervisord in tests/functional/managers."""
+"""Names of services. tests/functional/managers tests the unit itself with a real supervisord."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_all_of_a_group():
     ("users", "uid"), [(("4001",), 4001), ((None,), None), (("4001", None), None), (("4001", "4002"), None)]
 )
 def test_whom_it_runs_as(tmp_path, users, uid):
-    """Where its programs say the same; a handler beside the server counts only where nobody tells them apart."""
+    """The user that all programs have. A handler beside the server counts only if nobody can tell them apart."""
     path = tmp_path / "supervisord.conf"
     texts = [f"[program:p{number}]\ncommand=x\n" + f"user={user}\n" * bool(user) for number, user in enumerate(users)]
     programs = ",".join(f"p{number}" for number in range(len(users)))

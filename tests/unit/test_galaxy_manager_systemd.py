@@ -1,4 +1,4 @@
-"""Control groups; the unit itself is tested on a real systemd in tests/functional/managers."""
+"""Control groups. tests/functional/managers tests the unit itself with a real systemd."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Unit files by systemd's rules (systemd.service(5), systemd.exec(5)); a real one: tests/functional/managers."""
+"""Unit files by systemd's rules (systemd.service(5), systemd.exec(5)). tests/functional/managers has a real systemd."""
 
 import platform
 
@@ -42,7 +42,7 @@ def _argv(definition):
         ("/bin/sh -c \"cd /srv && uwsgi --yaml 'a b'\"", ["/bin/sh", "-c", "cd /srv && uwsgi --yaml 'a b'"]),
         (
             "/bin/x ${A}/y $A $B $UNKNOWN $$A ${A}${B} $A/z",
-            # the last one is a variable of the name A/z
+            # the last word is a variable with the name A/z
             ["/bin/x", "one/y", "one", "t", "w", "$A", "onet w"],
         ),
         (

@@ -48,7 +48,7 @@ def test_how_well_a_definition_fits(name, command, rank):
         ("run.sh", {"GALAXY_CONFIG_FILE": "/srv/b/config/galaxy.yml"}, None),
         ("run.sh", {"GALAXY_CONFIG_FILE": CONFIG}, 1),
         ("run.sh", {"GALAXY_CONFIG_FILE": "config/galaxy.yml"}, 1),
-        # an option of Galaxy's own
+        # an option of Galaxy, not the name of its configuration
         ("run.sh", {"GALAXY_CONFIG_JOB_CONFIG_FILE": "/srv/b/job_conf.yml"}, 2),
         ("uwsgi", {"UWSGI_YAML": "/srv/b/config/galaxy.yml"}, None),
         ("uwsgi", {"UWSGI_YAML": CONFIG}, 0),

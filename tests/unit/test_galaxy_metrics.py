@@ -1,4 +1,4 @@
-"""Metrics, read back by Prometheus' own parsers."""
+"""Metrics, read by Prometheus' own parsers."""
 
 import re
 
@@ -14,7 +14,7 @@ ODD = 'a "b"\\\nc'
 
 
 def _read(text):
-    """By name and labels: the samples; what is not OpenMetrics raises."""
+    """The samples by name and labels. Text that is not OpenMetrics raises an error."""
     families = list(openmetrics(text))
     assert all(family.documentation and family.name.startswith("galaxy_") for family in families)
     assert {sample.labels["server"] for family in families for sample in family.samples} != {""}

@@ -1,4 +1,4 @@
-"""The declaration of all settings, and what is made from it."""
+"""The declaration of all settings, and the files made from it."""
 
 import json
 
@@ -17,7 +17,7 @@ SCHEMA = json.loads(pillar_docs.schema())
 
 
 def test_example_and_schema_are_in_step_with_the_declaration():
-    """`make pillar` writes them."""
+    """If this fails, run `make pillar`."""
     assert (REPO / "pillar.example").read_text() == pillar_docs.example()
     assert (REPO / "docs" / "pillar.schema.json").read_text() == pillar_docs.schema()
 

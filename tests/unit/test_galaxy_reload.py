@@ -1,4 +1,4 @@
-"""In which order the gunicorns of a Galaxy are restarted, and where that stops."""
+"""In which order the gunicorns of a Galaxy are restarted, and when the restart stops halfway."""
 
 import pytest
 from support.document import worker
@@ -16,7 +16,7 @@ _SOON = Limits(timeout=5, settle=0.01)
 
 
 class _Unit(FakeUnit):
-    """Runs or does not, and writes down what it was told."""
+    """A unit that runs or does not, and writes down what it was told."""
 
     def __init__(self, service, told, works=True):
         super().__init__()
@@ -33,7 +33,7 @@ class _Unit(FakeUnit):
 
 
 class _Web:
-    """Its workers are there while its unit runs."""
+    """A web server that has its workers while its unit runs."""
 
     gap_of_reload = "new code that is broken takes Galaxy down"
 
@@ -64,7 +64,7 @@ class _Web:
 
 
 class _Galaxy:
-    """Services by their names, in the order of starts, each with its role and unit."""
+    """Services by name, in the order of their starts, each with its role and unit."""
 
     gravity = True
 
@@ -109,7 +109,7 @@ def _quick(monkeypatch, tmp_path):
 
 @pytest.fixture(autouse=True)
 def _dead(monkeypatch):
-    # what its manager stopped has ended
+    # every process ends at once when its manager stops it
     monkeypatch.setattr(FakeProcess, "__init__", lambda self, pid: vars(self).update(pid=pid, is_alive=False, sent=[]))
 
 

@@ -1,4 +1,4 @@
-"""One function on one minion, and whatever a minion may answer."""
+"""One function on one minion, whatever the minion answers."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ SILENT = {"success": False, "return": "one does not answer; does it run, and is 
 
 
 class Minions:
-    """Stands for ``LocalClient``: by function, what the one minion returns."""
+    """Stands for ``LocalClient``: for each function, what the one minion returns."""
 
     def __init__(self, **returned):
         self.returned, self.asked = returned, []
@@ -106,7 +106,7 @@ def test_a_galaxy_that_is_being_started_is_not_started_again(tmp_path, job, serv
         ([_job("galaxy.status"), _job("state.apply", "apache")], None),
         ([_job("galaxy.startup", {"__kwarg__": True, "server": "main"})], "other"),
         ([_job("galaxy.startup", {"__kwarg__": True, "server": "main"})], None),
-        # what else a minion may say it is at
+        # a minion may also say nonsense about its jobs
         ("galaxy.startup", None),
         ({"galaxy.startup": 1}, None),
         ([["galaxy.startup"], None, 3, {"fun": ["galaxy.startup"], "arg": []}, {"fun": "galaxy.startup"}], None),
@@ -151,7 +151,7 @@ def test_of_many_calls_at_once_one_reaches_the_minion(tmp_path):
     assert {answer["return"] for answer in answers} == {"Galaxy on one is being started already, by another call"}
     asked = [function for _, function, _ in client.asked]
     assert asked == ["saltutil.running"]
-    # another Galaxy of the machine is another thing
+    # a start of another Galaxy on the same machine has its own turn
     with galaxy_host_turn.alone(str(tmp_path), "galaxy.startup one main") as free:
         assert free
     leave.set()
@@ -220,7 +220,7 @@ def test_no_answer_is_endless():
     many = galaxy_remote.plain(dict.fromkeys(range(10**4), "x" * 10**5))
     assert len(json.dumps(many)) < 2 * galaxy_remote.CHARACTERS
     assert many[galaxy_remote.CUT] == galaxy_remote.CUT
-    # each of 16,384 is written as four or more
+    # each of the 16,384 characters is written as four or more
     assert len(galaxy_remote.plain("\x1b" * 10**6)) <= galaxy_remote.TEXT
 
 

@@ -1,4 +1,4 @@
-"""What a runner shows of what minions tell."""
+"""What a runner shows of the minions' events."""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""What a Galaxy is asked before anything of it is known, and what serves it."""
+"""What is asked before anything is known of a Galaxy, and which web server serves it."""
 
 import pytest
 
@@ -21,10 +21,10 @@ _BOTH = "uwsgi:\n  stats: 127.0.0.1:1\n  http: 127.0.0.1:2\ngravity:\n  gunicorn
     ("text", "given", "server"),
     [
         ("uwsgi:\n  stats: 127.0.0.1:1\n  http: 127.0.0.1:2\n", {}, "uwsgi"),
-        # Gravity does not look at uwsgi:
+        # Gravity does not read the section uwsgi:
         (_BOTH, {}, "gunicorn"),
         ("gravity: {}\ngalaxy: {}\n", {}, "gunicorn"),
-        # a server that was named by its addresses is asked there
+        # the addresses of a server were given, so it is asked there
         (_BOTH, {"stats": "127.0.0.1:1", "socket": "127.0.0.1:2"}, "uwsgi"),
     ],
 )

@@ -117,7 +117,7 @@ def test_what_is_wrong_is_named_with_its_place(pillar, problem):
     with pytest.raises(SettingsError) as caught:
         settings.require_sound()
     assert caught.value.problems == settings.problems
-    # and nothing is there to be done
+    # the formula then has nothing to do
     assert settings.values(settings.names)["servers"] == {}
 
 
@@ -146,7 +146,7 @@ def test_the_volume_of_a_machine_without_a_server_of_its_own_is_everybodys():
     assert devices == {"a": ["/dev/vdc", "/dev/vdb"], "b": ["/dev/vdb"]}
     keys = [one["key"] for one in settings.servers["a"]["storages"]]
     assert keys == ["pillar://galaxy:servers:a:storage:passphrase", "pillar://galaxy:storage:passphrase"]
-    # but not where galaxy: describes a server itself
+    # a server in galaxy: itself does not share its storage with the named servers
     settings = _of({"config": "/c", "storage": shared, "servers": {"b": {"config": "/b"}}})
     assert settings.servers["b"]["storages"] == []
 
@@ -183,7 +183,7 @@ def test_secrets_are_never_shown():
     wrong = _of({"storage": {"device": "/d", "passphrase": 12345678}, "environment": "A=hunter2"})
     assert "12345678" not in str(wrong.problems)
     assert "hunter2" not in str(wrong.problems)
-    # while Galaxy's processes get theirs
+    # Galaxy's own processes still get the values
     assert settings.servers["galaxy"]["environment"] == {"DB": "hunter2"}
 
 

@@ -1,4 +1,4 @@
-"""What ``galaxy.status`` says of a look."""
+"""What ``galaxy.status`` says about a look."""
 
 import json
 
@@ -104,9 +104,9 @@ def test_what_was_started_before_its_configuration_was_changed(tmp_path):
 
     said = f"{path} was changed after uwsgi was started: a restart or reload takes it up."
     assert problems(changed - 10) == [said]
-    # one that was respawned alone
+    # one worker was respawned later, the others were not
     assert problems(changed + 10, changed - 10) == [said]
-    # a time of uWSGI's is cut to the second; a worker that was never needed has none
+    # uWSGI cuts times to the second; a worker that was never started has no time
     assert problems(changed - 1, changed + 5, 0) == []
     assert problems(0) == []
     assert problems(changed - 10, path=tmp_path / "gone") == []

@@ -135,10 +135,10 @@ def test_variables_in_front():
     words = "env X=z sh -c 'export A=1; B=$HOME/b C=\"$X\" uwsgi --ini ${HOME}/$UNSET/x.ini --stats $A'"
     command = _parse(words, environment=environment)
     assert command.environment == {"HOME": "/", "X": "z", "A": "1", "B": "//b", "C": "z"}
-    # what came from the environment is marked, but for a directory that is there
+    # a value from the environment is marked as secret, unless it is an existing directory
     assert command.options == [("ini", "//$UNSET/x.ini", False), ("stats", "1", True)]
     assert environment == {"HOME": "/", "X": "y"}
-    # without an environment nothing is made up
+    # without an environment, only the variables that the script itself sets are known
     unknown = _parse(words)
     assert unknown.options == [("ini", "${HOME}/$UNSET/x.ini", False), ("stats", "1", True)]
     assert unknown.environment is None

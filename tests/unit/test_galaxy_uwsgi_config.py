@@ -11,7 +11,7 @@ from galaxy_host_process import Invocation
 
 @pytest.fixture
 def read(tmp_path):
-    """``read(text, name)``: the configuration in a file of that content."""
+    """``read(text, name)``: the configuration in a file with this text."""
 
     def run(text, name="galaxy.yml", environment=None, words=(), cwd=None):
         path = tmp_path / name
@@ -195,7 +195,7 @@ def test_a_list_of_mappings_is_no_number(read):
     assert config.mules.value == 0
     assert _addresses(config) == ["127.0.0.1:4001"]
     assert [(setting.option, setting.source[-12:]) for setting in config.unusable] == [("mules", "galaxy.yml:5")]
-    # uWSGI's own YAML reader stops at the list
+    # uWSGI's own YAML reader stops at this list
     assert "libyaml" in str(config.doubts[0].value)
 
 
@@ -208,7 +208,7 @@ def test_a_list_of_mappings_is_no_number(read):
         ("stats = :1\nmaster = False\nmaster = true\n", (), True, False),
         ("stats = :1\nmaster = maybe\n", (), True, False),
         ("stats = :1\nmaster\n", (), True, False),
-        # the option itself turns the master on, as many do
+        # many options turn the master on, this one too
         ("stats = :1\n", (), True, False),
         ("cheaper = 1\n", (), True, False),
         ("socket = :1\n", (), False, False),
@@ -293,7 +293,7 @@ def test_shared_sockets_routers_and_pools(read):
         "galaxy.ini",
     )
     assert _addresses(config) == ["10.0.0.1:80", "/run/s", ":443", "127.0.0.1:1", "127.0.0.1:2", "@x"]
-    # the option that listens
+    # the option at which it listens
     assert config.sockets[0].source.endswith("galaxy.ini:4")
 
 
@@ -371,7 +371,7 @@ def test_what_nobody_but_uwsgi_can_decide_is_said_and_hides_nothing(read):
     texts = {setting.option: str(setting.value) for setting in config.unusable}
     assert set(texts) == {"socket", "processes", "pidfile", "threads"}
     assert "galaxy.ini:4: socket is inside if-plugin of" in texts["socket"]
-    # known to whoever knows its environment
+    # known if the environment is known
     config = read(
         "[uwsgi]\nif-env = X\nthreads = 2\nendif =\nif-reload =\nmules = 3\nend =\n", "galaxy.ini", {"X": "y"}
     )
@@ -382,7 +382,7 @@ def test_what_nobody_but_uwsgi_can_decide_is_said_and_hides_nothing(read):
     ("lines", "user"),
     [
         *((("processes: 2",), None), (("uid: galaxy",), "galaxy"), (("uid: 1000", "uid: 1001"), "1001")),
-        # as in uWSGI, a name wins wherever it stands
+        # as in uWSGI, a name wins over a number, in any order
         *((("uid: galaxy", "uid: 1001"), "galaxy"), (("immediate-uid: galaxy",), "galaxy"), (("uid: 0",), "0")),
         *((("uid: $(WHO)",), None), (("uid: 1000", "if-opt: x", "uid: galaxy", "endif: true"), "1000")),
     ],
@@ -408,7 +408,7 @@ def test_a_uwsgi_that_is_started_with_it_serves_whatever_gravity_says(tmp_path):
     [
         ("galaxy:\n  x: 1\n", ConfigError, ["no uwsgi: section"]),
         ("gravity:\n  gunicorn:\n", ConfigError, ["gunicorn serves this Galaxy"]),
-        # old files have both, and Gravity ignores uwsgi:
+        # old files have both sections, and Gravity ignores uwsgi:
         ("uwsgi:\n  socket: :4001\ngravity:\n  x: y\n", ConfigError, ["gravity:", "gunicorn serves this Galaxy"]),
         ("gravity:\n  x: y\nuwsgi:\n  socket: :4001\n", ConfigError, ["gravity:", "gunicorn serves this Galaxy"]),
         ("uwsgi:\n  include: galaxy.yml\n", ConfigError, ["galaxy.yml", "loop"]),

@@ -60,7 +60,7 @@ def test_lines_of_a_yaml():
     ],
 )
 def test_where_uwsgis_two_readers_of_yaml_differ(text, values, told):
-    """Held to uWSGI's own one by the functional tests, so far as that reads on."""
+    """The functional tests compare with uWSGI's own reader, as far as that reads."""
     lines, problems, doubts = _yaml(f"x: y\nuwsgi:\n  first: 0\n{text}")
     assert [value for _, key, value in lines if key and key != "first"] == values
     assert problems == []
@@ -95,7 +95,7 @@ def test_magic_variables(tmp_path):
     assert replaced("%x %v", "other", cwd="/srv") == "other /srv"
     assert replaced("%v%t") == f"{UNKNOWN}v{UNKNOWN}t"
     assert replaced("%k%0") == f"{os.cpu_count()}{str(tmp_path).split('/')[1]}"
-    # capital letters name the first file
+    # capital letters stand for the first file
     assert replaced("%S%O|%X") == "|"
     assert replaced("%S %O %X|", top=("/a/b.ini", "c", "x/b.ini")) == "b.ini x/b.ini c|"
 
@@ -112,7 +112,7 @@ def test_a_link_is_named_by_itself_and_a_directory_by_its_own_name(tmp_path):
 def test_what_is_read(tmp_path):
     path = tmp_path / "a.ini"
     path.write_bytes(b"[uwsgi]\na = b\0c\n\0\nd = \xff\xc3\xa4\n")
-    # a text of C ends at a NUL
+    # a text in C ends at a NUL
     assert galaxy_uwsgi_file.read_text(str(path)) == "[uwsgi]\na = b\n\nd = \ufffd\u00e4\n"
     path.write_bytes(b"x" * (galaxy_uwsgi_file.MAX_FILE + 1))
     for wrong in (str(path), str(tmp_path), "/no/such", "/dev/null", "x\0y", "\udcff", "relative", "/" + "x" * 5000):

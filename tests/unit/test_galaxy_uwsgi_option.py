@@ -35,7 +35,7 @@ def test_a_number_is_the_digits_that_a_text_begins_with(text, number):
     ],
 )
 def test_sums_go_from_left_to_right_in_64_bits(expression, value):
-    # what uWSGI makes of them: tests/functional/test_config_against_uwsgi.py
+    # tests/functional/test_config_against_uwsgi.py compares with uWSGI itself
     assert evaluate(expression, _OPTIONS, "x.ini:1") == (value, False)
 
 

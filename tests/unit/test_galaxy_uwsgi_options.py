@@ -1,4 +1,4 @@
-"""The order of the options, whose files are read, what an environment may say, and the bounds of it all."""
+"""The order of the options, whose files are read, what an environment may say, and the limits of each part."""
 
 import os
 import pathlib
@@ -55,7 +55,7 @@ class TestOrder:
         environment = {"UWSGI_YAML": path} if how == "its own variable" else {}
         options = galaxy_uwsgi_options.collect(path, _invocation(*words, cwd=cwd, environment=environment))
         pairs = [(option.value, option.source) for option in options.options if option.key == "stats"]
-        # where only a variable names it, it comes before the words
+        # if only a variable names the file, the file comes before the words
         order = [(":3", "galaxy.service"), (":1", f"{path}:2")]
         assert pairs == (order[::-1] if how == "its own variable" else order)
 
@@ -147,7 +147,7 @@ class TestEnvironment:
         environment = {"VAULT_TOKEN": SECRET, "UWSGI_STATS_SERVER": f"{SECRET}:0"}
         config = galaxy_uwsgi_config.read(path, _invocation("--ini", path, environment=environment, cwd=str(tmp_path)))
         assert [str(setting.value) for setting in config.sockets] == [":8080"]
-        # neither in what is wrong nor in what is right
+        # neither the good values nor the messages show it
         assert SECRET not in str(config)
         assert config.unusable
 
@@ -159,7 +159,7 @@ class TestEnvironment:
         assert config.stats.source == "UWSGI_STATS in the environment of galaxy.service"
         assert config.processes.value == 2
         assert SECRET not in str(config)
-        # those of what is not uWSGI are not uWSGI's
+        # the command does not run uWSGI, so its variables are not uWSGI's
         invocation = Invocation(("sh", "run.sh"), "galaxy.service", None, environment)
         assert galaxy_uwsgi_config.read(path, invocation).stats is None
 
@@ -183,7 +183,7 @@ class TestEnvironment:
 
 
 class TestWhoseFiles:
-    """A file that the configuration's owner names is read only as far as he may read it himself."""
+    """The owner of the configuration may name a file. It is read only if that owner may read it."""
 
     pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
 
@@ -220,12 +220,12 @@ class TestWhoseFiles:
         path = make(place / "galaxy.yml", 0, 0o644, b"uwsgi:\n  http: :1\n")
         words = ["--ini", f"{secret}:client", "--stats", "%(password)"]
         config = galaxy_uwsgi_config.read(path, _invocation(*words, environment={}, cwd="/", user=user))
-        # root's own words are root's
+        # if root wrote the words, root's file is read
         assert ("TOPSECRET" in str(config)) is (user is None)
 
 
 class TestBounds:
-    """Each thing that somebody else may make long ends in an error that names the file, soon and in little memory."""
+    """Whatever another user can make long ends in an error that names the file, soon and in little memory."""
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -296,7 +296,7 @@ class TestBounds:
             galaxy_uwsgi_config.read(write("galaxy.ini", "[uwsgi]\ninherit = a.ini\n"))
 
     def test_all_of_it_is_soon_and_small(self, tmp_path):
-        """The worst texts, in a process that has no more than 64 MiB beside what Python itself takes."""
+        """The worst texts, in a process that may use 64 MiB beside what Python itself takes."""
         texts = {
             "deep.yml": "uwsgi:\n" + "".join(f"{' ' * n}- [{{\n" for n in range(1, 1400)),
             "dots.ini": "[uwsgi]\n" + "a = $($($(%(%(@(@(\n" * 9000,

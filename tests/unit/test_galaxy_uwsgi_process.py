@@ -1,4 +1,4 @@
-"""What is uWSGI by its words; real uWSGIs are in tests/functional/managers/test_uwsgi_process.py."""
+"""What is uWSGI, by its command line. tests/functional/managers/test_uwsgi_process.py has real ones."""
 
 import contextlib
 import os
@@ -109,23 +109,23 @@ def test_a_relative_path_needs_a_directory(tmp_path):
         (["python3", "-c", "import pyuwsgi; pyuwsgi.run()", CONFIG], True),
         (["/bin/sh", "-c", "cd /srv/galaxy && uwsgi --yaml config/galaxy.yml"], True),
         (["env", "X=y", "uwsgi", CONFIG], True),
-        # another server's, and one that names nothing
+        # words of another server, and words that name no file
         (["uwsgi", "--yaml", "/srv/b.yml"], False),
         (["uwsgi", "--yaml", "/srv/b.yml", "--touch-reload", CONFIG], False),
         (["uwsgi", "--socket", "127.0.0.1:4001"], None),
         (["uwsgi", "--master", "--zerg-pool", "/x:127.0.0.1:4001"], None),
-        # a script may start anything
+        # a script may start any program
         (["/srv/galaxy/run.sh"], None),
         (["sh", "/srv/galaxy/run.sh", "uwsgi"], None),
         (["/bin/sh", "-c", "cd /srv && ./run.sh"], None),
         (["python", "start-galaxy.py"], None),
         (["sleep", "1000"], None),
         ([], None),
-        # what only has the name somewhere does not run it
+        # a command with the name somewhere in it does not run uWSGI
         (["tail", "-f", "/var/log/uwsgi.log"], None),
         (["uwsgitop", "127.0.0.1:9191"], None),
         (["/usr/local/bin/backup", "--stop", "uwsgi", CONFIG], None),
-        # and Galaxy's other services run none
+        # Galaxy's other services do not run uWSGI
         (["python", "./lib/galaxy/main.py", "-c", CONFIG, "--log-file=/var/log/uwsgi-handler0.log"], False),
         (["/venv/bin/python", "./scripts/galaxy-main", "-c", CONFIG], False),
         (["/venv/bin/celery", "--app", "galaxy.celery", "worker"], False),
@@ -148,7 +148,7 @@ def test_without_a_configuration_nothing_is_certain():
 def _running(*argv, **options):
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process:
         identified = Process.of(process.pid)
-        # until it has executed its program
+        # wait until the process has executed its program
         assert wait_until(lambda: identified.argv[:1] != (sys.executable,) or argv[0] == sys.executable, Deadline(180))
         yield identified
         process.kill()
@@ -177,7 +177,7 @@ def test_the_program_makes_it_uwsgi(tmp_path):
     with _running("bash", "-c", f"exec -a 'uWSGI master' {program} 99") as process:
         assert wait_until(lambda: process.exe == str(program), Deadline(180))
         assert galaxy_uwsgi_process.is_uwsgi(process)
-        # as after an upgrade
+        # an upgrade removes the program in the same way
         program.unlink()
         assert galaxy_uwsgi_process.is_uwsgi(process)
 
@@ -185,7 +185,7 @@ def test_the_program_makes_it_uwsgi(tmp_path):
 def test_what_is_not_uwsgi_is_not_the_master():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = galaxy_host_address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
-        # neither because it listens, nor because a stats document or a pidfile says so
+        # a process is not the master because it listens, or because a stats document or a pidfile names it
         for hint in (os.getpid(), 0, -12, None, 10**30):
             with pytest.raises(ProcessError, match="not uWSGI"):
                 galaxy_uwsgi_process.find_master([address], [hint])
@@ -193,7 +193,7 @@ def test_what_is_not_uwsgi_is_not_the_master():
 
 
 def test_a_pid_that_is_reused_while_it_is_looked_at_is_not_taken(tmp_path, monkeypatch):
-    """A process that holds the socket ends in the middle of the scan, and its PID goes to another one."""
+    """The process that holds the socket ends during the search, and another one gets its PID."""
     program = tmp_path / "uwsgi"
     program.write_bytes(pathlib.Path("/bin/sleep").read_bytes())
     program.chmod(0o755)

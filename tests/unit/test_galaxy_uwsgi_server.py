@@ -1,4 +1,4 @@
-"""What is known of a uWSGI grows, and is never another server's."""
+"""What is known of a uWSGI only grows, and never belongs to another server."""
 
 import os
 import socket
@@ -67,7 +67,7 @@ class _Process:
 
 
 class _Unit:
-    """A unit that runs Galaxy as ``runs_as``, and has started the process, or not."""
+    """A unit that runs Galaxy as user ``runs_as``; ``owns`` says whether it started the process."""
 
     def __init__(self, runs_as, owns):
         self.runs_as, self._owns = runs_as, owns
@@ -85,18 +85,18 @@ class _Unit:
 @pytest.mark.parametrize(
     ("named", "decider", "unit", "uid", "mine"),
     [
-        # its command line names this configuration, which is its user's
+        # the command line names this configuration; the configuration's owner decides
         *((True, 1000, None, 1000, True), (True, 1000, None, 0, True), (True, 1000, None, 1001, False)),
-        # it names none that can be seen
+        # the command line names no file that can be seen
         *((None, 1000, None, 1000, True), (None, 0, None, 0, True), (None, 1000, None, 0, False)),
-        # it names another
+        # the command line names another configuration
         *((False, 1000, None, 1000, False), (False, 0, None, 0, False)),
-        # it is root's, and so is nobody else's
+        # root owns the configuration, so the process must be root's
         *((True, 0, None, 0, True), (True, 0, None, 1000, False), (None, 0, None, 1000, False)),
-        # but whose the unit says
+        # but the unit may name another user
         *((True, 0, _Unit(1000, False), 1000, True), (True, 0, _Unit(1000, True), 1001, False)),
         *((None, 0, _Unit(1000, None), 1000, True), (True, 1000, _Unit(1001, None), 1001, True)),
-        # or what root's service became; of an init script that cannot be told
+        # or root's service changed its user; with an init script this cannot be told
         *((True, 0, _Unit(None, True), 1000, True), (True, 0, _Unit(None, False), 1000, False)),
         (True, 0, _Unit(None, None), 1000, False),
     ],
@@ -112,7 +112,7 @@ def test_whose_process_it_is(monkeypatch, config, named, decider, unit, uid, min
     else:
         with pytest.raises(NotMine, match="PID 7, which serves there, runs"):
             UwsgiServer(config, find_unit=lambda process: unit)._require_mine(process)
-    # what was named by its PID, and an address that was given by hand, is believed
+    # a PID or an address that was given by hand is believed
     web = UwsgiServer(config)
     web.believe(7)
     web._require_mine(process)
@@ -123,7 +123,7 @@ def test_whose_process_it_is(monkeypatch, config, named, decider, unit, uid, min
     ("uid", "words", "mine"),
     [
         *((None, (), False), ("1000", (), True), ("1001", (), False), ("nobody", (), False), ("$(WHO)", (), False)),
-        # an init script's own words come after the file
+        # an init script's own options come after the file
         *((None, ("--uid", "1000"), True), ("1000", ("--uid", "1001"), False), ("no-such-user", (), False)),
     ],
 )
@@ -138,14 +138,14 @@ def test_the_user_that_root_has_uwsgi_become(monkeypatch, config, uid, words, mi
         web = UwsgiServer(config, find_unit=lambda process, found=found: found)
         assert (web._is_mine(_Process(1000)), web._may_listen(1000)) == (mine, mine)
         if mine and os.geteuid() == 0:
-            # of a file that is his, another user's server would be his choice
+            # the user owns the file, so this user could choose another user's server
             os.chown(config, 1002, 1002)
             assert not UwsgiServer(config, find_unit=lambda process, found=found: found)._is_mine(_Process(1000))
             os.chown(config, 0, 0)
 
 
 def _serve(path, mode, document):
-    """A server that answers everybody who connects, and whom the socket's mode lets."""
+    """A server that answers everybody whom the socket's mode admits."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     os.chmod(path, mode)
@@ -162,7 +162,7 @@ def _answer(listener, document):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 class TestWhoseWordItIs:
-    """What Galaxy's user, or whoever runs a uWSGI with root's configuration, names is used with his rights."""
+    """What the user of Galaxy, or of a uWSGI with root's file, names is used with that user's rights only."""
 
     @pytest.fixture
     def place(self):
@@ -195,9 +195,9 @@ class TestWhoseWordItIs:
         for mode in (0o600, 0o666):
             with staying(MALLORY, _serve, f"{place}/mallory/s", mode, document):
                 web = UwsgiServer(f"{place}/galaxy.yml")
-                # a socket that is not Galaxy's user's is not asked, whoever may connect to it
+                # the socket does not belong to Galaxy's user, so it is not asked, whatever its mode
                 with pytest.raises(StatsUnreachable, match=f"user {MALLORY} listens there"):
                     web.read_stats(5)
-                # an address from pillar is root's word
+                # an address from pillar was chosen by root
                 assert UwsgiServer(f"{place}/galaxy.yml", stats=f"{place}/mallory/s").read_stats(5)
             os.unlink(f"{place}/mallory/s")

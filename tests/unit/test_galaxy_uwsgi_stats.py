@@ -63,7 +63,7 @@ def test_cut_anywhere_it_is_closed_early(position):
 
 
 def test_bytes_that_are_no_text_do_not_hide_the_rest():
-    """uWSGI copies a request's bytes as they are, control characters too."""
+    """uWSGI copies a request's bytes as they are, even control characters."""
     data = json.dumps(document([worker(status="busy", cores=[core(1, ["REQUEST_URI=/a@b"])])])).encode()
     found = galaxy_uwsgi_stats._parse(ADDRESS, data.replace(b"@", b"\xff\x01"))
     assert Stats(ADDRESS, found).workers[0].in_request[0].uri == "/a\ufffd\x01b"

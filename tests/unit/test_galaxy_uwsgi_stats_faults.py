@@ -1,4 +1,4 @@
-"""Every way in which a stats server can fail, on real sockets: each its own error, inside its deadline."""
+"""Every way in which a stats server can fail, with real sockets: each has its own error, before its deadline."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ TIMEOUT = 0.6
 
 @pytest.fixture
 def serve():
-    """``serve(handler)``: the address of a server whose every connection is handed to ``handler``."""
+    """``serve(handler)``: the address of a server that gives each connection to ``handler``."""
     stop = threading.Event()
     servers = []
 
@@ -156,7 +156,7 @@ def test_each_fault_is_its_own_error_inside_its_deadline(serve, handler, error, 
     before = time.monotonic()
     with pytest.raises(error) as caught:
         galaxy_uwsgi_stats.read(address, TIMEOUT)
-    # the deadline is the promise; two minutes are what a busy machine may add
+    # the deadline is the promise; a busy machine may need two minutes more
     assert time.monotonic() - before < TIMEOUT + 120
     assert type(caught.value) is error
     assert str(address) in str(caught.value)

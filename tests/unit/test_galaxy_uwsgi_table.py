@@ -1,4 +1,4 @@
-"""The table of options; that it is uWSGI's own is held by tests/functional/test_config_against_uwsgi.py."""
+"""The table of options. tests/functional/test_config_against_uwsgi.py shows that it is uWSGI's own."""
 
 import re
 
@@ -28,7 +28,7 @@ def test_options_that_have_a_stats_server_have_a_master():
     ("name", "full"),
     [
         *(("stats-ser", "stats-server"), ("process", "processes"), ("die-on-t", "die-on-term")),
-        # one, several, and none that begin so
+        # one option, several options, and no option begins like this
         *(("stats", "stats"), ("thread", "thread"), ("http-to", "http-to"), ("nothing", "nothing"), ("", "")),
     ],
 )

@@ -19,7 +19,7 @@ def _stats(*workers):
     [
         (worker(), WorkerState.IDLE),
         (worker(accepting=0), WorkerState.NOT_ACCEPTING),
-        # the old scripts took exactly this for busy
+        # the old scripts took this worker for busy
         (worker(accepting=0, status="busy"), WorkerState.NOT_ACCEPTING),
         (worker(accepting=1, pid=0), WorkerState.NOT_ACCEPTING),
         (worker(status="busy", cores=[core(1), core(0)]), WorkerState.BUSY),

@@ -6,7 +6,7 @@ import pytest
 
 from galaxy_version import on_disk
 
-# the second since 26.1
+# Galaxy 26.1 and newer have the second file
 FILES = ("version.py", "version/__init__.py")
 
 

@@ -1,4 +1,4 @@
-"""When waiting ends, and when it is clear that it will not."""
+"""When waiting ends, and when it is clear that it will not succeed."""
 
 import pytest
 from support.document import worker
@@ -13,7 +13,7 @@ from galaxy_spec import Limits, Spec
 
 
 class _Web:
-    """Gives the snapshots, or raises the errors, that it was made with, the last one for ever."""
+    """Gives the snapshots or errors that it was made with, one after the other; the last one again and again."""
 
     def __init__(self, *answers, probed=None):
         self.answers, self.probed, self.told_pid = list(answers), probed, None

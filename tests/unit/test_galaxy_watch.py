@@ -23,7 +23,7 @@ def _stuck(seconds):
 
 
 def _run(*looks):
-    """``(seconds, answer)`` in turn: the tags that each look gives."""
+    """Takes ``(seconds, answer)`` one after the other. Returns the tags that each look gives."""
     memory = Memory()
     return [[event["tag"] for event in observe(answer, memory, LIMITS, now)] for now, answer in looks]
 

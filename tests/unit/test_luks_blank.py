@@ -1,4 +1,4 @@
-"""Where it is looked before a device is taken for blank, and what that costs."""
+"""Where a device is read before it is taken for blank, and how long this takes."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ MIB, GIB, TB = 1 << 20, 1 << 30, 10**12
 
 
 class File(luks_device.Device):
-    """A file in the place of a device."""
+    """A file instead of a device."""
 
     @property
     def size(self):
@@ -23,7 +23,7 @@ class File(luks_device.Device):
 
 @pytest.fixture
 def device(tmp_path):
-    """A sparse file of 2 GiB, larger than what is read wholly."""
+    """A sparse file of 2 GiB: too large to be read wholly."""
     path = tmp_path / "image"
     with open(path, "wb") as file:
         file.truncate(2 * GIB)
@@ -51,17 +51,17 @@ def test_of_a_large_one_beginning_end_and_samples_of_all(size):
     assert all(place % 4096 == 0 and length > 0 and place + length <= size for place, length in places)
     samples = sum(length // 4096 for _, length in places[1:-1])
     assert samples >= 1000
-    # no gap is wider than a few even shares
+    # no gap is much wider than an even share
     starts = [place for place, _ in places]
     widest = max(after - before for before, after in itertools.pairwise(starts))
     assert widest <= 32 * MIB + 3 * size / 200
 
 
 def reads_of(argv, path):
-    """``(offset, length)`` of each read that a command makes of the file, in its order."""
+    """``(offset, length)`` of each read of the file by a command, in their order."""
     trace = path.with_name("trace")
     traced = ["strace", "--trace=openat,lseek,read,pread64", f"--output={trace}", *argv, str(path)]
-    # blkid(8): 2, nothing is there
+    # blkid(8): 2 means that nothing was found
     assert subprocess.run(traced, capture_output=True, check=False).returncode in (0, 2)
     found, node, place = [], None, 0
     for line in trace.read_text().splitlines():
@@ -83,7 +83,7 @@ def reads_of(argv, path):
 
 
 def test_a_terabyte_is_proven_within_two_seconds_on_a_disk(tmp_path):
-    """By count: 100 MB/s, and 5 ms for each place that is not the next. The two probes look alike, and are cached."""
+    """Calculated: 100 MB/s, and 5 ms for each seek. Both probes read the same places; the second finds a cache."""
     path = tmp_path / "terabyte"
     with open(path, "wb") as file:
         file.truncate(TB)
@@ -139,7 +139,7 @@ def test_what_is_there_is_named(device, offset, data, kind):
 
 
 def test_the_mark_is_on_the_medium_before_anything_else_is_written(device, monkeypatch):
-    """80 crash images of a format without this flush all converged, so it is looked at here."""
+    """Without this flush, all of 80 crash images were still repaired, so this test looks at the flush itself."""
     flushed, fsync = [], os.fsync
 
     def look(descriptor):
@@ -163,7 +163,7 @@ def test_the_mark(device):
     write(device, -100, b"\0")
     luks_blank.unmark(device)
     assert not luks_blank.is_marked(device)
-    # what is no mark is not taken away
+    # data that is not the mark is not removed
     write(device, -4096, b"data")
     luks_blank.unmark(device)
     assert luks_blank.first_data(device)[0] == device.size - 4096

@@ -1,4 +1,4 @@
-"""``luks-cryptdev.ini`` of the old scripts."""
+"""The file ``luks-cryptdev.ini`` of the old scripts."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Whether a mounted filesystem is as it is declared, and where what is in the way goes."""
+"""Whether a mounted filesystem is as declared, and where the files that are in the way go."""
 
 import os
 
@@ -75,7 +75,7 @@ def test_a_mount_point_where_another_user_could_put_a_link():
             for may_move in (True, False):
                 with pytest.raises(MountPointError, match=r"user 4001 can put .*Nothing was changed"):
                     luks_filesystem.require_mountable("/dev/mapper/none", f"{place}/galaxy/{name}", may_move)
-        # whose the mount point itself is does not matter
+        # the owner of the mount point itself does not matter
         assert luks_filesystem.require_mountable("/dev/mapper/none", f"{place}/galaxy", may_move=True) is None
 
 

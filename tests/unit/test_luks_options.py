@@ -1,4 +1,4 @@
-"""Options of a volume, and names: what is passed on to cryptsetup, and what is not."""
+"""Options and names of a volume: which are given to cryptsetup, and which are refused."""
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_what_is_no_block_device(spec):
 
 
 def test_the_reserved_uuid_is_not_one_that_generators_make():
-    """Version 8 (RFC 9562); ``uuidgen``, libuuid and cryptsetup make versions 1, 4 and others below 8."""
+    """It has version 8 (RFC 9562). ``uuidgen``, libuuid and cryptsetup make version 1, 4 or another below 8."""
     header = luks_header.Header(2, "756e6669-6e69-8abc-9def-0123456789ab", "", 0, (), "")
     assert header.unfinished
     other = luks_header.Header(2, "756e6669-6e69-4abc-9def-0123456789ab", "", 0, (), "")

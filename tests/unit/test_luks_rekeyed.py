@@ -1,4 +1,4 @@
-"""The last step of a change of the volume key: when it is due, and what it writes. A real one: tests/uml/guest."""
+"""The last step of a change of the volume key: when it is due, and what it writes. tests/uml/guest has a real one."""
 
 import copy
 import hashlib
@@ -25,8 +25,8 @@ def segment(cipher, *flags):
     return {**segment, **({"flags": list(flags)} if flags else {})}
 
 
-# as cryptsetup 2.6.1 has left it: key slot 0 of the old volume key is gone, 1 is there, 2 is of the new one; 5 opens
-# nothing here, and belongs to somebody else
+# as cryptsetup 2.6.1 leaves it: key slot 0 of the old volume key is gone, 1 is still there, 2 belongs to the new key. 5
+# opens nothing here, and belongs to somebody else
 DUE = {
     "keyslots": {
         **{str(number): slot(number) for number in (1, 2, 5)},
@@ -73,11 +73,11 @@ def test_what_the_header_says_then():
 @pytest.mark.parametrize(
     "metadata",
     [
-        # nothing is moved yet; some is; all of it is on its way
+        # no data has the new key yet; some has; the last part is being changed
         changed(segments=lambda each: each.update({"0": segment("old")})),
         changed(segments=lambda each: each.update({"3": segment("old")})),
         changed(segments=lambda each: each.update({"0": segment("new", "in-reencryption")})),
-        # the volume key stays, and the cipher too
+        # the volume key stays; it is a decryption; data is moved; nothing is being changed; the old segment is missing
         changed(digests=lambda each: each.update({"1": {"keyslots": ["2"], "segments": ["0", "1", "2"]}})),
         changed(keyslots=lambda each: each["3"].update(mode="decrypt")),
         changed(keyslots=lambda each: each["3"]["area"].update(type="datashift-checksum")),
@@ -147,7 +147,7 @@ def test_a_damaged_second_copy_is_refused(volume, damage):
 
 
 def epochs(volume, monkeypatch):
-    """What ``complete`` writes, as (offset, data), in a list for each flush."""
+    """What ``complete`` writes: for each flush a list of (offset, data)."""
     found, write = [[]], os.pwrite
 
     def pwrite(node, data, offset):
@@ -163,7 +163,7 @@ def epochs(volume, monkeypatch):
 
 
 def crashed(before, epochs):
-    """What is on the medium after a power cut: all that was flushed, and of the rest any part, each in two pieces."""
+    """What the medium can hold after a power cut: all that was flushed, and any of the later writes, whole or half."""
     for number, last in enumerate(epochs):
         flushed = [each for epoch in epochs[:number] for each in epoch]
         cuts = [(offset, data, min(4096, len(data) // 2)) for offset, data in last]
@@ -186,14 +186,14 @@ def copies(content):
 
 
 def survives(volume, content):
-    """Whether the old key slots are gone where the header says so, and the same call ends it, after a repair."""
+    """Whether the old key slots are gone if the header says so, and whether the same call ends it after a repair."""
     if not copies(content):
         return False
     newest = copies(content)[0]
     metadata = parsed(newest)[2]
     if metadata == luks_rekeyed.completed(DUE) and b"k" * 512 in content[32768 + 4096 : 32768 + 8192]:
         return False
-    # as cryptsetup does when it reads a header of which one copy is torn or older
+    # cryptsetup repairs a header in this way if one copy is torn or older
     repaired = [header(magic, metadata, newest[23]) for magic in (b"LUKS\xba\xbe", b"SKUL\xba\xbe")]
     volume.write_bytes(b"".join(repaired) + content[2 * SIZE :])
     luks_rekeyed.complete(volume)

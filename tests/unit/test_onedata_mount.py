@@ -1,4 +1,4 @@
-"""What is told of a mount point; mounting itself is in tests/functional/modules/test_onedata.py."""
+"""What is told of a mount point. tests/functional/modules/test_onedata.py mounts spaces."""
 
 import os
 import stat

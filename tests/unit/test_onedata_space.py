@@ -55,7 +55,7 @@ def test_no_mapping():
 
 
 def test_ini_of_the_old_scripts(tmp_path, caplog):
-    """It read uid and gid into nonempty, and gave the token, quotes and all, to a shell."""
+    """The old script read uid and gid into nonempty, and gave the token with its quotes to a shell."""
     path = tmp_path / "onedatactl.ini"
     path.write_text(
         "\ufeff[userdata]\nmountpoint = '/onedata' ; here\nprovider = p.example.org\ntoken = \"topsecret\"\n"
@@ -70,7 +70,7 @@ def test_ini_of_the_old_scripts(tmp_path, caplog):
     assert (space.mount_point, space.insecure, space.nonempty) == ("/onedata", True, False)
     assert token.reveal() == b"topsecret"
     assert "topsecret" not in repr(found)
-    # they were never in effect, so the space is mounted as it was
+    # uid and gid were never in effect, so the space is mounted as before
     assert "[userdata] uid was never in effect" in caplog.text
     settings, token = found["refdata"]
     space = onedata_space.of("refdata", settings)

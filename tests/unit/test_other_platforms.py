@@ -1,4 +1,4 @@
-"""What Salt shows of this tree on Windows and macOS: one sentence, and no name of a module of Python's."""
+"""What Salt shows of this tree on Windows and macOS: one sentence, and no name of a Python module."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 from support.site import REPO
 
-# Salt's own modules are loaded before the platform changes; then what Windows' Python has not is not to be had
+# Salt's own modules are loaded before the platform changes. Then the modules that Windows' Python lacks are missing
 _LOAD = """
 import importlib.util, sys
 import salt.exceptions, salt.utils.atomicfile, salt.utils.path

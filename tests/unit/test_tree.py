@@ -1,4 +1,4 @@
-"""What must hold for the tree as a whole: documentation, defaults, layout."""
+"""What must hold for the whole tree: documentation, defaults, layout."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def test_utils_are_plain_python(path):
         if isinstance(node, ast.ImportFrom) and node.module.startswith("salt"):
             assert node.module == "salt.exceptions"
         if isinstance(node, ast.FunctionDef):
-            # the loader's directory is on the path only while a file is loaded
+            # Salt's loader has its directory on the path only while it loads a file
             inner = [one.names[0].name for one in ast.walk(node) if isinstance(one, ast.Import)]
             inner += [one.module for one in ast.walk(node) if isinstance(one, ast.ImportFrom)]
             ours = [name for name in inner if name.startswith(("galaxy_", "luks_", "onedata_"))]
@@ -37,7 +37,7 @@ def test_nothing_but_the_runner_spawns_and_nothing_but_the_waiting_sleeps(direct
         assert ("subprocess" in text) == (path.name == "galaxy_host_command.py"), path
         assert ("time.sleep" in text) == (path.name == "galaxy_host_wait.py"), path
         assert "shell=True" not in text
-        # by a PID that was identified, where the kernel has no pidfd
+        # used only for an identified process, if the kernel has no pidfd
         assert ("os.kill" in text) == (path.name == "galaxy_host_process.py"), path
 
 
@@ -49,7 +49,7 @@ def test_every_error_is_one_that_salt_shows_without_traceback():
 
 _HEADERS = "needs real LUKS headers: tests/functional/test_luks_header.py"
 _GUEST = "needs device-mapper: tests/uml/guest"
-# utils without a unit test of their own, and where they are tested
+# utils without a unit test of their own: here is where they are tested
 ELSEWHERE = {
     "galaxy_errors": "each class is raised by some other",
     "galaxy_gunicorn_server": "needs a real gunicorn: tests/functional/test_gunicorn.py",
@@ -66,7 +66,7 @@ def test_each_util_has_its_test(name):
 
 
 def test_states_publish_no_function_of_a_util():
-    """The loader takes every function in a file's namespace, so that ``from x import y`` would be a state."""
+    """The loader takes every function in a file's namespace: ``from x import y`` would make ``y`` a state."""
     for directory in ("_modules", "_states", "_runners"):
         for path in (REPO / directory).glob("*.py"):
             for node in _module(path).body:
@@ -75,7 +75,7 @@ def test_states_publish_no_function_of_a_util():
 
 
 def test_what_is_loaded_later_is_there():
-    """A name with a fault would be told when a function is called, and not before."""
+    """A wrong name would otherwise show only when a function is called."""
     for path in REPO.glob("_*/*.py"):
         for node in ast.walk(_module(path)):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Later":
@@ -85,7 +85,7 @@ def test_what_is_loaded_later_is_there():
 
 
 def test_records_are_made_by_the_util_that_makes_them():
-    """What ``dataclasses.dataclass`` compiles for a class costs each job a millisecond."""
+    """``dataclasses.dataclass`` compiles code for each class, which costs each job a millisecond."""
     makers = [path.name for path in (REPO / "_utils").glob("*.py") if "dataclasses.dataclass(" in path.read_text()]
     assert makers == ["galaxy_host_record.py"]
 
@@ -96,7 +96,7 @@ def test_a_plural_is_made_by_the_util_that_makes_them():
 
 
 def test_no_util_has_string_annotations():
-    """Salt 3008 executes a util before it is in sys.modules, and dataclasses then fail on them."""
+    """Salt 3008 executes a util before it is in sys.modules, and then dataclasses fail with such annotations."""
     for path in (REPO / "_utils").glob("*.py"):
         assert "from __future__ import annotations" not in path.read_text(), path
 

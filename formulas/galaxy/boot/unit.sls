@@ -1,7 +1,7 @@
 # Lets a machine without a Salt master come back by itself: a systemd unit applies galaxy.boot at every boot.
 {%- from "galaxy/map.jinja" import boot with context %}
 
-# else nobody would miss it before the next boot
+# else a wrong path would be noticed only at the next boot
 galaxy-boot-unit-salt-call:
   file.exists:
     - name: {{ boot.salt_call | json }}

@@ -1,4 +1,4 @@
-"""A machine with systemd, and a site that both sides see."""
+"""A machine with systemd, and a site that this machine and the container both see."""
 
 import pathlib
 import shutil

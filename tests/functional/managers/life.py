@@ -1,9 +1,9 @@
 """
-One life of a service under whichever manager has it, run as a program where that manager is:
+One life of a service under any process manager. The script runs on the machine that has the manager:
 
     python life.py CONFIG SOCKET KEYWORDS
 
-KEYWORDS is JSON for ``detect``. Prints as JSON what the unit said at each step.
+KEYWORDS are the keywords of ``detect``, as JSON. Prints, as JSON, what the unit says at each step.
 """
 
 import json
@@ -23,7 +23,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 
 def _functions():
-    """Salt's own, for init scripts."""
+    """Salt's execution functions, which init scripts need."""
     import salt.config
     import salt.loader
 

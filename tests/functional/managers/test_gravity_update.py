@@ -1,4 +1,4 @@
-"""``galaxy.update`` where systemd is PID 1: what runs, what is stopped, what is enabled."""
+"""``galaxy.update`` if systemd is PID 1: what runs, what is stopped, what is enabled."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def bed(share, machine):
 
 @pytest.fixture
 def update(bed, machine):
-    """Carry out the update of the bed in the machine: its record, or why not."""
+    """Update the bed in the machine. Returns the plan's record, or the error."""
 
     def run(force=""):
         done = machine.run(sys.executable, "-c", _SCRIPT, REPO / "_utils", bed.config, force)
@@ -53,15 +53,15 @@ def _active(machine):
 
 def test_update_under_systemd(bed, machine, update):
     assert update()["changed"] is True
-    # known to systemd and enabled, and nothing is started
+    # systemd knows the units and has enabled them, but nothing is started
     assert machine.run("systemctl", "is-enabled", "galaxy.target").stdout.strip() == "enabled"
     assert _active(machine) == set()
-    # Gravity itself sees nothing to do
+    # Gravity itself finds nothing to do
     assert bed.update().stdout == ""
     machine.run("systemctl", "start", "galaxy.target")
     all_of_it = {"galaxy-gunicorn.service", "galaxy-handler@0.service", "galaxy-handler@1.service"}
     assert wait_until(lambda: _active(machine) == all_of_it, Deadline(60))
-    # what is new, or not in a unit, stops nothing
+    # new units, and changes outside of units, stop nothing
     bed.write(celery={"enable": True, "enable_beat": False})
     assert update()["stopped"] == []
     bed.write(gunicorn=[{"bind": bind} for bind in ("unix:/one", "unix:/two")], handlers={})
@@ -74,7 +74,7 @@ def test_update_under_systemd(bed, machine, update):
     files = machine.run("sh", "-c", "ls /etc/systemd/system | grep galaxy").stdout.split()
     assert set(files) == {"galaxy.target", "galaxy-gunicorn@.service", "galaxy-celery.service"}
     assert bed.update().stdout == ""
-    # the old name's target goes too, and is not enabled any more
+    # the target with the old name is removed too, and is not enabled any more
     bed.name = "main"
     bed.write()
     assert any(path.endswith("/galaxy.target") for path in update("force")["removed"])

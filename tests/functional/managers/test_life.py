@@ -1,4 +1,4 @@
-"""One body under every manager: found by definition, started, found by its master, stopped."""
+"""The same tests under every manager: a definition is found, started, found by its master, stopped."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def _here(site, **keywords):
 
 
 def _check(said, manager, service, tells=True):
-    """What holds under each manager; an init script does not tell whose a process is."""
+    """What holds under each manager. An init script does not tell who owns a process."""
     assert (said["manager"], said["service"]) == (manager, service)
     assert said["before"] == {"state": "stopped", "active": False, "problems": []}
     assert said["running"] == {"state": "running", "active": True, "problems": []}
@@ -107,7 +107,7 @@ def _write(machine, path, text):
 
 @pytest.fixture
 def service(machine):
-    """A function that writes unit files; they are gone afterwards."""
+    """A function that writes unit files, which are removed afterwards."""
     written = []
 
     def write(**files):
@@ -160,7 +160,6 @@ def test_systemd_through_a_shell_that_stays_and_a_drop_in(machine, shared_site, 
 
 
 def test_systemd_instance_of_a_template(machine, shared_site, service):
-    """Case 11."""
     site = shared_site
     name = site.config.name.removesuffix(".yml")
     unit = (

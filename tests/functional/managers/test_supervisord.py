@@ -1,4 +1,4 @@
-"""The supervisord unit on a real supervisord: groups, names, zerglings, and impostors of other users."""
+"""The supervisord unit with a real supervisord: groups, names, zerglings, and impostors that other users run."""
 
 import contextlib
 import http.server
@@ -46,7 +46,7 @@ def _start(unit):
 
 @pytest.fixture
 def zerg(supervisord, tmp_path):
-    """Case 05: a pool and two zerglings in one group, all running; addresses and each zergling's master."""
+    """A pool and two zerglings in one group, all running. Returns the addresses, and each zergling's master."""
     pool = f"/tmp/zerg-{os.getpid()}-{free_port()}.sock"
     address, stats = f"127.0.0.1:{free_port()}", [f"127.0.0.1:{free_port()}" for _ in range(2)]
     (tmp_path / "app.py").write_text("def application(e, r):\n    r('200 OK', [])\n    return [b'']\n")
@@ -91,7 +91,7 @@ def test_one_zergling_is_stopped_and_no_other(zerg):
 
 
 def test_the_process_of_the_program_that_runs_uwsgi_decides(make_site, supervisord):
-    """Case 15."""
+    """A group with a handler first: the service is the process that runs uWSGI."""
     site = make_site()
     supervisord.program("galaxy_uwsgi", site.command, process_name="web", priority=999)
     main = site.root / "main.py"
@@ -120,7 +120,7 @@ def test_the_process_of_the_program_that_runs_uwsgi_decides(make_site, superviso
 
 
 def test_another_galaxys_group_is_not_ours(make_site, supervisord):
-    """Case 07, with both Galaxies up."""
+    """Both Galaxies run, and the other one's group is called galaxy."""
     main, test = make_site(), make_site()
     supervisord.program("galaxy_web", main.command)
     supervisord.program("handler", ["sh", "-c", f"'sleep 1000 # -c {main.config}'"])
@@ -136,7 +136,7 @@ def test_another_galaxys_group_is_not_ours(make_site, supervisord):
     unit = _detect(main.config, master=own)
     assert unit.service == "galaxy"
     assert unit.owns(master) is False
-    # started by hand, ours keeps the definition that names it, and that does not own it
+    # our Galaxy is started by hand: the definition that names it is found, but does not own it
     unit.stop()
     main.start()
     by_hand = galaxy_uwsgi_process.find_master([galaxy_host_address.parse(main.socket)])
@@ -196,7 +196,7 @@ def test_supervisord_is_brought_up_from_path(make_site, supervisord, monkeypatch
 
 
 def _stranger(*argv, **options):
-    """A process of another user, named at will."""
+    """A process of another user, with a name of that user's choice."""
     words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *map(str, argv)]
     return subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
@@ -208,7 +208,7 @@ def _is_named(process):
 
 @pytest.fixture
 def impostor(tmp_path):
-    """C1 and C2: ``impostor(conf)`` is a process of another user that is called supervisord and has programs beside."""
+    """``impostor(conf)`` is another user's process that is called supervisord, with programs of that user beside it."""
     evil = pathlib.Path(f"/tmp/evil-{os.getpid()}-{free_port()}")
     evil.mkdir(mode=0o755)
     started = []
@@ -220,7 +220,7 @@ def impostor(tmp_path):
             (evil / name).chmod(0o755)
         for path in (evil, *evil.iterdir()):
             os.chown(path, NOBODY, NOBODY)
-        # by a program that takes no -c, and by scripts with one: as a Python's script, and as a shell's
+        # as a program that has no option -c, and as scripts that have one: run by a shell, and by a Python
         (evil / "wait").write_text("read line\n")
         for command in (
             f"exec -a {evil}/supervisord sleep 1000",
@@ -267,7 +267,7 @@ def test_a_process_that_is_called_supervisord_is_not_asked_and_not_run(impostor,
     assert seen == []
     server.shutdown()
     server.server_close()
-    # neither by name, where it is given
+    # a file that is named with conf_file is refused too
     with pytest.raises(ManagerError, match=r"not used: .*nobody"):
         _detect(site.config, conf_file=str(evil / "s.conf"))
 
@@ -292,7 +292,7 @@ def _listen_as_stranger(script, where):
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 def test_a_stranger_at_supervisords_address_gets_no_password(supervisord, kind):
-    """It is down, and another user took its place in /tmp or its port."""
+    """supervisord is down, and another user has taken its socket in /tmp, or its port."""
     port = free_port()
     text = supervisord.conf_file.read_text()
     if kind == "tcp":
@@ -311,7 +311,7 @@ def test_a_stranger_at_supervisords_address_gets_no_password(supervisord, kind):
     assert unit.owns(Process.of(os.getpid())) is None
     stranger.kill()
     heard, _ = stranger.communicate()
-    # not so much as a connection
+    # nothing was sent there
     assert heard == b""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(supervisord.socket)
@@ -371,7 +371,7 @@ def test_the_environment_of_the_supervisord_that_runs_counts(make_site, supervis
 
 
 def test_one_look_asks_once(make_site, supervisord, monkeypatch):
-    """A call for the master's manager and its status together, and no scan of all processes."""
+    """One call asks for the master's manager and its status, and no scan of all processes is made."""
     site = make_site()
     supervisord.program("galaxy", site.command)
     supervisord.start()
@@ -402,7 +402,7 @@ def test_a_master_whose_supervisord_was_killed_has_a_definition_and_no_owner(mak
 
 
 def test_usual_places_of_the_configuration(supervisord, monkeypatch):
-    """Without -c, it is found from where supervisord was started."""
+    """Without -c, the file is found from the directory where supervisord was started."""
     supervisord.program("galaxy", ["sleep", "1000"])
     argv = [BIN / "supervisord", "-n"]
     process = subprocess.Popen(argv, cwd=supervisord.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

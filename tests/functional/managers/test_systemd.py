@@ -1,4 +1,4 @@
-"""The systemd unit on a real systemd: how it is found, what it says, and what it refuses."""
+"""The systemd unit with a real systemd: how it is found, what it says, and what it refuses."""
 
 import json
 import pathlib
@@ -29,7 +29,7 @@ def detect(config=CONFIG, **keywords):
 
 @pytest.fixture
 def python(machine, share):
-    """A function that runs Python in the machine, and returns what it prints as JSON."""
+    """A function that runs Python in the machine, and returns the JSON that it prints."""
 
     def run(code):
         path = share / "code.py"
@@ -41,7 +41,7 @@ def python(machine, share):
 
 @pytest.fixture
 def service(machine):
-    """A function that writes unit files below /etc/systemd/system; they are gone afterwards."""
+    """A function that writes unit files below /etc/systemd/system, which are removed afterwards."""
     written = []
 
     def write(**texts):
@@ -66,7 +66,6 @@ _CONFIG = "/srv/galaxy/config/galaxy.yml"
 
 
 def test_enabled_instances_of_templates(machine, service, python):
-    """Case 11."""
     service(
         **{
             "galaxy-zergling@.service": f"[Service]\nWorkingDirectory=/srv/galaxy/server\nExecStart={_UWSGI} --yaml "
@@ -78,7 +77,7 @@ def test_enabled_instances_of_templates(machine, service, python):
     assert python("print(json.dumps(detect()))") == "None"
     machine.run("systemctl", "enable", "galaxy-zergling@0.service", "uwsgi@srv-galaxy.service")
     assert python("print(json.dumps(detect()))") == "systemd galaxy-zergling@0"
-    # %I is the name unescaped
+    # %I is the instance's name, unescaped
     assert python("print(json.dumps(detect('/etc/uwsgi/srv/galaxy.ini')))") == "systemd uwsgi@srv-galaxy"
     argv, source = python(
         "unit = Systemd('galaxy-zergling@0')\nprint(json.dumps([unit.invocation().argv, unit.invocation().source]))"
@@ -132,7 +131,7 @@ def test_words_and_directories_are_those_of_systemd(machine, share, service, pyt
 
 
 def test_what_counts_in_units(machine, service, python):
-    """Case 13, with an alias, a backup copy and a drop-in."""
+    """Only ExecStart counts, with an alias, a backup copy and a drop-in beside it."""
     own = f"[Service]\nExecStart={_UWSGI} --yaml {_CONFIG}\n[Install]\nAlias=galaxy-web.service\n"
     service(
         **{
@@ -236,17 +235,17 @@ def test_no_secret_is_asked_for_or_logged(service, python):
     """
     shown, value = python(code)
     assert "TOPSECRET" not in shown
-    # though the definition's own words are known
+    # the unit still knows the definition's own words
     assert value == "TOPSECRET"
 
 
 def test_what_a_job_left_in_a_units_group_is_not_the_units(service, python, machine, shared_site):
-    """Stopping Galaxy must not stop the minion, or cron, that once started it."""
+    """A job of the minion, or of cron, may have started Galaxy. Stopping Galaxy must not stop them."""
     site = shared_site
     job = site.root / "job.sh"
     job.write_text(f"#!/bin/sh\n{BIN}/uwsgi --yaml {site.config} &\n[ $1 = child ] && wait || exec sleep 1000\n")
     job.chmod(0o755)
-    # SIGTERM reloads a uWSGI
+    # SIGKILL, because SIGTERM would only reload the uWSGI
     head = "[Service]\nKillSignal=SIGKILL\nExecStart="
     left = f"{head}/bin/sh -c '({job} child &) ; exec sleep 1000'\n"
     service(**{"salt-minion.service": left, "cron.service": f"{head}{job} child\n"})
@@ -273,7 +272,7 @@ def test_whom_a_unit_runs_as(service, python):
 
 @pytest.fixture
 def user(machine):
-    """A user whose manager runs."""
+    """A user with a running systemd manager."""
     machine.run("useradd", "--create-home", "gxuser")
     uid = machine.run("id", "-u", "gxuser").stdout.strip()
     machine.run("install", "-d", "-o", "gxuser", f"/run/user/{uid}")
@@ -284,7 +283,7 @@ def user(machine):
 
 
 def test_a_unit_of_a_users_manager(machine, python, user, share):
-    """The user's program stands for a uWSGI in a virtualenv that he can read."""
+    """Another program stands for a uWSGI in a virtualenv that the user can read."""
     name, uid = user
     home = f"/home/{name}"
     program = share / "uwsgi"
@@ -315,7 +314,7 @@ def test_a_unit_of_a_users_manager(machine, python, user, share):
     """
     found, said = python(code)
     if isinstance(said, str):
-        # without machined, another user's manager cannot be reached
+        # without machined, nobody can reach another user's manager
         assert f"systemd's manager of user {name} cannot be reached" in said
         assert found == ["galaxy", name]
         return

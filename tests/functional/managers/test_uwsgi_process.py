@@ -1,4 +1,4 @@
-"""Which processes are one uWSGI, on real ones: alone, sharing a socket, renamed, orphaned."""
+"""Which processes belong to one uWSGI, with real ones: alone, sharing a socket, renamed, orphaned."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def _descendants(pid):
 
 @pytest.fixture
 def spawn(tmp_path):
-    """A function that starts uWSGI with options, in a session of its own; it ends with the test."""
+    """A function that starts uWSGI with options, in a session of its own. It ends with the test."""
     started = []
 
     def run(*options, **keywords):
@@ -56,7 +56,7 @@ def test_the_master_and_its_family(make_site):
     site = make_site(processes=3).start()
     master = _find(site)
     assert master.pid == site.process.pid
-    # workers, the mule, the HTTP router
+    # workers, mule and HTTP router
     assert _pids(galaxy_uwsgi_process.family(master)) == _descendants(master.pid)
     assert len(galaxy_uwsgi_process.family(master)) == 5
     assert _pids(galaxy_uwsgi_process.masters(str(site.config))) == {master.pid}
@@ -67,7 +67,7 @@ def test_the_master_and_its_family(make_site):
 
 
 def test_a_job_of_a_worker_is_not_family(make_site, tmp_path):
-    """Not a program that it started, and not another uWSGI either."""
+    """Neither a program that a worker started nor another uWSGI is family."""
     site = make_site(processes=1, mule=None, farm=None, http=None)
     other = f"127.0.0.1:{free_port()}"
     (tmp_path / "job.sh").write_text(f"#!/bin/sh\n{UWSGI} --master --socket {other} & sleep 99 & wait\n")
@@ -122,7 +122,7 @@ def test_workers_that_outlived_their_master(make_site):
     master = _find(site)
     workers = galaxy_uwsgi_process.family(master)
     for worker in workers:
-        # stopped, they cannot see that their master is gone
+        # while they are stopped, they do not notice that their master is gone
         worker.signal(signal.SIGSTOP)
     site.process.kill()
     site.process.wait()
@@ -136,7 +136,7 @@ def test_workers_that_outlived_their_master(make_site):
 
 @pytest.fixture
 def pool(tmp_path, spawn):
-    """A zerg pool and two zerglings of one configuration: the socket, and for each its stats address and process."""
+    """A zerg pool and two zerglings of one configuration: the socket, and each one's stats address and process."""
     port = free_port()
     stats = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     pool_socket = f"/tmp/zerg-{os.getpid()}-{port}.sock"
@@ -162,7 +162,7 @@ def pool(tmp_path, spawn):
 
 
 def test_zerglings_are_told_apart(pool):
-    """Case 05: they hold one socket, and only the one that is asked about is meant."""
+    """They share a socket, but only the one in question is meant."""
     addresses, stats, leader, lings, config = pool
     for own, other in ((0, 1), (1, 0)):
         for hints, wanted in (((lings[own].pid,), addresses), ((), [*addresses, stats[own]])):
@@ -211,7 +211,7 @@ def test_two_servers_of_one_port_by_reuse_port(spawn, tmp_path):
 def test_a_master_that_was_re_forked_is_another_one(make_site):
     """FIFO command ``f``: a copy of the master executes uWSGI with the same words, as a child of the old master."""
     fifo = f"/tmp/fifo-{os.getpid()}-{free_port()}"
-    # a stats server's port cannot be taken over
+    # no stats server: the new master could not take over its port
     site = make_site(processes=2, mule=None, farm=None, http=None, stats=None, master_fifo=fifo).start(wait=False)
     old = wait_until(lambda: _find(site), Deadline(180))
     assert wait_until(lambda: os.path.exists(fifo) and len(_descendants(old.pid)) == 2, Deadline(180))
@@ -272,7 +272,7 @@ def test_a_daemon_is_its_own_master(make_site, options, tmp_path):
 
 
 def test_something_else_on_the_socket_beside_it(make_site):
-    """A job that inherited the socket is no uWSGI."""
+    """A job that inherited the socket is not uWSGI."""
     site = make_site(processes=1).start()
     with socket.create_connection(tuple(site.http.split(":"))):
         assert _find(site).pid == site.process.pid

@@ -1,4 +1,4 @@
-"""The execution module against a real uWSGI with no process manager."""
+"""The execution module with a real uWSGI that no process manager runs."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def test_status_of_a_galaxy_that_is_down_is_an_answer(modules, make_site):
 
 
 def test_status_without_a_configuration_file_is_an_answer_too(modules, tmp_path):
-    """After a reboot its volume may not be mounted yet."""
+    """After a reboot, the volume with the file may not be mounted yet."""
     status = modules["galaxy.status"](config=str(tmp_path / "galaxy.yml"))
     assert not status["running"]
     assert status["problems"] == [f"{tmp_path}/galaxy.yml: no such configuration file"]
@@ -59,7 +59,7 @@ def test_status_of_a_galaxy_that_serves(modules, make_site):
 def test_nothing_named_is_an_error_that_says_what_to_give(modules):
     with pytest.raises(CommandExecutionError, match="galaxy:config") as caught:
         modules["galaxy.status"]()
-    # of a TypeError, which a SaltInvocationError is, salt-call shows the function's documentation
+    # salt-call shows the function's documentation for a TypeError, such as a SaltInvocationError
     assert not isinstance(caught.value, TypeError)
 
 
@@ -102,7 +102,7 @@ def test_requests_are_shown_without_their_secrets(modules, make_site):
     )
     for secret in ("topsecret", "topcookie", "dG9w", "not-for-your-eyes"):
         assert secret not in shown
-    # and they were there to be hidden
+    # the stats document does hold the secrets
     assert "topsecret" in json.dumps(site.read().document)
 
 
@@ -152,11 +152,11 @@ def test_master_is_one_pid_whoever_else_holds_the_port(modules, make_site):
     host, port = site.socket.split(":")
     with socket.create_connection((host, int(port))), socket.create_connection(site.http.split(":")):
         lsof = subprocess.run(["lsof", "-t", "-i", f":{port}"], capture_output=True, text=True, check=True)
-        # what the old scripts took for the master: workers, and this client
+        # the old scripts took all of these for the master: workers, and this client
         assert len(set(lsof.stdout.split())) > 3
         assert str(os.getpid()) in lsof.stdout.split()
         assert modules["galaxy.master_pid"](**site.keywords) == site.process.pid
-        # with neither stats nor pidfile to ask
+        # also without stats server and pidfile
         for address in (site.socket, site.http):
             assert modules["galaxy.master_pid"](socket=address) == site.process.pid
 
@@ -256,7 +256,7 @@ def test_stop_refuses_what_nothing_manages_unless_forced(modules, make_site):
 
 
 def test_workers_that_outlive_their_master_are_seen_and_ended(modules, make_site):
-    """A worker that is stopped (or waits for a dead disk) does not notice that its master is gone."""
+    """A worker that is stopped, or waits for a dead disk, does not notice that its master is gone."""
     site = make_site(processes=1).start()
     worker = psutil.Process(site.read().workers[0].pid)
     worker.send_signal(signal.SIGSTOP)
@@ -269,7 +269,7 @@ def test_workers_that_outlive_their_master_are_seen_and_ended(modules, make_site
     with pytest.raises(CommandExecutionError, match="outlived"):
         modules["galaxy.master_pid"](**site.keywords)
     done = modules["galaxy.stop"](**site.keywords, timeout=1)
-    # a router or mule that has not noticed yet gets its SIGTERM too
+    # a router or mule that has not noticed it yet gets its SIGTERM too
     sent = [each for each in done["signals"] if each["pid"] == worker.pid]
     assert sent == [{"pid": worker.pid, "signal": name} for name in ("SIGTERM", "SIGKILL")]
     assert not modules["galaxy.status"](**site.keywords)["running"]

@@ -1,4 +1,4 @@
-"""Brothers of the cases of real sites: what cannot be told is never taken for an answer, nor for another server."""
+"""If something cannot be told, it is never taken for an answer, and never for another server."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 @pytest.mark.parametrize("stats", ["in the file", "on the command line"])
 def test_a_relative_configuration_and_chdir(modules, make_site, stats):
-    """uWSGI left the directory that its command line's path counts from."""
+    """uWSGI left the directory from which the relative path in its command line starts."""
     site = make_site()
     site.write(chdir=str(site.root))
     words = []
@@ -35,7 +35,7 @@ def test_a_relative_configuration_and_chdir(modules, make_site, stats):
 
 
 def test_a_relative_configuration_of_another_server(modules, make_site):
-    """The copy has production's addresses, and a file of the same name: its master is never taken for the copy's."""
+    """A copy has production's addresses and the same file name. Production's master is never taken for the copy's."""
     production = make_site()
     production.process = subprocess.Popen(
         [UWSGI, "--yaml", "config/galaxy.yml"],
@@ -53,7 +53,7 @@ def test_a_relative_configuration_of_another_server(modules, make_site):
 
 
 def test_a_stop_says_nothing_ran_on_proof_only(modules, tmp_path):
-    """The volume with the configuration is not mounted."""
+    """The volume that holds the configuration is not mounted."""
     for test in (True, False):
         with pytest.raises(CommandExecutionError, match=r"cannot be told whether Galaxy runs: .*no such configuration"):
             modules["galaxy.stop"](config=str(tmp_path / "not-mounted" / "galaxy.yml"), test=test)
@@ -78,7 +78,7 @@ def test_a_supervisord_that_does_not_answer_is_not_none(modules, state, make_sit
 
 
 def test_a_watch_starts_nothing_where_its_data_is_not_mounted(state, make_site, supervisord, tmp_path):
-    """Salt asks mod_watch after a state that failed too, and takes its answer instead."""
+    """If a watching state fails, Salt still calls mod_watch, and takes its answer instead."""
     site = make_site()
     supervisord.program("galaxy", site.command)
     supervisord.start()
@@ -139,7 +139,7 @@ def test_a_bad_directory_is_a_sentence(opts, modules, given, tmp_path):
 
 
 def test_ready_fails_in_test_mode_where_waiting_changes_nothing(state, make_site):
-    """Too few workers at all, and no stats server to ask."""
+    """There are too few workers in all, and then there is no stats server to ask."""
     site = make_site(processes=1).start()
     for test in (True, False):
         failed = state("galaxy.ready", test=test, **site.keywords, min_workers=2, timeout=1)

@@ -1,4 +1,4 @@
-"""What monitoring takes from one machine: ``galaxy.summary``, ``check`` and ``metrics``, with their exit codes."""
+"""What monitoring gets from one machine: ``galaxy.summary``, ``check`` and ``metrics``, with their exit codes."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ from galaxy_errors import FileError
 
 @pytest.fixture
 def call(minion_config):
-    """``salt-call`` with the exit code of the function."""
+    """``salt-call``, with the function's exit code."""
 
     def run(*arguments, program="salt-call"):
         local = ["--local", "--retcode-passthrough"] if program == "salt-call" else []
@@ -58,7 +58,7 @@ def test_metrics_go_into_a_file_in_one_step(modules, make_site, tmp_path):
     path.write_text("old")
     with path.open() as reader:
         assert modules["galaxy.metrics"](path=str(path), **site.keywords) == str(path)
-        # whoever reads it meanwhile has the old one whole
+        # a reader that has the old file open still reads all of it
         assert reader.read() == "old"
     assert path.read_text().endswith("# EOF\n")
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -71,7 +71,7 @@ def test_metrics_go_into_a_file_in_one_step(modules, make_site, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "code"), [(("galaxy.fleet",), 3), (("galaxy.status", "one"), 1)])
 def test_a_runner_that_reaches_no_master_exits_with_its_code(minion_config, tmp_path, tree, arguments, code):
-    # which a master makes when it starts for the first time
+    # a master makes this directory when it first starts
     (tmp_path / "var/cache/salt/master/proc").mkdir(parents=True)
     (tmp_path / "master").write_text(
         f"root_dir: {tmp_path}\nrunner_dirs: [{tree}/_runners]\nutils_dirs: [{tree}/_utils]\n"

@@ -1,4 +1,4 @@
-"""Configurations of real sites, and two Galaxies on one machine: no guess ever stops or restarts the wrong one."""
+"""Configurations of real sites, and two Galaxies on one machine: a guess never stops or restarts the wrong one."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 @pytest.fixture
 def keywords(supervisord):
-    """A function: the keywords of a site under ``supervisord``."""
+    """A function that returns the keywords of a site under ``supervisord``."""
     return lambda site: {**site.keywords, "conf_file": str(supervisord.conf_file)}
 
 
@@ -29,7 +29,7 @@ def _spawned(supervisord):
 
 @pytest.fixture
 def on_the_command_line(make_site, supervisord):
-    """Its stats address stands on the command line only, as the training material's systemd role writes it."""
+    """The stats address is only on the command line, as in the systemd role of the training material."""
     site = make_site(stats=None)
     supervisord.program("galaxy", [*site.command, "--stats", site.stats])
     supervisord.start()
@@ -54,7 +54,7 @@ def test_stats_on_the_command_line(modules, state, on_the_command_line, keywords
 
 
 def test_the_last_of_file_and_command_line_wins(modules, make_site, supervisord, keywords):
-    """``--yaml F --stats X``: X; ``--stats X --yaml F``: what F says."""
+    """``--yaml F --stats X`` means X; ``--stats X --yaml F`` means what F says."""
     first, second = make_site(), make_site()
     command_line = f"127.0.0.1:{free_port()}"
     supervisord.program("first", [*first.command, "--stats", command_line])
@@ -91,13 +91,13 @@ def test_everything_on_the_command_line(modules, state, make_site, supervisord, 
 
 
 def test_a_healthy_galaxy_whose_stats_are_elsewhere_is_not_stopped(modules, state, make_site, supervisord, keywords):
-    """The file names one address, the live master listens on another that nothing tells any more."""
+    """The file names one address. The live master listens at another one, which nothing tells any more."""
     site = make_site()
     supervisord.program("galaxy", site.command)
     supervisord.start()
     pid = modules["galaxy.start"](**keywords(site), timeout=180)["pid"]
     elsewhere = f"127.0.0.1:{free_port()}"
-    # the file was edited since the start
+    # somebody edited the file after the start
     site.write(stats=elsewhere)
     for test in (True, False):
         failed = state("galaxy.running", test=test, **keywords(site), timeout=1, retries=2)
@@ -112,7 +112,7 @@ def test_a_healthy_galaxy_whose_stats_are_elsewhere_is_not_stopped(modules, stat
 
 
 def test_a_silent_stats_server_stops_nothing(modules, state, make_site, supervisord, keywords):
-    """Its master is stopped for a while (a dead disk, a debugger): it answers nothing, and lives."""
+    """The master is suspended for a while (a dead disk, a debugger): it lives, but answers nothing."""
     site = make_site()
     supervisord.program("galaxy", site.command)
     supervisord.start()
@@ -153,7 +153,7 @@ def test_stats_without_a_master_is_said(modules, state, make_site, supervisord, 
 
 @pytest.fixture
 def zergs(make_site, supervisord):
-    """A zerg pool: two masters that serve one socket of a third, as usegalaxy.org ran."""
+    """A zerg pool: two masters serve one socket that a third has opened. usegalaxy.org had this."""
     pool = make_site(socket=None, http=None, stats=None, pidfile=None, mule=None, farm=None)
     address, shared = pool.socket, f"/tmp/zerg-{os.getpid()}-{free_port()}.sock"
     pool.write(zerg=shared)
@@ -197,7 +197,7 @@ def test_the_stop_of_one_zergling_leaves_the_pool_alone(modules, zergs, supervis
 
 @pytest.fixture
 def neighbours(make_site, supervisord):
-    """Galaxy A in group ``galaxy`` with a handler of its own, under supervisord; Galaxy B by hand."""
+    """Galaxy A is in group ``galaxy`` under supervisord, with its own handler. Galaxy B was started by hand."""
     a, b = make_site(), make_site()
     supervisord.program("galaxy_web", a.command)
     handler = ["sh", "-c", "'exec sleep 1000'", "./lib/galaxy/main.py", "-c", str(a.config), "--server-name=handler0"]
@@ -218,7 +218,7 @@ def test_another_galaxys_group_is_never_this_ones(modules, neighbours, keywords,
             assert not force or modules["galaxy.stop"](**keywords(b), timeout=3, force=force)["manager"] is None
         assert {process.state for process in supervisord.ask("galaxy")} <= {"STARTING", "RUNNING"}
         assert a.get() == b"Galaxy\n"
-    # B is gone, and nothing is its manager still
+    # B is gone, and still has no manager
     assert b.process.wait(5) is not None
     with pytest.raises(CommandExecutionError, match="Nothing like supervisord manages Galaxy here"):
         modules["galaxy.start"](**keywords(b))
@@ -247,7 +247,7 @@ def test_an_emperor_is_not_stopped_for_one_of_its_vassals(modules, state, make_s
 
 
 def test_a_restart_starts_what_it_has_stopped(modules, make_site, keywords, supervisord, tmp_path):
-    """No word of the definition tells that it starts Galaxy."""
+    """The definition does not show that it starts Galaxy."""
     site = make_site()
     script = tmp_path / "serve"
     script.write_text(f"#!/bin/sh\nexec {' '.join(site.command)}\n")
@@ -263,7 +263,7 @@ def test_a_restart_starts_what_it_has_stopped(modules, make_site, keywords, supe
 
 
 def test_a_stop_of_the_test_instance_stops_nothing_of_production(opts, neighbours, keywords, supervisord):
-    """Pillar describes production; the argument names the test instance, and nothing of production's fills it in."""
+    """Pillar describes production. The argument names the test instance, and nothing of production is added to it."""
     a, b = neighbours
     pillar = {"galaxy": {"config": str(a.config), "service": "galaxy", "manager": "supervisord", **_conf(supervisord)}}
     configured = salt.loader.minion_mods(dict(opts, pillar=pillar), context={})
@@ -301,7 +301,7 @@ def test_two_servers_of_pillar_and_all_of_them(opts, neighbours, supervisord):
 
 @pytest.mark.parametrize("options", [{"processes": "$(GX_PROCESSES)"}, {"socket": None, "http": None, "stats": None}])
 def test_dead_is_said_on_proof_only(modules, state, make_site, options):
-    """A Galaxy by hand, of whose configuration alone one could not tell where it listens."""
+    """A Galaxy that was started by hand. Its configuration alone does not tell where it listens."""
     site = make_site(**options)
     words = [] if "processes" in options else ["--socket", site.socket, "--stats", site.stats, "--http", site.http]
     environment = {**os.environ, "GX_PROCESSES": "2"}
@@ -340,7 +340,7 @@ def test_numbers_as_uwsgi_reads_them_hide_nothing(modules, make_site):
 
 
 def test_the_process_that_runs_uwsgi_decides(modules, state, make_site, supervisord, keywords):
-    """``process_name``, and a handler that is stopped."""
+    """The program has a ``process_name``, and its group has a handler that is stopped."""
     site = make_site()
     supervisord.program("galaxy_uwsgi", site.command, process_name="web", priority=999)
     supervisord.program("handler", ["sleep", "1000"], process_name="handler%(process_num)s", numprocs=2)
@@ -361,7 +361,7 @@ def test_the_process_that_runs_uwsgi_decides(modules, state, make_site, supervis
 
 
 def test_a_unix_prefix_in_a_configuration(modules, make_site, tmp_path):
-    """uWSGI makes a TCP socket of its own choice of it; the stats server's master is the master all the same."""
+    """uWSGI then opens a TCP socket that it chooses itself. The master is still found, by the stats server."""
     site = make_site(socket=f"unix://{tmp_path}/uwsgi.sock").start()
     status = modules["galaxy.status"](**site.keywords)
     assert (status["ready"], status["pid"]) == (True, site.process.pid)
@@ -370,7 +370,7 @@ def test_a_unix_prefix_in_a_configuration(modules, make_site, tmp_path):
 
 
 def test_the_answer_of_another_server_is_not_believed(modules, state, make_site):
-    """The test instance's configuration was copied from production's, stats address and all."""
+    """The test instance's configuration is a copy of production's, with the same stats address."""
     production = make_site().start()
     copy = make_site(stats=production.stats)
     status = modules["galaxy.status"](**copy.keywords)
@@ -403,7 +403,7 @@ def test_limits_of_pillar_reach_every_function(opts, make_site):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="runs a uWSGI as another user")
 def test_another_users_uwsgi_is_ended_only_by_its_pid_and_by_force(modules, make_site):
-    """Galaxy's configuration names the sockets of somebody else's server."""
+    """Galaxy's configuration names sockets of another user's server."""
     site = make_site()
     words = ["--http", site.http, "--socket", site.socket, "--stats", site.stats, "--master", "--die-on-term"]
     wsgi = "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'theirs']\n"

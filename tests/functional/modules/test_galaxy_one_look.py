@@ -1,4 +1,4 @@
-"""One look asks each part once."""
+"""One look asks each source once."""
 
 import os
 import sys
@@ -10,18 +10,18 @@ _events = None
 
 
 def _hook(event, arguments):
-    # not what threads of the test's own do meanwhile
+    # the test's other threads do not count
     if _events is not None and threading.current_thread() is threading.main_thread():
         _events.append((event, arguments))
 
 
-# for good: a hook cannot be taken away
+# this stays, because an audit hook cannot be removed
 sys.addaudithook(_hook)
 
 
 @pytest.fixture
 def events():
-    """What Python's audit hooks tell of the code between ``start`` and ``stop``."""
+    """The events of Python's audit hooks between ``start`` and ``stop``."""
     global _events
 
     class Recorder:
@@ -35,7 +35,7 @@ def events():
             _events = None
 
         def count(self, name, path=None):
-            # a file is opened by its name in a directory
+            # files are opened by their names within a directory
             def fits(arguments):
                 named = arguments[0] if isinstance(arguments[0], (str, bytes)) else ""
                 return path is None or bool(named and path.endswith(os.fsdecode(named)))
@@ -54,11 +54,11 @@ def test_status_of_a_galaxy_under_supervisord(modules, make_site, supervisord, e
     modules["galaxy.start"](**given, timeout=180)
     with events() as seen:
         assert modules["galaxy.status"](**given)["ready"]
-    # the stats server, and supervisord
+    # one connection to the stats server, one to supervisord
     assert seen.count("socket.connect") == 2
     assert seen.count("subprocess.Popen") == 0
     assert seen.count("os.listdir", "/proc") + seen.count("os.scandir", "/proc") <= 1
-    # read by its own rules, and once more for its time
+    # opened for its options, and for its time of change
     assert seen.count("open", "galaxy.yml") <= 3
 
 

@@ -1,9 +1,11 @@
-"""The verbs and states on a Galaxy that the real Gravity set up under its supervisord: gunicorn, Celery, handlers."""
+"""Functions and states for a Galaxy that the real Gravity runs under its supervisord: gunicorn, Celery, handlers."""
 
 import http.client
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -13,13 +15,14 @@ import pytest
 import salt.loader
 from salt.exceptions import CommandExecutionError
 from support.bed import beds
+from support.site import free_port
 
 from galaxy_host_wait import Deadline, wait_until
 
 
 @pytest.fixture
 def bed():
-    """A function that makes a small Galaxy, set up by Gravity and not started."""
+    """A function that makes a small Galaxy. Gravity has set it up, but not started it."""
     makers = beds()
     make = next(makers)
 
@@ -93,7 +96,7 @@ def test_each_way_to_set_it_up(modules, bed, options):
 
 
 def _gunicorn(bed, **options):
-    """Write another gunicorn into the configuration."""
+    """Write other options of gunicorn into the configuration."""
     gunicorn = {"bind": bed.binds[0], "workers": 2, "timeout": 60, "start_timeout": 1, **options}
     bed.write(gunicorn=gunicorn)
     bed.update()
@@ -118,7 +121,7 @@ def test_tls(modules, bed, wants_ours):
     _gunicorn(one, extra_args=f"--keyfile {files[0]} --certfile {files[1]} {ours}")
     assert modules["galaxy.startup"](config=str(one.config), timeout=60)["ready"]
     found = _status(modules, one)
-    # by a certificate that nobody has signed; where gunicorn wants one of us, its workers' word is all
+    # the certificate is self-signed. If gunicorn wants a client's certificate too, only its workers can tell
     assert (found["ready"], found["galaxy_version"]["running"]) == (True, None if wants_ours else "26.1.1")
 
 
@@ -131,6 +134,83 @@ def test_a_socket_that_something_else_opens_is_refused_with_the_reason(modules, 
     found = _status(modules, one)
     assert (found["running"], found["ready"], found["ready_workers"]) == (None, None, None)
     assert "so it cannot be told where Galaxy listens" in found["problems"][0]
+
+
+def test_one_gunicorn_with_several_binds(modules, bed):
+    one = bed()
+    port = free_port()
+    _gunicorn(one, extra_args=f"--bind unix:{one.root}/s -b 127.0.0.1:{port}")
+    config = str(one.config)
+    assert modules["galaxy.startup"](config=config, timeout=60)["ready"]
+    found = _status(modules, one)
+    assert (found["ready"], found["sockets"]) == (True, [one.binds[0], f"{one.root}/s", f"127.0.0.1:{port}"])
+    clients = [socket.create_connection(("127.0.0.1", port)), socket.socket(socket.AF_UNIX)]
+    clients[1].connect(f"{one.root}/s")
+    for client in clients:
+        client.sendall(b"GET /await HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    def in_flight():
+        return sum(worker["in_flight"] for worker in modules["galaxy.busy_workers"](config=config, state="busy"))
+
+    assert wait_until(lambda: in_flight() == 2, Deadline(180))
+    for client in clients:
+        client.close()
+
+
+def test_reports_and_tusd_by_their_managers_word(modules, bed):
+    reports = {"enable": True, "config_file": "reports.yml", "bind": f"127.0.0.1:{free_port()}", "start_timeout": 1}
+    one = bed(galaxy={"galaxy_infrastructure_url": "http://localhost"})
+    (one.config.parent / "reports.yml").write_text("reports: {}\n")
+    webapps = one.root / "lib" / "galaxy" / "webapps"
+    shutil.copytree(webapps / "galaxy", webapps / "reports")
+    program = one.root / "tusd"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    tusd = {"enable": True, "upload_dir": str(one.root), "tusd_path": str(program), "start_timeout": 1}
+    one.write(reports=reports, tusd=tusd)
+    one.update()
+    config = str(one.config)
+    modules["galaxy.startup"](config=config, timeout=60)
+    before = wait_until(lambda: (now := _status(modules, one)) and not now["problems"] and now, Deadline(180))
+    assert before, _status(modules, one)["problems"]
+    assert {service["state"] for service in before["services"].values()} == {"running"}
+    modules["galaxy.reload"](config=config, force=True, timeout=60)
+    after = _status(modules, one)["services"]
+    assert {name for name, service in before["services"].items() if after[name]["pids"] == service["pids"]} == {"tusd"}
+
+
+def test_a_second_file_with_the_same_data_has_none_of_the_firsts_services(modules, bed):
+    one = bed(handlers=1)
+    config, second = str(one.config), one.config.with_name("second.yml")
+    first = modules["galaxy.startup"](config=config, timeout=60)
+    second.write_text(config_text := one.config.read_text().replace(one.binds[0], f"127.0.0.1:{free_port()}"))
+    assert config_text != one.config.read_text()
+    found = modules["galaxy.status"](config=str(second))
+    assert (found["running"], {service["state"] for service in found["services"].values()}) == (False, {"unknown"})
+    assert f"has programs of {config}, which has the same data_dir and instance_name" in found["problems"][0]
+    assert not any("galaxyctl update" in text for text in found["problems"])
+    for verb in ("start", "startup", "restart"):
+        with pytest.raises(CommandExecutionError, match="which has the same data_dir"):
+            modules[f"galaxy.{verb}"](config=str(second), timeout=60)
+    assert modules["galaxy.stop"](config=str(second), force=True)["stopped"] == []
+    assert modules["galaxy.master_pid"](config=config) == first["pid"]
+    # the file was renamed, so there is only one Galaxy
+    one.config.rename(one.config.with_name("renamed.yml"))
+    renamed = modules["galaxy.status"](config=str(one.config.with_name("renamed.yml")))
+    assert (renamed["ready"], renamed["services"]["handler"]["state"]) == (True, "running")
+
+
+def test_what_runs_under_the_process_manager_of_before_is_told(modules, bed):
+    one = bed(handlers=1)
+    config = str(one.config)
+    modules["galaxy.startup"](config=config, timeout=60)
+    one.manager = "systemd"
+    one.write()
+    said = " ".join(_status(modules, one)["problems"])
+    assert "Installed but no longer configured: gunicorn of supervisord, handler of supervisord; run" in said
+    for verb in ("stop", "startup"):
+        with pytest.raises(CommandExecutionError, match="No process manager has"):
+            modules[f"galaxy.{verb}"](config=config, timeout=60)
 
 
 def test_a_request_under_way_is_seen_with_its_age(modules, bed):
@@ -169,9 +249,9 @@ def test_a_configuration_that_is_newer_than_what_runs_is_told(modules, bed):
     os.utime(config, (newer, newer))
     said = f"{config} was changed after handler, gunicorn were started: a restart or reload takes it up."
     assert said in _status(modules, one)["problems"]
-    # a machine that is fast enough would start the new ones before that time
+    # wait: on a fast machine, the new workers would start before that time
     assert wait_until(lambda: time.time() > newer + 1, Deadline(60))
-    # new workers of the old master have read it
+    # the master is the same, but its new workers have read the file
     modules["galaxy.reload"](config=config, force=True, timeout=60)
     assert not any("was changed" in text for text in _status(modules, one)["problems"])
 
@@ -187,6 +267,12 @@ def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
         Deadline(180),
     )
     assert told["running"] is True
+    # these workers hold the addresses of the next master
+    for verb in ("start", "wait"):
+        with pytest.raises(
+            CommandExecutionError, match=r"held by gunicorn workers that outlived .*galaxy\.stop ends them"
+        ):
+            modules[f"galaxy.{verb}"](config=str(one.config), timeout=600)
     done = modules["galaxy.stop"](config=str(one.config))
     assert set(workers) <= set(done["stopped"])
     assert not any(_is_up(pid) for pid in workers)
@@ -195,7 +281,7 @@ def test_workers_that_outlived_their_master_are_told_and_ended(modules, bed):
 def test_what_a_supervisord_that_is_gone_had_started_is_told_and_ended_by_force_only(modules, bed):
     one = bed(celery=True, handlers=1)
     config = str(one.config)
-    # from a shell, or by cron: no unit of the system has it
+    # as a user would, or cron: no unit of the system starts it
     one.start()
 
     def told():
@@ -206,7 +292,7 @@ def test_what_a_supervisord_that_is_gone_had_started_is_told_and_ended_by_force_
     companions = {pid for name, service in before["services"].items() if name != "gunicorn" for pid in service["pids"]}
     assert len(companions) == 3
     (handler,) = before["services"]["handler"]["pids"]
-    # a job of the handler's, which outlives it
+    # a job that the handler started, and that outlives it
     job = subprocess.Popen(["sleep", "600"], user=one.user, cwd=one.root, env=psutil.Process(handler).environ())
     supervisord = int((one.state / "supervisor" / "supervisord.pid").read_text())
     for pid in (supervisord, before["pid"], *(worker["pid"] for worker in before["worker_records"])):
@@ -216,7 +302,7 @@ def test_what_a_supervisord_that_is_gone_had_started_is_told_and_ended_by_force_
         "supervisord is gone, but what it had started for handler still runs: PID {}; galaxy.stop force=True ends it."
     )
     assert said.format(handler) in found["problems"], found["problems"]
-    # a second handler beside it would take the same jobs
+    # a second handler would take the same jobs
     for verb, options in (("start", {}), ("startup", {}), ("startup", {"test": True}), ("stop", {})):
         with pytest.raises(CommandExecutionError, match=r"what it had started for .* still runs, PID \d+, and"):
             modules[f"galaxy.{verb}"](config=config, timeout=60, **options)
@@ -249,7 +335,7 @@ def test_a_supervisord_that_somebody_else_brought_up_more_quickly_is_taken(modul
     one.stop()
     tools = one.root / "tools"
     tools.mkdir()
-    # ours comes second
+    # Galaxy's own virtualenv comes second
     for name, line in (("galaxyctl", ""), ("supervisord", f'"{one.venv}/bin/supervisord" "$@"\n')):
         (tools / name).write_text(f'#!/bin/sh\n{line}exec "{one.venv}/bin/{name}" "$@"\n')
         (tools / name).chmod(0o755)
@@ -313,11 +399,67 @@ def test_one_gunicorn_is_reloaded_with_force_only(modules, bed):
     one = bed()
     config = str(one.config)
     first = modules["galaxy.startup"](config=config, timeout=60)
-    with pytest.raises(CommandExecutionError, match="preload on"):
-        modules["galaxy.reload"](config=config)
+    for test in (True, False):
+        with pytest.raises(CommandExecutionError, match="preload on"):
+            modules["galaxy.reload"](config=config, test=test)
+        with pytest.raises(CommandExecutionError, match="nobody accepts connections from its stop until it has loaded"):
+            modules["galaxy.restart"](config=config, rolling=True, test=test)
     assert _status(modules, one)["pid"] == first["pid"]
     done = modules["galaxy.reload"](config=config, force=True, timeout=60)
     assert (done["method"], done["pid"] != first["pid"]) == ("restart", True)
+    again = modules["galaxy.restart"](config=config, rolling=True, force=True, timeout=60)
+    assert (again["method"], again["pid"] != done["pid"]) == ("rolling", True)
+
+
+def test_broken_code_at_a_reload_ends_the_wait_at_once(modules, bed):
+    one = bed(preload=False)
+    config = str(one.config)
+    modules["galaxy.startup"](config=config, timeout=60)
+    one.open("broken")
+    with pytest.raises(CommandExecutionError, match="does not load: RuntimeError: no database"):
+        modules["galaxy.reload"](config=config, timeout=60, force=True, check=True)
+    assert _status(modules, one)["ready"] is True
+    with pytest.raises(CommandExecutionError, match=r"(?s)died.*Last lines of the log.*Worker failed to boot"):
+        modules["galaxy.reload"](config=config, timeout=600, force=True)
+    one.close("broken")
+    assert modules["galaxy.startup"](config=config, timeout=60)["ready"]
+
+
+def test_what_a_signal_has_stopped_is_told_though_its_manager_says_running(modules, bed):
+    one = bed(celery=True, handlers=1)
+    config = str(one.config)
+    modules["galaxy.startup"](config=config, timeout=60)
+    services = _status(modules, one)["services"]
+    pids = {name: service["pids"][0] for name, service in services.items()}
+    for pid in pids.values():
+        os.kill(pid, signal.SIGSTOP)
+    found = _status(modules, one)
+    for pid in pids.values():
+        os.kill(pid, signal.SIGCONT)
+    assert {service["state"] for service in found["services"].values()} == {"running"}
+    for name, pid in pids.items():
+        assert f"{name} (PID {pid}) is stopped by a signal: kill -CONT {pid}, or restart it." in found["problems"]
+    assert not any("stopped by a signal" in text for text in _status(modules, one)["problems"])
+
+
+def test_a_worker_and_a_celery_that_are_killed_come_back(modules, bed):
+    one = bed(celery=True)
+    config = str(one.config)
+    modules["galaxy.startup"](config=config, timeout=60, min_workers=2)
+    found = _status(modules, one, verbose=True)
+    worker, celery = found["worker_records"][0]["pid"], found["services"]["celery"]["pids"][0]
+    for pid in (worker, celery):
+        os.kill(pid, signal.SIGKILL)
+
+    def is_back():
+        now = _status(modules, one, verbose=True)
+        pids = {record["pid"] for record in now["worker_records"]}
+        has_both = now["ready_workers"] == 2 and worker not in pids
+        return now if has_both and now["services"]["celery"]["restarts"] else None
+
+    back = wait_until(is_back, Deadline(180))
+    assert back["pid"] == found["pid"]
+    assert any("started celery again once by itself" in text for text in back["problems"])
 
 
 def test_code_that_does_not_load_is_found_before_anything_is_touched(modules, bed):
@@ -326,7 +468,7 @@ def test_code_that_does_not_load_is_found_before_anything_is_touched(modules, be
     modules["galaxy.startup"](**given)
 
     def processes():
-        # supervisord calls a program running some seconds after its start
+        # some seconds pass until supervisord calls a program RUNNING
         return {name: service["pids"] for name, service in _status(modules, one)["services"].items()}
 
     before = processes()

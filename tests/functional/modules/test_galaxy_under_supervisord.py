@@ -1,4 +1,4 @@
-"""Start, stop and the states under a real supervisord."""
+"""Starts, stops and states with a real supervisord."""
 
 import http.server
 import json
@@ -20,7 +20,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 @pytest.fixture
 def site(make_site, supervisord):
-    """A Galaxy as program ``web`` of group ``galaxy``, stopped; supervisord runs."""
+    """A Galaxy as program ``web`` of group ``galaxy``. It is stopped; supervisord runs."""
     found = make_site()
     supervisord.program("web", found.command, group="galaxy", stdout_logfile=found.log)
     supervisord.start()
@@ -39,7 +39,7 @@ def test_the_manager_is_found_by_what_is_there(modules, site, supervisord, monke
     }
     commands = modules["galaxy.commands"](**site.keywords)
     assert commands["start"] == [str(BIN / "supervisorctl"), "-c", str(supervisord.conf_file), "start", "galaxy:"]
-    # and they are what a person could type
+    # a person could type these commands
     subprocess.run(commands["start"], check=True, capture_output=True)
     assert modules["galaxy.wait"](**site.keywords, timeout=180)["ready"]
     subprocess.run(commands["restart"], check=True, capture_output=True)
@@ -49,7 +49,7 @@ def test_the_manager_is_found_by_what_is_there(modules, site, supervisord, monke
 
 
 def test_while_it_loads_test_mode_waits_for_it_and_a_stop_leaves_nothing_behind(modules, state, site, supervisord):
-    """The application swallows the first SIGINT; uWSGI goes on, and supervisord kills its master in the end."""
+    """The application ignores the first SIGINT, so uWSGI goes on, and supervisord finally kills its master."""
     site.open("load-is-slow")
     commands = modules["galaxy.commands"](**site.keywords)
     subprocess.run([BIN / "supervisorctl", *commands["start"][1:]], check=True, capture_output=True)
@@ -124,11 +124,11 @@ def test_a_program_that_cannot_run_ends_the_waiting_with_its_log(modules, make_s
     with pytest.raises(CommandExecutionError) as caught:
         modules["galaxy.start"](**site.keywords, timeout=120)
     text = str(caught.value)
-    # before its time is up
+    # the error comes before the timeout
     assert "is not ready after" not in text
     assert "supervisord reports" in text
     assert "no app loaded" in text
-    # Galaxy's own message is there, the secrets in it are not
+    # Galaxy's own message is shown, but no secret in it
     assert "RuntimeError: no database at" in text
     assert "hunter" not in text
 
@@ -143,7 +143,7 @@ def test_startup_tries_again_and_says_how_often(modules, make_site, supervisord)
 
 
 def test_startup_succeeds_on_a_later_try(modules, make_site, supervisord, tmp_path):
-    """The first start fails, as with a database that comes up late."""
+    """The first start fails, as if a database came up late."""
     site = make_site()
     script = tmp_path / "galaxy-once"
     script.write_text(
@@ -169,7 +169,7 @@ def test_a_worker_that_outlives_the_stop_is_ended(modules, make_site, supervisor
 
 
 def test_only_its_own_processes_are_signalled(modules, make_site, supervisord):
-    """A second uWSGI and a client of the port live on."""
+    """Another uWSGI and a client of the port are not touched."""
     other = make_site().start()
     site = make_site(http=None)
     supervisord.program("galaxy", site.command)
@@ -323,7 +323,7 @@ class TestStates:
 
 @pytest.fixture
 def grouped(make_site, supervisord):
-    """Group ``galaxy`` of ``web``, which is uWSGI, and of ``handler``; both run, web first in no order."""
+    """Group ``galaxy`` with ``web`` (uWSGI) and ``handler``. Both run; the order of their starts is not fixed."""
     site = make_site(processes=2)
     handler = supervisord.root / "handler"
     handler.write_text(f"#!/bin/sh\n[ ! -e {supervisord.root}/broken ] || exit 1\nexec sleep 1000\n")
@@ -340,7 +340,7 @@ def _control(supervisord, *words):
 
 
 class TestGroups:
-    """uWSGI decides how Galaxy is; a job handler beside it is a problem, not the state."""
+    """The state of Galaxy is uWSGI's. A job handler beside it can only add a problem."""
 
     def test_a_stopped_handler_does_not_keep_galaxy_from_being_stopped(self, modules, grouped, supervisord):
         pid = modules["galaxy.start"](**grouped.keywords, timeout=180)["pid"]
@@ -384,7 +384,7 @@ def test_a_galaxy_that_serves_is_not_killed_for_more_workers(modules, state, sit
 
 
 def test_without_stats_it_is_stopped_and_told_apart_but_not_started(modules, state, make_site, supervisord):
-    """As Galaxy's sample configuration is."""
+    """Galaxy's sample configuration has no stats server."""
     site = make_site(stats=None)
     supervisord.program("galaxy", site.command)
     supervisord.start()

@@ -1,4 +1,4 @@
-"""Under a real systemd: detection, start, stop, failure, the formula's unit."""
+"""With a real systemd: detection, start, stop, failure, and the formula's unit."""
 
 import json
 
@@ -27,7 +27,7 @@ def site(share):
 
 @pytest.fixture(scope="module")
 def call(machine, share, site, tree):
-    """``call(function, *arguments)``: a masterless minion in the machine; its return."""
+    """``call(function, *arguments)``: what the function returns on a masterless minion in the machine."""
     config = share / "minion"
     (config / "pillar").mkdir(parents=True)
     (config / "pillar" / "top.sls").write_text("base:\n  '*':\n    - galaxy\n")
@@ -87,7 +87,7 @@ def test_status_names_the_unit(call):
 
 @pytest.fixture
 def unmanaged(share):
-    """Pillar names neither manager nor service, and the formula writes no unit."""
+    """Pillar names no manager and no service, and the formula writes no unit."""
     pillar = share / "minion" / "pillar" / "galaxy.sls"
     before = pillar.read_text()
     given = json.loads(before)["galaxy"]
@@ -97,7 +97,7 @@ def unmanaged(share):
 
 
 def test_the_unit_is_found_by_what_it_runs(call, machine, site, unmanaged):
-    """With neither manager nor service named, and a name that says nothing."""
+    """Neither manager nor service is named, and the unit's name tells nothing."""
     assert call("galaxy.commands")["stop"] == ["systemctl", "stop", "galaxy"]
     unit = machine.run("systemctl", "cat", "galaxy.service").stdout
     call("galaxy.stop")
@@ -139,7 +139,7 @@ def test_a_unit_that_fails_ends_the_waiting_with_its_log(call, site):
     try:
         text = call("galaxy.start", "timeout=120", check=False)
         assert "systemd reports" in text
-        # or systemd has already started the next one
+        # the second text: systemd may have started the next one already
         assert "result exit-code" in text or "a new start" in text
         assert "no app loaded" in text
     finally:
@@ -160,7 +160,7 @@ def test_restarted_and_clean(call, machine, site):
 
 
 def test_startup_brings_up_the_packaged_supervisord_through_its_unit(call, machine, share):
-    """As distributions lay it out: /etc/supervisor, programs in conf.d, a unit called supervisor."""
+    """The layout of distributions: /etc/supervisor, programs in conf.d, a unit called supervisor."""
     site = Site(share / "supervised")
     config = (
         "[unix_http_server]\nfile=/run/supervisor.sock\n[rpcinterface:supervisor]\n"
@@ -190,7 +190,7 @@ def test_startup_brings_up_the_packaged_supervisord_through_its_unit(call, machi
 
 
 def test_the_units_user_is_galaxys_and_nobody_else(call, machine, share):
-    """Root owns the configuration, so the unit says whose Galaxy is: another user's uWSGI in its place is not it."""
+    """Root owns the configuration, so the unit tells who Galaxy's user is. Another user's uWSGI is not Galaxy."""
     site = Site(share / "users", pidfile=None, mule=None, farm=None)
     (site.root / "lib/galaxy/webapps/galaxy/buildapp.py").write_text(PLAIN_APP)
     unit = f"[Service]\nUser=games\nExecStart={' '.join(site.command)}\n"
@@ -222,7 +222,7 @@ def test_the_units_user_is_galaxys_and_nobody_else(call, machine, share):
 
 @pytest.fixture
 def booted(share, machine, call):
-    """A Galaxy under a supervisord of its own that nothing has started yet, in pillar as what a boot brings up."""
+    """A Galaxy under its own supervisord, which nothing has started yet. Pillar tells the boot to start it."""
     machine.run("ln", "-sf", BIN / "supervisord", "/usr/local/bin/supervisord")
     site = Site(share / "booted")
     conf_file = site.root / "supervisord.conf"

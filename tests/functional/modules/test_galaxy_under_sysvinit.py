@@ -1,4 +1,4 @@
-"""A SysV init script, driven by Salt's own service module; this machine's PID 1 is no systemd."""
+"""A SysV init script, run by Salt's own service module. PID 1 of this machine is not systemd."""
 
 import os
 import pathlib

@@ -67,7 +67,7 @@ def test_no_gravity(make_site, modules, state):
 
 
 def test_health(make_bed, modules):
-    # no database in the small Galaxy
+    # the small Galaxy has no database
     found = modules["galaxy.health"](config=str(make_bed().config), timeout=60)
     assert (found["healthy"], found["celery"], found["processes"]) == (None, {}, {})
     assert found["problems"] == [

@@ -1,4 +1,4 @@
-"""Whose a Galaxy is where root owns its configuration: the unit or its own uid says so; nobody else passes for it."""
+"""If root owns the configuration, the unit or the option uid tells Galaxy's user. No other user's server is Galaxy."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from support.site import PLAIN_APP, Site, free_port
 from galaxy_host_wait import Deadline, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="runs uWSGIs as other users")
-# has a name, as supervisord wants it
+# this user has a name, because supervisord needs one
 USER = pwd.getpwnam("games")
 
 
 @pytest.fixture
 def site():
-    """Its configuration is root's; anybody may serve it."""
+    """Root owns the configuration. Any user may serve this application."""
     with public_directory() as root:
         made = Site(pathlib.Path(root) / "galaxy", pidfile=None, mule=None, farm=None)
         (made.root / "lib/galaxy/webapps/galaxy/buildapp.py").write_text(PLAIN_APP)
@@ -33,7 +33,7 @@ def site():
 
 @pytest.fixture
 def impostor(site):
-    """A function: a process of mallory's that is called uWSGI, names the configuration, and does nothing."""
+    """A function that starts a process of mallory's: it is called uWSGI, names the configuration, and does nothing."""
     program = site.root / "uwsgi"
     shutil.copy("/bin/bash", program)
     started = []
@@ -52,7 +52,7 @@ def impostor(site):
 
 
 def _by_hand(site, uid):
-    """The site's uWSGI, started by hand and run as that user."""
+    """Start the site's uWSGI by hand, as that user."""
     with site.log.open("ab") as log:
         argv = [*site.command, "--uid", str(uid)]
         site.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
@@ -70,7 +70,7 @@ def test_who_only_names_the_configuration_holds_up_nothing(modules, state, site,
     done = modules["galaxy.start"](**keywords, timeout=60)
     assert (done["ready"], done["changed"]) == (True, True)
     assert os.stat(f"/proc/{done['pid']}").st_uid == USER.pw_uid
-    # what root started for Galaxy is Galaxy, whatever it became: by its own uid, a wrapper, or an emperor
+    # a server that root started for Galaxy is Galaxy, even if it changed its user: by uid, a wrapper, or an emperor
     assert modules["galaxy.status"](**keywords)["ready"]
     assert modules["galaxy.stop"](**keywords)["changed"]
     assert modules["galaxy.stop"](**keywords, force=True)["stopped"] == []
@@ -106,10 +106,10 @@ def test_by_hand_only_as_the_user_that_the_configuration_names(modules, site):
         with pytest.raises(CommandExecutionError, match="no file of root's says"):
             modules["galaxy.stop"](**site.keywords, **given)
     assert site.process.poll() is None
-    # declared, it is Galaxy
+    # once the configuration names the user, it is Galaxy
     site.write(uid=GALAXY)
     status = modules["galaxy.status"](**site.keywords)
-    # on a busy machine the file may be seconds newer than uWSGI, which is said too
+    # on a busy machine the file may be seconds newer than uWSGI, which is a problem of its own
     others = [text for text in status["problems"] if "was changed after" not in text]
     assert (status["pid"], status["ready"], others) == (pid, True, [])
     site.write(uid=None)
@@ -118,14 +118,14 @@ def test_by_hand_only_as_the_user_that_the_configuration_names(modules, site):
 
 
 def test_galaxys_user_decides_on_what_he_can_exchange(modules, site):
-    """A file of root's in a directory of his is his word."""
+    """Root owns the file, but galaxy owns the directory and can replace the file. So the file counts as galaxy's."""
     os.chown(site.config.parent, GALAXY, GALAXY)
     pid = _by_hand(site, GALAXY)
     assert modules["galaxy.status"](**site.keywords)["pid"] == pid
 
 
 def _false_stats(port, host="127.0.0.1"):
-    """A stats server that says all is well."""
+    """A stats server that claims that all is well."""
     worker = {"id": 1, "pid": 1, "accepting": 1, "status": "idle", "requests": 0, "apps": [{"id": 0}], "cores": []}
     document = json.dumps({"version": "2.0.30", "pid": 1 << 22, "workers": [worker]}).encode()
     listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -144,7 +144,7 @@ def test_a_strangers_stats_server_makes_no_galaxy(modules, site):
         status = modules["galaxy.status"](**site.keywords)
         assert (status["running"], status["ready"]) in ((None, None), (False, False))
         assert f"user {MALLORY} listens there" in " ".join(status["problems"])
-        # what is given by hand is believed
+        # an address that is given by hand is believed
         assert modules["galaxy.stats"](stats=site.stats)["version"] == "2.0.30"
 
 

@@ -1,4 +1,4 @@
-"""docs/gravity.md's table of what does here what Gravity's galaxyctl does: each line is run, on a real Gravity."""
+"""The table in docs/gravity.md says what replaces each command of galaxyctl. Each line is run, with a real Gravity."""
 
 import re
 
@@ -10,7 +10,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 _SECTION = (REPO / "docs" / "gravity.md").read_text().partition("## From galaxyctl")[2].partition("\n## ")[0]
 ROWS = [line.split("|")[1:3] for line in _SECTION.splitlines() if line.startswith("| ") and "---" not in line][1:]
-# what is not there for Gravity's Galaxies alone, or needs a machine of its own
+# functions that are not only for a Galaxy under Gravity, or that need a whole machine
 ELSEWHERE = {"galaxy.servers": "tests/functional/modules/test_galaxy.py", "galaxy.held": "test_gravity_formula.py"}
 
 
@@ -23,13 +23,13 @@ def test_every_command_of_galaxyctls_has_its_line(make_bed):
     helped = make_bed().run(str(virtualenv("bed") / "bin" / "galaxyctl"), "--help").stdout
     known = set(re.findall(r"^  ([a-z]+) {2,}", helped.partition("Commands:")[2], re.MULTILINE))
     assert len(known) > 5
-    # an alias of Gravity's own
+    # galaxyctl has an alias
     assert told == known - {"configs"}
 
 
 @pytest.fixture
 def run(state, modules):
-    """Call what a cell names: a function of the module, or a state where that is no function."""
+    """Call what a cell names: a function of the module, or else a state."""
 
     def call(text, config):
         name, *options = text.split()

@@ -1,4 +1,4 @@
-"""The execution module as Salt's loader makes it: what it takes as a key, and how it refuses."""
+"""The execution module, loaded by Salt: which keys it takes, and how it refuses."""
 
 import pytest
 import salt.client
@@ -11,7 +11,7 @@ from galaxy_errors import ConfigError, DeviceError, KeySourceError, MapperError
 
 @pytest.fixture
 def load(opts, tmp_path):
-    """``__salt__`` of a minion with the given options; there are two passphrases in pillar."""
+    """``__salt__`` of a minion with these options. Pillar has two passphrases."""
 
     def load(**changed):
         pillar = {"a": {"word": "from pillar", "number": 1234, "masked": "**********"}}
@@ -22,7 +22,7 @@ def load(opts, tmp_path):
 
 @pytest.fixture
 def resize(load):
-    """``luks.resize`` reads the key first, and then fails, for nothing is open."""
+    """``luks.resize`` reads the key, and then fails because no volume is open."""
     return load()["luks.resize"]
 
 
@@ -112,7 +112,7 @@ def test_generate_key(modules, tmp_path):
 
 
 def test_each_setting_of_a_volume_reaches_its_state(opts):
-    """What pillar may say of a volume is a parameter of luks.mounted, or of another state of galaxy.storage."""
+    """Each setting of a volume in pillar is a parameter of luks.mounted, or of another state of galaxy.storage."""
     modules = salt.loader.minion_mods({**opts, "pillar": {"galaxy": {"storage": {"device": "/dev/vdb"}}}}, context={})
     shown = modules["state.show_sls"]("galaxy.storage")
     assert isinstance(shown, dict), shown
@@ -140,7 +140,7 @@ def test_what_requires_the_volume_does_not_run_without_it(opts, tree, tmp_path):
 
 
 def test_the_formula_renders_from_pillar_and_from_the_old_ini(load, tmp_path):
-    """Every key of the defaults is used, and Galaxy is stopped before its volume is closed."""
+    """It uses every key of the defaults, and stops Galaxy before it closes the volume."""
     ini = tmp_path / "luks-cryptdev.ini"
     ini.write_text("[luks]\nuuid = 0ad6c58f-3798-440f-818c-5a5bea96859f\ncryptdev = crypt\nmountpoint = /data\n")
     for storage, name, device, mapper in (

@@ -1,4 +1,4 @@
-"""Onedata spaces on a real FUSE filesystem, behind a command that takes oneclient's options."""
+"""Onedata spaces on a real FUSE filesystem. A stand-in with oneclient's options serves it."""
 
 import concurrent.futures
 import contextlib
@@ -32,7 +32,7 @@ WRONG = "MDAxNWxvY2F00aW9uIHdyb25n"
 
 @pytest.fixture
 def load(opts, machine):
-    """``load(key=value)``: modules and states of a minion with the space ``userdata``, changed by the keywords."""
+    """``load(key=value)``: modules and states of a minion with the space ``userdata``. Keywords change the space."""
 
     def make(test=False, **more):
         space = {
@@ -47,7 +47,7 @@ def load(opts, machine):
 
 
 def _daemon(machine):
-    """The process of the filesystem."""
+    """The process that serves the filesystem."""
     path = str(machine / "userdata")
     return next(one for one in psutil.process_iter(["cmdline"]) if path in (one.info["cmdline"] or [])[-1:])
 
@@ -143,7 +143,7 @@ def test_what_else_is_mounted_there_is_left_alone(load, machine):
     for function in ("mount", "unmount"):
         with pytest.raises(CommandExecutionError, match=reason):
             modules[f"onedata.{function}"]("userdata")
-        # Galaxy would write to the disk below
+        # else Galaxy would write to the disk below
         for test in (True, False):
             refused = load(test=test)[1][f"onedata.{function}ed"]("userdata")
             assert (refused["result"], refused["changes"]) == (False, {})
@@ -181,7 +181,7 @@ def test_a_mount_that_hangs_does_not_hang_the_minion(load, machine):
         status = modules["onedata.status"]("userdata")
         assert (status["mounted"], status["alive"]) == (True, False)
         assert "does not answer" in status["problem"]
-        # and it is mounted anew all the same
+        # the space can still be unmounted and mounted again
         assert modules["onedata.unmount"]("userdata")["changed"] is True
     finally:
         hangs.unlink()
@@ -197,7 +197,7 @@ def test_a_mount_that_hangs_for_a_moment_is_not_taken_away(load, machine):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         mounting = pool.submit(modules["onedata.mount"], "userdata", timeout=60)
         try:
-            # a first look has been given up, and the next one is under way
+            # the first look has been given up, and the next one runs
             assert wait_until(lambda: len(_looks()) > 1, Deadline(180))
         finally:
             hangs.unlink()
@@ -255,7 +255,7 @@ def test_a_token_whose_database_comes_up_later(opts, machine):
 
 
 def test_owners_are_the_providers_affair(load, machine):
-    """oneclient has no such options, and libfuse ends it for them: no space could be mounted."""
+    """oneclient has no such options, and libfuse ends because of them: no space could be mounted."""
     for key in ("uid", "gid"):
         for value in ("galaxy", 4001):
             modules, states = load(**{key: value})
@@ -298,7 +298,7 @@ def test_a_section_that_sets_nothing_and_one_that_is_wrong(opts, machine):
     modules, states = load({})
     assert modules["onedata.spaces"]() == ["userdata"]
     assert list(modules["onedata.status"]()) == ["userdata"]
-    # the machine as it is
+    # faults of other spaces hide nothing of this one
     modules, states = load({"wrong": {"mount_point": "/x"}, "list": [], "empty": None, 7: {"uid": 1}})
     status = modules["onedata.status"]()
     assert list(status) == ["userdata", "wrong", "list", "empty", "7"]
@@ -311,7 +311,7 @@ def test_a_section_that_sets_nothing_and_one_that_is_wrong(opts, machine):
     assert all(each.keys() == status["userdata"].keys() for each in status.values())
     assert states["onedata.mounted"]("userdata")["result"] is None
     assert states["onedata.mounted"]("wrong")["result"] is False
-    # an INI that cannot be read hides nothing of pillar
+    # an INI that cannot be read does not hide what pillar has
     modules, _ = load({"other": {"mount_point": "/x", "provider_host": "p"}}, ini="/gone.ini")
     status = modules["onedata.status"]()
     assert status["/gone.ini"]["problem"] == "/gone.ini: no such file"
@@ -322,7 +322,7 @@ def test_a_section_that_sets_nothing_and_one_that_is_wrong(opts, machine):
 
 
 def test_any_fuse_is_not_onedata(load, machine):
-    """Who mounts FUSE says its name; whose it is, the kernel."""
+    """The user who mounts a FUSE filesystem chooses its name, but the kernel tells who this user is."""
     path = machine / "userdata"
     path.mkdir()
     for uid, kind, source, named in (
@@ -332,7 +332,7 @@ def test_any_fuse_is_not_onedata(load, machine):
         (0, "fuse.cvmfs2", "cvmfs2", r"cvmfs2 \(fuse.cvmfs2\) is"),
         (0, "fuse", "glusterfs", r"glusterfs \(fuse\) is"),
     ):
-        # nobody answers: who looked into it would wait
+        # nobody serves it, so looking into it would hang
         with fuse.mounted(path, uid, kind, source, answers=False):
             modules, states = load()
             status = modules["onedata.status"]("userdata")
@@ -346,7 +346,7 @@ def test_any_fuse_is_not_onedata(load, machine):
 
 
 def _mount_and_wait(machine):
-    """``onedata_mount.mount`` with a oneclient that reads its configuration and then takes its time."""
+    """Call ``onedata_mount.mount`` with a oneclient that reads its configuration and then takes long."""
     script = machine / "bin" / "oneclient"
     script.write_text(
         f'#!/bin/sh\ncat "$2" >{machine}/read.new; mv {machine}/read.new {machine}/read; exec sleep 1000\n'
@@ -369,7 +369,7 @@ def test_a_killed_mount_leaves_no_token(machine):
         for name in names:
             path = pathlib.Path(directory, name)
             assert not path.is_file() or TOKEN.encode() not in path.read_bytes()
-    # and the next one is not kept from it
+    # the next mount works
     onedata.install(machine / "again")
     shutil.copy(machine / "again" / "oneclient", machine / "bin" / "oneclient")
     space = onedata_space.of("userdata", {"provider_host": "p", "mount_point": str(machine / "userdata")})
@@ -394,7 +394,7 @@ def test_mount_points_that_others_could_exchange(load, machine):
                     modules[f"onedata.{function}"]("userdata")
         assert os.listdir(f"{place}/sbin") == []
         assert sorted(os.listdir(f"{place}/galaxy")) == ["export"]
-        # whose the mount point itself is does not matter
+        # the owner of the mount point itself does not matter
         modules, _ = load(mount_point=f"{place}/galaxy")
         os.unlink(f"{place}/galaxy/export")
         assert modules["onedata.mount"]("userdata")["alive"]
@@ -402,7 +402,7 @@ def test_mount_points_that_others_could_exchange(load, machine):
 
 
 def test_an_ini_that_others_can_write(opts, machine):
-    """It says where root mounts."""
+    """The file decides where root mounts."""
     with public_directory() as place:
         make(f"{place}/galaxy", GALAXY)
         section = f"[userdata]\nmountpoint = {machine}/userdata\nprovider = p\ntoken = {TOKEN}\n".encode()

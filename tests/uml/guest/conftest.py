@@ -1,5 +1,5 @@
 """
-Fixtures of the tests that run inside the guest: the real loader, as ``salt-call --local`` has it, and fresh devices.
+Fixtures of the tests that run inside the guest: Salt's real loader, as for ``salt-call --local``, and new devices.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ import salt.client
 import salt.loader
 from support.keystore import KeyStore
 
-# Salt's log handlers outlive pytest's capture of the streams that they write to
+# Salt's log handlers write to streams that pytest has closed by then
 logging.raiseExceptions = False
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
 BACKUPS = "/run/backups"
-# key derivations that a test can wait for
+# a key derivation that is quick enough for tests
 CHEAP = {"pbkdf": "pbkdf2", "iterations": 1000}
 
 
@@ -29,21 +29,21 @@ def sh(*argv, **kwargs):
 
 
 def content(device):
-    """What is on the whole device, for comparison."""
+    """The content of the whole device, for comparison."""
     with open(device, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @pytest.fixture(autouse=True)
 def _backups():
-    """Backups of volumes that are gone would forbid to format the next device."""
+    """Remove backups: those of volumes that are gone would forbid formatting the next device."""
     yield
     shutil.rmtree(BACKUPS, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
-    """The database behind ``sdb://keys/…``."""
+    """The database that ``sdb://keys/…`` asks."""
     return KeyStore(tmp_path_factory.mktemp("store"))
 
 
@@ -73,13 +73,13 @@ def caller(tmp_path_factory, store):
 
 @pytest.fixture
 def call(caller):
-    """Call an execution function."""
+    """A function that calls execution functions."""
     return caller.cmd
 
 
 @pytest.fixture(scope="session")
 def states(caller):
-    """The state functions as the loader has them, by whether they only test."""
+    """The state functions as Salt loads them: with test mode, and without."""
     functions, serializers = caller.sminion.functions, salt.loader.serializers(caller.opts)
     utils = salt.loader.utils(caller.opts)
     return {
@@ -90,8 +90,8 @@ def states(caller):
 @pytest.fixture
 def state(states):
     """
-    Run one state and return its result; ``state.single``, which takes longer in the guest than most states, is in
-    ``story.py``.
+    A function that runs one state and returns its result. ``story.py`` uses ``state.single``, which takes longer in the
+    guest than most states.
     """
 
     def run(function, name, test=False, **kwargs):
@@ -102,7 +102,7 @@ def state(states):
 
 @pytest.fixture
 def new_device(tmp_path):
-    """Makes block devices without content; their paths are in ``made``."""
+    """A function that makes empty block devices. Their paths are in ``made``."""
     made = []
 
     def make(size="48M"):
@@ -117,7 +117,7 @@ def new_device(tmp_path):
         name = (node / "dm/name").read_text().strip()
         subprocess.run(["umount", "--all-targets", f"/dev/mapper/{name}"], capture_output=True, check=False)
         subprocess.run(["dmsetup", "remove", "--force", name], capture_output=True, check=False)
-        # where no udev runs, only cryptsetup removes the node
+        # without udev, only cryptsetup removes the node
         pathlib.Path("/dev/mapper", name).unlink(missing_ok=True)
     for number, device in enumerate(made):
         subprocess.run(["umount", device], capture_output=True, check=False)
@@ -164,13 +164,13 @@ def plan(device, key, mount_point):
 
 @pytest.fixture
 def small(plan):
-    """The same for LUKS1, whose header is an eighth of LUKS2's, where the version makes no difference."""
+    """The same for LUKS1, with a header an eighth of LUKS2's size: for tests that do not depend on the version."""
     return plan | {"version": 1}
 
 
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory, caller, passphrase):
-    """Finished volumes with a file, made once: their images and header backups, by the LUKS version."""
+    """By LUKS version: the image of a finished volume with a file, and its header backups. They are made once."""
     root = tmp_path_factory.mktemp("templates")
     (root / "key").write_text(passphrase)
     (root / "key").chmod(0o600)
@@ -193,7 +193,7 @@ def templates(tmp_path_factory, caller, passphrase):
 
 
 def copied(template, plan):
-    """The plan's device is that volume, closed."""
+    """Copy that volume to the plan's device. It is closed."""
     image, backups = template
     sh("cp", "--sparse=always", str(image), plan["device"])
     shutil.copytree(backups, BACKUPS)
@@ -203,13 +203,13 @@ def copied(template, plan):
 
 @pytest.fixture
 def closed(small, templates):
-    """A finished volume with a file, closed; the arguments of ``luks.encrypt``."""
+    """A finished volume with a file, closed. Returns the arguments of ``luks.encrypt``."""
     return copied(templates(1), small)
 
 
 @pytest.fixture
 def volume(plan, templates):
-    """The same of LUKS2."""
+    """The same with LUKS2."""
     return copied(templates(2), plan)
 
 
@@ -228,7 +228,7 @@ def wanted(closed):
 
 
 def fails(state, function, match, **arguments):
-    """In test mode and in the run alike."""
+    """The state fails, in test mode and in the run."""
     for test in (True, False):
         result = state(function, test=test, **arguments)
         assert (result["result"], result["changes"]) == (False, {}), result

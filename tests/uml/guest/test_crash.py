@@ -1,4 +1,4 @@
-"""What a crash can leave, each made on purpose; the kill test finds the same by chance."""
+"""States that a crash can leave, each one made on purpose. The kill test finds the same ones by chance."""
 
 import os
 import pathlib
@@ -73,13 +73,13 @@ def test_a_half_made_filesystem_is_made_anew(call, plan, unfinished):
     with open("/dev/mapper/galaxy", "r+b") as file:
         file.seek(4096)
         file.write(os.urandom(65536))
-    # the mapping is still open, as after a kill of the minion alone
+    # the mapping is still open: only the minion was killed
     assert "format" in call("luks.encrypt", **plan)
     assert call("luks.encrypt", **plan) == []
 
 
 def test_a_filesystem_without_its_root_is_made_anew(call, plan, unfinished):
-    """Its superblock and root inode were written, and not yet the root directory."""
+    """mkfs wrote the superblock and the root's inode, but not yet the root directory."""
     key = Secret(pathlib.Path(plan["key"]).read_bytes())
     luks_mapping.open_volume(unfinished, "galaxy", key)
     sh("mkfs.ext4", "-q", "/dev/mapper/galaxy")
@@ -93,7 +93,7 @@ def test_a_filesystem_without_its_root_is_made_anew(call, plan, unfinished):
 
 
 def test_files_on_an_unfinished_volume_are_not_lost(call, plan, unfinished, tmp_path):
-    """Nobody should have used it; somebody did."""
+    """Nobody should have used the volume, but somebody did."""
     key = Secret(pathlib.Path(plan["key"]).read_bytes())
     luks_mapping.open_volume(unfinished, "byhand", key)
     sh("mkfs.ext4", "-q", "/dev/mapper/byhand")

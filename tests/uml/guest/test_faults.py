@@ -1,4 +1,4 @@
-"""What goes wrong later in a volume's life: late and failing disks, damaged filesystems, killed runs, busy volumes."""
+"""Later faults in a volume's life: disks that come late or fail, damaged filesystems, killed runs, busy volumes."""
 
 import concurrent.futures
 import json
@@ -37,7 +37,7 @@ def test_a_device_that_comes_late_is_waited_for(call, closed, tmp_path):
 
 def test_a_filesystem_with_errors_is_repaired_before_the_mount(call, closed):
     path = opened(closed)
-    # as the kernel does it, and a file's count of blocks that is wrong
+    # the kernel marks errors in this way; and a file's count of blocks is wrong
     sh("debugfs", "-w", "-R", "set_super_value state 2", path)
     sh("debugfs", "-w", "-R", "set_inode_field file blocks 4000", path)
     sh("cryptsetup", "close", "byhand")
@@ -142,18 +142,18 @@ def test_one_that_is_mounted_elsewhere_too(state, closed, wanted, call, tmp_path
 
 
 def test_one_bad_disk_hides_no_other(call, state, closed, new_device, key, tmp_path):
-    """Its table is replaced by one that answers nothing, under its mounted volume."""
+    """Under a mounted volume, the disk is replaced by one that fails."""
     call("luks.encrypt", **closed)
     below, size = new_device(), 48 << 11
     sh("dmsetup", "create", "failing", input=f"0 {size} linear {below} 0\n")
-    # where no udev runs
+    # without udev, dmsetup must make the nodes
     sh("dmsetup", "mknodes")
     bad = closed | {"device": "/dev/mapper/failing", "mapper": "bad", "mount_point": str(tmp_path / "bad")}
     call("luks.encrypt", **bad)
     sh("dmsetup", "suspend", "--nolockfs", "--noflush", "failing")
     sh("dmsetup", "load", "failing", input=f"0 {size} error\n")
     sh("dmsetup", "resume", "failing")
-    # what was read before is no proof
+    # nothing may come from a cache
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     volumes = call("luks.open_volumes")
     assert set(volumes) == {"bad", "galaxy"}
@@ -168,7 +168,7 @@ def test_one_bad_disk_hides_no_other(call, state, closed, new_device, key, tmp_p
 
 
 def test_a_run_that_was_killed_within_its_look_blocks_no_other(call, plan):
-    """Left over: the mapping, and the filesystem mounted on a directory in /run."""
+    """The mapping is left, and its filesystem is mounted on a directory in /run."""
     device = luks_device.find(plan["device"])
     key = Secret(pathlib.Path(plan["key"]).read_bytes())
     luks_header.write(device, key, luks_header.Options(**CHEAP))
@@ -187,7 +187,7 @@ def test_a_test_run_that_was_killed_within_its_look_blocks_no_other(call, closed
     sh("cryptsetup", "open", "--readonly", f"--key-file={closed['key']}", closed["device"], name)
     os.mkdir("/run/luks-abcd1234")
     sh("mount", "-o", "ro,noload", f"/dev/mapper/{name}", "/run/luks-abcd1234")
-    # and in the middle of trying mount options
+    # another run was killed while it tried mount options
     os.makedirs("/run/luks-trial-abcd1234/mnt")
     assert call("luks.encrypt", test=True, mount_options=["noatime"], **closed) == ["open", "fsck", "mount"]
     assert call("luks.encrypt", mount_options=["noatime"], **closed) == ["open", "fsck", "mount"]
@@ -196,7 +196,7 @@ def test_a_test_run_that_was_killed_within_its_look_blocks_no_other(call, closed
 
 
 def test_a_test_run_changes_nothing_on_a_volume_whose_journal_is_to_be_replayed(call, closed, new_device):
-    """As after a power cut: the volume as it was while it was mounted."""
+    """The volume is as after a power cut: copied while it was mounted."""
     call("luks.encrypt", **closed)
     pathlib.Path(closed["mount_point"], "late").write_text("data")
     sh("sync")
@@ -204,7 +204,7 @@ def test_a_test_run_changes_nothing_on_a_volume_whose_journal_is_to_be_replayed(
     sh("cp", "--sparse=always", closed["device"], copy)
     call("luks.close", "galaxy")
     sh("cp", "--sparse=always", copy, closed["device"])
-    # two devices of one UUID are a volume and its copy
+    # two devices with one UUID would be a volume and its copy
     sh("blkdiscard", copy)
     before = content(closed["device"])
     assert call("luks.encrypt", test=True, **closed) == ["open", "fsck", "mount"]
@@ -220,7 +220,7 @@ print(salt.client.Caller(c_path=sys.argv[1]).cmd(sys.argv[2], *sys.argv[4:], **j
 
 
 def at_once(*calls):
-    """Each in a process of its own, as two jobs are."""
+    """Run each call in a process of its own, as two jobs do."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         done = [pool.submit(subprocess.run, argv, capture_output=True, text=True, check=False) for argv in calls]
         return [each.result() for each in done]
@@ -282,7 +282,7 @@ def test_a_busy_volume_names_all_that_holds_it_and_stays_mounted(call, state, en
 
 
 def test_a_restore_that_was_cut_short_converges(call, closed):
-    """The header in parts: none of it is taken for blank, and the same call completes it."""
+    """Only a part of the header is there. It is not taken for blank, and the same call completes it."""
     backup = call("luks.status", closed["device"], backups=BACKUPS)["header_backup"]
     header = pathlib.Path(backup).read_bytes()
     for written in (0, 4096, len(header) // 2):

@@ -14,7 +14,7 @@ SIZES = {"xfs": ("340M", "380M"), "btrfs": ("280M", "320M")}
 
 @pytest.fixture(params=[("xfs", 2), ("btrfs", 1)], ids=["xfs", "btrfs"])
 def volume(request, call, new_device, plan):
-    """Mounted, with a file; the arguments of ``luks.encrypt``."""
+    """A mounted volume with a file. Returns the arguments of ``luks.encrypt``."""
     fstype, version = request.param
     made = plan | {"device": new_device(SIZES[fstype][0]), "filesystem": fstype, "version": version}
     made.pop("pbkdf") if version == 1 else None
@@ -40,7 +40,7 @@ def test_life(call, volume, tmp_path):
         (tmp_path / "sub").mkdir()
         sh("mount", "-o", "subvol=sub", "/dev/mapper/galaxy", str(tmp_path / "sub"))
     assert call("luks.close", "galaxy") is True
-    # no check before the mount: these do it themselves
+    # no check before the mount: these filesystems do it themselves
     assert call("luks.encrypt", test=True, **volume) == ["open", "mount"]
     assert call("luks.encrypt", **volume) == ["open", "mount"]
     assert pathlib.Path(mount_point, "file").read_text() == "data"

@@ -1,4 +1,4 @@
-"""The lines of docs/migration.md about volumes, on a volume that the old scripts made."""
+"""The lines of docs/migration.md about volumes, with a volume like those of the old scripts."""
 
 import json
 import pathlib
@@ -12,20 +12,20 @@ from support import migration
 UUID = "0ad6c58f-3798-440f-818c-5a5bea96859f"
 KEY, DEVICE, EXPORT = "/etc/luks/galaxy.key", "/dev/vdb", "/export"
 ROWS = migration.rows("luksctl")
-# the commands that end with a volume that is open and mounted
+# commands after which a volume is open and mounted
 OPEN = [row for row in ROWS if "luksctl open" in row[0]]
 REST = [row for row in ROWS if "luksctl open" not in row[0] and "fastluks" not in row[0] and "`-" not in row[0]]
 
 
 @pytest.fixture
 def places(device, key, mount_point, tmp_path):
-    """Where that is here which the document names."""
+    """By a path of the page: the path in this test."""
     return {KEY: key, DEVICE: device, EXPORT: mount_point, "/var/backups/luks": str(tmp_path / "backups")}
 
 
 @pytest.fixture
 def old(device, key, mount_point, tmp_path):
-    """A volume as fastluks made them, with its ``luks-cryptdev.ini``, and a caller with the document's pillar."""
+    """A volume as fastluks made it, with its ``luks-cryptdev.ini``. Returns a caller with the page's pillar."""
     options = ["--type=luks1", "--cipher=aes-xts-plain64", "--key-size=256", "--hash=sha256", "--batch-mode"]
     options += [f"--uuid={UUID}", "--pbkdf-force-iterations=1000"]
     sh("cryptsetup", "luksFormat", *options, f"--key-file={key}", device)
@@ -92,7 +92,7 @@ def test_fastluks(caller, places, device, key):
     assert migration.run(caller, generate, **places) == key
     assert len(encrypt) == 2
     for line, version, size in zip(encrypt, (2, 1), (512, 256), strict=True):
-        # a key derivation that a test can wait for; LUKS1 has but pbkdf2
+        # a quick key derivation; LUKS1 has only pbkdf2
         cheap = CHEAP if version == 2 else {"iterations": CHEAP["iterations"]}
         words = " ".join(f"{name}={value}" for name, value in cheap.items())
         where = f"backups={places['/var/backups/luks']}"

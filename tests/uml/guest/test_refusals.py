@@ -1,4 +1,4 @@
-"""What is refused, with not one byte changed; whatever a device can carry is in test_signatures.py."""
+"""What is refused, without a change of one byte. test_signatures.py tests each kind of content."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ from galaxy_host_wait import Deadline, wait_until
 
 
 def refused(call, plan, error, match):
-    """The procedure refuses, and not one byte of the device changes."""
+    """The call refuses, and not one byte of the device changes."""
     before = content(plan["device"])
     for function, arguments in (
         ("luks.encrypt", plan),
@@ -31,7 +31,7 @@ def refused(call, plan, error, match):
 
 
 def raid_superblock(sector):
-    """As md(4) describes version 1: magic number, version, place, and a checksum of the whole."""
+    """A superblock of version 1, md(4): magic number, version, place, and a checksum of all of it."""
     block = bytearray(256)
     block[0:8] = (0xA92B4EFC).to_bytes(4, "little") + (1).to_bytes(4, "little")
     block[144:152] = sector.to_bytes(8, "little")
@@ -99,10 +99,10 @@ def test_force_needs_the_signature_repeated(call, plan):
 
 
 def test_a_forced_format_leaves_no_signature_at_the_end(call, plan):
-    """As a GPT does, whose copy the kernel would use."""
+    """The kernel would use such a copy, as it does with a GPT."""
     sh("mkswap", plan["device"])
     with open(plan["device"], "r+b") as file:
-        # md(4), version 1.0: a superblock 8 KiB before the end
+        # md(4), version 1.0: the superblock is 8 KiB before the end
         file.seek(-8192, os.SEEK_END)
         file.write(raid_superblock(file.tell() // 512))
     assert {each.type for each in luks_device.signatures(plan["device"])} == {"swap", "linux_raid_member"}

@@ -1,6 +1,6 @@
 """
-No secret leaks: with every source of a key, at log level trace, through the whole of a volume's life. Every command
-that is run, by whomever, is seen: strace stops at each execve and tells its arguments and its whole environment.
+No secret leaks: with each source of a key, at log level trace, in the whole life of a volume. strace stops at each
+execve, and so shows the arguments and the environment of every command, whoever runs it.
 """
 
 import json
@@ -13,20 +13,20 @@ import pytest
 from conftest import BACKUPS, REPO, sh
 
 SALT_CALL = str(pathlib.Path(sys.executable).with_name("salt-call"))
-# one for each source; no other text on the machine contains them
+# one for each source. No other text on the machine has them
 SECRETS = {"pillar": "Zw5-pillar-Kq9", "sdb": "Zw5-sdb-Kq9", "file": "Zw5-file-Kq9"}
 SDB = """
 def get(key, profile=None):
     with open(profile["file"]) as file:
         return file.read()
 """
-# the whole of each argument and variable; those of a large environment too
+# all of each argument and variable, also in a large environment
 TRACE = ["strace", "--follow-forks", "--trace=execve,execveat", "--no-abbrev", "--string-limit=1000000"]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A minion's directory; ``sources`` in it has the secrets, and is where they may be."""
+    """A minion's directory. Only its subdirectory ``sources`` may hold the secrets."""
     root = tmp_path_factory.mktemp("minion")
     sources = root / "sources"
     for directory in ("sdb", "pillar"):
@@ -60,14 +60,14 @@ def traces(tmp_path_factory):
 
 
 def found_in(root):
-    """The files below the minion's directory, but for the sources, that contain a secret."""
+    """The files below the minion's directory that contain a secret, without those in ``sources``."""
     files = [path for path in root.rglob("*") if path.is_file() and (root / "sources") not in path.parents]
     contents = {path: path.read_bytes() for path in files}
     return [str(path) for path, data in contents.items() if any(secret.encode() in data for secret in SECRETS.values())]
 
 
 def commands(traces):
-    """What was run: ``cryptsetup``'s actions, and the names of all else."""
+    """The commands that ran: the actions of ``cryptsetup``, and the names of all other programs."""
     text = "".join(path.read_text(errors="replace") for path in traces.iterdir())
     return set(re.findall(r'\["cryptsetup", "([^"]+)"', text)) | set(re.findall(r'execve\("[^"]*/([^"/]+)"', text))
 
@@ -97,7 +97,7 @@ def test_no_secret_leaks(root, traces, device, tmp_path):
     assert salt_call("luks.change_key", device, f"new_key={file}", f"key={sdb}", *cheap)[0] == 0
     absent = [f"name={device}", f"key={file}", f"remaining={pillar}", f"backups={BACKUPS}"]
     assert salt_call("state.single", "luks.key_absent", *absent)[0] == 0
-    # a wrong key: what fails says no more than what succeeds
+    # with a wrong key too: a failure must not say more than a success
     assert salt_call("luks.add_key", device, f"new_key={file}", f"key={sdb}", *cheap)[0] != 0
     run = {"luksFormat", "open", "luksAddKey", "luksKillSlot", "luksHeaderBackup", "wipefs", "mkfs.ext4", "mount"}
     assert run <= commands(traces)
@@ -110,13 +110,13 @@ def test_no_secret_leaks(root, traces, device, tmp_path):
         grep += [f"--regexp={secret}" for secret in SECRETS.values()]
         found = subprocess.run([*grep, "--exclude-dir=sources", directory], capture_output=True, text=True, check=False)
         assert found.stdout == "", directory
-    # the search itself finds what is there
+    # the search works: it finds the sources
     assert subprocess.run([*grep, str(root)], capture_output=True, check=False).stdout != b""
 
 
 @pytest.mark.parametrize("where", ["argument", "environment", "a child's child"])
 def test_what_leaks_is_seen(tmp_path, where):
-    """However short a command lives."""
+    """A leak is seen even if the command lives for a very short time."""
     secret = SECRETS["file"]
     argv = {
         "argument": ["true", f"--key={secret}"],

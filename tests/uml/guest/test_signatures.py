@@ -1,5 +1,5 @@
 """
-Devices that carry something, of every kind, known to libblkid or not: none is formatted, and not one byte changes.
+Devices with content of every kind, known to libblkid or not. None is formatted, and not one byte changes.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ RANDOM = random.Random(4711)
 
 
 def write(device, *pieces):
-    """Each (offset, data); a negative offset is from the end."""
+    """Write each (offset, data). A negative offset counts from the end."""
     with open(device, "r+b") as file:
         for offset, data in pieces:
             file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
@@ -36,7 +36,7 @@ def mkfs(*argv, then=()):
 
 
 def files(*argv, then=()):
-    """A filesystem with files on it."""
+    """A function that makes a filesystem with files on it."""
 
     def make(device):
         sh(*argv, "-d", "/etc/salt" if os.path.isdir("/etc/salt") else os.path.dirname(__file__), device)
@@ -50,7 +50,7 @@ def put(*pieces):
 
 
 def luks(version, then=(), options=()):
-    """A volume of somebody, with ciphertext on it."""
+    """A function that makes somebody's volume, with ciphertext on it."""
 
     def make(device):
         argv = ["cryptsetup", "luksFormat", "-q", f"--type=luks{version}", "--pbkdf=pbkdf2"]
@@ -86,7 +86,7 @@ def mbr(device, code=b""):
 
 
 def raid(sector):
-    """As md(4) describes version 1: magic number, version, place, and a checksum of the whole."""
+    """A superblock of version 1, md(4): magic number, version, place, and a checksum of all of it."""
     block = bytearray(256)
     block[0:8] = struct.pack("<II", 0xA92B4EFC, 1)
     block[144:152] = struct.pack("<Q", sector)
@@ -169,7 +169,7 @@ CARRIED = {
         (-4096, b"galaxy: a LUKS volume is being made on this device; it holds no data\n"), (30 * MIB, b"data")
     ),
 }
-# what cannot be made that small is made on a device of this size
+# kinds that need a larger device, and its size
 LARGE = {
     "xfs": "320M",
     "XFS, its first sector erased": "320M",
@@ -182,9 +182,9 @@ def test_there_are_enough_of_them():
     assert len(CARRIED) >= 42
 
 
-# cryptsetup repairs the first copy of such a header from the second when it reads it
+# when cryptsetup reads such a header, it repairs the first copy from the second
 REPAIRED = {"LUKS2, its first sector erased"}
-# what is a volume, if not ours: `luks.formatted` has nothing to do there but the header backup
+# these are LUKS volumes already, so `luks.formatted` would only make a header backup
 VOLUMES = {"LUKS1", "LUKS2", *REPAIRED}
 
 
@@ -215,7 +215,7 @@ def test_it_is_refused_and_not_one_byte_changes(call, carrying, key, mount_point
 
 
 def some(kinds, number):
-    """Each of that number of kinds, and the others where there is time."""
+    """Every so many kinds one, and the others in slow tests."""
     return [each if not at % number else pytest.param(each, marks=pytest.mark.slow) for at, each in enumerate(kinds)]
 
 
@@ -256,11 +256,11 @@ def test_force_repeats_that_it_is_data(call, carrying, key):
 
 
 def bad_block(device, offset, name="bad"):
-    """The device, of which one block cannot be read."""
+    """The device with one block that cannot be read."""
     sectors, at = int(sh("blockdev", "--getsz", device)), offset // 512
     table = f"0 {at} linear {device} 0\n{at} 8 error\n{at + 8} {sectors - at - 8} linear {device} {at + 8}\n"
     sh("dmsetup", "create", name, input=table)
-    # where no udev runs
+    # without udev, dmsetup must make the nodes
     sh("dmsetup", "mknodes")
     return f"/dev/mapper/{name}"
 
@@ -269,7 +269,7 @@ def bad_block(device, offset, name="bad"):
     ("kind", "offset"), [("ext4", 4096), ("ext4", SIZE - 65536), ("blank", 65536), ("blank", 20 * MIB)]
 )
 def test_a_block_that_cannot_be_read_proves_nothing(call, new_device, key, mount_point, kind, offset):
-    """wipefs says "no signature" then, and succeeds."""
+    """wipefs then says "no signature", and succeeds."""
     device = new_device(str(SIZE))
     if kind == "ext4":
         CARRIED[kind](device)
@@ -281,7 +281,7 @@ def test_a_block_that_cannot_be_read_proves_nothing(call, new_device, key, mount
 
 
 def test_a_backup_of_a_volume_that_is_nowhere_refuses(call, new_device, key, mount_point):
-    """Its header may have been erased from this very device; another that is attached has its own."""
+    """The header may have been erased from this very device. The other attached device has a backup of its own."""
     lost, other = new_device(), new_device()
     backup = call("luks.format", lost, key=key, backups=BACKUPS, **CHEAP)["header_backup"]
     call("luks.format", other, key=key, backups=BACKUPS, **CHEAP)
@@ -289,7 +289,7 @@ def test_a_backup_of_a_volume_that_is_nowhere_refuses(call, new_device, key, mou
     for _ in range(2):
         with pytest.raises(DeviceNotBlank, match=f"{backup} is the header backup.*luks.header_restore {lost} {backup}"):
             call("luks.encrypt", lost, "galaxy", mount_point, key=key, backups=BACKUPS, **CHEAP)
-    # nor what says that its ciphertext is but data
+    # saying that the ciphertext is only data does not help
     write(lost, (20 * MIB, b"ciphertext"))
     insisting = {"force": True, "signature": "data"}
     with pytest.raises(DeviceNotBlank, match=f"{backup} is the header backup"):

@@ -1,4 +1,4 @@
-"""The states: what they say before, what they do, and that a second run does nothing."""
+"""The states: what they announce, what they do, and that a second run does nothing."""
 
 import pathlib
 import subprocess
@@ -18,7 +18,7 @@ def wanted(small):
 
 
 def settled(state, function, changes, **arguments):
-    """The state announces the changes, makes them, and has nothing to do the second time."""
+    """The state announces the changes, makes them, and does nothing the second time."""
     announced = state(function, test=True, **arguments)
     assert (announced["result"], announced["changes"]) == (None, changes), announced["comment"]
     made = state(function, **arguments)
@@ -92,7 +92,7 @@ def test_opened_once_the_database_of_the_key_is_up(state, call, device, key, sto
     result = state("luks.opened", **arguments, key_timeout=60)
     assert result["result"] is True, result["comment"]
     assert store.asked == 3
-    # the key is asked for, and tried, once
+    # the key is asked for once, and tried once
     call("luks.close", "galaxy")
     store.keys["galaxy"] = "another"
     result = state("luks.opened", **arguments, key_timeout=60)

@@ -1,4 +1,4 @@
-"""Keys that no person types: of Clevis with a real Tang server and a TPM, and of LUKS2 tokens."""
+"""Keys that no person types: from Clevis with a real Tang server and a TPM, and from LUKS2 tokens."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ import luks_token
 from galaxy_errors import KeySlotError, KeySourceError, WrongKey
 from galaxy_host_secret import Secret
 
-# what a boot does with a volume whose header it does not have to back up
+# a boot takes these steps if the volume already has a header backup
 BOOT = ["open", "fsck", "mount"]
 
 TANG = "/usr/libexec/tangd"
@@ -57,7 +57,7 @@ class Tang:
 
 @pytest.fixture
 def tang(tmp_path):
-    # of a machine without a network
+    # this machine has no network yet, so start its loopback
     sh("ip", "link", "set", "lo", "up")
     server = Tang(tmp_path)
     server.start()
@@ -70,14 +70,14 @@ def bind(volume, *pin):
 
 
 def test_tang_opens_it(call, state, tang, volume):
-    """One binding for all: Clevis makes its key slot as dear as cryptsetup's default is."""
+    """The only binding here, because Clevis makes a key slot with cryptsetup's slow default."""
     device, bound = volume["device"], volume | {"key": "clevis://"}
     with pytest.raises(KeySourceError, match="clevis://: gives no passphrase"):
         call("luks.open", device, "galaxy", key="clevis://")
     bind(volume, "tang", json.dumps({"url": f"http://127.0.0.1:{tang.port}"}))
     arguments = {name: value for name, value in bound.items() if name != "mount_point"}
     announced = state("luks.mounted", bound["mount_point"], test=True, **arguments)
-    # the server comes later than this machine
+    # the server starts later than this machine
     tang.stop()
     with pytest.raises(KeySourceError, match="clevis://: gives no passphrase of"):
         call("luks.open", device, "galaxy", key="clevis://")
@@ -85,7 +85,7 @@ def test_tang_opens_it(call, state, tang, volume):
     made = state("luks.mounted", bound["mount_point"], key_timeout=300, **arguments)
     assert list(announced["changes"]) == list(made["changes"]) == ["header_backup", "open", "fsck", "mount"]
     assert pathlib.Path(bound["mount_point"], "file").read_text() == "data"
-    # a recovery passphrase must stay beside
+    # a recovery passphrase must remain
     with pytest.raises(KeySlotError, match="Keep a passphrase"):
         call("luks.remove_key", device, key=volume["key"], remaining="clevis://", backups=BACKUPS)
     call("luks.close", "galaxy")
@@ -110,7 +110,7 @@ def tpm(tmp_path):
 
 @pytest.fixture
 def keyring(call, volume, wrong_key):
-    """The volume with cryptsetup's own token, a key in the kernel's keyring, for another key slot."""
+    """The volume with one more key slot, for cryptsetup's own token: a key in the kernel's keyring."""
     call("luks.add_key", volume["device"], new_key=wrong_key, key=volume["key"], backups=BACKUPS, **CHEAP)
     sh("cryptsetup", "token", "add", "--key-slot=1", "--key-description=galaxy", volume["device"])
     sh("keyctl", "padd", "user", "galaxy", "@u", input=pathlib.Path(wrong_key).read_text())
@@ -133,7 +133,7 @@ def test_without_a_token_none_opens_it(call, volume):
 
 
 def test_a_token_that_works_makes_no_other_key_right(call, state, keyring, tmp_path):
-    """cryptsetup tries tokens before the key that it is given."""
+    """cryptsetup tries tokens before it tries the given key."""
     device, other = keyring["device"], tmp_path / "other"
     other.write_text("opens nothing")
     other.chmod(0o600)
@@ -151,7 +151,7 @@ def test_a_token_that_works_makes_no_other_key_right(call, state, keyring, tmp_p
 
 @pytest.mark.slow
 def test_a_tpm_opens_it(call, tpm, volume):
-    """Both that Clevis and that systemd bound to it; without the TPM, the passphrase is left."""
+    """Clevis and systemd each bind a key slot to the TPM, and both open. Without the TPM, the passphrase is left."""
     device = volume["device"]
     bind(volume, "tpm2", "{}")
     passphrase = pathlib.Path(volume["key"]).read_text()
@@ -161,7 +161,7 @@ def test_a_tpm_opens_it(call, tpm, volume):
         assert call("luks.encrypt", **(volume | {"key": place})) == steps
         assert pathlib.Path(volume["mount_point"], "file").read_text() == "data"
         call("luks.close", "galaxy")
-    # another volume key, and both open it as before
+    # after a change of the volume key, both still open it
     arguments = {"key": volume["key"], "backups": BACKUPS, **CHEAP}
     assert call("luks.reencrypt", device, **arguments) is True
     assert [len(token.slots) for token in luks_token.of(luks_header.read(device))] == [1, 1]
@@ -172,7 +172,7 @@ def test_a_tpm_opens_it(call, tpm, volume):
     for place, error in (("clevis://", KeySourceError), ("token://", WrongKey)):
         with pytest.raises(error):
             call("luks.encrypt", **(volume | {"key": place}))
-    # a token that cannot be asked now could not be bound anew
+    # a token that gives no passphrase now could not get a new key slot
     before = luks_header.read(device)
     with pytest.raises(KeySlotError, match=r"token 0 \(clevis\) does not open key slot.*luks.remove_slot"):
         call("luks.reencrypt", device, **arguments)
@@ -191,7 +191,7 @@ def test_another_volume_key_keeps_what_clevis_bound(call, tang, volume, monkeypa
         encrypt(*arguments)
         tang.stop()
 
-    # its server is lost while the data are encrypted: the same call goes on later
+    # the server is lost while the data is encrypted. The same call completes the work later
     monkeypatch.setattr(luks_reencrypt, "_encrypt", lost)
     with pytest.raises(KeySlotError, match=r"token 0 \(clevis\) does not open it any more.*Run `luks.reencrypt` again"):
         luks_reencrypt.run(

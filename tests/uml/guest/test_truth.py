@@ -1,4 +1,4 @@
-"""``test=True`` refuses what the run refuses, in the same words."""
+"""``test=True`` refuses what the run refuses, with the same words."""
 
 import pytest
 from conftest import BACKUPS, CHEAP, fails, sh

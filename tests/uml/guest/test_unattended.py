@@ -1,4 +1,4 @@
-"""Another volume key, wherever a power cut strikes; and a grown partition."""
+"""Another volume key, with a power cut at any point; and a partition that was made larger."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from support import log_writes
 from galaxy_errors import HeaderError, WrongKey
 from galaxy_host_wait import Deadline, wait_until
 
-# what a boot does with a volume whose header it does not have to back up
+# a boot takes these steps if the volume already has a header backup
 BOOT = ["open", "fsck", "mount"]
 
 
@@ -32,7 +32,7 @@ def test_another_volume_key_while_it_is_mounted(call, volume, wrong_key):
     for key in (volume["key"], wrong_key):
         assert call("luks.test_key", volume["device"], key=key) is True
     assert pathlib.Path(volume["mount_point"], "file").read_text() == "data"
-    # a header of before would open garbage
+    # no old header is kept, because it would decrypt the data wrongly
     kept = {str(path) for path in pathlib.Path(BACKUPS).glob("*.luksheader")}
     assert kept
     assert kept.isdisjoint(old)
@@ -44,7 +44,7 @@ def test_another_volume_key_while_it_is_mounted(call, volume, wrong_key):
 
 @contextlib.contextmanager
 def logged(device, log):
-    """``/dev/mapper/logged``, on ``device``: each write to it is logged to the device ``log``."""
+    """``/dev/mapper/logged``, on ``device``. Each write to it is logged to the device ``log``."""
     sectors = sh("blockdev", "--getsz", device)
     sh("dmsetup", "create", "logged", input=f"0 {sectors} log-writes {device} {log}")
     sh("dmsetup", "mknodes")
@@ -55,14 +55,14 @@ def logged(device, log):
 
 
 def header_in(entry):
-    """The metadata of the LUKS2 header that this write, or its beginning, is of; ``None`` where it is of none."""
+    """The metadata, if this write begins with that of a LUKS2 header, else ``None``."""
     with contextlib.suppress(ValueError):
         return json.loads(entry.data.split(b"\0", 1)[0])
     return None
 
 
 def slots_of_old_key(header):
-    """How many key slots the old volume key has left; ``None`` where the header has it no more."""
+    """How many key slots are left for the old volume key. ``None`` if the header does not have this key any more."""
     segments = header["segments"].items()
     old = {number for number, each in segments if "backup-previous" in each.get("flags", [])}
     left = [digest["keyslots"] for digest in header["digests"].values() if old & {*digest["segments"]}]
@@ -72,8 +72,8 @@ def slots_of_old_key(header):
 @pytest.fixture
 def cut_short(new_device, volume, wrong_key):
     """
-    The volume as a power cut leaves it within ``cryptsetup reencrypt``, when so many of the two key slots of the old
-    volume key are left; returned is the header that cryptsetup was about to write.
+    The volume as after a power cut within ``cryptsetup reencrypt``, when ``slots`` of the old volume key's two key
+    slots are left. Returns the header that cryptsetup would have written last.
     """
     device, key, cheap = volume["device"], volume["key"], ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"]
     sh("cryptsetup", "luksAddKey", *cheap, f"--key-file={key}", device, wrong_key)
@@ -85,7 +85,7 @@ def cut_short(new_device, volume, wrong_key):
 
     def cut(slots):
         shutil.rmtree(BACKUPS)
-        # the block after the metadata makes that copy of the header valid
+        # only with the block after the metadata is this copy of the header valid
         last = next(number for number, header in headers if slots_of_old_key(header) == slots) + 1
         with open(device, "r+b") as file:
             file.write(before)
@@ -99,7 +99,7 @@ def cut_short(new_device, volume, wrong_key):
 
 
 def test_a_change_of_the_volume_key_that_cryptsetup_cannot_end(call, state, volume, wrong_key, tmp_path, cut_short):
-    """The old volume key's slots are destroyed, wholly or in part, and the header still asks for it."""
+    """The old volume key's slots are destroyed, all or some, but the header still needs this key."""
     device, key = volume["device"], volume["key"]
     neither = tmp_path / "neither"
     neither.write_text("opens nothing")
@@ -119,13 +119,13 @@ def test_a_change_of_the_volume_key_that_cryptsetup_cannot_end(call, state, volu
         assert call("luks.test_key", device, key=key) is True
         assert list(state("luks.mounted", volume["mount_point"], test=True, **wanted)["changes"]) == BOOT
         assert content(device) == torn
-        # by a boot
+        # a boot completes it
         made = state("luks.mounted", volume["mount_point"], **wanted)
         assert (made["result"], list(made["changes"])) == (True, [*BOOT, "header_backup"]), made
         assert pathlib.Path(volume["mount_point"], "file").read_text() == "data"
         assert json.loads(sh("cryptsetup", "luksDump", "--dump-json-metadata", device)) == final
         call("luks.close", "galaxy")
-    # by the same call again
+    # the same call completes it too
     cut_short(0)
     arguments = {"key": key, "other_keys": [wrong_key], "backups": BACKUPS, **CHEAP}
     assert call("luks.reencrypt", device, test=True, **arguments) is True
@@ -155,7 +155,7 @@ def wait_for(path):
 
 @pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_grown_partition_is_used(call, state, new_device, key, mount_point, version):
-    """growpart, the mapping, and the filesystem; a state, with the same answer before."""
+    """The partition, the mapping and the filesystem grow. A state announces the same steps before."""
     disk = new_device("128M")
     sh("sfdisk", "-q", disk, input="label: gpt\nstart=2048, size=96M\n")
     sh("losetup", "--detach", disk)

@@ -1,4 +1,4 @@
-"""Volumes from blank device to closed, by the execution module."""
+"""Volumes from a blank device until they are closed, with the execution module."""
 
 import os
 import pathlib
@@ -60,7 +60,7 @@ def test_open_mounts_where_it_is_told(call, encrypted, new_device, tmp_path):
     assert file.read_text() == "data"
     assert "noatime" in call("luks.status", encrypted["device"])["mounts"][0]["options"]
     sh("umount", encrypted["mount_point"])
-    # it is open: the key is not asked for
+    # the volume is open, so no key is needed
     assert call("luks.open", *arguments, **(wanted | {"key": "/nonexistent"})) is True
     assert file.read_text() == "data"
     call("luks.close", "galaxy")
@@ -68,7 +68,7 @@ def test_open_mounts_where_it_is_told(call, encrypted, new_device, tmp_path):
     with pytest.raises(MountPointError, match="not empty"):
         call("luks.open", *arguments, **wanted)
     assert call("luks.open_volumes") == {}
-    # a volume that cannot be mounted is not left open
+    # if a volume cannot be mounted, it is not left open
     with pytest.raises(MountPointError, match="/proc/export: cannot be made"):
         call("luks.open", *arguments, **(wanted | {"mount_point": "/proc/export"}))
     assert call("luks.open_volumes") == {}
