@@ -55,7 +55,13 @@ def version(
             sock = closing.enter_context(galaxy_host_sockets.connect(address, deadline, named_by, may_listen))
             if tls:
                 sock = closing.enter_context(_with_tls(sock, deadline))
-            data = _ask(sock, request.encode(), deadline)
+            try:
+                data = _ask(sock, request.encode(), deadline)
+            except (BrokenPipeError, ConnectionResetError):
+                if not tls:
+                    raise
+                # in TLS 1.3, a server looks at the client's certificate after the handshake; it may not read on
+                data = b""
     except ssl.SSLError as exc:
         raise TlsRefused(f"{where}: {exc.reason or exc}") from None
     except TimeoutError:

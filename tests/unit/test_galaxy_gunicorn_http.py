@@ -1,13 +1,16 @@
 import contextlib
 import os
 import socket
+import ssl
+import struct
+import subprocess
 import threading
 
 import pytest
 from support.attacker import GALAXY, public_directory
 
 import galaxy_gunicorn_http
-from galaxy_errors import GunicornError
+from galaxy_errors import GunicornError, TlsRefused
 from galaxy_host_address import Address
 
 
@@ -52,6 +55,36 @@ def test_galaxys_version():
 def test_other_answers_are_refused(answer, why):
     with pytest.raises(GunicornError, match=why):
         _ask(answer)
+
+
+def test_a_connection_that_tls_ends_says_nothing_about_galaxy(tmp_path, monkeypatch):
+    """
+    A server that wants the client's certificate may close before the request is sent. OpenSSL 3.0 calls that a TLS
+    error, and 3.5 a broken pipe.
+    """
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", key]
+    subprocess.run([*argv, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    shake_hands, closed = galaxy_gunicorn_http._with_tls, threading.Event()
+    monkeypatch.setattr(galaxy_gunicorn_http, "_with_tls", lambda *given: (shake_hands(*given), closed.wait(120))[0])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            client, _ = listener.accept()
+            with context.wrap_socket(client, server_side=True) as secure:
+                secure.shutdown(socket.SHUT_WR)
+                # then the kernel sends a reset, so that the client's next write finds a broken pipe
+                secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            closed.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = Address(*listener.getsockname())
+        with pytest.raises(TlsRefused):
+            galaxy_gunicorn_http.version(address, "/galaxy", 60, tls=True)
+        thread.join()
 
 
 def test_silence_is_bounded():

@@ -1,5 +1,7 @@
 """The execution module, loaded by Salt: which keys it takes, and how it refuses."""
 
+import inspect
+
 import pytest
 import salt.client
 import salt.loader
@@ -30,7 +32,8 @@ def test_every_public_function_has_a_cli_example_and_documents_its_parameters(mo
     functions = {name: modules[name] for name in modules if name.startswith("luks.")}
     assert {"luks.open", "luks.format", "luks.encrypt", "luks.status"} <= set(functions)
     for name, function in functions.items():
-        assert f"CLI Example:\n\n    .. code-block:: bash\n\n        salt '*' {name}" in function.__doc__, name
+        text = inspect.cleandoc(function.__doc__)
+        assert f"CLI Example:\n\n.. code-block:: bash\n\n    salt '*' {name}" in text, name
         code = getattr(function, "__wrapped__", function).__code__
         for parameter in code.co_varnames[: code.co_argcount]:
             assert parameter in function.__doc__, f"{name}: {parameter}"
