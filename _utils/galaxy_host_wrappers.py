@@ -298,7 +298,9 @@ def _commands(text: str, invocation: Invocation, room: _Room) -> Iterator[Invoca
             # a closing parenthesis of case has no opening one
             cwd, environment = outside.pop() if outside else (cwd, environment)
             continue
-        words = [word for one in written for word in _expand(filled(one, text), environment, room)]
+        if isinstance(text, Filled):
+            written = [filled(one, text) for one in written]
+        words = [word for one in written for word in _expand(one, environment, room)]
         if room.left < 0:
             return
         own = environment
