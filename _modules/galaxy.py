@@ -970,7 +970,8 @@ def update(config=None, server=None, timeout=None, test=False, **keywords):
             found.apply(plan, limits.force)
             # the new units must wait for Galaxy's data too
             galaxy_gravity_hold.hold(found.instance, None)
-        answer = plan.record(limits.force)
+        # what was forced is in "stopped"
+        answer = {**plan.record(limits.force), "problems": list(plan.problems)}
         return {**answer, "start": galaxy_control.start(galaxy, limits)} if plan.stops else answer
 
 

@@ -240,6 +240,8 @@ class _Reader:
         home = self._environment.get("XDG_CONFIG_HOME")
         if not home:
             home = self._environment.get("HOME") or _owners_home(gravity_dir)
+            # before Gravity has been there
+            home = home or _owners_home(gravity_dir and os.path.dirname(gravity_dir))
             home = home and os.path.join(home, ".config")
         if home and os.path.isabs(home):
             return os.path.join(home, "galaxy-gravity")

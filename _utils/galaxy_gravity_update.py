@@ -89,7 +89,10 @@ class Plan:
             "stopped": sorted(self.stops),
             "diff": self.diff,
             "refused": refused,
-            "problems": [*(reason for reason in self.reasons if reason not in refused), *self.problems],
+            "problems": [
+                *(f"With force: {reason}." for reason in self.reasons if reason not in refused),
+                *self.problems,
+            ],
         }
 
 
@@ -125,12 +128,12 @@ class Update:
         """
         written = galaxy_gravity_dry_run.run(self.commands, self.is_system)
         units, stale_units = self._wanted_units(written.units)
-        programs, stale_programs = self._wanted_programs(written.programs)
         base = self._programs_directory
+        programs, stale_programs = self._wanted_programs(written.programs) if base else ({}, [])
         pairs: dict[str, tuple[str, str]] = {}
         for directory, installed, wanted, stale in (
             (self.directory, self._units.own, units, stale_units),
-            (base, self._programs, programs, stale_programs),
+            (base or "", self._programs, programs, stale_programs),
         ):
             for name in [*wanted, *stale]:
                 pair = installed.get(name, ""), wanted.get(name, "")
@@ -168,7 +171,7 @@ class Update:
                 f"--config-file {self.instance.path} update"
             )
         base = self._programs_directory
-        units = {path: pair[1] for path, pair in plan.changes.items() if not path.startswith(f"{base}/")}
+        units = {path: pair[1] for path, pair in plan.changes.items() if not (base and path.startswith(f"{base}/"))}
         self._require_own_texts(units)
         if units:
             # units first: they must have stopped before another manager starts the same services
@@ -282,8 +285,11 @@ class Update:
         return problems
 
     @property
-    def _programs_directory(self) -> str:
+    def _programs_directory(self) -> str | None:
+        """The directory of supervisord's programs; ``None`` if it is not known, and not needed."""
         if self.instance.state_dir is None:
+            if self.instance.manager == "systemd":
+                return None
             raise ConfigError(f"{self.instance.path}: {'; '.join(self.instance.problems)}")
         return galaxy_gravity_installed.programs_directory(self.instance.state_dir)
 

@@ -35,6 +35,7 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
     last lines of the log: at the timeout, or at once if the master dies or the process manager says that the service
     failed.
     """
+    deadline = Deadline(limits.timeout)
     # the process manager is asked later, once it is clear that something must be waited for
     look = galaxy.look(min(limits.timeout, LOOK), managed=False)
     if look.is_ready(limits.min_workers):
@@ -44,13 +45,13 @@ def wait(galaxy: Galaxy, limits: Limits, test: bool = False) -> dict[str, Any]:
         require_enough(look, limits.min_workers)
         for one in look.webs:
             if one.snapshot:
-                _Watch(galaxy, one.service, limits.min_workers, Deadline(limits.timeout)).judge(one.snapshot)
+                _Watch(galaxy, one.service, limits.min_workers, deadline).judge(one.snapshot)
             elif one.running is not False and not one.is_loading:
                 raise NotReady(" ".join(one.errors) or "It cannot be told whether Galaxy is ready")
         return not_ready()
     # this raises an error if nobody can tell which web server would serve
     _ = galaxy.gravity
-    return until_ready(galaxy, look, Deadline(limits.timeout), limits.min_workers)
+    return until_ready(galaxy, look, deadline, limits.min_workers)
 
 
 def ready(snapshots: list[Snapshot], seconds: float) -> dict[str, Any]:

@@ -91,7 +91,12 @@ def _event(condition: str, look: Look, stuck: list[dict[str, Any]], crashing: di
         accepting = sum(snapshot.accepting for snapshot in look.snapshots)
         return {"tag": "saturated", "workers": accepting, "listen_queue": queue}
     answers = [snapshot.answer for snapshot in look.snapshots if snapshot.answers is False]
-    reason = " ".join([*look.errors, *answers]) or "no worker is ready"
+    told = [
+        f"{one.service.unit.manager} says {one.status.story} of {one.service.unit.service}"
+        for one in look.webs
+        if one.service.unit and one.status and not (one.snapshot and one.snapshot.ready)
+    ]
+    reason = " ".join([*look.errors, *answers]) or "; ".join(told) or "no worker is ready"
     return {"tag": "down", "reason": reason}
 
 

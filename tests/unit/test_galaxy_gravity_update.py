@@ -1,7 +1,9 @@
 """Gravity's files are updated, with the real Gravity and supervisord. Unit files lie in a directory of the test's."""
 
+import json
 import os
 import re
+import shutil
 
 import pytest
 
@@ -137,6 +139,32 @@ def test_units_of_systemd(make_bed, units):
     assert names(plan.rewritten) == {"galaxy.target"}
     assert names(plan.removed) == {"galaxy-gunicorn.service", "galaxy-handler@.service"}
     assert names(units.iterdir()) == {"galaxy.target", "galaxy-gunicorn@.service"}
+
+
+@as_root
+@pytest.mark.parametrize("has_data", [True, False])
+def test_several_instances_of_a_file_are_updated_one_by_one(make_bed, units, has_data):
+    bed = make_bed(manager="systemd")
+    document = json.loads(bed.config.read_text())
+    instances = []
+    for name in ("a", "b"):
+        data, config = bed.root / f"data-{name}", bed.config.with_name(f"{name}.yml")
+        config.write_text(json.dumps({"galaxy": {**document["galaxy"], "data_dir": str(data)}}))
+        if has_data:
+            data.mkdir()
+            shutil.chown(data, bed.user)
+        bind = {"gunicorn": {"bind": f"unix:/{name}"}}
+        instances.append({**document["gravity"], "instance_name": name, "galaxy_config_file": config.name, **bind})
+    bed.config.write_text(json.dumps({"gravity": instances}))
+
+    def of(name):
+        found = Update(galaxy_gravity_config.read(str(bed.config), name), str(units))
+        found.apply(found.plan())
+        return names(units.iterdir())
+
+    assert of("a") == {"galaxy-a.target", "galaxy-a-gunicorn.service"}
+    assert of("b") == {"galaxy-a.target", "galaxy-a-gunicorn.service", "galaxy-b.target", "galaxy-b-gunicorn.service"}
+    assert not Update(galaxy_gravity_config.read(str(bed.config), "a"), str(units)).plan().changes
 
 
 @as_root

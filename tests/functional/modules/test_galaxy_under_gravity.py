@@ -494,3 +494,37 @@ def test_the_states(opts, modules, bed):
     dead = states["galaxy.dead"]("galaxy", config=config, timeout=30)
     assert (dead["result"], bool(dead["changes"])) == (True, True), dead["comment"]
     assert states["galaxy.dead"]("galaxy", config=config)["changes"] == {}
+
+
+@pytest.mark.slow
+def test_the_beacon_tells_of_gunicorn_and_of_what_is_beside_it(opts, modules, bed):
+    one = bed(handlers=1, workers=1)
+    beacons = salt.loader.beacons(dict(opts), modules, context={})
+    given = [{"config": str(one.config)}, {"down": 0}, {"crashing": 0}, {"recovered": 0}]
+
+    def told(tag):
+        """The event with this tag, once it is due."""
+        found = wait_until(
+            lambda: next((event for event in beacons["galaxy.beacon"](given) if event["tag"] == tag), None),
+            Deadline(180),
+        )
+        assert found, _status(modules, one)
+        return found
+
+    assert told("down")["reason"] == "supervisord says supervisord is not running of gunicorn"
+    modules["galaxy.startup"](config=str(one.config), timeout=60)
+    assert "down" in told("recovered")["from"]
+    one.open("handler_0.dies")
+    assert set(told("crashing")["services"]) == {"handler"}
+    one.close("handler_0.dies")
+    assert "crashing" in told("recovered")["from"]
+    # the second one is not accepted
+    clients = [threading.Thread(target=_get, args=(one, "/block")) for _ in range(2)]
+    for client in clients:
+        client.start()
+    (request,) = told("stuck")["requests"]
+    assert request["pid"] in {record["pid"] for record in modules["galaxy.busy_workers"](config=str(one.config))}
+    one.open("go")
+    for client in clients:
+        client.join()
+    assert "stuck" in told("recovered")["from"]

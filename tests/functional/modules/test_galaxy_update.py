@@ -51,7 +51,10 @@ def test_what_an_update_has_stopped_is_started_again(make_bed, modules):
     bed.write()
     with pytest.raises(CommandExecutionError, match="it would stop or restart gunicorn; force=True insists"):
         modules["galaxy.update"](config=config)
+    planned = modules["galaxy.update"](config=config, force=True, test=True)
+    assert planned["problems"] == ["With force: it would stop or restart gunicorn."]
     done = modules["galaxy.update"](config=config, force=True, timeout=60)
+    assert done["problems"] == []
     assert (done["stopped"], done["start"]["ready"]) == (["gunicorn"], True)
     services = {name: one["state"] for name, one in modules["galaxy.status"](config=config)["services"].items()}
     assert services == dict.fromkeys(("gunicorn_0", "gunicorn_1", "handler"), "running")
