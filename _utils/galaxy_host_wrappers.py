@@ -87,12 +87,12 @@ class Filled(str):
 def filled(text: str, *sources: str | None, values: Sequence[str] = ()) -> str:
     """A text made from other texts. It is ``Filled`` if one of these is, or if ``values`` are given."""
     known = [source.values for source in sources if isinstance(source, Filled)]
-    known += [tuple(values)] if values else []
-    if not known:
+    if not values and not known:
         return text
     result = Filled(text)
     # the words of a script share the script's values
-    result.values = known[0] if len(known) == 1 else tuple(dict.fromkeys(itertools.chain(*known)))
+    is_shared = len(known) == 1 and not values
+    result.values = known[0] if is_shared else tuple(dict.fromkeys(itertools.chain(*known, values)))
     return result
 
 
@@ -298,7 +298,9 @@ def _commands(text: str, invocation: Invocation, room: _Room) -> Iterator[Invoca
             # a closing parenthesis of case has no opening one
             cwd, environment = outside.pop() if outside else (cwd, environment)
             continue
-        words = [word for one in written for word in _expand(filled(one, text), environment, room)]
+        if isinstance(text, Filled):
+            written = [filled(one, text) for one in written]
+        words = [word for one in written for word in _expand(one, environment, room)]
         if room.left < 0:
             return
         own = environment

@@ -3,6 +3,7 @@ Read the words that start uWSGI as uWSGI reads them: getopt_long(3) with its tab
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 
@@ -59,14 +60,23 @@ def parse(invocation: Invocation) -> Command:
         found = dataclasses.replace(given, argv=argv[1:])
     if found is None:
         return Command(cwd=invocation.cwd, environment=environment)
-    # variables that the shell sets for itself are not in the environment of uWSGI
+
+    # a script's words may share their values, and to look at each costs a call of the kernel
+    @functools.cache
+    def are_private(values: tuple[str, ...]) -> bool:
+        return any(map(is_private, values))
+
+    def is_secret(word: str | None) -> bool:
+        return isinstance(word, Filled) and are_private(word.values)
+
+    # if the environment is unknown, it is more than the variables that the shell sets
     known = dict(found.environment or {}) if environment is not None else None
-    command = Command(True, cwd=None if _is_secret(found.cwd) else found.cwd, environment=known)
+    command = Command(True, cwd=None if is_secret(found.cwd) else found.cwd, environment=known)
     for name, value in getopt(list(found.argv)):
         if name is None:
-            command.files.append((value or "", _is_secret(value)))
+            command.files.append((value or "", is_secret(value)))
         else:
-            command.options.append((name, value, _is_secret(value)))
+            command.options.append((name, value, is_secret(value)))
     return command
 
 
@@ -74,10 +84,6 @@ def _text(word: str) -> str:
     """A word as text that can be sent and shown, even if its bytes are not UTF-8. C's texts end at a NUL."""
     text = word.partition("\0")[0]
     return filled(text if text.isascii() else _SURROGATES.sub("\ufffd", text), word)
-
-
-def _is_secret(word: str | None) -> bool:
-    return isinstance(word, Filled) and any(map(is_private, word.values))
 
 
 def getopt(words: list[str]) -> Iterator[tuple[str | None, str | None]]:

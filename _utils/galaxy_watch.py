@@ -92,7 +92,7 @@ def _event(condition: str, look: Look, stuck: list[dict[str, Any]], crashing: di
         return {"tag": "saturated", "workers": accepting, "listen_queue": queue}
     answers = [snapshot.answer for snapshot in look.snapshots if snapshot.answers is False]
     told = [
-        f"{one.service.unit.manager} says {one.status.story} of {one.service.unit.service}"
+        f"{one.service.unit.manager} reports {one.status.story} for {one.service.unit.service}"
         for one in look.webs
         if one.service.unit and one.status and not (one.snapshot and one.snapshot.ready)
     ]

@@ -161,6 +161,16 @@ def test_a_directory_that_may_be_a_secret_is_not_known():
     assert _parse("sh -c 'cd $A && uwsgi'", environment={"A": "/"}).cwd == "/"
 
 
+def test_the_values_of_a_script_are_looked_at_once_for_all_of_its_words(monkeypatch):
+    asked = []
+    monkeypatch.setattr(galaxy_uwsgi_command, "is_private", lambda value: asked.append(value))
+    variables = {f"A{index}": f"/tmp/{index}" for index in range(99)}
+    script = f"uwsgi {' '.join(map('${}'.format, variables))} {'x ' * 1000}"
+    command = _parse(["sh", "-c", f'sh -c "{script}"'], environment=variables)
+    assert len(command.files) == 1099
+    assert asked == list(variables.values())
+
+
 def test_wrappers_have_an_end():
     script = "uwsgi --stats :1"
     for _ in range(6):

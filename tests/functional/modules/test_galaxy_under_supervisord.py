@@ -364,7 +364,7 @@ class TestGroups:
         assert modules["galaxy.master_pid"](**grouped.keywords) == pid
         problems = modules["galaxy.status"](**grouped.keywords)["problems"]
         assert len(problems) == 1
-        assert "of galaxy:handler" in problems[0]
+        assert "for galaxy:handler" in problems[0]
 
     def test_a_changed_file_with_a_stopped_handler(self, modules, state, grouped, supervisord):
         modules["galaxy.start"](**grouped.keywords, timeout=180)
