@@ -180,7 +180,7 @@ def configuration(text: str) -> str | None:
 
 def is_own_configuration(instance: Instance, path: str) -> bool:
     """Whether a path that a unit or program names is the instance's configuration file."""
-    return path in _paths(instance) or os.path.realpath(path) == os.path.realpath(instance.path)
+    return path == instance.path or os.path.realpath(path) == os.path.realpath(instance.path)
 
 
 def _is_ours(instance: Instance, text: str) -> bool:
