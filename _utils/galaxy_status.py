@@ -148,7 +148,8 @@ def _pids(one: ServiceLook) -> list[int]:
 
 def _suspended(one: ServiceLook) -> list[str]:
     """What no process manager tells: that a signal has stopped the service. Sentences."""
-    processes = [process for process in map(Process.of, _pids(one)) if process and process.is_suspended]
+    found = [one.master] if one.master else map(Process.of, _pids(one))
+    processes = [process for process in found if process and process.is_suspended]
     return [
         f"{one.service.name} (PID {process.pid}) is stopped by a signal: kill -CONT {process.pid}, or restart it."
         for process in processes
