@@ -314,7 +314,10 @@ def test_what_a_supervisord_that_is_gone_had_started_is_told_and_ended_by_force_
             modules[f"galaxy.{verb}"](config=config, timeout=60, **options)
     assert all(_is_up(pid) for pid in companions)
     done = modules["galaxy.stop"](config=config, timeout=60, force=True)
-    assert set(done["stopped"]) == companions
+    # Celery can die by itself: it writes its log into a pipe that nobody reads any more
+    assert handler in done["stopped"]
+    assert set(done["stopped"]) <= companions
+    assert not any(map(_is_up, companions))
     assert _is_up(job.pid)
     assert modules["galaxy.startup"](config=config, timeout=60)["ready"]
     job.kill()
