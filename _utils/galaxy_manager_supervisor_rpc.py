@@ -112,10 +112,6 @@ class Client:
         except (KeyError, TypeError, AttributeError, ValueError):
             raise ManagerError("supervisord's answer to getAllProcessInfo is not what it documents") from None
 
-    def reaches(self) -> None:
-        """Raises ``ManagerError`` like ``call`` if another user listens there, or nobody."""
-        self.call("getState")
-
 
 def _process_info(info: dict[str, Any]) -> ProcessInfo:
     texts = [info[key] for key in ("name", "group", "statename", "spawnerr", "description")]

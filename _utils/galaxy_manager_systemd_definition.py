@@ -74,11 +74,6 @@ class Definition:
         ]
 
     @property
-    def is_forking(self) -> bool:
-        """Whether systemd may not know its main process."""
-        return self._last("Type") in ("forking", "oneshot")
-
-    @property
     def _source(self) -> str:
         return f"{self.name}.service"
 

@@ -4,13 +4,14 @@ import dataclasses
 import json
 import os
 import pathlib
+import subprocess
 
 import pytest
 
 import luks_backup
 import luks_header
 import luks_key
-from galaxy_errors import CommandError, HeaderError, KeySlotError, WrongKey
+from galaxy_errors import CommandError, DeviceNotBlank, HeaderError, KeySlotError, WrongKey
 from galaxy_host_secret import Secret
 
 # a newline and a NUL are in the key, and must not end it
@@ -315,6 +316,51 @@ def test_a_flipped_bit_in_a_key_slot_is_noticed(volume, backups):
     # the damaged header gets its own backup, beside the good one
     assert luks_backup.make(volume, backups) != path
     assert luks_header.opens(path, KEY)
+
+
+def test_what_is_not_restored(image, tmp_path, backups):
+    other = tmp_path / "other"
+    other.write_bytes(bytes(32 << 20))
+    with pytest.raises(HeaderError, match="not a LUKS header backup"):
+        luks_backup.restore(image, str(other), force=True, directory=backups)
+    luks_header.write(str(other), KEY, LUKS2)
+    with pytest.raises(HeaderError, match="would say that the volume holds no data"):
+        luks_backup.restore(image, str(other), force=True, directory=backups)
+
+
+def test_what_no_header_replaces(image, tmp_path, backups):
+    other = str(tmp_path / "other")
+    with open(other, "wb") as file:
+        file.truncate(32 << 20)
+    for path in (image, other):
+        luks_header.write(path, KEY, LUKS2)
+        luks_header.finish(path)
+    backup = luks_header.read(image)
+    with pytest.raises(HeaderError, match=f"holds volume .*; the backup is of {backup.uuid}"):
+        luks_backup._require_replaceable(other, backup, True, backups)
+    subprocess.run(["wipefs", "--all", "--quiet", other], check=True)
+    with pytest.raises(HeaderError, match="no valid LUKS header to compare with"):
+        luks_backup._require_replaceable(other, backup, False, backups)
+    luks_backup._require_replaceable(other, backup, True, backups)
+    subprocess.run(["mkfs.ext4", "-q", "-F", other], check=True)
+    with pytest.raises(DeviceNotBlank, match=r"it carries ext4.*Nothing was changed"):
+        luks_backup._require_replaceable(other, backup, True, backups)
+
+
+def test_a_broken_record_of_removed_keys(volume, backups):
+    header = luks_header.read(volume)
+    path = pathlib.Path(backups, f"{header.uuid}.removed")
+    path.parent.mkdir()
+    path.write_text("[")
+    with pytest.raises(HeaderError, match=f"{path}: not a record of removed keys; move it away"):
+        luks_backup.being_removed(header, backups)
+
+
+def test_the_new_key_is_the_old_one(volume, options, place):
+    before = luks_header.read(volume)
+    with pytest.raises(KeySlotError, match="the new key is the old one"):
+        luks_key.change(volume, KEY, Secret(KEY.reveal()), options, place)
+    assert luks_header.read(volume) == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")

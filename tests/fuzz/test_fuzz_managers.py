@@ -102,7 +102,7 @@ def test_unit(path, data, name, user):  # noqa: F811
     def look():
         definition = Definition(name, [str(path)], user)
         commands = definition.commands(secrets=True)
-        return definition.is_forking, galaxy_manager_unit.rank((name,), commands, "/x.yml", _own)
+        return galaxy_manager_unit.rank((name,), commands, "/x.yml", _own)
 
     attempt(look, errors=())
 

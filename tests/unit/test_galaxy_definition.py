@@ -147,6 +147,10 @@ redirect_stderr = true
         # supervisord splits the command in the same way (Subprocess.get_execv_args)
         assert shlex.split(process.command)[1:] == ["--yaml", f"{root}/g.yml"]
 
+    def test_autostart(self):
+        with pytest.raises(DefinitionError, match="autostart is not true or false"):
+            program(autostart="yes")
+
     @pytest.mark.parametrize("value", ["'a'", '"a', "a'", 'it\'s "x" y', "a #b", "a ;b", "a\u00a0#b", "%(here)s/x"])
     def test_what_supervisord_cannot_read(self, value):
         with pytest.raises(DefinitionError, match="environment:GALAXY_X") as caught:

@@ -207,6 +207,13 @@ def test_a_hook_runs_on_the_machine_itself_where_nothing_else_is_said():
     assert fleet.log == [("a", "service.stop", "haproxy")]
 
 
+def test_a_hook_gets_the_machines_name_in_texts_and_numbers_as_they_are():
+    fleet = Fleet(**{"lb.drain": True})
+    hook = rolling.hook("drain", {"function": "lb.drain", "arg": [80, ["{minion}"]], "kwarg": {"port": 443}})
+    assert hook.call(fleet, "a") == ""
+    assert fleet.log == [("a", "lb.drain", 80, ["a"], "port=443")]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

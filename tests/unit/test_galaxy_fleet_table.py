@@ -48,6 +48,11 @@ def test_wide_characters_keep_the_columns():
     assert len({tables._width(line[: line.index("2/2")]) for line in lines[1:3]}) == 1
 
 
+def test_an_accent_of_its_own_takes_no_column():
+    lines = tables.table(_fleet(**{"e\u0301a": status(), "abc": status()})).splitlines()
+    assert {line.replace("\u0301", "").index("2/2") for line in lines[1:3]} == {lines[0].index("WORKERS") + 4}
+
+
 def test_colors_surround_lines_and_change_no_text():
     found = _fleet(one=status(), two=down())
     plain, colored = tables.table(found).splitlines(), tables.table(found, color=True).splitlines()

@@ -43,6 +43,7 @@ def test_defaults_and_the_environment():
         ("host", Address("host", 8000)),
         ("HOST:80", Address("host", 80)),
         (":80", Address("", 80)),
+        ("tcp://", Address("0.0.0.0", 8000)),
         ("[::1]:80", Address("::1", 80)),
         ("[::1]", Address("::1", 8000)),
         ("tcp://127.0.0.1:80", Address("127.0.0.1", 80)),

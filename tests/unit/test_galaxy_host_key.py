@@ -2,6 +2,8 @@
 
 import os
 import pty
+import secrets
+import threading
 from unittest import mock
 
 import pytest
@@ -153,6 +155,29 @@ def test_a_key_file_on_trial_is_not_made_and_fails_as_the_run(tmp_path):
         for test in (True, False):
             with pytest.raises(KeySourceError):
                 galaxy_host_key.generate_file(str(bad), test=test)
+
+
+def test_of_two_runs_that_make_one_key_file_at_once_one_is_refused(tmp_path, monkeypatch):
+    path, make, both = tmp_path / "key", secrets.token_hex, threading.Barrier(2)
+    # until both have seen that there is no file
+    monkeypatch.setattr(secrets, "token_hex", lambda size: (both.wait(120), make(size))[1])
+    refused = []
+
+    def run():
+        try:
+            galaxy_host_key.generate_file(str(path))
+        except KeySourceError as exc:
+            refused.append(str(exc))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 1
+    assert "there already is a key file; it was left as it is" in refused[0]
+    assert os.listdir(tmp_path) == ["key"]
+    assert galaxy_host_key.read_file(str(path))
 
 
 def test_clevis_that_is_not_there_or_knows_nothing(monkeypatch, tmp_path):

@@ -48,6 +48,14 @@ def test_a_process_is_itself_until_it_ends(sleeper):
     assert not found.is_alive
 
 
+def test_its_control_groups_and_its_name_in_messages(sleeper):
+    found = Process.of(sleeper.pid)
+    lines = pathlib.Path(f"/proc/{sleeper.pid}/cgroup").read_text().splitlines()
+    assert found.cgroups == list(dict.fromkeys(line.split(":", 2)[2] for line in lines))
+    assert found.cgroups
+    assert repr(found) == f"Process({sleeper.pid})"
+
+
 def test_a_reused_pid_is_never_signalled(sleeper):
     """The old scripts remembered a PID during a stop, and then killed the process that had it by then."""
     before = Process.of(sleeper.pid)

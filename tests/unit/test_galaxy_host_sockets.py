@@ -186,6 +186,24 @@ def test_unix_sockets(tmp_path, monkeypatch, form):
         assert set(galaxy_host_sockets.listeners([address])) == {os.fstat(listener.fileno()).st_ino}
 
 
+@pytest.mark.parametrize("name", ["{}", "\0{}\0"])
+def test_the_table_of_unix_sockets_has_what_the_kernel_answers(tmp_path, name):
+    """A kernel without unix_diag has only the table."""
+    name = name.format(tmp_path / "a name")
+    path = name.replace("\0", "@", 1).rstrip("\0")
+
+    def found(sockets):
+        return [(one.path, one.inode, one.listens) for one in sockets if one.path == path]
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(name)
+        inode = os.fstat(listener.fileno()).st_ino
+        assert found(galaxy_host_sockets._read_proc_net_unix()) == [(path, inode, False)]
+        listener.listen()
+        assert found(galaxy_host_sockets._read_proc_net_unix()) == [(path, inode, True)]
+        assert found(galaxy_host_sockets._ask_unix_diag()) == [(path, inode, True)]
+
+
 @given(st.binary(max_size=400))
 def test_whatever_the_kernel_answers_ends_in_a_list_or_an_oserror(data):
     try:

@@ -62,6 +62,14 @@ def _unwrap(*argv, cwd="/w", environment=None):
         (["conda", "run", "-n", "galaxy", "--cwd", "/srv", "uwsgi"], ["uwsgi"], "/srv"),
         (["conda", "activate", "uwsgi"], ["conda", "activate", "uwsgi"], "/w"),
         (["s6-setuidgid", "galaxy", "envdir", "/env", "uwsgi"], ["uwsgi"], "/w"),
+        (["start-stop-daemon", "--start", "--exec=/bin/uwsgi", "-d", "/srv", "--", "-i"], ["/bin/uwsgi", "-i"], "/srv"),
+        # a stop runs nothing
+        (
+            ["start-stop-daemon", "--stop", "--exec", "/bin/uwsgi"],
+            ["start-stop-daemon", "--stop", "--exec", "/bin/uwsgi"],
+            "/w",
+        ),
+        (["su", "galaxy", "--", "-c", "x"], ["su", "galaxy", "--", "-c", "x"], "/w"),
         # options behind the script's name belong to the script
         (["bash", "run.sh", "-c", "uwsgi"], ["bash", "run.sh", "-c", "uwsgi"], "/w"),
         (["nice"], ["nice"], "/w"),

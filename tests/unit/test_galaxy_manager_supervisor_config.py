@@ -1,6 +1,7 @@
 """supervisord's files, read by its own rules (supervisor/options.py)."""
 
 import os
+import platform
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -125,6 +126,9 @@ def test_the_login(write):
 def test_bounds(write, tmp_path):
     with pytest.raises(ManagerError, match="more than 1000 processes"):
         _programs(write("[program:x]\ncommand=x\nprocess_name=%(process_num)s\nnumprocs=100000\n"))
+    many = write("".join(f"[program:p{number}]\ncommand=x\n" for number in range(1001)))
+    with pytest.raises(ManagerError, match="more than 1000 processes"):
+        _programs(many)
     big = write("[supervisord]\n" + "; x\n" * 400_000, "big.conf")
     with pytest.raises(ManagerError, match="larger than"):
         SupervisorConfig(big)
@@ -144,6 +148,13 @@ def test_a_line_that_cannot_be_read_is_not_quoted(write):
     with pytest.raises(ManagerError, match=path) as caught:
         SupervisorConfig(path)
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_machine_s_name_and_an_environment_that_cannot_be_split(write):
+    path = write("[program:a]\ncommand=a %(host_node_name)s\nenvironment=A='open\n")
+    (one,) = _programs(path)
+    assert one.invocation.argv == ("a", platform.node())
+    assert one.invocation.environment == {}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

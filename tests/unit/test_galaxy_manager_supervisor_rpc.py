@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import os
+import socket
 import socketserver
 import threading
 import xmlrpc.client
@@ -100,6 +101,8 @@ def test_a_refusal(answer):
     with pytest.raises(Fault, match="BAD_NAME: x") as caught:
         answer(fault).call("startProcess", "x", False)
     assert caught.value.code == 10
+    with pytest.raises(ManagerError, match="refuses to answer: BAD_NAME: x"):
+        answer(fault).processes()
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,27 @@ def test_what_is_no_answer(answer, inner):
 def test_an_answer_that_is_too_large(answer):
     with pytest.raises(ManagerError, match="larger than 2097152 bytes"):
         answer(b"<methodResponse>" + b" " * (5 << 20)).processes()
+
+
+def test_another_protocol(tmp_path):
+    """Another program listens there, such as an SSH server."""
+    path = f"/tmp/rpc-{os.getpid()}-{abs(hash(str(tmp_path))) % 10**8}.other"
+    try:
+        with socket.create_server(path, family=socket.AF_UNIX) as listener:
+
+            def serve():
+                client, _ = listener.accept()
+                with client:
+                    client.recv(1 << 16)
+                    client.sendall(b"SSH-2.0\r\n\r\n")
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            with pytest.raises(ManagerError, match=r"no HTTP comes from there \(11 bytes\)"):
+                Client(Endpoint(path=path)).call("getState")
+            thread.join()
+    finally:
+        os.unlink(path)
 
 
 @pytest.mark.parametrize("doctype", ['<!ENTITY a "">', '<!ENTITY % a "b">', ""])

@@ -59,6 +59,8 @@ _PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
         ({"servers": {"a b": {}}}, "galaxy:servers:a b: a name has letters"),
         ({"servers": {"*": {"config": "/a"}}}, "galaxy:servers:*: a name has letters"),
         ({"boot": {"services": "autofs"}}, "galaxy:boot:services is 'autofs'; give a list of texts"),
+        ({"environment": {"A": ["b"]}}, f"galaxy:environment is {MASK}; give a mapping"),
+        ({"min_workers": {}}, "galaxy:min_workers is a mapping; give a whole number"),
         ({"environment": ["A=b"]}, f"galaxy:environment is {MASK}; give a mapping"),
         (
             {"servers": {"a": {"config": "/a", "boot": {}}}},
@@ -105,6 +107,8 @@ _PROGRAM = {"manage_service": True, "manager": "supervisord", "uwsgi": "/u"}
         ({"manage_service": True, "config": "/c", "uwsgi": "/u"}, "galaxy:manage_service needs manager"),
         ({"manage_service": True, "manager": "systemd"}, "galaxy:manage_service needs config, uwsgi"),
         ({"manage_service": True, "manager": "sysvinit", "config": "/c", "uwsgi": "/u"}, "but manager is sysvinit"),
+        ({**_PROGRAM, "config": "/c", "gravity_update": True}, "gravity_update is for a Galaxy that Gravity runs"),
+        ({**_PROGRAM, "config": "/c", "service": "gx:web"}, "service is gx:web; manage_service needs a name without a"),
         ({"conf_file": "/x", "manager": "systemd"}, "conf_file is for supervisord, but manager is systemd"),
         ({"storage": {"mapper": "x"}}, "galaxy:storage names no device"),
         ({"storage": {"device": "/dev/vdb", "generate_key": True}}, "galaxy:storage:generate_key needs the path"),
@@ -159,6 +163,13 @@ def test_managed_services_have_names_and_places_of_their_own():
     assert found == [
         ("galaxy", "/etc/supervisor/conf.d/galaxy.conf"),
         ("galaxy-test", "/etc/supervisor/conf.d/galaxy-test.conf"),
+    ]
+
+
+def test_where_the_distribution_has_no_place_for_programs_it_must_be_given():
+    settings = Settings({"pillar": {"config": "/c", **_PROGRAM}}, "an unknown one")
+    assert settings.problems == [
+        "galaxy:manage_service needs program_file on this distribution: where supervisord reads its programs"
     ]
 
 

@@ -48,6 +48,14 @@ def test_the_configuration_of_a_server_in_pillar_means_that_server(tmp_path):
     assert (spec.server, limits.retries) == ("main", 1)
 
 
+def test_a_configuration_of_several_servers_names_none_of_them():
+    """One file can hold several instances of Gravity."""
+    servers = {name: {"config": "/srv/galaxy.yml", "instance": name} for name in ("main", "test")}
+    with pytest.raises(NotNamed, match=r"Several Galaxy servers have /srv/galaxy\.yml: main, test; say which"):
+        _resolve({"servers": servers}, config="/srv/galaxy.yml")
+    assert _resolve({"servers": servers}, config="/srv/galaxy.yml", instance="test")[0].server == "test"
+
+
 def test_servers_by_name():
     spec, limits = _resolve(BOTH, server="test")
     assert (spec.server, spec.config, spec.service, limits.retries) == ("test", "/srv/test/galaxy.yml", None, 0)
@@ -91,6 +99,7 @@ def test_all_of_them():
         ({"force": "yes"}, "force is 'yes'; give True or False"),
         ({"config": 5}, "config is 5; give a text"),
         ({"server": ["a"]}, "server is"),
+        ({"companions": "some"}, "companions is 'some'; give"),
     ],
 )
 def test_a_bad_keyword_is_refused(given, text):

@@ -276,6 +276,7 @@ def test_a_notation_that_uwsgi_has_not(read, option, value):
         ("socket = /run/s\nabstract-socket = true", "abstract"),
         ("https = $(X),a.crt,a.key", "placeholder"),
         ("socket = 127.0.0.1:4001 ; see http://x", "port"),
+        ("shared-socket = $(X)\nhttp-socket = =0", "placeholder"),
     ],
 )
 def test_what_is_no_address_here(read, line, words):
@@ -371,6 +372,9 @@ def test_what_nobody_but_uwsgi_can_decide_is_said_and_hides_nothing(read):
     texts = {setting.option: str(setting.value) for setting in config.unusable}
     assert set(texts) == {"socket", "processes", "pidfile", "threads"}
     assert "galaxy.ini:4: socket is inside if-plugin of" in texts["socket"]
+    config = read("[uwsgi]\nif-plugin = python\nmule = lib/galaxy/main.py\nmaster = true\nendif =\n", "galaxy.ini")
+    assert config.mules.value is config.master.value is None
+    assert [setting.option for setting in config.unusable] == ["mule", "master"]
     # known if the environment is known
     config = read(
         "[uwsgi]\nif-env = X\nthreads = 2\nendif =\nif-reload =\nmules = 3\nend =\n", "galaxy.ini", {"X": "y"}

@@ -171,6 +171,12 @@ class TestEnvironment:
         assert len(texts) == 3
         assert any("'/run/%u.sock'" in text for text in texts)
 
+    def test_the_name_of_a_file_that_is_known_only_to_uwsgi(self, write):
+        path = write("galaxy.ini", "[uwsgi]\nstats = :1\ninclude = %t.ini\n")
+        collected = galaxy_uwsgi_options.collect(path)
+        assert [key for key, *_ in collected.problems] == ["include"]
+        assert "only uWSGI knows" in collected.problems[0][2]
+
     def test_nothing_is_run(self, write, tmp_path):
         mark = tmp_path / "ran"
         path = write(
@@ -289,6 +295,11 @@ class TestBounds:
         write("16.ini", "[uwsgi]\na = b\n")
         with pytest.raises(ConfigError, match="more than"):
             galaxy_uwsgi_config.read(write("galaxy.ini", "[uwsgi]\ninclude = 0.ini\n"))
+
+    def test_of_files_in_values(self, write):
+        name = write("a", "x")
+        with pytest.raises(ConfigError, match="more than 64 files"):
+            galaxy_uwsgi_config.read(write("galaxy.ini", "[uwsgi]\n" + f"env = A=@({name})\n" * 65))
 
     def test_of_a_loop_of_files_that_are_inherited(self, write):
         write("a.ini", "[uwsgi]\ninherit = a.ini\ninherit = a.ini\n")

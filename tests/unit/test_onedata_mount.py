@@ -51,6 +51,12 @@ def test_whose_a_mount_is(monkeypatch, fstype, source, options, problem):
     assert state.problem == (f"{problem} is mounted there, which is not Onedata" if problem else "")
 
 
+def test_the_port_of_a_provider():
+    assert "--port" not in onedata_mount._argv(space(), "/c")
+    argv = onedata_mount._argv(space(provider_port=8443), "/c")
+    assert argv[argv.index("--port") + 1] == "8443"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to write in /run")
 def test_the_configuration_has_no_name(tmp_path, monkeypatch):
     machine = tmp_path / "oneclient.conf"

@@ -99,5 +99,8 @@ def test_a_broken_ini_does_not_show_its_lines(tmp_path):
         onedata_space.read_ini(str(path))
     assert str(path) in str(caught.value)
     assert "topsecret" not in str(caught.value)
+    path.write_bytes(b"[userdata]\ntoken = tops\xffcret\n")
+    with pytest.raises(ConfigError, match=f"{path}: is not UTF-8$"):
+        onedata_space.read_ini(str(path))
     with pytest.raises(ConfigError, match="no such file"):
         onedata_space.read_ini(str(tmp_path / "gone.ini"))
