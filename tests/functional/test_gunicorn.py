@@ -11,7 +11,7 @@ from support.attacker import MALLORY, make, public_directory
 from support.gunicorn import Gunicorn
 from support.site import makers
 
-from galaxy_errors import GunicornError, MasterGone, NotMine
+from galaxy_errors import GunicornError, MasterGone, NotMine, ProcessError, SharedSocket
 from galaxy_gunicorn_server import GunicornServer
 from galaxy_host_address import Address
 from galaxy_host_process import Process
@@ -185,6 +185,30 @@ def test_two_gunicorns_are_not_mixed_up(gunicorn):
     assert second.server().find_master().pid == second.process.pid
     assert len(web.family(Process.of(first.process.pid))) == 2
     assert web.sharers(Process.of(first.process.pid)) == []
+
+
+def test_two_masters_of_one_address_are_named(gunicorn):
+    """SIGUSR2 has gunicorn start a second master, which has the first one's sockets."""
+    one = gunicorn(workers=1).start()
+    one.ready(1)
+    Process.of(one.process.pid).signal(signal.SIGUSR2)
+
+    def refused():
+        try:
+            one.server().find_master()
+        except SharedSocket as exc:
+            return exc
+
+    found = wait_until(refused, Deadline(180))
+    assert found.pids[0] == one.process.pid
+    assert f"2 gunicorn masters serve it (PID {found.pids[0]}, {found.pids[1]})" in str(found)
+
+
+def test_what_listens_there_and_is_no_gunicorn():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        web = GunicornServer((Address(*listener.getsockname()),), os.getuid())
+        with pytest.raises(ProcessError, match="something listens there that is not gunicorn"):
+            web.find_master()
 
 
 def test_another_users_gunicorn_is_refused(gunicorn):

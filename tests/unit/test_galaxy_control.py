@@ -8,7 +8,7 @@ import galaxy_control
 import galaxy_host_lock
 import galaxy_reload
 import galaxy_wait
-from galaxy_errors import ConfigError, ManagerError, NotReady, ProcessError
+from galaxy_errors import ConfigError, ManagerError, MasterGone, NotReady, ProcessError
 from galaxy_host_address import Address
 from galaxy_host_wait import Deadline
 from galaxy_look import Look
@@ -185,6 +185,55 @@ def test_what_nothing_manages_needs_force(test):
     assert master.sent == []
     done = galaxy_control.stop(_Galaxy(look(worker(), master=master)), force=True, timeout=0.01)
     assert done["signals"] == [{"pid": 7, "signal": "SIGINT"}]
+
+
+@pytest.mark.parametrize(
+    ("owns", "reason"),
+    [
+        (False, "systemd did not start Galaxy's master, PID 7, as galaxy"),
+        (True, "outlived the stop of galaxy by systemd"),
+    ],
+)
+def test_a_master_that_its_manager_does_not_stop_needs_force(owns, reason):
+    master, unit = FakeProcess(7), FakeUnit(owns=owns)
+    galaxy = _Galaxy(look(worker(), unit=unit, master=master))
+    with pytest.raises(ProcessError, match=f"{reason}.*force=True ends it by signal"):
+        galaxy_control.stop(galaxy, timeout=0.01)
+    assert (unit.told, master.sent) == (["stop"] if owns else [], [])
+    assert galaxy_control.stop(galaxy, timeout=0.01, force=True)["signals"] == [{"pid": 7, "signal": "SIGINT"}]
+
+
+def test_workers_that_a_master_forked_after_the_look_are_ended(monkeypatch):
+    master, child, unit = FakeProcess(7), FakeProcess(8), FakeUnit()
+    unit.stop = lambda: setattr(master, "is_alive", False)
+    monkeypatch.setattr(galaxy_control.Process, "of", {8: child}.get)
+
+    class Web(_Web):
+        def find_master(self, _):
+            raise MasterGone("held by workers that outlived their master", [8])
+
+    galaxy_control.stop(_Galaxy(look(worker(), unit=unit, master=master), web=Web()), timeout=0.01)
+    assert child.sent == [15]
+
+
+def test_a_companion_that_may_be_ignored_stops_no_start():
+    unit = FakeUnit(State.STOPPED, active=False)
+    unit.start = lambda: unit.told.append("start") or _refuse()
+    found = service_look(unit=unit, name="celery", role=Role.CELERY)
+    galaxy_control.tell_start(found, Limits(companions="ignore"))
+    with pytest.raises(ManagerError, match="no such program"):
+        galaxy_control.tell_start(found, Limits())
+    assert unit.told == ["start"] * 2
+
+
+def _refuse():
+    raise ManagerError("no such program")
+
+
+def test_only_gravitys_application_is_loaded_on_trial():
+    with pytest.raises(ConfigError, match="uWSGI serves this one"):
+        galaxy_control.require_loadable(_Galaxy(look()), Limits(check=True))
+    galaxy_control.require_loadable(_Galaxy(look()), Limits())
 
 
 def test_a_reload_needs_a_master_and_an_answer():

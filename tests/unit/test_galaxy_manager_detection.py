@@ -255,6 +255,15 @@ def test_two_managers_that_both_have_it_are_named(host):
     assert _found(manager="systemd") == ("systemd", "portal")
 
 
+def test_two_supervisords_that_both_have_it_are_named(host, tmp_path, monkeypatch):
+    text = f"{_SERVER}[program:web]\ncommand=uwsgi --yaml {CONFIG}\n"
+    paths = [str(host("supervisord", name, text)) for name in ("a.conf", "b.conf")]
+    monkeypatch.setattr(galaxy_manager_supervisor_config, "CONFIG_FILES", paths)
+    with pytest.raises(ManagerError, match=f"Several supervisords have web: {paths[0]}, {paths[1]}; say which"):
+        _found()
+    assert _found(conf_file=paths[1]) == ("supervisord", "web")
+
+
 def test_units_count_only_where_systemd_runs(host, tmp_path):
     host("systemd", "galaxy.service", f"[Service]\nExecStart=uwsgi --yaml {CONFIG}\n")
     (tmp_path / "systemd-runs").rmdir()

@@ -47,5 +47,6 @@ def test_a_gravity_section_that_cannot_be_read_is_a_reason_and_no_answer(tmp_pat
     found = galaxy.look(1)
     assert (found.running, found.is_ready(1), found.is_active, galaxy.web_server) == (None, None, None, "gunicorn")
     assert str(path) in found.errors[0]
+    assert (galaxy.configurations, galaxy.version_on_disk()) == ([], None)
     with pytest.raises(ConfigError, match="gravity"):
         galaxy.require_telling()

@@ -1,6 +1,7 @@
 """What ``galaxy.status`` says about a look."""
 
 import json
+import re
 
 import pytest
 from support.document import core, worker
@@ -81,6 +82,11 @@ def test_settings_that_cannot_be_used_are_problems_once():
     for errors in ([], ["galaxy.yml:3: stats is no address"]):
         found = galaxy_status.record(Galaxy(), look(silent=True, errors=errors), Limits())
         assert found["problems"] == ["galaxy.yml:3: stats is no address"]
+
+
+def test_who_answers_without_a_socket_of_the_servers_is_named():
+    (problem,) = _record(worker())["problems"]
+    assert re.fullmatch(r"The stats server 127.0.0.1:9191 names PID \d+, which holds none of the .* here\.", problem)
 
 
 def test_workers_by_state_and_on_demand_each():

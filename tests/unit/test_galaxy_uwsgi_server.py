@@ -8,7 +8,7 @@ import pytest
 from support.attacker import GALAXY, MALLORY, make, public_directory, staying
 
 import galaxy_uwsgi_server
-from galaxy_errors import ConfigError, NotMine, StatsUnreachable
+from galaxy_errors import AddressError, ConfigError, NotMine, StatsUnreachable
 from galaxy_host_address import Address
 from galaxy_host_process import Invocation
 from galaxy_uwsgi_server import UwsgiServer
@@ -49,6 +49,13 @@ def test_no_stats_option_is_said_with_what_was_read(tmp_path):
         _ = web.stats_address
     path.write_text("uwsgi:\n  master: false\n  stats: 127.0.0.1:9191\n")
     with pytest.raises(ConfigError, match=f"{path}:2: master is off"):
+        _ = UwsgiServer(str(path)).stats_address
+
+
+def test_a_stats_option_that_cannot_be_used_is_the_reason(tmp_path):
+    path = tmp_path / "galaxy.yml"
+    path.write_text("uwsgi:\n  master: true\n  stats: unix:/run/s\n")
+    with pytest.raises(AddressError, match=f"{path}:3: stats.*bare path"):
         _ = UwsgiServer(str(path)).stats_address
 
 

@@ -154,6 +154,24 @@ def test_a_program_that_cannot_start_says_why(supervisord, tmp_path):
         single.start()
 
 
+def test_what_supervisord_does_not_know(supervisord):
+    supervisord.start()
+    config = SupervisorConfig(str(supervisord.conf_file))
+    for service in ("gone", "gone:one"):
+        with pytest.raises(ManagerError, match=f"{supervisord.conf_file}: no program or group {service}$"):
+            Supervisord(service, config).start()
+
+
+def test_a_value_that_supervisord_cannot_read_is_not_quoted(supervisord):
+    supervisord.program("galaxy", ["sleep", "1000"])
+    supervisord.start()
+    unit = _detect("/srv/galaxy.yml")
+    supervisord.program("other", ["sleep", "1000"], stopsignal="TOPSECRET")
+    with pytest.raises(ManagerError, match=r"cannot take up its configuration \(CANT_REREAD\)") as caught:
+        unit.start()
+    assert "TOPSECRET" not in str(caught.value)
+
+
 def test_a_new_and_a_changed_program_file_are_taken_up(make_site, supervisord):
     supervisord.start()
     site = make_site()
