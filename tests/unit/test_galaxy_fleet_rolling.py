@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
 from support.answers import down, status, workers
 
 import galaxy_fleet
@@ -136,6 +136,18 @@ def test_a_failure_ends_it(returned, reason):
     assert done == {"restarted": ["a"], "failed": {"b": reason}, "untouched": ["c", "d"]}
     assert told[-1] == ("b", "failed")
     assert {minion for minion, *_ in fleet.log} == {"a", "b"}
+
+
+@pytest.mark.parametrize("lost", ["galaxy.restart", "galaxy.status"])
+def test_a_master_that_cannot_be_asked_any_more_ends_it(lost):
+    class Lost(Fleet):
+        def cmd(self, target, function, *given, **keywords):
+            if function == lost:
+                raise SaltClientError("no connection to the master")
+            return super().cmd(target, function, *given, **keywords)
+
+    done, _ = _roll(Lost(), {"a": ["galaxy"]})
+    assert done["failed"] == {"a": "no connection to the master"}
 
 
 def test_one_that_does_not_go_on_serving_ends_it():

@@ -14,7 +14,7 @@ from galaxy_errors import GunicornError, TlsRefused
 from galaxy_host_address import Address
 
 
-def _ask(answer, timeout=5):
+def _ask(answer, timeout=5, **more):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -29,7 +29,7 @@ def _ask(answer, timeout=5):
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            return galaxy_gunicorn_http.version(Address(*listener.getsockname()), "/galaxy/", timeout)
+            return galaxy_gunicorn_http.version(Address(*listener.getsockname()), "/galaxy/", timeout, **more)
         finally:
             thread.join()
 
@@ -85,6 +85,11 @@ def test_a_connection_that_tls_ends_says_nothing_about_galaxy(tmp_path, monkeypa
         with pytest.raises(TlsRefused):
             galaxy_gunicorn_http.version(address, "/galaxy", 60, tls=True)
         thread.join()
+
+
+def test_a_server_without_tls():
+    with pytest.raises(TlsRefused, match=r"127\.0\.0\.1"):
+        _ask(b"HTTP/1.1 400 Bad Request\r\n\r\n", tls=True)
 
 
 def test_silence_is_bounded():

@@ -32,6 +32,13 @@ def test_without_salts_functions(functions):
         InitScript("sysvinit", "galaxy", functions).status()
 
 
+def test_a_script_that_cannot_be_read_has_no_commands(tmp_path):
+    path = tmp_path / "galaxy"
+    assert galaxy_manager_initscript.commands_of(str(path)) == []
+    path.write_text("#!/bin/sh\nexec uwsgi --ini x\n")
+    assert galaxy_manager_initscript.commands_of(str(path))[0].argv == ("uwsgi", "--ini", "x")
+
+
 def test_only_scripts_that_mention_it_are_read_for_commands(tmp_path, monkeypatch):
     monkeypatch.setattr(galaxy_manager_initscript, "_SCRIPTS", str(tmp_path / "*"))
     scripts = {"a-galaxy": "run", "b": "exec UWSGI --ini x", "c": "sshd"}

@@ -99,6 +99,8 @@ def test_drop_ins_add_and_reset(define):
         ("WorkingDirectory=relative", None, None),
         ("WorkingDirectory=%h/x", "root", "/root/x"),
         ("", "root", "/root"),
+        # its manager is that of a user whom this machine does not know
+        ("WorkingDirectory=/srv/%u", "no-such-user", "/srv/%u"),
     ],
 )
 def test_working_directories(define, text, user, cwd):

@@ -141,6 +141,12 @@ def test_two_volumes_of_one_name_or_place_are_refused():
     ]
 
 
+def test_volumes_that_an_ini_of_the_old_scripts_describes_are_told_apart_there():
+    volume = {"cryptdev_ini": "/etc/cryptdev.ini"}
+    settings = _of({"servers": {"a": {"config": "/a", "storage": volume}, "b": {"config": "/b", "storage": volume}}})
+    assert settings.problems == []
+
+
 def test_the_volume_of_a_machine_without_a_server_of_its_own_is_everybodys():
     shared = {"device": "/dev/vdb"}
     own = {"device": "/dev/vdc", "mapper": "own", "mount_point": "/own"}

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -171,6 +172,15 @@ class TestEnvironment:
         assert len(texts) == 3
         assert any("'/run/%u.sock'" in text for text in texts)
 
+    def test_conditions_that_the_machine_decides(self, write):
+        name = socket.gethostname()
+        lines = f"if-hostname = {name}\nstats = :1\nendif =\nif-hostname = {name}.other\nstats = :2\nendif =\n"
+        assert _pairs(write("galaxy.ini", f"[uwsgi]\n{lines}")) == [("stats", ":1")]
+        # relative to a directory that is not known
+        config = galaxy_uwsgi_config.read(write("galaxy.ini", "[uwsgi]\nif-exists = x\nstats = :1\nendif =\n"))
+        assert config.stats is None
+        assert "only uWSGI can decide" in str(config.unusable[0].value)
+
     def test_the_name_of_a_file_that_is_known_only_to_uwsgi(self, write):
         path = write("galaxy.ini", "[uwsgi]\nstats = :1\ninclude = %t.ini\n")
         collected = galaxy_uwsgi_options.collect(path)
@@ -271,8 +281,6 @@ class TestBounds:
         elif kind == "long":
             pathlib.Path(name).write_text("[uwsgi]\n" + "# x\n" * 300_000)
         elif kind == "socket":
-            import socket
-
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(name)
         else:
