@@ -117,11 +117,7 @@ class Settings:
         }
 
     def _source(self, base: tuple[str, ...], name: str) -> str:
-        where = (*base, *name.split(":"))
-        shared = ("galaxy", *name.split(":"))
-        if where not in self._sources and name.startswith("storage:") and not self.describes_own:
-            where = shared
-        return self._sources.get(where, _DEFAULT)
+        return self._sources.get((*base, *name.split(":")), _DEFAULT)
 
     # Merging.
 

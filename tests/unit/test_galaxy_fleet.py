@@ -70,6 +70,11 @@ def test_a_minion_without_a_galaxy_has_no_row():
     assert galaxy_fleet.rows("one", f"ERROR executing 'galaxy.status': {caught.value}") == []
 
 
+def test_an_answer_without_problems():
+    (row,) = galaxy_fleet.rows("one", status(problems=None))
+    assert (row["state"], row["problems"]) == ("ready", [])
+
+
 @pytest.mark.parametrize(
     ("returned", "reason"),
     [

@@ -140,6 +140,10 @@ def test_a_script_that_repeats_a_variable_has_an_end(script, variable):
     assert sum(map(len, words)) + sum(values.values()) < 50_000_000
 
 
+def test_a_python_with_options_alone_runs_no_program():
+    assert galaxy_host_wrappers.program(("/usr/bin/python3", "-W", "error", "-u")) == ()
+
+
 def test_several_commands_are_all_there():
     commands = _unwrap("sh", "-c", "install -d /run/x && uwsgi --ini x || echo failed; wait")
     assert [command.argv[0] for command in commands] == ["install", "uwsgi", "echo", "wait"]

@@ -188,6 +188,14 @@ def test_sources_are_named_and_the_first_wins():
     assert shown["force"] == {"value": False, "source": "default"}
 
 
+def test_the_source_is_that_of_the_servers_own_volume():
+    shared = {"device": "/dev/vdb", "mapper": "shared", "mount_point": "/shared"}
+    settings = _of({"storage": shared, "servers": {"a": {"config": "/a", "storage": {"device": "/dev/vdc"}}}})
+    shown = settings.shown("a")
+    assert shown["storage:device"] == {"value": "/dev/vdc", "source": "pillar"}
+    assert shown["storage:mapper"] == {"value": "galaxy", "source": "default"}
+
+
 def test_secrets_are_never_shown():
     pillar = {
         **{"config": "/c", "environment": {"DB": "hunter2"}, "storage": {"device": "/d", "passphrase": "hunter2"}},

@@ -1,3 +1,5 @@
+import dataclasses
+import os
 import time
 
 from hypothesis import given
@@ -5,10 +7,13 @@ from hypothesis import strategies as st
 from support.document import core, worker
 from support.look import FakeUnit, look, service_look
 
+from galaxy_gunicorn_server import GunicornSnapshot
+from galaxy_host_process import Process
 from galaxy_look import Look
 from galaxy_manager_unit import State
 from galaxy_service import Role
 from galaxy_watch import Memory, Thresholds, observe
+from galaxy_webserver import Worker, WorkerState
 
 LIMITS = Thresholds(down=60, saturated=120, stuck=600, recovered=60)
 WELL = look(worker(), worker())
@@ -67,6 +72,30 @@ def test_stuck_is_told_at_once_with_its_request():
     assert observe(_stuck(700), memory, LIMITS, 110) == []
     assert observe(WELL, memory, LIMITS, 120) == []
     assert observe(WELL, memory, LIMITS, 180) == [{"tag": "recovered", "from": ["stuck"]}]
+
+
+def _gunicorn(**facts):
+    """A gunicorn tells no more of a request than since when its worker has it."""
+    record = Worker(1, 1234, reason="", accepting=True, ready=False, requests=None, in_request=[], details={}, **facts)
+    queue = {"length": 0, "max": 1, "errors": None}
+    return Look(
+        [
+            dataclasses.replace(
+                LOADING.webs[0], snapshot=GunicornSnapshot(Process.of(os.getpid()), [record], queue, 1, [])
+            )
+        ]
+    )
+
+
+def test_a_stuck_gunicorn_is_told_with_the_age_of_its_oldest_request():
+    unknown = {"core": None, "method": None, "uri": None, "remote_addr": None}
+    for oldest, seconds in ((2.4, 2), (None, None)):
+        (event,) = observe(_gunicorn(state=WorkerState.STUCK, oldest_request=oldest), Memory(), LIMITS, 0)
+        assert event["tag"] == "stuck"
+        assert event["requests"] == [{"pid": 1234, **unknown, "seconds": seconds}]
+    (event,) = observe(_gunicorn(state=WorkerState.BUSY, oldest_request=601.0), Memory(), LIMITS, 0)
+    assert event["requests"][0]["seconds"] == 601
+    assert observe(_gunicorn(state=WorkerState.BUSY, oldest_request=598.0), Memory(), LIMITS, 0) == []
 
 
 @given(st.lists(st.tuples(st.integers(1, 200), st.sampled_from([WELL, FULL, DOWN, LOADING]))))
