@@ -16,7 +16,7 @@ class FakeProcess:
 
     def __init__(self, pid):
         self.pid = pid
-        self.is_alive = True
+        self.is_alive, self.is_suspended = True, False
         self.create_time = 1_700_000_000.0
         self.sent = []
 
