@@ -1,5 +1,6 @@
 """Benchmarks: figures as ratios, measured in the same run as their peer, printed as a table. They assert nothing."""
 
+import gc
 import logging
 import os
 
@@ -18,6 +19,15 @@ def log_level(caplog):
     """The minion's log level. By itself, Salt's library lets every record through, and pytest formats each one."""
     with caplog.at_level(logging.WARNING):
         yield
+
+
+@pytest.fixture(autouse=True)
+def garbage():
+    """What the benchmarks before it left behind is none of the garbage through which Python looks meanwhile."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -68,17 +68,25 @@ def _in_flight(bed):
 
 def test_all_facts(make_bed, row):
     bed = _started(make_bed(gunicorns=2, workers=4, celery=True, handlers=2), 8)
-    idle = medians(100, time.process_time, ours=lambda: _facts(bed))["ours"]
+    # in turn, for a machine may be half as quick a second later
+    times, ratios = [], []
+    for _ in range(rounds(10)):
+        ours = medians(20, time.process_time, ours=lambda: _facts(bed))["ours"]
+        theirs = medians(1, _cpu_of_children, theirs=lambda: bed.galaxyctl("status"))["theirs"]
+        times.append(ours)
+        ratios.append(theirs / ours)
+    idle, ratio = statistics.median(times), statistics.median(ratios)
     row("CPU of all facts of a Galaxy under Gravity, without HTTP", f"{idle * 1000:.1f} ms", "<= 15 ms", idle <= 0.015)
-    theirs = medians(5, _cpu_of_children, theirs=lambda: bed.galaxyctl("status"))["theirs"]
-    row("galaxyctl status / all facts (CPU)", f"{theirs / idle:.0f} x", ">= 30 x", theirs / idle >= 30)
-    busy = {}
-    for count in (1000, 2000):
-        with _open_connections(bed, count):
-            busy[count] = medians(30, time.process_time, ours=lambda: _facts(bed))["ours"]
-    ratio = busy[2000] / idle
+    row("galaxyctl status / all facts (CPU)", f"{ratio:.0f} x", ">= 30 x", ratio >= 30)
+    found = {0: [], 1000: [], 2000: []}
+    for _ in range(rounds(5)):
+        for count, some in found.items():
+            with _open_connections(bed, count):
+                some.append(medians(10, time.process_time, ours=lambda: _facts(bed))["ours"])
+    idle, *busy = map(statistics.median, found.values())
+    ratio = busy[1] / idle
     row("all facts, 2,000 open connections / idle", f"{ratio:.1f} x", "<= 5 x", ratio <= 5)
-    grown = (busy[2000] - idle) / (busy[1000] - idle)
+    grown = (busy[1] - idle) / (busy[0] - idle)
     row("what 2,000 connections add / what 1,000 add", f"{grown:.2f} x", "<= 2.2 x", grown <= 2.2)
 
 
