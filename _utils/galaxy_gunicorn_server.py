@@ -176,17 +176,25 @@ class GunicornServer(WebServer):
         master = master or self._require_master()
         # a listener at another address of localhost is not ours
         found = galaxy_host_sockets.listeners(self.listens_on)
-        own = {inode: queue for inode, queue in found.items() if galaxy_host_sockets.holds(master.pid, [inode])}
+        family = self.family(master)
+        shared = {inode: queue for inode, queue in found.items() if galaxy_host_sockets.holds(master.pid, [inode])}
+        # with reuse_port, newer gunicorns let each worker open sockets of its own
+        own = shared or {
+            inode: queue
+            for inode, queue in found.items()
+            if any(galaxy_host_sockets.holds(child.pid, [inode]) for child in family)
+        }
         ports, open_tcp = self.ports, connections
         if open_tcp is None:
             open_tcp = galaxy_host_sockets.connections(ports)
         paths = {address.path for address in self.listens_on if address.is_unix}
         requests = None if open_tcp is None else {one.inode: one for one in open_tcp if one.is_in_request}
         accepted = galaxy_host_sockets.accepted(paths) if paths else set()
-        family = self.family(master)
         queues = [queue for queue in own.values() if queue]
         length = sum(queue.length for queue in queues)
-        left_waiting = _left_waiting([one for one in open_tcp or () if one.port in ports], length)
+        # which worker should accept a connection is known only of a socket that all share
+        waiting = [one for one in open_tcp or () if one.port in ports] if shared else []
+        left_waiting = _left_waiting(waiting, length)
         workers = [
             self._worker(number, child, requests, accepted, own, left_waiting) for number, child in enumerate(family, 1)
         ]
@@ -295,6 +303,14 @@ class GunicornServer(WebServer):
                 process = Process.of(pid)
                 if process and galaxy_gunicorn_command.is_gunicorn(process) and galaxy_host_sockets.holds(pid, inodes):
                     holding.append(process)
+        # with reuse_port, newer gunicorns have no socket in the master
+        above = {parent for process in holding if (parent := process.parent) and parent not in holding}
+        holding += [
+            parent
+            for parent in above
+            if galaxy_gunicorn_command.is_gunicorn(parent)
+            and any(parent.is_parent_of(process) and _is_fork(parent, process) for process in holding)
+        ]
         tops = [
             process
             for process in holding

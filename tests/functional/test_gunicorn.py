@@ -174,6 +174,23 @@ def test_workers_that_outlive_their_master(gunicorn, workers):
     assert one.server(uid=os.getuid() + 1).orphans() == []
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_that_open_sockets_of_their_own(gunicorn, workers):
+    """Newer gunicorns do so with reuse_port, and their master has none."""
+    one = gunicorn(options=["--reuse-port"], workers=workers).start()
+    found = one.ready(workers)
+    web = one.server()
+    assert (found.pid, len(found.workers)) == (one.process.pid, workers)
+    assert web.sharers(Process.of(one.process.pid)) == web.orphans() == []
+    assert web.snapshot(10).answers
+    pids = {worker.pid for worker in found.workers}
+    one.process.kill()
+    one.process.wait()
+    with pytest.raises(MasterGone, match="outlived their master"):
+        web.find_master()
+    assert {process.pid for process in web.orphans()} == pids
+
+
 def test_two_gunicorns_are_not_mixed_up(gunicorn):
     first, second = gunicorn().start(), gunicorn(workers=1).start()
     first.ready()
