@@ -520,7 +520,7 @@ def test_the_beacon_tells_of_gunicorn_and_of_what_is_beside_it(opts, modules, be
         assert found, _status(modules, one)
         return found
 
-    assert told("down")["reason"] == "supervisord says supervisord is not running of gunicorn"
+    assert told("down")["reason"] == "supervisord reports supervisord is not running for gunicorn"
     modules["galaxy.startup"](config=str(one.config), timeout=60)
     assert "down" in told("recovered")["from"]
     one.open("handler_0.dies")
