@@ -7,10 +7,16 @@ import os
 from collections.abc import Iterator
 
 import galaxy_gravity_installed
-import galaxy_manager_systemd
 from galaxy_errors import GalaxyError
 from galaxy_gravity_instance import Instance
+from galaxy_host_later import Later
 from galaxy_host_process import Invocation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import galaxy_manager_systemd
+else:
+    galaxy_manager_systemd = Later("galaxy_manager_systemd")
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +29,7 @@ def variables(instance: Instance) -> dict[str, str]:
     The ``GRAVITY_*`` variables of the unit that starts the instance's supervisord. Empty if no unit has any. Empty too
     if the programs are where the configuration alone says: then no unit needs to be looked for.
     """
-    if instance.manager != "supervisor" or not galaxy_manager_systemd.runs() or _is_installed(instance):
+    if instance.manager != "supervisor" or _is_installed(instance) or not galaxy_manager_systemd.runs():
         return {}
     try:
         every = [invocation.environment or {} for _, invocation in starters(instance, secrets=True)]
