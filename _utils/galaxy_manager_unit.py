@@ -186,6 +186,11 @@ class Unit:
         raise NotImplementedError
 
 
+def report(unit: Unit, status: UnitStatus) -> str:
+    """What the process manager reports for a unit, with its reason; no full stop."""
+    return f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
+
+
 def call(functions: Mapping[str, Callable[..., Any]] | None, function: str, *arguments: object) -> Any:
     """The result of Salt's execution function. Raises ``ManagerError`` if it fails or does not exist."""
     if not functions or function not in functions:

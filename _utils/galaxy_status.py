@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import galaxy_host_files
+import galaxy_manager_unit
 from galaxy_host_process import Process
 from galaxy_look import Look, ServiceLook
 from galaxy_manager_unit import State
@@ -160,7 +161,7 @@ def _manager_problems(one: ServiceLook) -> list[str]:
     unit, status = one.service.unit, one.status
     if not unit or not status:
         return []
-    report = f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
+    report = galaxy_manager_unit.report(unit, status)
     if not one.service.is_server:
         said = [] if status.state in (State.RUNNING, State.STARTING) else [f"{report}."]
     elif status.state is State.RUNNING:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import galaxy_manager_unit
 from galaxy_errors import ConfigError, GalaxyError, MasterGone, NotReady
 from galaxy_host_count import counted, part
 from galaxy_host_process import Process
@@ -220,8 +221,7 @@ class _Watch:
         if status.state in (State.RUNNING, State.STARTING):
             self._came_up = True
         if status.state in (State.FAILED, State.RETRYING) or (self._came_up and status.state is State.STOPPED):
-            says = f"{unit.manager} reports {status.raw} for {unit.service}{status.why}"
-            self._fail(f"{says}; {self._occupied}" if self._occupied else says, ended=True)
+            self._fail("; ".join(filter(None, [galaxy_manager_unit.report(unit, status), self._occupied])), ended=True)
         if self._occupied and status.main_pid:
             self._fail(self._occupied, ended=True)
 

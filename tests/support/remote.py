@@ -40,7 +40,7 @@ def configuration(root, uuid=UUID, mount_point="/export"):
     (root / "dashboards").write_text("".join(accounts))
     config["external_auth"]["file"]["^filename"] = str(root / "dashboards")
     config["rest_cherrypy"].update(port=free_port(), ssl_crt=str(root / "crt"), ssl_key=str(root / "key"))
-    _certify(root / "crt", root / "key")
+    certify(root / "crt", root / "key")
     return config
 
 
@@ -116,7 +116,7 @@ class Client:
         return status, answer
 
 
-def _certify(crt, key):
+def certify(crt, key):
     """Make a self-signed certificate for 127.0.0.1 and the page's host."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])

@@ -3,11 +3,11 @@ import os
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 
 import pytest
 from support.attacker import GALAXY, public_directory
+from support.remote import certify
 
 import galaxy_gunicorn_http
 from galaxy_errors import GunicornError, TlsRefused
@@ -63,8 +63,7 @@ def test_a_connection_that_tls_ends_says_nothing_about_galaxy(tmp_path, monkeypa
     error, and 3.5 a broken pipe.
     """
     key, certificate = tmp_path / "key", tmp_path / "certificate"
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", key]
-    subprocess.run([*argv, "-out", certificate], check=True, capture_output=True)
+    certify(certificate, key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     shake_hands, closed = galaxy_gunicorn_http._with_tls, threading.Event()

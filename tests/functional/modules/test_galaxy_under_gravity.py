@@ -15,6 +15,7 @@ import pytest
 import salt.loader
 from salt.exceptions import CommandExecutionError
 from support.bed import beds
+from support.remote import certify
 from support.site import free_port
 
 from galaxy_host_wait import Deadline, wait_until
@@ -113,12 +114,11 @@ def test_a_socket_below_the_root_of_galaxy(modules, bed):
 @pytest.mark.parametrize("wants_ours", [False, True])
 def test_tls(modules, bed, wants_ours):
     one = bed()
-    files = [f"{one.root}/{name}" for name in ("key", "certificate")]
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", files[0]]
-    subprocess.run([*argv, "-out", files[1]], check=True, capture_output=True)
-    os.chmod(files[0], 0o644)
-    ours = f"--cert-reqs 2 --ca-certs {files[1]}" if wants_ours else ""
-    _gunicorn(one, extra_args=f"--keyfile {files[0]} --certfile {files[1]} {ours}")
+    key, certificate = one.root / "key", one.root / "certificate"
+    certify(certificate, key)
+    key.chmod(0o644)
+    ours = f"--cert-reqs 2 --ca-certs {certificate}" if wants_ours else ""
+    _gunicorn(one, extra_args=f"--keyfile {key} --certfile {certificate} {ours}")
     assert modules["galaxy.startup"](config=str(one.config), timeout=60)["ready"]
     found = _status(modules, one)
     # the certificate is self-signed. If gunicorn wants a client's certificate too, only its workers can tell
